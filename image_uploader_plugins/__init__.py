@@ -1,0 +1,1 @@
+"""Targets for image-sync tools, as plugins."""

@@ -1,0 +1,100 @@
+"""Names of repositories, tags and images.
+
+Source: OCI distribution-spec 1.1, "Pulling manifests" (the grammars of
+``<name>`` and ``<reference>``).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+from image_uploader_plugins import errors
+from image_uploader_plugins.digest import Digest
+
+_SEGMENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
+_NAME = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT})*")
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+_HOST_AND_PORT = re.compile(r"[^/]*:\d+/")
+
+# NOTE: the registry API and the served tree use these as path segments of
+# their own; a repository of that name would shadow another repository's API.
+RESERVED_SEGMENTS = frozenset({"blobs", "manifests", "tags", "referrers"})
+
+# NOTE: registries and clients limit <name> to 255 characters; a segment is a
+# directory, which most file systems limit to the same.
+_NAME_LIMIT = 255
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class RepositoryName:
+    """A repository: ``segment[/segment]...``, any depth, no host.
+
+    Raises InvalidReference for a name outside the grammar, of more than 255
+    characters, or with a segment the registry API itself uses.
+    """
+
+    value: str
+
+    def __post_init__(self) -> None:
+        if (
+            not isinstance(self.value, str)
+            or len(self.value) > _NAME_LIMIT
+            or not _NAME.fullmatch(self.value)
+        ):
+            raise errors.InvalidReference(f"not a repository name: {self.value!r:.300}")
+        reserved = RESERVED_SEGMENTS.intersection(self.value.split("/"))
+        if reserved:
+            raise errors.InvalidReference(
+                f"repository name {self.value!r} has a segment the registry API reserves: "
+                + ", ".join(sorted(reserved))
+            )
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Tag:
+    """A tag: up to 128 letters, digits, ``_``, ``.`` and ``-``.
+
+    Raises InvalidReference for anything else.
+    """
+
+    value: str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.value, str) or not _TAG.fullmatch(self.value):
+            raise errors.InvalidReference(f"not a tag: {self.value!r:.200}")
+
+    def __str__(self) -> str:
+        return self.value
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageRef:
+    """One image: a repository, and a tag or a digest in it."""
+
+    repository: RepositoryName
+    reference: Tag | Digest
+
+    @classmethod
+    def parse(cls, text: str) -> ImageRef:
+        """Read ``[host:port/]name:tag``, ``name@digest`` or ``name:tag@digest``.
+
+        A digest wins over a tag beside it.  A host is recognised by its port
+        and dropped: a target has no host.  Raises InvalidReference, also when
+        neither a tag nor a digest is given: nothing is ever guessed.
+        """
+        name, at, digest = _HOST_AND_PORT.sub("", text, count=1).partition("@")
+        name, colon, tag = name.partition(":")
+        if not at and not colon:
+            raise errors.InvalidReference(f"neither a tag nor a digest in {text!r:.300}")
+        references: list[Tag | Digest] = [Tag(tag)] if colon else []
+        if at:
+            references.append(Digest(digest))
+        return cls(RepositoryName(name), references[-1])
+
+    def __str__(self) -> str:
+        separator = "@" if isinstance(self.reference, Digest) else ":"
+        return f"{self.repository}{separator}{self.reference}"

@@ -1,0 +1,158 @@
+"""Digests, names and references: the grammar, and what must be refused."""
+
+import pickle
+
+import pytest
+
+from image_uploader_plugins import errors
+from image_uploader_plugins.digest import Digest, VerifiedStream
+from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
+
+HELLO = Digest("sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "sha256:" + "a" * 63,
+        "sha256:" + "A" * 64,
+        "sha256:" + "a" * 64 + "\n",
+        "sha512:" + "a" * 64,
+        "md5:" + "a" * 32,
+        "/etc/passwd",
+        "sha256:../../../../etc/passwd",
+        None,
+    ],
+)
+def test_digest_refuses(text):
+    with pytest.raises(errors.InvalidReference):
+        Digest(text)
+
+
+def test_digest_of_known_content():
+    assert Digest.of(b"hello") == HELLO
+    assert Digest.of(b"", "sha512").encoded.startswith("cf83e1357eefb8bd")
+
+
+def test_stream_passes_content_and_skips_empty_chunks():
+    stream = VerifiedStream([b"he", b"", b"llo"], HELLO, 5)
+    assert b"".join(stream) == b"hello"
+    assert (stream.digest, stream.size) == (HELLO, 5)
+
+
+def test_stream_raises_instead_of_ending():
+    seen = []
+    with pytest.raises(errors.DigestMismatch) as caught:
+        for chunk in VerifiedStream([b"hullo"], HELLO):
+            seen.append(chunk)
+    assert seen == [b"hullo"]
+    assert caught.value.expected == HELLO
+    assert caught.value.actual == Digest.of(b"hullo")
+
+
+def test_stream_refuses_an_endless_body_at_its_size():
+    def endless():
+        while True:
+            yield b"x" * 1024
+
+    with pytest.raises(errors.SizeMismatch):
+        for _ in VerifiedStream(endless(), size=4096):
+            pass
+
+
+def test_stream_refuses_a_short_body():
+    with pytest.raises(errors.SizeMismatch):
+        list(VerifiedStream([b"hell"], size=5))
+
+
+def test_stream_leaves_the_sources_errors_alone():
+    def broken():
+        yield b"he"
+        raise MemoryError("source")
+
+    with pytest.raises(MemoryError, match="source"):
+        list(VerifiedStream(broken(), HELLO))
+
+
+@pytest.mark.parametrize("name", ["a", "a/b", "a/b/c/d", "a__b/c-d", "a---b", "x.y/z_1"])
+def test_repository_name(name):
+    assert str(RepositoryName(name)) == name
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "",
+        "A",
+        "/a",
+        "a/",
+        "a//b",
+        "..",
+        "a/../b",
+        "a/.b",
+        "_a",
+        "a_",
+        "a..b",
+        "a___b",
+        "a\n",
+        "a b",
+        "x" * 256,
+        "host:80/a",
+        "a/manifests/b",
+        "blobs",
+        "x/tags",
+        "referrers/x",
+        None,
+    ],
+)
+def test_repository_name_refuses(name):
+    with pytest.raises(errors.InvalidReference):
+        RepositoryName(name)
+
+
+@pytest.mark.parametrize("tag", ["", ".a", "-a", "a/b", "a" * 129, "a\n", "a b", "ü", "..", None])
+def test_tag_refuses(tag):
+    with pytest.raises(errors.InvalidReference):
+        Tag(tag)
+
+
+@pytest.mark.parametrize(
+    ("text", "repository", "reference"),
+    [
+        ("a:1", "a", "1"),
+        ("ns/a:1.2", "ns/a", "1.2"),
+        ("localhost:5000/ns/a:1", "ns/a", "1"),
+        (f"ns/a@{HELLO}", "ns/a", str(HELLO)),
+        (f"ns/a:1@{HELLO}", "ns/a", str(HELLO)),
+        (f"host:1/ns/a:1@{HELLO}", "ns/a", str(HELLO)),
+    ],
+)
+def test_image_reference(text, repository, reference):
+    ref = ImageRef.parse(text)
+    assert (str(ref.repository), str(ref.reference)) == (repository, reference)
+    assert ImageRef.parse(str(ref)) == ref
+
+
+@pytest.mark.parametrize(
+    "text", ["", "a", "localhost:5000/ns/a", "a:", "a@", "a@sha256:x", "a:b:c", f"a:!@{HELLO}"]
+)
+def test_image_reference_refuses(text):
+    with pytest.raises(errors.InvalidReference):
+        ImageRef.parse(text)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        errors.DigestMismatch(HELLO, Digest.of(b"")),
+        errors.SizeMismatch(1, 2),
+        errors.BlobUnknown([HELLO]),
+        errors.StorageFull("/x", "no space left"),
+        errors.ImageUnknown("a:1"),
+    ],
+)
+def test_errors_survive_a_process_boundary(error):
+    copy = pickle.loads(pickle.dumps(error))  # noqa: S301
+    assert (type(copy), str(copy)) == (type(error), str(error))
+    assert vars(copy) == vars(error)
