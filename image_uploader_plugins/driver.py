@@ -1,0 +1,151 @@
+"""The contract between a tool that copies images and the place they end up.
+
+Every sentence of these docstrings binds a driver; image_uploader_plugins.contract
+has a test for each.
+"""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType, TracebackType
+from typing import Any, Self
+
+from image_uploader_plugins.digest import Digest
+from image_uploader_plugins.manifest import Descriptor
+from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
+
+_NO_SOURCES: Mapping[Digest, RepositoryName] = MappingProxyType({})
+
+
+@dataclasses.dataclass(frozen=True)
+class Deletion:
+    """What a delete took away.
+
+    ``bytes_freed`` counts what the storage got back: content that another
+    repository still holds frees nothing.
+    """
+
+    manifests: tuple[Digest, ...] = ()
+    blobs: tuple[Digest, ...] = ()
+    bytes_freed: int = 0
+
+
+class UploaderDriver(abc.ABC):
+    """A target for images: repositories of blobs, manifests and tags.
+
+    All methods are safe from several threads and processes at once.  An
+    instance can be pickled; the copy works on the same target.  As a context
+    manager it closes itself.  The target's failures are UploaderErrors
+    (StorageError and below).
+    """
+
+    @classmethod
+    def list_opts(cls) -> list[tuple[str | None, list[Any]]]:
+        """The driver's options, as oslo.config's ``oslo.config.opts`` wants them."""
+        return []
+
+    @classmethod
+    @abc.abstractmethod
+    def from_conf(cls, conf: Any) -> Self:
+        """A driver set up from an oslo.config ConfigOpts.
+
+        Registers what list_opts() names.  Raises ConfigurationError or
+        StorageError for options that cannot work.
+        """
+
+    @abc.abstractmethod
+    def mount_layers(
+        self,
+        target: RepositoryName,
+        layers: Iterable[Digest],
+        sources: Mapping[Digest, RepositoryName] = _NO_SOURCES,
+    ) -> frozenset[Digest]:
+        """Make what the driver holds already present in ``target``.
+
+        Returns those of ``layers`` that are now present in ``target``; the
+        caller uploads the rest.  Uses the repositories named in ``sources``
+        and anything else the driver holds under a digest, whichever
+        repository or run it came from.  A source that is unknown or no
+        longer intact is left out, not an error.  Copies have independent
+        lifetimes.  What was returned survives any delete until a manifest
+        references it.
+        """
+
+    @abc.abstractmethod
+    def upload_layer(
+        self,
+        target: RepositoryName,
+        chunks: Iterable[bytes],
+        *,
+        expected: Digest | None = None,
+        media_type: str | None = None,
+    ) -> Descriptor:
+        """Store one blob in ``target``.
+
+        Consumes ``chunks`` at most once, and not at all where the driver
+        holds ``expected`` already.  Returns after the content is durable and
+        visible: its digest and size in bytes, and ``media_type`` (or
+        application/octet-stream).  With ``expected`` None the content names
+        itself, by sha256.  Empty chunks mean nothing.
+
+        Raises DigestMismatch when the content is not ``expected``; errors
+        raised by ``chunks`` propagate unchanged.  A failed upload leaves
+        nothing visible, and neither a failed nor a repeated one alters or
+        harms content that was there.  What was stored survives any delete
+        until a manifest references it.
+        """
+
+    @abc.abstractmethod
+    def put_manifest(
+        self,
+        target: RepositoryName,
+        content: bytes,
+        media_type: str,
+        *,
+        tag: Tag | None = None,
+        config: bytes | None = None,
+        expected: Digest | None = None,
+    ) -> Descriptor:
+        """Store a manifest byte for byte, under its digest and maybe a tag.
+
+        ``config`` is the config blob's content, for a caller that did not
+        upload it.  ``expected`` is the manifest's digest where the caller
+        knows it; without it, the manifest's name is its sha256.  The tag
+        moves atomically, and last.  Putting the same again is a success.
+        Without ``tag`` the manifest stays until it is deleted by digest, or
+        with the last index that lists it.
+
+        Raises ManifestInvalid for content that is not a manifest of
+        ``media_type``, ContentMismatch when the content is not ``expected``
+        or the config not what the manifest says, and BlobUnknown when a blob
+        that the manifest references is absent or has another size
+        (descriptors with ``urls`` exempt; children of an index may arrive
+        later).  Nothing becomes visible then.
+        """
+
+    @abc.abstractmethod
+    def delete(self, target: ImageRef) -> Deletion:
+        """Remove a tag, or by digest a manifest and all its tags.
+
+        The name disappears first and the content after.  Never removes what
+        another tag, an index, a referrer or an upload in flight still needs.
+        Raises ImageUnknown when there is no such image, and ManifestInvalid
+        or StorageError, removing nothing more, if a live manifest cannot be
+        read.
+        """
+
+    def close(self) -> None:  # noqa: B027 - a driver with nothing to release need not say so
+        """Give up what uploads that never got a manifest still hold."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()

@@ -1,0 +1,1 @@
+"""The driver `local-export`: a directory tree that any web server hands out as a registry."""

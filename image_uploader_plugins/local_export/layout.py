@@ -1,0 +1,144 @@
+"""The tree: every path in it is built here, relative to the root.
+
+::
+
+    v2/index.json                            the answer to GET /v2/
+    v2/.htaccess                             what Apache needs to be told once
+    v2/_catalog                              {"repositories": [...]}
+    v2/<name>/blobs/<digest>.gz              a blob whose bytes are gzip
+    v2/<name>/blobs/<digest>                 any other blob
+    v2/<name>/manifests/<digest>/index.json  a manifest's bytes
+    v2/<name>/manifests/<digest>/.htaccess   its Content-Type and Docker-Content-Digest
+    v2/<name>/manifests/<digest>/<type>      the same bytes, by a name that tells nginx the type
+    v2/<name>/manifests/<tag>.type-map       what the tag offers, per media type
+    v2/<name>/manifests/.pin-<digest>.type-map  a manifest that was put without a tag
+    v2/<name>/manifests/<tag> -> <digest>    legacy tag
+    v2/<name>/tags/list                      {"name": ..., "tags": [...]}
+    v2/<name>/.tags/<tag> -> ../manifests/<digest>      the tag, for nginx and our Apache vhost
+    v2/<name>/.defaults/<tag> -> ../manifests/<digest>  for clients that know no lists
+    .local-export/                           private: staging, pool, leases, locks; never served
+
+A sha512 manifest lives in ``.sha512:<hex>``, with ``sha512:<hex>.type-map``
+leading to it.
+
+NOTE: the production vhost sends every reference but sha256 digests to
+``<reference>.type-map``, and Apache redirects a URL at which a directory
+stands, so no directory may be called like a sha512 digest.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import PurePosixPath
+
+from image_uploader_plugins import errors, manifest
+from image_uploader_plugins.digest import Digest
+from image_uploader_plugins.reference import RepositoryName, Tag
+
+V2 = PurePosixPath("v2")
+API_ROOT = V2 / "index.json"
+API_HTACCESS = V2 / ".htaccess"
+CATALOG = V2 / "_catalog"
+
+STATE = PurePosixPath(".local-export")
+STAGING = STATE / "staging"
+POOL = STATE / "pool"
+LEASES = STATE / "leases"
+LOCKS = STATE / "locks"
+
+GZIP = ".gz"
+TYPE_MAP = ".type-map"
+PIN = ".pin-"
+
+# What nginx makes the Content-Type from; etc/nginx has the other half.
+TYPE_FILES = {
+    manifest.DOCKER_SCHEMA1: "manifest.docker-v1",
+    manifest.DOCKER_SCHEMA1_SIGNED: "manifest.docker-v1-signed",
+    manifest.DOCKER_MANIFEST: "manifest.docker-v2",
+    manifest.DOCKER_LIST: "manifest.docker-list",
+    manifest.OCI_MANIFEST: "manifest.oci-manifest",
+    manifest.OCI_INDEX: "manifest.oci-index",
+}
+
+_UNSERVABLE_TAGS = (".json", TYPE_MAP)
+
+
+def check_tag(tag: Tag) -> None:
+    """Raise InvalidReference for a tag that web servers would take for a file.
+
+    NOTE: the production vhost leaves references with these endings alone, so
+    such a tag could be written but never pulled.
+    """
+    if tag.value.endswith(_UNSERVABLE_TAGS):
+        raise errors.InvalidReference(
+            f"tag {tag.value!r} cannot be served: it ends in " + " or ".join(_UNSERVABLE_TAGS)
+        )
+
+
+class RepositoryLayout:
+    """The paths of one repository."""
+
+    def __init__(self, name: RepositoryName) -> None:
+        self.name = name
+        self.top = V2 / name.value
+        self.blobs = self.top / "blobs"
+        self.manifests = self.top / "manifests"
+        self.tags = self.top / "tags"
+        self.tags_list = self.tags / "list"
+        self.tag_links = self.top / ".tags"
+        self.default_links = self.top / ".defaults"
+        self.leases = LEASES / hashlib.sha256(name.value.encode()).hexdigest()
+
+    @property
+    def folders(self) -> tuple[PurePosixPath, ...]:
+        """The repository's own; anything else below ``top`` is another repository."""
+        return (self.blobs, self.manifests, self.tags, self.tag_links, self.default_links)
+
+    def blob_names(self, digest: Digest) -> tuple[PurePosixPath, PurePosixPath]:
+        return self.blob(digest, gzip=True), self.blob(digest, gzip=False)
+
+    def blob(self, digest: Digest, *, gzip: bool) -> PurePosixPath:
+        return self.blobs / (digest.value + (GZIP if gzip else ""))
+
+    def manifest(self, digest: Digest) -> PurePosixPath:
+        return self.manifests / manifest_folder(digest)
+
+    def manifest_content(self, digest: Digest) -> PurePosixPath:
+        return self.manifest(digest) / "index.json"
+
+    def type_map(self, tag: Tag) -> PurePosixPath:
+        return self.manifests / (tag.value + TYPE_MAP)
+
+    def legacy_tag(self, tag: Tag) -> PurePosixPath:
+        return self.manifests / tag.value
+
+    def pin(self, digest: Digest) -> PurePosixPath:
+        return self.manifests / (PIN + digest.value + TYPE_MAP)
+
+    def digest_type_map(self, digest: Digest) -> PurePosixPath:
+        return self.manifests / (digest.value + TYPE_MAP)
+
+
+def manifest_folder(digest: Digest) -> str:
+    return digest.value if digest.algorithm == "sha256" else "." + digest.value
+
+
+def folder_digest(name: str) -> Digest | None:
+    """The digest a folder in ``manifests/`` is for; None for anything else."""
+    return _or_none(Digest, name.removeprefix("."))
+
+
+def blob_digest(name: str) -> Digest | None:
+    """The digest a file in ``blobs/`` is for; None for anything else."""
+    return _or_none(Digest, name.removesuffix(GZIP))
+
+
+def pool_blob(digest: Digest) -> PurePosixPath:
+    return POOL / digest.algorithm / digest.encoded[:2] / digest.encoded
+
+
+def _or_none(kind: type[Digest], text: str) -> Digest | None:
+    try:
+        return kind(text)
+    except errors.InvalidReference:
+        return None

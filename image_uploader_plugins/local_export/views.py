@@ -1,0 +1,124 @@
+"""Texts that web servers and clients read, as pure functions.
+
+Everything that goes into a web server's configuration is a Digest, a Tag or
+one of manifest.MEDIA_TYPES: values that cannot carry a quote or a newline.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Iterable
+
+from image_uploader_plugins import errors, manifest
+from image_uploader_plugins.digest import Digest
+from image_uploader_plugins.local_export import layout
+from image_uploader_plugins.reference import RepositoryName
+
+API_ROOT = b"{}"
+
+# NOTE: AllowOverride FileInfo is all the production vhost grants.  Debian and
+# RHEL differ in what they think of ".gz"; a blob is bytes and has no encoding.
+API_HTACCESS = b"""\
+<FilesMatch "^(list|_catalog|index\\.json)$">
+  ForceType application/json
+</FilesMatch>
+<FilesMatch "^sha(256|512):">
+  RemoveEncoding .gz
+</FilesMatch>
+SetEnvIf Request_URI "/blobs/(sha512:[0-9a-f]{128})$" local_export_digest=$1
+Header set Docker-Content-Digest "%{local_export_digest}e" env=local_export_digest
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Variant:
+    """What a reference offers for one media type; ``quality`` as in RFC 9110, 12.4.2."""
+
+    media_type: str
+    digest: Digest
+    quality: float = 1.0
+
+
+def htaccess(media_type: str, digest: Digest) -> bytes:
+    """The headers of one manifest, for Apache.
+
+    NOTE: our own vhost reads these two lines by a regular expression; their
+    order and quoting are those of tripleo-common.  No ETag: Apache's own
+    makes conditional requests work, a Header directive breaks them.
+    """
+    _check_type(media_type)
+    return (
+        f'Header set Content-Type "{media_type}"\nHeader set Docker-Content-Digest "{digest}"\n'
+    ).encode()
+
+
+def type_map(reference: str, variants: Iterable[Variant]) -> bytes:
+    """A type map (Apache, mod_negotiation) that leads to manifests.
+
+    NOTE: without qs Apache picks the smallest variant.  A single variant has
+    none, so that tripleo-common finds the media type it knows.
+    """
+    variants = list(variants)
+    records = [f"URI: {reference}\n\n"]
+    for variant in variants:
+        _check_type(variant.media_type)
+        quality = f"; qs={variant.quality:.1f}" if len(variants) > 1 else ""
+        folder = layout.manifest_folder(variant.digest)
+        records.append(f"Content-Type: {variant.media_type}{quality}\nURI: {folder}/index.json\n\n")
+    return "".join(records).encode()
+
+
+def parse_type_map(text: bytes) -> list[Digest]:
+    """The digests a type map leads to, the one clients prefer first.
+
+    Reads what type_map() and tripleo-common write; raises ManifestInvalid
+    for a map that leads anywhere else.
+    """
+    found: list[tuple[float, Digest]] = []
+    quality = 1.0
+    for line in text.decode("utf-8", "replace").splitlines():
+        key, _, value = line.partition(": ")
+        if key == "Content-Type":
+            quality = _quality(value)
+        elif key == "URI" and "/" in value:
+            digest = layout.folder_digest(value.removesuffix("/index.json"))
+            if digest is None:
+                raise errors.ManifestInvalid(f"type map leads to {value!r:.200}")
+            found.append((quality, digest))
+    if not found:
+        raise errors.ManifestInvalid("type map leads nowhere")
+    return [digest for _, digest in sorted(found, key=lambda entry: -entry[0])]
+
+
+def tags_list(name: RepositoryName, tags: Iterable[str]) -> bytes:
+    """OCI distribution-spec 1.1, "Listing Tags": in lexical order."""
+    return _json({"name": name.value, "tags": sorted(tags)})
+
+
+def catalog(names: Iterable[str]) -> bytes:
+    """Docker Registry HTTP API V2, "Listing Repositories"."""
+    return _json({"repositories": sorted(names)})
+
+
+def parse_catalog(text: bytes) -> set[str]:
+    """Raises ValueError for anything that catalog() would not write."""
+    names = json.loads(text)["repositories"]
+    return {RepositoryName(name).value for name in names}
+
+
+def _json(value: object) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()
+
+
+def _quality(content_type: str) -> float:
+    _, _, text = content_type.partition("; qs=")
+    try:
+        return float(text or 1.0)
+    except ValueError as e:
+        raise errors.ManifestInvalid(f"type map with the quality {text!r:.50}") from e
+
+
+def _check_type(media_type: str) -> None:
+    if media_type not in manifest.MEDIA_TYPES:
+        raise errors.ManifestInvalid(f"unknown manifest type {media_type!r:.200}")

@@ -1,0 +1,241 @@
+"""Manifests: what an image is made of, read without changing a byte.
+
+Sources: OCI image-spec 1.1.1 (manifest.md, image-index.md, descriptor.md),
+Docker "Image Manifest Version 2, Schema 1" and "Schema 2".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from image_uploader_plugins import errors
+from image_uploader_plugins.digest import Digest
+
+DOCKER_SCHEMA1 = "application/vnd.docker.distribution.manifest.v1+json"
+DOCKER_SCHEMA1_SIGNED = "application/vnd.docker.distribution.manifest.v1+prettyjws"
+DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
+OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+OCI_INDEX = "application/vnd.oci.image.index.v1+json"
+
+SCHEMA1_TYPES = frozenset({DOCKER_SCHEMA1, DOCKER_SCHEMA1_SIGNED})
+IMAGE_TYPES = frozenset({DOCKER_MANIFEST, OCI_MANIFEST})
+INDEX_TYPES = frozenset({DOCKER_LIST, OCI_INDEX})
+# Nothing but these ever becomes a Content-Type, so text from a registry
+# cannot reach a web server's configuration through a manifest.
+MEDIA_TYPES = SCHEMA1_TYPES | IMAGE_TYPES | INDEX_TYPES
+
+# OCI distribution-spec 1.1, "Pushing Manifests": registries should accept
+# manifests of 4 mebibytes, clients should not send larger ones.
+SIZE_LIMIT = 4 * 1024 * 1024
+
+# RFC 6838, section 4.2: restricted-name "/" restricted-name.
+_MEDIA_TYPE = re.compile(
+    r"(?:[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126})/(?:[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126})"
+)
+
+_Fields = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Platform:
+    """What an entry of an index runs on, as far as a choice depends on it."""
+
+    architecture: str | None = None
+    os: str | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Descriptor:
+    """Content by type, digest and size in bytes as stored.
+
+    ``size`` is None for the layers of a schema 1 manifest, which does not
+    record any.  ``urls`` names other places the content may come from; a
+    registry need not hold it (OCI image-spec, descriptor.md).  Raises
+    ManifestInvalid for a media type outside RFC 6838 or a negative size.
+    """
+
+    media_type: str
+    digest: Digest
+    size: int | None
+    urls: tuple[str, ...] = ()
+    platform: Platform = Platform()
+    artifact_type: str | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.media_type, str) or not _MEDIA_TYPE.fullmatch(self.media_type):
+            raise errors.ManifestInvalid(f"not a media type (RFC 6838): {self.media_type!r:.200}")
+        if self.size is not None and (type(self.size) is not int or self.size < 0):
+            raise errors.ManifestInvalid(f"not a size in bytes: {self.size!r:.100}")
+
+    @classmethod
+    def parse(cls, fields: object) -> Descriptor:
+        """Read one from a manifest; raises ManifestInvalid or InvalidReference."""
+        if not isinstance(fields, dict):
+            raise errors.ManifestInvalid("a descriptor must be an object")
+        size = fields.get("size")
+        platform = _object(fields, "platform")
+        return cls(
+            fields.get("mediaType", ""),
+            Digest(fields.get("digest", "")),
+            -1 if size is None else size,
+            tuple(map(str, _list(fields, "urls"))),
+            Platform(_text(platform, "architecture"), _text(platform, "os")),
+            _text(fields, "artifactType"),
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """A manifest of any kind; ``content`` holds the bytes as they came.
+
+    ``layers`` are in the manifest's order.  ``manifests`` is empty but for
+    an index or list.
+    """
+
+    content: bytes = dataclasses.field(repr=False)
+    media_type: str
+    config: Descriptor | None = None
+    layers: tuple[Descriptor, ...] = ()
+    manifests: tuple[Descriptor, ...] = ()
+    subject: Descriptor | None = None
+
+    @classmethod
+    def parse(cls, content: bytes, media_type: str | None = None) -> Manifest:
+        """Read ``content``, of ``media_type`` or, if None, of the type it says.
+
+        Raises ManifestInvalid for anything a registry must not serve: over
+        4 MiB, not a JSON object, a type that is unknown or contradicts the
+        content, an image and an index at once (CVE-2021-41190), broken
+        descriptors.
+        """
+        fields = _load(content)
+        declared = _declared_type(fields)
+        if {declared, media_type} == SCHEMA1_TYPES:
+            declared = str(media_type)  # registries give a signed schema 1 under either name
+        if media_type not in (None, declared):
+            raise errors.ManifestInvalid(
+                f"manifest is {declared}, but was given as {media_type!r:.200}"
+            )
+        try:
+            return cls(content, declared, **_references(fields, declared))
+        except errors.InvalidReference as e:
+            raise errors.ManifestInvalid(str(e)) from e
+
+    @property
+    def is_index(self) -> bool:
+        return self.media_type in INDEX_TYPES
+
+    @property
+    def digest(self) -> Digest:
+        return Digest.of(self.content)
+
+    def blobs(self) -> Iterator[Descriptor]:
+        """What the repository must hold: config and layers, each digest once."""
+        seen = set()
+        for descriptor in (self.config, *self.layers):
+            if descriptor and not descriptor.urls and descriptor.digest not in seen:
+                seen.add(descriptor.digest)
+                yield descriptor
+
+    def default(self, architecture: str, present: frozenset[Digest]) -> Descriptor | None:
+        """The entry for clients that know no lists, out of those ``present``.
+
+        The first image for ``architecture`` (linux before others), else the
+        first image; None where there is none.
+        """
+        images = [d for d in self.manifests if d.digest in present and d.media_type in IMAGE_TYPES]
+
+        def preference(descriptor: Descriptor) -> tuple[bool, bool]:
+            fits = descriptor.platform.architecture == architecture
+            return not fits, fits and descriptor.platform.os not in ("linux", None)
+
+        return min(images, key=preference, default=None)
+
+
+def _load(content: bytes) -> _Fields:
+    if len(content) > SIZE_LIMIT:
+        raise errors.ManifestInvalid(
+            f"manifest has {len(content)} bytes, the limit is {SIZE_LIMIT}"
+        )
+    try:
+        fields = json.loads(content.decode("utf-8"))
+    except RecursionError as e:
+        raise errors.ManifestInvalid("manifest is nested too deeply") from e
+    except ValueError as e:
+        raise errors.ManifestInvalid(f"manifest is not JSON: {e}") from e
+    if not isinstance(fields, dict):
+        raise errors.ManifestInvalid("manifest is not a JSON object")
+    return fields
+
+
+def _declared_type(fields: _Fields) -> str:
+    if fields.get("schemaVersion") == 1:
+        return DOCKER_SCHEMA1_SIGNED if fields.get("signatures") else DOCKER_SCHEMA1
+    if fields.get("schemaVersion") != 2:
+        raise errors.ManifestInvalid(
+            f"unknown schemaVersion {fields.get('schemaVersion')!r:.50} in the manifest"
+        )
+    # Only the OCI types may go unnamed (image-spec, manifest.md: mediaType SHOULD be used).
+    implied = OCI_INDEX if fields.get("manifests") is not None else OCI_MANIFEST
+    declared = fields.get("mediaType") or implied
+    if declared not in IMAGE_TYPES | INDEX_TYPES:
+        raise errors.ManifestInvalid(f"unknown manifest type {declared!r:.200}")
+    return str(declared)
+
+
+def _references(fields: _Fields, media_type: str) -> dict[str, Any]:
+    if media_type in SCHEMA1_TYPES:
+        return {"layers": tuple(_schema1_layers(fields))}
+    subject = fields.get("subject")
+    result: dict[str, Any] = {"subject": Descriptor.parse(subject) if subject else None}
+    if media_type in INDEX_TYPES:
+        _refuse(fields, media_type, ("config", "layers", "fsLayers"))
+        return result | {"manifests": _descriptors(fields, "manifests")}
+    _refuse(fields, media_type, ("manifests", "fsLayers"))
+    return result | {
+        "config": Descriptor.parse(fields.get("config")),
+        "layers": _descriptors(fields, "layers"),
+    }
+
+
+def _schema1_layers(fields: _Fields) -> Iterator[Descriptor]:
+    for layer in _list(fields, "fsLayers"):
+        if not isinstance(layer, dict):
+            raise errors.ManifestInvalid("an entry of fsLayers must be an object")
+        yield Descriptor("application/octet-stream", Digest(layer.get("blobSum", "")), None)
+
+
+def _refuse(fields: _Fields, media_type: str, names: tuple[str, ...]) -> None:
+    for name in names:
+        if fields.get(name) is not None:
+            raise errors.ManifestInvalid(f"a manifest of type {media_type} cannot have {name!r}")
+
+
+def _descriptors(fields: _Fields, name: str) -> tuple[Descriptor, ...]:
+    return tuple(map(Descriptor.parse, _list(fields, name)))
+
+
+# NOTE: Go programs write an empty list or object as null.
+def _list(fields: _Fields, name: str) -> list[Any]:
+    return _field(fields, name, list) or []
+
+
+def _object(fields: _Fields, name: str) -> _Fields:
+    return _field(fields, name, dict) or {}
+
+
+def _text(fields: _Fields, name: str) -> str | None:
+    value: str | None = _field(fields, name, str)
+    return value
+
+
+def _field(fields: _Fields, name: str, kind: type) -> Any:
+    value = fields.get(name)
+    if value is not None and not isinstance(value, kind):
+        raise errors.ManifestInvalid(f"{name!r} in a manifest has the wrong type")
+    return value
