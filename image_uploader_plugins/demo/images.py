@@ -1,0 +1,195 @@
+"""Small but real images, made on the spot; the same bytes every time."""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import hashlib
+import io
+import json
+import tarfile
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from image_uploader_plugins import manifest
+from image_uploader_plugins.digest import Digest
+from image_uploader_plugins.manifest import Manifest
+from image_uploader_plugins.reference import RepositoryName, Tag
+
+DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
+DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
+DOCKER_LAYER_PLAIN = "application/vnd.docker.image.rootfs.diff.tar"
+OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
+OCI_LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
+OCI_LAYER_PLAIN = "application/vnd.oci.image.layer.v1.tar"
+OCI_EMPTY = "application/vnd.oci.empty.v1+json"
+
+Json = dict[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Blob:
+    """A blob's bytes and type; ``diff_id`` is the digest of a layer's uncompressed tar."""
+
+    content: bytes = dataclasses.field(repr=False)
+    media_type: str
+    diff_id: str = ""
+
+    @property
+    def digest(self) -> Digest:
+        return Digest.of(self.content)
+
+    def descriptor(self, **more: Any) -> Json:
+        fields = {"mediaType": self.media_type, "digest": str(self.digest)}
+        return {**fields, "size": len(self.content), **more}
+
+
+@dataclasses.dataclass(frozen=True)
+class Image:
+    """A manifest, its blobs (by digest) and, for an index, its children."""
+
+    repository: RepositoryName
+    tag: Tag | None
+    manifest: Manifest
+    blobs: Mapping[Digest, bytes] = dataclasses.field(default_factory=dict, repr=False)
+    children: tuple[Image, ...] = ()
+
+    @property
+    def digest(self) -> Digest:
+        return self.manifest.digest
+
+    def walk(self) -> Iterator[Image]:
+        """Everything to push, children before the index that lists them."""
+        for child in self.children:
+            yield from child.walk()
+        yield self
+
+    def descriptor(self, **more: Any) -> Json:
+        content = self.manifest.content
+        return Blob(content, self.manifest.media_type).descriptor(**more)
+
+
+def layer(files: Mapping[str, bytes], *, oci: bool = False, plain: bool = False) -> Blob:
+    """A layer with ``files`` (path to content): a gzipped tar, or a plain one."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for path, content in sorted(files.items()):
+            entry = tarfile.TarInfo(path)
+            entry.size, entry.mode = len(content), 0o755
+            tar.addfile(entry, io.BytesIO(content))
+    data = buffer.getvalue()
+    diff_id = f"sha256:{hashlib.sha256(data).hexdigest()}"
+    if plain:
+        return Blob(data, OCI_LAYER_PLAIN if oci else DOCKER_LAYER_PLAIN, diff_id)
+    return Blob(gzip.compress(data, mtime=0), OCI_LAYER if oci else DOCKER_LAYER, diff_id)
+
+
+def image(
+    name: str,
+    tag: str | None,
+    layers: Iterable[Blob],
+    *,
+    oci: bool = False,
+    architecture: str = "amd64",
+    labels: Mapping[str, str] | None = None,
+    **fields: Any,
+) -> Image:
+    """A schema 2 or OCI image; ``fields`` go into the manifest (subject, annotations...)."""
+    layers = list(layers)
+    description = {
+        "architecture": architecture,
+        "os": "linux",
+        "created": "2026-01-01T00:00:00Z",
+        "config": {"Cmd": ["/hello"], "Labels": dict(labels or {})},
+        "history": [{"created": "2026-01-01T00:00:00Z", "created_by": "demo"} for _ in layers],
+        "rootfs": {"type": "layers", "diff_ids": [blob.diff_id for blob in layers]},
+    }
+    config = Blob(_json(description), OCI_CONFIG if oci else DOCKER_CONFIG)
+    media_type = manifest.OCI_MANIFEST if oci else manifest.DOCKER_MANIFEST
+    return _image(name, tag, media_type, config, layers, fields)
+
+
+def artifact(
+    name: str, tag: str | None, artifact_type: str, content: bytes, **fields: Any
+) -> Image:
+    """An OCI artifact of one blob, with the empty config."""
+    blob = Blob(content, "application/octet-stream")
+    fields = {"artifactType": artifact_type, **fields}
+    return _image(name, tag, manifest.OCI_MANIFEST, Blob(b"{}", OCI_EMPTY), [blob], fields)
+
+
+def index(
+    name: str, tag: str | None, children: Iterable[Image], *, oci: bool = False, **fields: Any
+) -> Image:
+    """A manifest list or OCI index; the children's platform is read from their config."""
+    children = tuple(children)
+    media_type = manifest.OCI_INDEX if oci else manifest.DOCKER_LIST
+    content = _json(
+        {
+            "schemaVersion": 2,
+            "mediaType": media_type,
+            "manifests": [child.descriptor(**_platform(child)) for child in children],
+            **fields,
+        }
+    )
+    return Image(RepositoryName(name), _tag(tag), Manifest.parse(content), children=children)
+
+
+def corpus() -> list[Image]:
+    """Shared layers, a manifest list, an OCI image and index, a plain layer, nested names."""
+    hello = {"hello": b"#!/bin/sh\necho hello\n" * 400}
+    shared, oci_base = layer(hello), layer(hello, oci=True)
+
+    def variants(name: str, *, oci: bool) -> list[Image]:
+        return [
+            image(
+                name,
+                None,
+                [oci_base if oci else shared, layer({"arch": arch.encode()}, oci=oci)],
+                oci=oci,
+                architecture=arch,
+            )
+            for arch in ("amd64", "arm64", "s390x")
+        ]
+
+    return [
+        image("base", "1.0", [shared], labels={"version": "1.0"}),
+        image("openstack/nova-api", "wallaby", [shared, layer({"nova": b"nova\n" * 999})]),
+        image("openstack/nova/compute", "wallaby", [shared, layer({"kvm": b"kvm\n" * 999})]),
+        image("openstack/plain", "wallaby", [layer({"plain": b"plain\n" * 999}, plain=True)]),
+        image("edge/oci", "1.0", [oci_base, layer({"edge": b"edge\n" * 999}, oci=True)], oci=True),
+        index("multi/docker", "1.0", variants("multi/docker", oci=False)),
+        index("multi/oci", "1.0", variants("multi/oci", oci=True), oci=True),
+    ]
+
+
+def _image(
+    name: str, tag: str | None, media_type: str, config: Blob, layers: list[Blob], fields: Json
+) -> Image:
+    content = _json(
+        {
+            "schemaVersion": 2,
+            "mediaType": media_type,
+            "config": config.descriptor(),
+            "layers": [blob.descriptor() for blob in layers],
+            **fields,
+        }
+    )
+    blobs = {blob.digest: blob.content for blob in (config, *layers)}
+    return Image(RepositoryName(name), _tag(tag), Manifest.parse(content), blobs)
+
+
+def _platform(child: Image) -> Json:
+    config = child.manifest.config
+    if config is None or config.media_type == OCI_EMPTY:
+        return {}
+    fields = json.loads(child.blobs[config.digest])
+    return {"platform": {"architecture": fields["architecture"], "os": fields["os"]}}
+
+
+def _tag(tag: str | None) -> Tag | None:
+    return Tag(tag) if tag else None
+
+
+def _json(value: Json) -> bytes:
+    return json.dumps(value, indent=2).encode()
