@@ -16,7 +16,7 @@ from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.manifest import Descriptor
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
 
-_NO_SOURCES: Mapping[Digest, RepositoryName] = MappingProxyType({})
+NO_SOURCES: Mapping[Digest, RepositoryName] = MappingProxyType({})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,7 +60,7 @@ class UploaderDriver(abc.ABC):
         self,
         target: RepositoryName,
         layers: Iterable[Digest],
-        sources: Mapping[Digest, RepositoryName] = _NO_SOURCES,
+        sources: Mapping[Digest, RepositoryName] = NO_SOURCES,
     ) -> frozenset[Digest]:
         """Make what the driver holds already present in ``target``.
 

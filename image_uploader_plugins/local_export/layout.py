@@ -45,6 +45,7 @@ STAGING = STATE / "staging"
 POOL = STATE / "pool"
 LEASES = STATE / "leases"
 LOCKS = STATE / "locks"
+UNFINISHED = STATE / "unfinished"
 
 GZIP = ".gz"
 TYPE_MAP = ".type-map"
@@ -76,18 +77,22 @@ def check_tag(tag: Tag) -> None:
 
 
 class RepositoryLayout:
-    """The paths of one repository."""
+    """The paths of one repository; raises InvalidReference for a name that has no place."""
 
     def __init__(self, name: RepositoryName) -> None:
         self.name = name
         self.top = V2 / name.value
+        if self.top == API_ROOT:
+            raise errors.InvalidReference(f"repository name {name.value!r} is a file of the tree")
         self.blobs = self.top / "blobs"
         self.manifests = self.top / "manifests"
         self.tags = self.top / "tags"
         self.tags_list = self.tags / "list"
         self.tag_links = self.top / ".tags"
         self.default_links = self.top / ".defaults"
-        self.leases = LEASES / hashlib.sha256(name.value.encode()).hexdigest()
+        # One file name for any name: ``a/b`` and ``a_b`` must not meet.
+        self.key = hashlib.sha256(name.value.encode()).hexdigest()
+        self.leases = LEASES / self.key
 
     @property
     def folders(self) -> tuple[PurePosixPath, ...]:

@@ -1,0 +1,115 @@
+"""From options to a driver: what oslo.config says, stevedore loads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from oslo_config import cfg
+from stevedore import driver as stevedore_driver
+from stevedore import exception, extension
+
+from image_uploader_plugins import errors
+from image_uploader_plugins.driver import UploaderDriver
+
+NAMESPACE = "image_uploader_plugins.drivers"
+PROJECT = "image-uploader"
+
+GROUP = cfg.OptGroup("image_uploader", "Where copied container images end up")
+
+_OPTIONS = [
+    cfg.StrOpt(
+        "driver",
+        default="local-export",
+        help=f"""
+The target that images are written to, by its name in the entry-point group
+{NAMESPACE}. local-export writes a directory tree that any
+web server hands out as a registry; its options are in [local_export].
+""",
+    ),
+]
+
+
+def list_opts() -> list[tuple[str | None, list[Any]]]:
+    """All options, of this package and of every driver in it that loads.
+
+    For the entry-point group ``oslo.config.opts``.
+    """
+    from image_uploader_plugins.local_export import options
+
+    return [(GROUP.name, list(_OPTIONS)), *options.list_opts()]
+
+
+def load_conf(args: Sequence[str] = (), config_files: list[str] | None = None) -> cfg.ConfigOpts:
+    """Options of our own, apart from the host's: from ``config_files``.
+
+    Without any, those that oslo.config finds for ``image-uploader`` (in
+    /etc/image-uploader and the like).  Raises ConfigurationError for a file
+    that is missing or malformed.
+    """
+    conf = cfg.ConfigOpts()
+    register(conf)
+    try:
+        conf(list(args), project=PROJECT, default_config_files=config_files)
+    except cfg.Error as e:
+        raise errors.ConfigurationError(str(e)) from e
+    return conf
+
+
+def register(conf: cfg.ConfigOpts) -> None:
+    """Make ``conf`` know ``[image_uploader]``."""
+    conf.register_group(GROUP)
+    conf.register_opts(_OPTIONS, group=GROUP)
+
+
+def load_driver(conf: cfg.ConfigOpts, name: str | None = None) -> UploaderDriver:
+    """The driver called ``name``, or else the one ``[image_uploader] driver`` chooses.
+
+    Raises ConfigurationError, naming the driver, the group and what is
+    installed, when it is unknown, cannot be imported, is no driver or
+    refuses its options.
+    """
+    register(conf)
+    name = name or conf[GROUP.name].driver
+    kind = _load_class(name)
+    try:
+        return kind.from_conf(conf)
+    except (errors.UploaderError, cfg.Error, ValueError) as e:
+        raise errors.ConfigurationError(f"driver {name!r} refuses its options: {e}") from e
+
+
+def installed() -> list[str]:
+    """The names in the entry-point group, whether they load or not."""
+    manager: extension.ExtensionManager[Any] = extension.ExtensionManager(
+        NAMESPACE, on_load_failure_callback=_ignore
+    )
+    return sorted({entry_point.name for entry_point in manager.list_entry_points()})
+
+
+def _ignore(*_: object) -> None:
+    """A driver that does not load is reported when it is asked for."""
+
+
+def _load_class(name: str) -> type[UploaderDriver]:
+    reasons: list[BaseException] = []
+    try:
+        manager: stevedore_driver.DriverManager[Any] = stevedore_driver.DriverManager(
+            NAMESPACE,
+            name,
+            on_load_failure_callback=lambda manager, entry_point, e: reasons.append(e),
+            warn_on_missing_entrypoint=False,
+        )
+    except exception.NoMatches as e:
+        raise _refusal(name, str(reasons[0]) if reasons else "not installed") from e
+    except exception.MultipleMatches as e:
+        raise _refusal(name, "installed more than once") from e
+    if not (isinstance(manager.driver, type) and issubclass(manager.driver, UploaderDriver)):
+        raise _refusal(name, f"{manager.driver!r} is not an UploaderDriver")
+    return manager.driver
+
+
+def _refusal(name: str, reason: str) -> errors.ConfigurationError:
+    names = ", ".join(installed()) or "none"
+    return errors.ConfigurationError(
+        f"cannot load driver {name!r} from {NAMESPACE}: {reason} (installed: {names})"
+    )

@@ -1,0 +1,57 @@
+"""The list of repositories, a view of the tree."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+
+from image_uploader_plugins import errors
+from image_uploader_plugins.local_export import layout, views
+from image_uploader_plugins.local_export.storage import NotFound, Storage
+from image_uploader_plugins.reference import RESERVED_SEGMENTS, RepositoryName
+
+
+class Catalog:
+    """Callers hold the catalog's lock for everything that writes."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+
+    def lists(self, name: RepositoryName) -> bool:
+        """Whether the catalog names a repository; costs no parsing."""
+        try:
+            return json.dumps(name.value).encode() in self._storage.read(layout.CATALOG)
+        except NotFound:
+            return False
+
+    def add(self, name: RepositoryName) -> None:
+        self._write(self._names() | {name.value})
+
+    def remove(self, name: RepositoryName) -> None:
+        self._write(self._names() - {name.value})
+
+    def ensure(self) -> None:
+        """Write the catalog of a tree that has none."""
+        self._write(self._names())
+
+    def _write(self, names: set[str]) -> None:
+        self._storage.write(layout.CATALOG, views.catalog(names))
+
+    def _names(self) -> set[str]:
+        try:
+            return views.parse_catalog(self._storage.read(layout.CATALOG))
+        except (NotFound, ValueError, KeyError, TypeError):
+            return {name.value for name in self.walk()}
+
+    def walk(self, folder: PurePosixPath = layout.V2) -> Iterator[RepositoryName]:
+        """The repositories on disk, at any depth."""
+        names = self._storage.names(folder)
+        if "manifests" in names and self._storage.names(folder / "manifests"):
+            yield RepositoryName(str(folder.relative_to(layout.V2)))
+        for name, kind in names.items():
+            if kind == "folder" and name not in RESERVED_SEGMENTS and not name.startswith("."):
+                try:
+                    yield from self.walk(folder / name)
+                except errors.InvalidReference:
+                    continue

@@ -1,0 +1,271 @@
+"""The driver ``local-export``: the four verbs, and every lock."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+from image_uploader_plugins import errors
+from image_uploader_plugins.digest import Digest, VerifiedStream
+from image_uploader_plugins.driver import NO_SOURCES, Deletion, UploaderDriver
+from image_uploader_plugins.local_export import gc, layout, options, views
+from image_uploader_plugins.local_export.catalog import Catalog
+from image_uploader_plugins.local_export.leases import Leases
+from image_uploader_plugins.local_export.pool import Pool
+from image_uploader_plugins.local_export.repository import Repository
+from image_uploader_plugins.local_export.storage import Staged, Storage
+from image_uploader_plugins.manifest import Descriptor, Manifest
+from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
+
+_FETCH_LOCKS = 4096
+
+
+class LocalExportDriver(UploaderDriver):
+    """Writes images into a tree that any web server hands out as a registry.
+
+    Locks are taken in this order: one fetch (while its content streams), one
+    repository, the pool, the catalog; never two repositories.
+    """
+
+    def __init__(
+        self,
+        root: str | Path = options.ROOT,
+        default_architecture: str = options.DEFAULT_ARCHITECTURE,
+        lease_timeout: int = options.LEASE_TIMEOUT,
+    ) -> None:
+        self._arguments = (root, default_architecture, lease_timeout)
+        if not Path(root).is_absolute():
+            raise errors.ConfigurationError(f"[local_export] root must be absolute: {str(root)!r}")
+        self._storage = Storage(Path(root))
+        self._architecture = default_architecture
+        self._pool = Pool(self._storage)
+        self._catalog = Catalog(self._storage)
+        self._leases = Leases(self._storage, lease_timeout)
+        self._lay_foundation()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), self._arguments
+
+    @classmethod
+    def list_opts(cls) -> list[tuple[str | None, list[Any]]]:
+        return options.list_opts()
+
+    @classmethod
+    def from_conf(cls, conf: Any) -> Self:
+        values = options.values(conf)
+        return cls(values.root, values.default_architecture, values.lease_timeout)
+
+    # -- the verbs
+
+    def mount_layers(
+        self,
+        target: RepositoryName,
+        layers: Iterable[Digest],
+        sources: Mapping[Digest, RepositoryName] = NO_SOURCES,
+    ) -> frozenset[Digest]:
+        wanted = list(dict.fromkeys(layers))
+        for digest in wanted:
+            self._adopt(digest, {target, sources.get(digest, target)})
+        repository = self._repository(target)
+        with self._repository_lock(target), self._pool_lock():
+            return frozenset(digest for digest in wanted if self._mount(repository, digest))
+
+    def upload_layer(
+        self,
+        target: RepositoryName,
+        chunks: Iterable[bytes],
+        *,
+        expected: Digest | None = None,
+        media_type: str | None = None,
+    ) -> Descriptor:
+        media_type = media_type or "application/octet-stream"
+        if expected is None:
+            return self._upload(target, VerifiedStream(chunks), media_type)
+        # Whoever comes second for the same content waits, and finds it there.
+        with self._storage.lock(f"fetch {int(expected.encoded[:8], 16) % _FETCH_LOCKS}"):
+            if self.mount_layers(target, [expected]):
+                return self._describe(target, expected, media_type)
+            return self._upload(target, VerifiedStream(chunks, expected), media_type)
+
+    def put_manifest(
+        self,
+        target: RepositoryName,
+        content: bytes,
+        media_type: str,
+        *,
+        tag: Tag | None = None,
+        config: bytes | None = None,
+        expected: Digest | None = None,
+    ) -> Descriptor:
+        manifest = Manifest.parse(content, media_type)
+        digest = expected or manifest.digest
+        digest.verify(content)
+        if tag:
+            layout.check_tag(tag)
+        repository = self._repository(target)
+        with self._staged_config(manifest, config) as staged, self._repository_lock(target):
+            self._check_blobs(repository, manifest, staged is not None)
+            with self._changing(repository):
+                if staged and manifest.config:
+                    with self._pool_lock():
+                        self._publish(repository, manifest.config.digest, staged)
+                self._name(repository, manifest, digest, tag)
+            self._leases.drop(repository.layout, (blob.digest for blob in manifest.blobs()))
+        return Descriptor(media_type, digest, len(content))
+
+    def delete(self, target: ImageRef) -> Deletion:
+        repository = self._repository(target.repository)
+        with self._repository_lock(target.repository), self._changing(repository):
+            found = self._remove_names(repository, target.reference)
+            repository.refresh()
+            # Also for an absent image: what a delete that was killed left behind goes now.
+            deletion = self._collect(repository)
+            if not repository.manifests():
+                repository.remove_folders()
+                if self._catalog.lists(target.repository):
+                    with self._catalog_lock():
+                        self._catalog.remove(target.repository)
+        if not found:
+            raise errors.ImageUnknown(f"no such image: {target}")
+        return deletion
+
+    def close(self) -> None:
+        self._leases.drop_all()
+
+    # -- blobs
+
+    def _adopt(self, digest: Digest, holders: set[RepositoryName]) -> None:
+        """Bring a blob that other tools wrote into the pool; hashes without a lock."""
+        for name in sorted(holders):
+            staged = self._pool.adopt(digest, self._repository(name))
+            if staged:
+                with self._discarding(staged), self._pool_lock():
+                    self._pool.add(digest, staged)
+
+    def _mount(self, repository: Repository, digest: Digest) -> bool:
+        if not self._pool.file(digest):
+            return False
+        self._leases.take(repository.layout, digest)
+        return self._pool.link(digest, repository)
+
+    def _upload(
+        self, target: RepositoryName, stream: VerifiedStream, media_type: str
+    ) -> Descriptor:
+        staged = self._storage.stage(stream)
+        repository = self._repository(target)
+        with self._discarding(staged), self._repository_lock(target), self._pool_lock():
+            self._leases.take(repository.layout, stream.digest)
+            self._publish(repository, stream.digest, staged)
+        return Descriptor(media_type, stream.digest, stream.size)
+
+    def _publish(self, repository: Repository, digest: Digest, staged: Staged) -> None:
+        self._pool.add(digest, staged)
+        self._pool.link(digest, repository)
+
+    def _describe(self, target: RepositoryName, digest: Digest, media_type: str) -> Descriptor:
+        file = self._repository(target).blob(digest)
+        return Descriptor(media_type, digest, file.size if file else None)
+
+    @contextlib.contextmanager
+    def _discarding(self, staged: Staged) -> Iterator[None]:
+        try:
+            yield
+        finally:
+            self._storage.discard(staged.path)
+
+    # -- manifests
+
+    @contextlib.contextmanager
+    def _staged_config(self, manifest: Manifest, config: bytes | None) -> Iterator[Staged | None]:
+        if config is None:
+            yield None
+            return
+        if manifest.config is None:
+            raise errors.ManifestInvalid(f"a {manifest.media_type} has no config")
+        stream = VerifiedStream([config], manifest.config.digest, manifest.config.size)
+        staged = self._storage.stage(stream)
+        with self._discarding(staged):
+            yield staged
+
+    def _name(
+        self, repository: Repository, manifest: Manifest, digest: Digest, tag: Tag | None
+    ) -> None:
+        repository.write_manifest(manifest, digest)
+        if tag:
+            repository.write_tag(tag, manifest, digest)
+        else:
+            repository.write_pin(manifest, digest)
+        repository.refresh()
+        if not self._catalog.lists(repository.name):
+            with self._catalog_lock():
+                self._catalog.add(repository.name)
+
+    def _check_blobs(self, repository: Repository, manifest: Manifest, config: bool) -> None:
+        missing = []
+        for blob in manifest.blobs():
+            if config and manifest.config and blob.digest == manifest.config.digest:
+                continue
+            file = repository.blob(blob.digest)
+            if not file or blob.size not in (None, file.size):
+                missing.append(blob.digest)
+        if missing:
+            raise errors.BlobUnknown(missing)
+
+    # -- deleting
+
+    def _remove_names(self, repository: Repository, reference: Tag | Digest) -> bool:
+        if isinstance(reference, Tag):
+            found = reference in repository.tags()
+            repository.remove_tag(reference)
+            return found
+        for tag in repository.tags():
+            if repository.tag_digests(tag)[:1] == [reference]:
+                repository.remove_tag(tag)
+        repository.remove_pin(reference)
+        return repository.has_manifest(reference)
+
+    def _collect(self, repository: Repository) -> Deletion:
+        plan = gc.plan(self._storage, repository, self._leases.live(repository.layout))
+        freed = gc.sweep(self._storage, repository, plan)
+        digests = tuple(dict.fromkeys(digest for digest, _ in plan.blobs))
+        with self._pool_lock():
+            freed += self._pool.sweep(digests)
+        return Deletion(plan.manifests, digests, freed)
+
+    # -- locks
+
+    @contextlib.contextmanager
+    def _changing(self, repository: Repository) -> Iterator[None]:
+        """Under the repository's lock: its views are in order before, and a mark says so after.
+
+        The mark stays when we fail or are killed; whoever comes next then
+        looks at every view.
+        """
+        mark = layout.UNFINISHED / repository.layout.key
+        if self._storage.file(mark):
+            repository.refresh(thoroughly=True)
+        else:
+            self._storage.write(mark, repository.name.value.encode())
+        yield
+        self._storage.unlink(mark)
+
+    def _repository(self, name: RepositoryName) -> Repository:
+        return Repository(self._storage, name, self._architecture)
+
+    def _repository_lock(self, name: RepositoryName) -> contextlib.AbstractContextManager[None]:
+        return self._storage.lock(f"repository {name}")
+
+    def _pool_lock(self) -> contextlib.AbstractContextManager[None]:
+        return self._storage.lock("pool")
+
+    def _catalog_lock(self) -> contextlib.AbstractContextManager[None]:
+        return self._storage.lock("catalog")
+
+    def _lay_foundation(self) -> None:
+        """What a registry serves before it has a single image."""
+        with self._catalog_lock():
+            self._storage.write(layout.API_ROOT, views.API_ROOT)
+            self._storage.write(layout.API_HTACCESS, views.API_HTACCESS)
+            self._catalog.ensure()

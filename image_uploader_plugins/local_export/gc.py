@@ -1,0 +1,119 @@
+"""What a repository still needs, and the removal of the rest.
+
+Roots are the tags, and the manifests put without one ("pins") that no index
+lists.  From there: an index needs its children; a manifest keeps its
+referrers.  Blobs are kept for live manifests and for uploads in flight.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+
+from image_uploader_plugins import errors
+from image_uploader_plugins.digest import Digest
+from image_uploader_plugins.local_export.repository import Repository
+from image_uploader_plugins.local_export.storage import File, Storage
+from image_uploader_plugins.manifest import Descriptor, Manifest
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What may go; manifests in the order to remove them.
+
+    ``unnamed`` are the live manifests that neither a tag nor a pin names.
+    """
+
+    unnamed: Mapping[Digest, Manifest]
+    manifests: tuple[Digest, ...]
+    blobs: tuple[tuple[Digest, File], ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class _Inventory:
+    """All manifests of a repository, as far as they can be read."""
+
+    readable: Mapping[Digest, Manifest]
+    broken: Mapping[Digest, errors.UploaderError]
+
+    def present(self) -> set[Digest]:
+        return self.readable.keys() | self.broken.keys()
+
+    def children(self) -> set[Digest]:
+        return {d.digest for m in self.readable.values() for d in m.manifests}
+
+
+def plan(storage: Storage, repository: Repository, held: frozenset[Digest]) -> Plan:
+    """What no root of the repository and no upload (``held``) needs.
+
+    Raises ManifestInvalid or StorageError if a live manifest cannot be read:
+    what it needs cannot be known.
+    """
+    inventory = _take_inventory(repository)
+    tagged = {d for tag in repository.tags() for d in repository.tag_digests(tag)}
+    pins = repository.pins()
+    # A name that leads nowhere needs nothing; verification reports it.
+    roots = (tagged | (pins - inventory.children())) & inventory.present()
+    live = reachable(inventory.readable, roots)
+    for digest in sorted(live & inventory.broken.keys()):
+        raise inventory.broken[digest]
+    needed = {b.digest for d in live for b in _all_blobs(inventory.readable[d])} | held
+    dead = sorted(repository.manifests() - live)
+    # An index that outlived its children in a crash would turn their pins into roots.
+    dead.sort(key=lambda d: d in inventory.readable and inventory.readable[d].is_index)
+    files = ((d, storage.file(path)) for d, path in repository.blobs() if d not in needed)
+    return Plan(
+        {d: inventory.readable[d] for d in live - tagged - pins},
+        tuple(dead),
+        tuple((d, file) for d, file in files if file),
+    )
+
+
+def reachable(manifests: Mapping[Digest, Manifest], roots: Iterable[Digest]) -> set[Digest]:
+    """The roots, and what hangs on them by an index or a subject.
+
+    An index may list children that are absent; an absent root stays in the
+    result, for the caller to complain about.
+    """
+    referrers: dict[Digest, list[Digest]] = {}
+    for digest, parsed in manifests.items():
+        if parsed.subject:
+            referrers.setdefault(parsed.subject.digest, []).append(digest)
+    live: set[Digest] = set()
+    pending = list(roots)
+    while pending:
+        digest = pending.pop()
+        if digest in live:
+            continue
+        live.add(digest)
+        pending += referrers.get(digest, [])
+        if digest in manifests:
+            pending += [d.digest for d in manifests[digest].manifests if d.digest in manifests]
+    return live
+
+
+def sweep(storage: Storage, repository: Repository, found: Plan) -> int:
+    """Carry out a plan; bytes freed, not counting what the pool still links to."""
+    # Once pinned they are also safe from tripleo-common, which knows neither
+    # children nor referrers.
+    for digest, parsed in found.unnamed.items():
+        repository.write_pin(parsed, digest)
+    freed = sum(repository.remove_manifest(digest) for digest in found.manifests)
+    for _, file in found.blobs:
+        storage.unlink(file.path)
+        freed += file.size if file.links == 1 else 0
+    return freed
+
+
+def _take_inventory(repository: Repository) -> _Inventory:
+    readable, broken = {}, {}
+    for digest in repository.manifests():
+        try:
+            readable[digest] = repository.read_manifest(digest)
+        except (errors.ManifestInvalid, errors.StorageError) as e:
+            broken[digest] = e
+    return _Inventory(readable, broken)
+
+
+def _all_blobs(parsed: Manifest) -> Iterable[Descriptor]:
+    return (d for d in (parsed.config, *parsed.layers) if d)

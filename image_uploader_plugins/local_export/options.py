@@ -1,0 +1,57 @@
+"""The options of ``[local_export]``."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from oslo_config import cfg
+
+GROUP = cfg.OptGroup("local_export", "A directory tree that a web server hands out as a registry")
+
+ROOT = "/var/lib/image-serve"
+DEFAULT_ARCHITECTURE = "amd64"
+LEASE_TIMEOUT = 24 * 60 * 60
+
+_OPTIONS = [
+    cfg.StrOpt(
+        "root",
+        default=ROOT,
+        help="""
+The directory that holds the tree, as an absolute path. It is created where it
+is missing. Point the web server's document root at it. Hard links are made
+below it, so keep it on one file system; across several, content is copied.
+""",
+    ),
+    cfg.StrOpt(
+        "default_architecture",
+        default=DEFAULT_ARCHITECTURE,
+        help="""
+The architecture, in Go's spelling (amd64, arm64, s390x, ...), of the image
+that a client gets by tag when the tag stands for several architectures and the
+client does not know manifest lists. Without such an image, the first of the
+list is offered. Takes effect for a tag when the tag is written.
+""",
+    ),
+    cfg.IntOpt(
+        "lease_timeout",
+        default=LEASE_TIMEOUT,
+        min=60,
+        help="""
+Seconds for which a layer that no manifest names yet is protected from being
+collected. Must be longer than the longest upload of one image; too short a
+time makes a delete beside a slow upload remove layers, and the upload fail.
+""",
+    ),
+]
+
+
+def list_opts() -> list[tuple[str | None, list[Any]]]:
+    """For the entry-point group ``oslo.config.opts``."""
+    return [(GROUP.name, list(_OPTIONS))]
+
+
+def values(conf: Any) -> Any:
+    """The group's values in ``conf``, an oslo.config ConfigOpts."""
+    conf.register_group(GROUP)
+    conf.register_opts(_OPTIONS, group=GROUP)
+    return conf[GROUP.name]

@@ -1,0 +1,229 @@
+"""One repository of the tree: its blobs, manifests, tags and views."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+
+from image_uploader_plugins import errors, manifest
+from image_uploader_plugins.digest import Digest
+from image_uploader_plugins.local_export import layout, views
+from image_uploader_plugins.local_export.layout import RepositoryLayout
+from image_uploader_plugins.local_export.storage import File, Storage
+from image_uploader_plugins.manifest import Manifest
+from image_uploader_plugins.reference import RepositoryName, Tag
+
+LOG = logging.getLogger(__name__)
+
+_TYPE_MAP_LIMIT = 1024 * 1024
+
+
+class Repository:
+    """Callers hold the repository's lock for everything that writes."""
+
+    def __init__(self, storage: Storage, name: RepositoryName, architecture: str) -> None:
+        self.layout = RepositoryLayout(name)
+        self._storage = storage
+        self._architecture = architecture
+
+    @property
+    def name(self) -> RepositoryName:
+        return self.layout.name
+
+    # -- blobs
+
+    def blob(self, digest: Digest) -> File | None:
+        found = map(self._storage.file, self.layout.blob_names(digest))
+        return next(filter(None, found), None)
+
+    def blobs(self) -> Iterator[tuple[Digest, PurePosixPath]]:
+        for name, kind in self._storage.names(self.layout.blobs).items():
+            digest = layout.blob_digest(name)
+            if digest and kind == "file":
+                yield digest, self.layout.blobs / name
+
+    def link_blob(self, digest: Digest, source: PurePosixPath) -> None:
+        """Publish the file ``source`` as a blob, under the name its first bytes ask for."""
+        head = next(self._storage.chunks(source, limit=1), b"")
+        gzip = head.startswith(b"\x1f\x8b")
+        self._storage.link(source, self.layout.blob(digest, gzip=gzip))
+        self._storage.unlink(self.layout.blob(digest, gzip=not gzip))
+
+    # -- manifests
+
+    def manifests(self) -> set[Digest]:
+        names = self._storage.names(self.layout.manifests)
+        folders = (layout.folder_digest(n) for n, kind in names.items() if kind == "folder")
+        return {digest for digest in folders if digest}
+
+    def has_manifest(self, digest: Digest) -> bool:
+        return self._storage.file(self.layout.manifest_content(digest)) is not None
+
+    def read_manifest(self, digest: Digest) -> Manifest:
+        """Raises StorageError or ManifestInvalid, with the path in it."""
+        path = self.layout.manifest_content(digest)
+        content = self._storage.read(path, manifest.SIZE_LIMIT)
+        try:
+            digest.verify(content)
+            return Manifest.parse(content)
+        except (errors.ManifestInvalid, errors.DigestMismatch) as e:
+            raise errors.ManifestInvalid(f"{self._storage.root / path}: {e}") from e
+
+    def write_manifest(self, parsed: Manifest, digest: Digest) -> None:
+        """Publish a manifest under its digest, its headers before its bytes."""
+        folder = self.layout.manifest(digest)
+        content = self.layout.manifest_content(digest)
+        named = folder / layout.TYPE_FILES[parsed.media_type]
+        self._storage.write(folder / ".htaccess", views.htaccess(parsed.media_type, digest))
+        self._storage.write(content, parsed.content)
+        present, typed = self._storage.file(content), self._storage.file(named)
+        if not (present and typed and present.inode == typed.inode):
+            self._storage.link(content, named)
+        for other in set(layout.TYPE_FILES.values()) - {named.name}:
+            self._storage.unlink(folder / other)
+        if digest.algorithm != "sha256":
+            self._write_type_map(self.layout.digest_type_map(digest), digest.value, parsed, digest)
+
+    def remove_manifest(self, digest: Digest) -> int:
+        """Remove a manifest and what only names it; bytes freed."""
+        file = self._storage.file(self.layout.manifest_content(digest))
+        self._storage.unlink(self.layout.digest_type_map(digest))
+        self._storage.remove_tree(self.layout.manifest(digest))
+        self._storage.unlink(self.layout.pin(digest))
+        return file.size if file else 0
+
+    # -- tags and pins: the names a manifest lives by
+
+    def tags(self) -> set[Tag]:
+        tags, _ = self._names()
+        return tags
+
+    def pins(self) -> set[Digest]:
+        _, pins = self._names()
+        return pins
+
+    def _names(self) -> tuple[set[Tag], set[Digest]]:
+        tags, pins = set(), set()
+        for name, kind in self._storage.names(self.layout.manifests).items():
+            reference = name.removesuffix(layout.TYPE_MAP)
+            if kind == "link":
+                tags.add(name)
+            elif kind == "file" and reference != name:
+                if reference.startswith(layout.PIN):
+                    pins.add(layout.folder_digest(reference.removeprefix(layout.PIN)))
+                elif not layout.folder_digest(reference):
+                    tags.add(reference)
+        return set(_valid_tags(tags)), {digest for digest in pins if digest}
+
+    def tag_digests(self, tag: Tag) -> list[Digest]:
+        """The manifests a tag leads to, the one it is for first; none for no such tag."""
+        legacy = self._storage.link_target(self.layout.legacy_tag(tag))
+        if legacy is not None:
+            digest = layout.folder_digest(legacy.rstrip("/").rpartition("/")[2])
+            return [digest] if digest else []
+        path = self.layout.type_map(tag)
+        if not self._storage.file(path):
+            return []
+        try:
+            return views.parse_type_map(self._storage.read(path, _TYPE_MAP_LIMIT))
+        except errors.ManifestInvalid as e:
+            raise errors.ManifestInvalid(f"{self._storage.root / path}: {e}") from e
+
+    def write_tag(self, tag: Tag, parsed: Manifest, digest: Digest) -> None:
+        """Point a tag at a manifest: the type map first, for it is the record."""
+        default = self._write_type_map(self.layout.type_map(tag), tag.value, parsed, digest)
+        self._storage.unlink(self.layout.legacy_tag(tag))
+        self._write_links(tag, digest, default)
+
+    def _write_type_map(
+        self, path: PurePosixPath, reference: str, parsed: Manifest, digest: Digest
+    ) -> Digest:
+        variants = [views.Variant(parsed.media_type, digest)]
+        present = frozenset(d.digest for d in parsed.manifests if self.has_manifest(d.digest))
+        default = parsed.default(self._architecture, present)
+        if default and reference != digest.value:
+            variants.append(views.Variant(default.media_type, default.digest, 0.5))
+        self._storage.write(path, views.type_map(reference, variants))
+        return variants[-1].digest
+
+    def _write_links(self, tag: Tag, digest: Digest, default: Digest) -> None:
+        for folder, target in (
+            (self.layout.tag_links, digest),
+            (self.layout.default_links, default),
+        ):
+            self._storage.symlink(
+                folder / tag.value, f"../manifests/{layout.manifest_folder(target)}"
+            )
+
+    def write_pin(self, parsed: Manifest, digest: Digest) -> None:
+        """Keep a manifest that has no tag.
+
+        A type map, since tripleo-common removes every manifest that none names.
+        """
+        reference = layout.PIN + digest.value
+        variants = [views.Variant(parsed.media_type, digest)]
+        self._storage.write(self.layout.pin(digest), views.type_map(reference, variants))
+
+    def remove_tag(self, tag: Tag) -> None:
+        """The record goes first, and for good before any content may go."""
+        self._storage.unlink(self.layout.type_map(tag), durable=True)
+        self._storage.unlink(self.layout.legacy_tag(tag), durable=True)
+        self._storage.unlink(self.layout.tag_links / tag.value)
+        self._storage.unlink(self.layout.default_links / tag.value)
+
+    def remove_pin(self, digest: Digest) -> None:
+        self._storage.unlink(self.layout.pin(digest), durable=True)
+
+    # -- views
+
+    def refresh(self, *, thoroughly: bool = False) -> None:
+        """Bring tag links and tags/list in line with the type maps.
+
+        Tags of other tools become like ours on the way: legacy symlinks turn
+        into type maps, lists get their ``qs``.  ``thoroughly`` looks at every
+        tag; otherwise only at those that have no links yet.
+        """
+        tags = self.tags()
+        linked = set(self._storage.names(self.layout.tag_links))
+        for tag in tags:
+            if thoroughly or tag.value not in linked:
+                self._refresh_tag(tag)
+        for name in linked - {tag.value for tag in tags}:
+            self._storage.unlink(self.layout.tag_links / name)
+            self._storage.unlink(self.layout.default_links / name)
+        if tags or self.manifests():
+            names = (tag.value for tag in tags)
+            self._storage.write(self.layout.tags_list, views.tags_list(self.name, names))
+
+    def _refresh_tag(self, tag: Tag) -> None:
+        # What cannot be read stays as it is: a damaged tag must not stop work on others.
+        try:
+            found = {d: self.read_manifest(d) for d in self.tag_digests(tag)}
+            for digest, parsed in found.items():
+                self.write_manifest(parsed, digest)
+            # NOTE: tripleo-common also writes a list and a child without saying which is which.
+            ordered = sorted(found, key=lambda digest: not found[digest].is_index)
+            if ordered:
+                self.write_tag(tag, found[ordered[0]], ordered[0])
+        except (errors.ManifestInvalid, errors.StorageError) as e:
+            if isinstance(e, errors.StorageFull | errors.StorageDenied):
+                raise
+            LOG.warning("tag %s:%s left as it is: %s", self.name, tag, e)
+
+    def remove_folders(self) -> None:
+        """Remove the repository's own empty folders, and parents that became empty."""
+        self._storage.unlink(self.layout.tags_list)
+        for folder in self.layout.folders:
+            self._storage.remove_empty(folder)
+        folder = self.layout.top
+        while folder != layout.V2 and self._storage.remove_empty(folder):
+            folder = folder.parent
+
+
+def _valid_tags(names: set[str]) -> Iterator[Tag]:
+    for name in names:
+        try:
+            yield Tag(name)
+        except errors.InvalidReference:
+            LOG.warning("not a tag, left alone: %r", name)
