@@ -1,0 +1,464 @@
+"""The contract of UploaderDriver as a test suite, for whoever writes a driver.
+
+Derive from DriverContract and unittest.TestCase, and say how to make a driver
+on a fresh target::
+
+    class TestMyDriver(contract.DriverContract, unittest.TestCase):
+        def make_driver(self):
+            return MyDriver(...)
+
+The suite knows a driver only through its four verbs.  What it cannot see
+that way (durability, what clients are served) a driver tests on its own.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import gzip
+import pickle
+import unittest
+from collections.abc import Iterator
+from typing import Any
+
+from image_uploader_plugins import errors, manifest
+from image_uploader_plugins.demo import images
+from image_uploader_plugins.demo.images import Blob, Image
+from image_uploader_plugins.digest import Digest
+from image_uploader_plugins.driver import UploaderDriver
+from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
+
+HERE = RepositoryName("contract/here")
+THERE = RepositoryName("contract/there")
+TAG = Tag("1.0")
+BLOB = gzip.compress(b"layer" * 1000, mtime=0)
+DIGEST = Digest.of(BLOB)
+
+
+def untouchable() -> Iterator[bytes]:
+    """Chunks that fail the test as soon as somebody asks for one."""
+    raise AssertionError("chunks were consumed")
+    yield b""
+
+
+def breaking(error: Exception) -> Iterator[bytes]:
+    """Chunks of a transfer that ends in an error."""
+    yield BLOB[:100]
+    raise error
+
+
+class DriverContract:
+    """One test for each sentence that binds a driver; mix it into a TestCase."""
+
+    driver: UploaderDriver
+
+    def make_driver(self) -> UploaderDriver:
+        """A driver on a target of its own with nothing in it."""
+        raise NotImplementedError
+
+    def setUp(self) -> None:
+        self.driver = self.make_driver()
+
+    def tearDown(self) -> None:
+        self.driver.close()
+
+    @property
+    def case(self) -> unittest.TestCase:
+        assert isinstance(self, unittest.TestCase)  # noqa: S101 - how a mix-in is used
+        return self
+
+    # -- what the tests are written in
+
+    def put(self, image: Image, tag: Tag | None = TAG) -> Digest:
+        for part in image.walk():
+            for digest, content in part.blobs.items():
+                self.driver.upload_layer(part.repository, [content], expected=digest)
+            self.driver.put_manifest(
+                part.repository,
+                part.manifest.content,
+                part.manifest.media_type,
+                tag=tag if part is image else None,
+            )
+        return image.digest
+
+    def holds(self, name: RepositoryName, digest: Digest) -> bool:
+        return bool(self.driver.mount_layers(name, [digest]))
+
+    def image(self, text: str = "one", **fields: Any) -> Image:
+        return images.image(HERE.value, None, [images.layer({"file": text.encode()})], **fields)
+
+    def delete(self, reference: Tag | Digest = TAG) -> tuple[set[Digest], set[Digest]]:
+        deletion = self.driver.delete(ImageRef(HERE, reference))
+        return set(deletion.manifests), set(deletion.blobs)
+
+    # -- upload_layer
+
+    def test_upload_describes_what_was_stored(self) -> None:
+        stored = self.driver.upload_layer(
+            HERE, [BLOB], expected=DIGEST, media_type=images.OCI_LAYER
+        )
+        self.case.assertEqual(
+            (stored.digest, stored.size, stored.media_type),
+            (DIGEST, len(BLOB), images.OCI_LAYER),
+        )
+
+    def test_upload_without_a_media_type_is_an_octet_stream(self) -> None:
+        stored = self.driver.upload_layer(HERE, [BLOB])
+        self.case.assertEqual(stored.media_type, "application/octet-stream")
+
+    def test_upload_without_a_digest_is_named_by_its_content(self) -> None:
+        self.case.assertEqual(self.driver.upload_layer(HERE, [BLOB]).digest, DIGEST)
+
+    def test_upload_under_sha512(self) -> None:
+        expected = Digest.of(BLOB, "sha512")
+        self.case.assertEqual(
+            self.driver.upload_layer(HERE, [BLOB], expected=expected).digest, expected
+        )
+        self.case.assertTrue(self.holds(HERE, expected))
+
+    def test_upload_of_nothing_is_the_empty_blob(self) -> None:
+        stored = self.driver.upload_layer(HERE, [], expected=Digest.of(b""))
+        self.case.assertEqual((stored.digest, stored.size), (Digest.of(b""), 0))
+
+    def test_empty_chunks_mean_nothing(self) -> None:
+        chunks = [b"", BLOB[:10], b"", BLOB[10:], b""]
+        self.case.assertEqual(
+            self.driver.upload_layer(HERE, chunks, expected=DIGEST).size, len(BLOB)
+        )
+
+    def test_upload_takes_chunks_once(self) -> None:
+        chunks = iter([BLOB[:10], BLOB[10:]])
+        self.driver.upload_layer(HERE, chunks, expected=DIGEST)
+        self.case.assertEqual(list(chunks), [])
+
+    def test_upload_of_what_is_there_consumes_nothing(self) -> None:
+        self.driver.upload_layer(HERE, [BLOB], expected=DIGEST)
+        stored = self.driver.upload_layer(HERE, untouchable(), expected=DIGEST)
+        self.case.assertEqual((stored.digest, stored.size), (DIGEST, len(BLOB)))
+
+    def test_upload_of_what_another_repository_holds_consumes_nothing(self) -> None:
+        self.driver.upload_layer(THERE, [BLOB], expected=DIGEST)
+        self.driver.upload_layer(HERE, untouchable(), expected=DIGEST)
+        self.case.assertTrue(self.holds(HERE, DIGEST))
+
+    def test_wrong_content_is_refused_and_not_stored(self) -> None:
+        with self.case.assertRaises(errors.DigestMismatch) as caught:
+            self.driver.upload_layer(HERE, [b"other"], expected=DIGEST)
+        self.case.assertEqual(
+            (caught.exception.expected, caught.exception.actual), (DIGEST, Digest.of(b"other"))
+        )
+        self.case.assertFalse(self.holds(HERE, DIGEST))
+        self.case.assertFalse(self.holds(HERE, Digest.of(b"other")))
+
+    def test_errors_of_the_chunks_pass_unchanged(self) -> None:
+        for error in (OSError(28, "not ours"), ValueError("theirs"), MemoryError()):
+            with self.case.assertRaises(type(error)) as caught:
+                self.driver.upload_layer(HERE, breaking(error), expected=DIGEST)
+            self.case.assertIs(caught.exception, error)
+            self.case.assertFalse(self.holds(HERE, DIGEST))
+
+    def test_a_failed_upload_harms_nothing(self) -> None:
+        self.driver.upload_layer(HERE, [BLOB], expected=DIGEST)
+        with self.case.assertRaises(ValueError):
+            self.driver.upload_layer(HERE, breaking(ValueError()))
+        self.case.assertTrue(self.holds(HERE, DIGEST))
+
+    # -- mount_layers
+
+    def test_mount_leaves_out_what_nobody_holds(self) -> None:
+        self.case.assertEqual(self.driver.mount_layers(HERE, [DIGEST]), frozenset())
+
+    def test_mount_from_a_named_source(self) -> None:
+        self.driver.upload_layer(THERE, [BLOB], expected=DIGEST)
+        mounted = self.driver.mount_layers(HERE, [DIGEST], {DIGEST: THERE})
+        self.case.assertEqual(mounted, {DIGEST})
+
+    def test_mount_knows_other_repositories(self) -> None:
+        self.driver.upload_layer(THERE, [BLOB], expected=DIGEST)
+        absent = Digest.of(b"absent")
+        self.case.assertEqual(self.driver.mount_layers(HERE, iter([DIGEST, absent])), {DIGEST})
+
+    def test_mount_ignores_an_unknown_source(self) -> None:
+        self.case.assertEqual(
+            self.driver.mount_layers(HERE, [DIGEST], {DIGEST: THERE}), frozenset()
+        )
+
+    def test_mounted_copies_live_on_their_own(self) -> None:
+        image = self.image()
+        self.put(image)
+        layer = image.manifest.layers[0].digest
+        self.driver.mount_layers(THERE, [layer])
+        self.delete()
+        self.case.assertTrue(self.holds(THERE, layer))
+
+    # -- put_manifest
+
+    def test_every_kind_of_manifest(self) -> None:
+        oci = images.image(HERE.value, None, [], oci=True)
+        artifact = images.artifact(HERE.value, None, "application/vnd.example", b"data")
+        children = [self.image(), self.image("two", architecture="arm64")]
+        for image in (
+            self.image(),
+            oci,
+            artifact,
+            images.index(HERE.value, None, children),
+            images.index(HERE.value, None, [oci], oci=True),
+            images.index(HERE.value, None, [images.index(HERE.value, None, [oci], oci=True)]),
+            images.index(HERE.value, None, [], oci=True),
+        ):
+            with self.case.subTest(image.manifest.media_type):
+                self.put(image)
+
+    def test_put_describes_what_was_stored(self) -> None:
+        image = self.image()
+        self.put(image)
+        content, media_type = image.manifest.content, image.manifest.media_type
+        stored = self.driver.put_manifest(HERE, content, media_type, tag=TAG)
+        self.case.assertEqual(
+            (stored.digest, stored.size, stored.media_type),
+            (image.digest, len(content), media_type),
+        )
+
+    def test_put_under_sha512(self) -> None:
+        image = self.image()
+        self.put(image)
+        expected = Digest.of(image.manifest.content, "sha512")
+        stored = self.driver.put_manifest(
+            HERE, image.manifest.content, image.manifest.media_type, expected=expected
+        )
+        self.case.assertEqual(stored.digest, expected)
+        self.case.assertEqual(self.delete(expected)[0], {expected})
+
+    def test_put_stores_the_config_it_is_given(self) -> None:
+        image = self.image()
+        config, layer = image.manifest.config, image.manifest.layers[0]
+        assert config is not None  # noqa: S101 - for the type
+        self.driver.upload_layer(HERE, [image.blobs[layer.digest]])
+        self.driver.put_manifest(
+            HERE,
+            image.manifest.content,
+            image.manifest.media_type,
+            tag=TAG,
+            config=image.blobs[config.digest],
+        )
+        self.case.assertTrue(self.holds(HERE, config.digest))
+
+    def test_put_refuses_another_config(self) -> None:
+        image = self.image()
+        for digest, content in image.blobs.items():
+            self.driver.upload_layer(HERE, [content], expected=digest)
+        with self.case.assertRaises(errors.ContentMismatch):
+            self.driver.put_manifest(
+                HERE, image.manifest.content, image.manifest.media_type, tag=TAG, config=b"{}"
+            )
+        self.assert_absent(TAG)
+
+    def test_put_refuses_content_that_is_not_what_was_expected(self) -> None:
+        image = self.image()
+        with self.case.assertRaises(errors.DigestMismatch):
+            self.driver.put_manifest(
+                HERE, image.manifest.content, image.manifest.media_type, expected=DIGEST
+            )
+        self.assert_absent(image.digest)
+
+    def test_put_refuses_absent_blobs(self) -> None:
+        image = self.image()
+        with self.case.assertRaises(errors.BlobUnknown) as caught:
+            self.driver.put_manifest(
+                HERE, image.manifest.content, image.manifest.media_type, tag=TAG
+            )
+        self.case.assertEqual(set(caught.exception.digests), set(image.blobs))
+        self.assert_absent(TAG)
+
+    def test_put_refuses_a_wrong_size(self) -> None:
+        image = self.image()
+        for digest, content in image.blobs.items():
+            self.driver.upload_layer(HERE, [content], expected=digest)
+        size = b'"size": %d' % (image.manifest.layers[0].size or 0)
+        content = image.manifest.content.replace(size, b'"size": 7')
+        with self.case.assertRaises(errors.BlobUnknown):
+            self.driver.put_manifest(HERE, content, image.manifest.media_type, tag=TAG)
+        self.assert_absent(TAG)
+
+    def test_put_exempts_blobs_with_urls(self) -> None:
+        foreign = Blob(b"elsewhere", images.OCI_LAYER)
+        image = images.image(HERE.value, None, [], oci=True)
+        layers = (
+            b'"layers": [{"mediaType": "%s", "digest": "%s", "size": 9, "urls": ["https://x"]}]'
+        )
+        content = image.manifest.content.replace(
+            b'"layers": []', layers % (foreign.media_type.encode(), str(foreign.digest).encode())
+        )
+        for digest, blob in image.blobs.items():
+            self.driver.upload_layer(HERE, [blob], expected=digest)
+        self.driver.put_manifest(HERE, content, image.manifest.media_type, tag=TAG)
+        self.delete()
+
+    def test_put_refuses_what_is_no_manifest(self) -> None:
+        for content in (b"", b"[]", b"\xff", b'{"schemaVersion": 2}', b"[" * 100000):
+            with self.case.subTest(content[:20]), self.case.assertRaises(errors.ManifestInvalid):
+                self.driver.put_manifest(HERE, content, manifest.OCI_MANIFEST, tag=TAG)
+        self.assert_absent(TAG)
+
+    def test_put_refuses_another_type(self) -> None:
+        image = self.image()
+        with self.case.assertRaises(errors.ManifestInvalid):
+            self.driver.put_manifest(HERE, image.manifest.content, manifest.OCI_INDEX, tag=TAG)
+        self.assert_absent(TAG)
+
+    def test_putting_the_same_again_succeeds(self) -> None:
+        image = self.image()
+        self.case.assertEqual(self.put(image), self.put(image))
+
+    def test_children_may_arrive_later(self) -> None:
+        child = self.image()
+        index = images.index(HERE.value, None, [child])
+        self.driver.put_manifest(HERE, index.manifest.content, manifest.DOCKER_LIST, tag=TAG)
+        self.put(child, None)
+        self.case.assertEqual(self.delete()[0], {index.digest, child.digest})
+
+    # -- delete
+
+    def test_delete_by_tag(self) -> None:
+        image = self.image()
+        self.put(image)
+        self.case.assertEqual(self.delete(), ({image.digest}, set(image.blobs)))
+        self.assert_absent(TAG)
+        self.assert_absent(image.digest)
+
+    def test_delete_by_digest_takes_the_tags_along(self) -> None:
+        image = self.image()
+        self.put(image)
+        self.put(image, Tag("latest"))
+        self.case.assertEqual(self.delete(image.digest)[0], {image.digest})
+        self.assert_absent(TAG)
+        self.assert_absent(Tag("latest"))
+
+    def test_delete_says_what_was_freed(self) -> None:
+        image = self.image()
+        self.put(image)
+        deletion = self.driver.delete(ImageRef(HERE, TAG))
+        content = len(image.manifest.content) + sum(map(len, image.blobs.values()))
+        self.case.assertEqual(deletion.bytes_freed, content)
+
+    def test_delete_of_a_shared_blob_frees_nothing(self) -> None:
+        image = self.image()
+        self.put(image)
+        for digest in image.blobs:
+            self.driver.mount_layers(THERE, [digest])
+        deletion = self.driver.delete(ImageRef(HERE, TAG))
+        self.case.assertEqual(deletion.bytes_freed, len(image.manifest.content))
+
+    def test_delete_of_an_absent_image(self) -> None:
+        self.assert_absent(TAG)
+        self.assert_absent(DIGEST)
+        self.put(self.image())
+        self.assert_absent(Tag("other"))
+        self.assert_absent(DIGEST)
+
+    def test_delete_spares_what_another_tag_needs(self) -> None:
+        base = images.layer({"base": b"base"})
+        one = images.image(HERE.value, None, [base, images.layer({"one": b"1"})])
+        two = images.image(HERE.value, None, [base, images.layer({"two": b"2"})])
+        self.put(one)
+        self.put(two, Tag("2.0"))
+        deleted = self.delete()
+        self.case.assertEqual(deleted, ({one.digest}, set(one.blobs) - set(two.blobs)))
+        self.put(two)
+
+    def test_delete_of_one_of_two_tags_spares_the_image(self) -> None:
+        self.put(self.image())
+        self.put(self.image(), Tag("2.0"))
+        self.case.assertEqual(self.delete(), (set(), set()))
+
+    def test_delete_of_an_index_takes_its_children_along(self) -> None:
+        children = [self.image(), self.image("two", architecture="arm64")]
+        index = images.index(HERE.value, None, children)
+        self.put(index)
+        self.case.assertEqual(self.delete()[0], {index.digest, *(c.digest for c in children)})
+
+    def test_delete_spares_what_an_index_needs(self) -> None:
+        child = self.image()
+        index = images.index(HERE.value, None, [child])
+        self.put(index)
+        self.put(child, Tag("child"))
+        self.case.assertEqual(self.delete(Tag("child")), (set(), set()))
+        self.case.assertEqual(self.delete()[0], {index.digest, child.digest})
+
+    def test_delete_spares_the_referrers_of_what_stays(self) -> None:
+        subject = self.image()
+        referrer = images.artifact(
+            HERE.value, None, "application/vnd.example", b"sig", subject=subject.descriptor()
+        )
+        self.put(subject)
+        self.put(referrer, Tag("signature"))
+        self.put(self.image("other"), Tag("other"))
+        self.delete(Tag("other"))
+        self.case.assertEqual(self.delete(Tag("signature")), (set(), set()))
+        self.case.assertIn(subject.digest, self.delete()[0])
+
+    def test_delete_spares_uploads_in_flight(self) -> None:
+        self.put(self.image("other"), Tag("other"))
+        image = self.image()
+        for digest, content in image.blobs.items():
+            self.driver.upload_layer(HERE, [content], expected=digest)
+        self.delete(Tag("other"))
+        self.put_only(image)
+
+    def test_delete_spares_what_was_mounted(self) -> None:
+        self.put(self.image("other"), Tag("other"))
+        image = self.image()
+        for digest, content in image.blobs.items():
+            self.driver.upload_layer(THERE, [content], expected=digest)
+        self.driver.mount_layers(HERE, image.blobs)
+        self.delete(Tag("other"))
+        self.put_only(image)
+
+    def test_delete_spares_nested_repositories(self) -> None:
+        nested = RepositoryName(f"{HERE}/nested")
+        image = self.image()
+        self.put(image)
+        for digest in image.blobs:
+            self.driver.mount_layers(nested, [digest])
+        self.driver.put_manifest(nested, image.manifest.content, image.manifest.media_type, tag=TAG)
+        self.delete()
+        deletion = self.driver.delete(ImageRef(nested, TAG))
+        self.case.assertEqual(deletion.manifests, (image.digest,))
+
+    def test_a_moved_tag_gives_the_old_image_up(self) -> None:
+        old, new = self.image("old"), self.image("new")
+        self.put(old)
+        self.put(new)
+        self.case.assertEqual(self.delete()[0], {old.digest, new.digest})
+
+    def test_upload_delete_upload(self) -> None:
+        image = self.image()
+        for _ in range(2):
+            self.put(image)
+            self.delete()
+        self.put(image)
+
+    # -- all of them
+
+    def test_a_pickled_driver_works_on_the_same_target(self) -> None:
+        self.put(self.image())
+        with pickle.loads(pickle.dumps(self.driver)) as copy:  # noqa: S301 - our own bytes
+            self.case.assertEqual(
+                copy.delete(ImageRef(HERE, TAG)).manifests, (self.image().digest,)
+            )
+
+    def test_threads(self) -> None:
+        tags = [Tag(f"t{number}") for number in range(8)]
+        image = self.image()
+        with concurrent.futures.ThreadPoolExecutor(len(tags)) as pool:
+            list(pool.map(lambda tag: self.put(image, tag), tags))
+            list(pool.map(self.delete, tags[1:]))
+        self.case.assertEqual(self.delete(tags[0])[0], {image.digest})
+
+    def put_only(self, image: Image) -> None:
+        content, media_type = image.manifest.content, image.manifest.media_type
+        stored = self.driver.put_manifest(HERE, content, media_type, tag=TAG)
+        self.case.assertEqual(stored.digest, image.digest)
+
+    def assert_absent(self, reference: Tag | Digest) -> None:
+        with self.case.assertRaises(errors.ImageUnknown):
+            self.driver.delete(ImageRef(HERE, reference))

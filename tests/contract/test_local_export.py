@@ -1,0 +1,14 @@
+"""local-export keeps the contract."""
+
+import tempfile
+import unittest
+
+from image_uploader_plugins import contract
+from image_uploader_plugins.local_export.driver import LocalExportDriver
+
+
+class TestLocalExport(contract.DriverContract, unittest.TestCase):
+    def make_driver(self) -> LocalExportDriver:
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        return LocalExportDriver(folder.name)
