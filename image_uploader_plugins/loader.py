@@ -21,11 +21,11 @@ _OPTIONS = [
     cfg.StrOpt(
         "driver",
         default="local-export",
-        help=f"""
-The target that images are written to, by its name in the entry-point group
-{NAMESPACE}. local-export writes a directory tree that any
-web server hands out as a registry; its options are in [local_export].
-""",
+        help=(
+            f"The target that images are written to, by its name in the entry-point group "
+            f"{NAMESPACE}. local-export writes a directory tree that any web server hands "
+            "out as a registry; its options are in [local_export]."
+        ),
     ),
 ]
 
@@ -97,7 +97,7 @@ def _load_class(name: str) -> type[UploaderDriver]:
             NAMESPACE,
             name,
             on_load_failure_callback=lambda manager, entry_point, e: reasons.append(e),
-            warn_on_missing_entrypoint=False,
+            on_missing_entrypoints_callback=_ignore,
         )
     except exception.NoMatches as e:
         raise _refusal(name, str(reasons[0]) if reasons else "not installed") from e

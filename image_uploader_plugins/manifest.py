@@ -182,10 +182,10 @@ def _declared_type(fields: _Fields) -> str:
         )
     # Only the OCI types may go unnamed (image-spec, manifest.md: mediaType SHOULD be used).
     implied = OCI_INDEX if fields.get("manifests") is not None else OCI_MANIFEST
-    declared = fields.get("mediaType") or implied
+    declared = _text(fields, "mediaType") or implied
     if declared not in IMAGE_TYPES | INDEX_TYPES:
         raise errors.ManifestInvalid(f"unknown manifest type {declared!r:.200}")
-    return str(declared)
+    return declared
 
 
 def _references(fields: _Fields, media_type: str) -> dict[str, Any]:

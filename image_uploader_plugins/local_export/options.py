@@ -16,31 +16,31 @@ _OPTIONS = [
     cfg.StrOpt(
         "root",
         default=ROOT,
-        help="""
-The directory that holds the tree, as an absolute path. It is created where it
-is missing. Point the web server's document root at it. Hard links are made
-below it, so keep it on one file system; across several, content is copied.
-""",
+        help=(
+            "The directory that holds the tree, as an absolute path. It is created where it "
+            "is missing. Point the web server's document root at it. Hard links are made "
+            "below it, so keep it on one file system; across several, content is copied."
+        ),
     ),
     cfg.StrOpt(
         "default_architecture",
         default=DEFAULT_ARCHITECTURE,
-        help="""
-The architecture, in Go's spelling (amd64, arm64, s390x, ...), of the image
-that a client gets by tag when the tag stands for several architectures and the
-client does not know manifest lists. Without such an image, the first of the
-list is offered. Takes effect for a tag when the tag is written.
-""",
+        help=(
+            "The architecture, in Go's spelling (amd64, arm64, s390x, ...), of the image "
+            "that a client gets by tag when the tag stands for several architectures and "
+            "the client does not know manifest lists. Without such an image, the first of "
+            "the list is offered. Takes effect for a tag when the tag is written."
+        ),
     ),
     cfg.IntOpt(
         "lease_timeout",
         default=LEASE_TIMEOUT,
         min=60,
-        help="""
-Seconds for which a layer that no manifest names yet is protected from being
-collected. Must be longer than the longest upload of one image; too short a
-time makes a delete beside a slow upload remove layers, and the upload fail.
-""",
+        help=(
+            "Seconds for which a layer that no manifest names yet is protected from being "
+            "collected. Must be longer than the longest upload of one image; too short a "
+            "time makes a delete beside a slow upload remove layers, and the upload fail."
+        ),
     ),
 ]
 

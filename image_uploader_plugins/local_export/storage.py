@@ -87,7 +87,7 @@ class Storage:
     def __init__(self, root: Path) -> None:
         self.root = root
         self._durable: set[tuple[int, int]] = set()
-        _mapped(root, root.mkdir, _FOLDER_MODE, parents=True, exist_ok=True)
+        _mapped(root, _make_root, root)
 
     # -- reading
 
@@ -399,6 +399,14 @@ class Storage:
         if made or identity not in self._durable:
             self.call(path, os.fsync, parent)
             self._durable.add(identity)
+
+
+def _make_root(root: Path) -> None:
+    """Make what is missing of the way to the root; what exists keeps its mode."""
+    for folder in reversed([root, *root.parents]):
+        with contextlib.suppress(FileExistsError):
+            folder.mkdir()
+            folder.chmod(_FOLDER_MODE)
 
 
 def _make_folder(name: str, mode: int, parent: int) -> None:

@@ -1,0 +1,94 @@
+"""What a tree must look like to whoever reads it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from image_uploader_plugins.demo.images import Image
+from image_uploader_plugins.digest import Digest
+from image_uploader_plugins.driver import UploaderDriver
+from image_uploader_plugins.local_export import views
+from image_uploader_plugins.reference import Tag
+
+
+def put(driver: UploaderDriver, image: Image, tag: str | None = None) -> Digest:
+    """An image with all its parts, under ``tag`` or its own."""
+    for part in image.walk():
+        for digest, content in part.blobs.items():
+            driver.upload_layer(part.repository, [content], expected=digest)
+        name = (Tag(tag) if tag else image.tag) if part is image else None
+        driver.put_manifest(
+            part.repository, part.manifest.content, part.manifest.media_type, tag=name
+        )
+    return image.digest
+
+
+def catalog(root: Path) -> list[str]:
+    names: list[str] = json.loads((root / "v2" / "_catalog").read_bytes())["repositories"]
+    return names
+
+
+def tags(root: Path, name: str) -> list[str]:
+    fields = json.loads((root / "v2" / name / "tags" / "list").read_bytes())
+    assert fields["name"] == name
+    found: list[str] = fields["tags"]
+    return found
+
+
+def served(root: Path) -> dict[str, bytes | str]:
+    """Every path below v2, with its bytes or where its link leads."""
+    return {
+        str(path.relative_to(root)): str(path.readlink())
+        if path.is_symlink()
+        else path.read_bytes()
+        for path in sorted((root / "v2").rglob("*"))
+        if path.is_symlink() or path.is_file()
+    }
+
+
+def problems(root: Path) -> list[str]:
+    """What is wrong with a tree: names that lie, names that lead nowhere, lists that disagree."""
+    return [*_lying(root), *_dangling(root), *_disagreeing(root)]
+
+
+def _lying(root: Path) -> Iterator[str]:
+    for path in (root / "v2").rglob("*"):
+        match = re.fullmatch(r"\.?(sha(?:256|512):[0-9a-f]+)(?:\.gz)?", path.name)
+        if not match or path.is_symlink():
+            continue
+        digest = Digest(match[1])
+        content = path / "index.json" if path.is_dir() else path
+        if not content.exists():
+            continue
+        if Digest.of(content.read_bytes(), digest.algorithm) != digest:
+            yield f"{path} does not hash to its name"
+
+
+def _dangling(root: Path) -> Iterator[str]:
+    for path in (root / "v2").rglob("*.type-map"):
+        for digest in views.parse_type_map(path.read_bytes()):
+            folders = (path.parent / str(digest), path.parent / f".{digest}")
+            if not any((folder / "index.json").exists() for folder in folders):
+                yield f"{path} leads to {digest}, which is absent"
+    for path in (root / "v2").rglob("*"):
+        if path.is_symlink() and not (path / "index.json").exists():
+            yield f"{path} leads nowhere"
+
+
+def _disagreeing(root: Path) -> Iterator[str]:
+    names = set()
+    for manifests in (root / "v2").rglob("manifests"):
+        if not any(manifests.iterdir()):
+            continue
+        name = str(manifests.parent.relative_to(root / "v2"))
+        names.add(name)
+        found = {p.name.removesuffix(".type-map") for p in manifests.glob("[!.]*.type-map")}
+        found = {tag for tag in found if ":" not in tag}
+        links = {path.name for path in (manifests.parent / ".tags").glob("*")}
+        if sorted(found) != tags(root, name) or links != found:
+            yield f"{name}: tags {sorted(found)}, listed {tags(root, name)}, linked {links}"
+    if sorted(names) != catalog(root):
+        yield f"catalog {catalog(root)}, on disk {sorted(names)}"

@@ -1,0 +1,94 @@
+"""From options to a driver, and the sample of all options."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from oslo_config import generator
+from stevedore import extension
+
+from image_uploader_plugins import errors, loader
+from image_uploader_plugins.local_export.driver import LocalExportDriver
+
+SAMPLE = Path(__file__).parents[2] / "etc" / "image-uploader.conf.sample"
+
+
+def conf_of(folder: Path, text: str) -> loader.cfg.ConfigOpts:
+    path = folder / "image-uploader.conf"
+    path.write_text(text)
+    return loader.load_conf(config_files=[str(path)])
+
+
+def test_the_driver_is_chosen_by_configuration(tmp_path: Path) -> None:
+    root = tmp_path / "tree"
+    driver = loader.load_driver(conf_of(tmp_path, f"[local_export]\nroot = {root}\n"))
+    assert isinstance(driver, LocalExportDriver)
+    assert (root / "v2" / "_catalog").exists()
+
+
+def test_an_unknown_driver_is_named_with_what_is_installed(tmp_path: Path) -> None:
+    conf = conf_of(tmp_path, "[image_uploader]\ndriver = no-such\n")
+    with pytest.raises(errors.ConfigurationError) as caught:
+        loader.load_driver(conf)
+    for part in ("no-such", "image_uploader_plugins.drivers", "local-export"):
+        assert part in str(caught.value)
+
+
+def test_a_driver_that_fails_to_import_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    package = tmp_path / "broken-1.dist-info"
+    package.mkdir()
+    (package / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1\n")
+    (package / "entry_points.txt").write_text(
+        f"[{loader.NAMESPACE}]\nbroken = no_such_module:Driver\nnodriver = os:path\n"
+    )
+    program = (
+        "from image_uploader_plugins import loader\n"
+        "for name in ('broken', 'nodriver'):\n"
+        "    try: loader.load_driver(loader.load_conf(config_files=[]), name)\n"
+        "    except loader.errors.ConfigurationError as e: print(e)\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={"PYTHONPATH": f"{tmp_path}:{SAMPLE.parents[1]}", "XDG_CACHE_HOME": str(tmp_path)},
+    )
+    broken, nodriver = result.stdout.splitlines()
+    assert "'broken'" in broken
+    assert "No module named 'no_such_module'" in broken
+    assert "is not an UploaderDriver" in nodriver
+
+
+@pytest.mark.parametrize(
+    "text", ["root = relative", "lease_timeout = 1", "lease_timeout = soon", "root = /proc/x"]
+)
+def test_options_that_cannot_work_are_refused(tmp_path: Path, text: str) -> None:
+    with pytest.raises(errors.ConfigurationError, match="'local-export' refuses its options"):
+        loader.load_driver(conf_of(tmp_path, f"[local_export]\n{text}\n"))
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(errors.ConfigurationError, match=r"absent\.conf"):
+        loader.load_conf(config_files=[str(tmp_path / "absent.conf")])
+
+
+def test_a_malformed_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(errors.ConfigurationError, match=r"image-uploader\.conf"):
+        conf_of(tmp_path, "root = /x\n")
+
+
+def test_local_export_is_installed() -> None:
+    assert "local-export" in loader.installed()
+    assert "image_uploader_plugins" in extension.ExtensionManager("oslo.config.opts").names()
+
+
+def test_the_sample_is_up_to_date(tmp_path: Path) -> None:
+    sample = tmp_path / "sample"
+    generator.main(["--namespace", "image_uploader_plugins", "--output-file", str(sample)])
+    assert sample.read_text() == SAMPLE.read_text()

@@ -1,0 +1,141 @@
+"""Manifests and descriptors: what is taken, what is refused."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import hypothesis
+import pytest
+from hypothesis import strategies
+
+from image_uploader_plugins import errors, manifest
+from image_uploader_plugins.demo import images
+from image_uploader_plugins.digest import Digest
+from image_uploader_plugins.manifest import Descriptor, Manifest
+
+IMAGE = images.image("a", None, [images.layer({"f": b"x"})], oci=True)
+INDEX = images.index("a", None, [IMAGE], oci=True)
+LAYER = {"mediaType": images.OCI_LAYER, "digest": str(Digest.of(b"x")), "size": 1}
+
+
+def edited(image: images.Image = IMAGE, **fields: Any) -> bytes:
+    merged = json.loads(image.manifest.content) | fields
+    return json.dumps({k: v for k, v in merged.items() if v != "absent"}).encode()
+
+
+def test_bytes_are_kept() -> None:
+    content = edited() + b"\n  "
+    parsed = Manifest.parse(content)
+    assert (parsed.content, parsed.digest) == (content, Digest.of(content))
+
+
+@pytest.mark.parametrize(
+    ("fields", "kind"),
+    [
+        ({"schemaVersion": 1, "fsLayers": []}, manifest.DOCKER_SCHEMA1),
+        ({"schemaVersion": 1, "fsLayers": [], "signatures": [1]}, manifest.DOCKER_SCHEMA1_SIGNED),
+        ({"schemaVersion": 2, "manifests": []}, manifest.OCI_INDEX),
+        ({"schemaVersion": 2, "config": LAYER}, manifest.OCI_MANIFEST),
+        ({"schemaVersion": 2, "config": LAYER, "layers": None}, manifest.OCI_MANIFEST),
+        (
+            {"schemaVersion": 2, "mediaType": manifest.DOCKER_LIST, "manifests": None},
+            manifest.DOCKER_LIST,
+        ),
+    ],
+)
+def test_the_type_is_found(fields: dict[str, Any], kind: str) -> None:
+    assert Manifest.parse(json.dumps(fields).encode()).media_type == kind
+
+
+def test_schema_1_goes_by_either_name() -> None:
+    content = b'{"schemaVersion": 1, "fsLayers": [], "signatures": [{}]}'
+    for kind in manifest.SCHEMA1_TYPES:
+        assert Manifest.parse(content, kind).media_type == kind
+
+
+def test_blobs_come_once_and_without_those_from_elsewhere() -> None:
+    foreign = LAYER | {"digest": str(Digest.of(b"foreign")), "urls": ["https://example.org/"]}
+    parsed = Manifest.parse(edited(layers=[LAYER, LAYER, foreign]))
+    assert parsed.config is not None
+    assert [blob.digest for blob in parsed.blobs()] == [parsed.config.digest, Digest.of(b"x")]
+
+
+def test_artifacts_and_subjects() -> None:
+    artifact = images.artifact("a", None, "application/x", b"1", subject=IMAGE.descriptor())
+    assert artifact.manifest.subject is not None
+    assert artifact.manifest.subject.digest == IMAGE.digest
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        edited(mediaType=manifest.OCI_INDEX),
+        edited(mediaType="text/html"),
+        edited(mediaType=7),
+        edited(manifests=[]),
+        edited(INDEX, layers=[]),
+        edited(INDEX, config=LAYER),
+        edited(config="absent"),
+        edited(config=None),
+        edited(layers={}),
+        edited(layers=["x"]),
+        edited(layers=[LAYER | {"size": -1}]),
+        edited(layers=[LAYER | {"size": True}]),
+        edited(layers=[LAYER | {"size": 1.0}]),
+        edited(layers=[LAYER | {"digest": "sha256:xyz"}]),
+        edited(layers=[LAYER | {"digest": ["x"]}]),
+        edited(layers=[LAYER | {"mediaType": "a/b\nc"}]),
+        edited(layers=[LAYER | {"mediaType": None}]),
+        edited(schemaVersion=3),
+        edited(schemaVersion="absent"),
+        edited(subject="x"),
+        edited(INDEX, manifests=[IMAGE.descriptor(platform=[])]),
+        b'{"schemaVersion": 1, "fsLayers": [7]}',
+        b'{"schemaVersion": 1, "fsLayers": [{}]}',
+        b"\xef\xbb\xbf" + edited(),
+        b"[" * 10**6,
+        b'{"a":' * 10**5,
+        b"1" * 10**5,
+        edited() + b" " * manifest.SIZE_LIMIT,
+    ],
+    ids=lambda content: repr(content[-40:]),
+)
+def test_what_is_refused(content: bytes) -> None:
+    with pytest.raises(errors.ManifestInvalid):
+        Manifest.parse(content)
+
+
+@hypothesis.given(strategies.binary() | strategies.text().map(str.encode))
+def test_any_bytes_are_parsed_or_refused(content: bytes) -> None:
+    with pytest.raises(errors.ManifestInvalid):
+        Manifest.parse(content)
+
+
+JSON = strategies.recursive(
+    strategies.none() | strategies.booleans() | strategies.integers() | strategies.text(),
+    lambda inner: strategies.lists(inner) | strategies.dictionaries(strategies.text(), inner),
+    max_leaves=10,
+)
+
+
+@hypothesis.given(
+    strategies.sampled_from(["config", "layers", "manifests", "subject", "mediaType", "fsLayers"]),
+    JSON,
+    strategies.sampled_from([IMAGE, INDEX]),
+)
+def test_any_field_is_taken_or_refused(name: str, value: Any, image: images.Image) -> None:
+    try:
+        parsed = Manifest.parse(edited(image, **{name: value}))
+    except errors.ManifestInvalid:
+        return
+    assert parsed.media_type in manifest.MEDIA_TYPES
+
+
+@hypothesis.given(strategies.text())
+def test_a_media_type_carries_no_directive(text: str) -> None:
+    try:
+        Descriptor(text, Digest.of(b""), 0)
+    except errors.ManifestInvalid:
+        return
+    assert text.isascii() and text.isprintable() and not set(text) & set(" \"'\\<>%")

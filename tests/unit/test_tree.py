@@ -1,0 +1,291 @@
+"""What local-export leaves on the disk."""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+import time
+from pathlib import Path
+
+import pytest
+
+from image_uploader_plugins import errors, manifest
+from image_uploader_plugins.demo import images
+from image_uploader_plugins.digest import Digest
+from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
+from tests.support import trees
+
+NAME = RepositoryName("ns/img")
+
+
+def one(text: str = "one", tag: str = "1.0", name: str = "ns/img") -> images.Image:
+    return images.image(name, tag, [images.layer({"file": text.encode()})])
+
+
+def test_an_empty_registry_has_an_empty_catalog(driver: LocalExportDriver, root: Path) -> None:
+    assert trees.catalog(root) == []
+    assert (root / "v2/index.json").read_bytes() == b"{}"
+
+
+def test_the_corpus(driver: LocalExportDriver, root: Path) -> None:
+    for image in images.corpus():
+        trees.put(driver, image)
+    assert trees.problems(root) == []
+    assert trees.catalog(root) == sorted(str(image.repository) for image in images.corpus())
+
+
+def test_a_manifest_has_its_headers_beside_it(driver: LocalExportDriver, root: Path) -> None:
+    image = one()
+    trees.put(driver, image)
+    folder = root / "v2/ns/img/manifests" / str(image.digest)
+    assert (folder / ".htaccess").read_text() == (
+        f'Header set Content-Type "{manifest.DOCKER_MANIFEST}"\n'
+        f'Header set Docker-Content-Digest "{image.digest}"\n'
+    )
+    assert (folder / "index.json").read_bytes() == image.manifest.content
+    assert (folder / "manifest.docker-v2").samefile(folder / "index.json")
+
+
+def test_gzip_decides_on_the_name_of_a_blob(driver: LocalExportDriver, root: Path) -> None:
+    packed = images.layer({"file": b"x"})
+    plain = images.layer({"file": b"x"}, plain=True)
+    for blob in (packed, plain):
+        driver.upload_layer(NAME, [blob.content])
+    names = {path.name for path in (root / "v2/ns/img/blobs").iterdir()}
+    assert names == {f"{packed.digest}.gz", str(plain.digest)}
+
+
+@pytest.mark.parametrize(
+    ("architectures", "default"),
+    [(["arm64", "amd64"], 1), (["arm64", "s390x"], 0), (["amd64"], 0), ([], None)],
+)
+def test_a_list_offers_a_default(
+    driver: LocalExportDriver, root: Path, architectures: list[str], default: int | None
+) -> None:
+    layers = [images.layer({"file": b"x"})]
+    children = [images.image("ns/img", None, layers, architecture=a) for a in architectures]
+    index = images.index("ns/img", "1.0", children)
+    trees.put(driver, index)
+    text = (root / "v2/ns/img/manifests/1.0.type-map").read_text()
+    chosen = index.digest if default is None else children[default].digest
+    assert Path(root / "v2/ns/img/.defaults/1.0").readlink().name == str(chosen)
+    assert Path(root / "v2/ns/img/.tags/1.0").readlink().name == str(index.digest)
+    if default is None:
+        assert "qs=" not in text
+    else:
+        assert f"{manifest.DOCKER_LIST}; qs=1.0\nURI: {index.digest}/" in text
+        assert f"{manifest.DOCKER_MANIFEST}; qs=0.5\nURI: {chosen}/" in text
+
+
+def test_the_default_architecture_is_an_option(root: Path) -> None:
+    driver = LocalExportDriver(root, default_architecture="s390x")
+    image = images.corpus()[-1]
+    trees.put(driver, image)
+    assert (root / "v2/multi/oci/.defaults/1.0").readlink().name == str(image.children[2].digest)
+
+
+def test_a_sha512_manifest_is_reached_through_a_type_map(
+    driver: LocalExportDriver, root: Path
+) -> None:
+    image = one()
+    trees.put(driver, image)
+    digest = Digest.of(image.manifest.content, "sha512")
+    content, media_type = image.manifest.content, image.manifest.media_type
+    driver.put_manifest(NAME, content, media_type, tag=Tag("long"), expected=digest)
+    manifests = root / "v2/ns/img/manifests"
+    for name in (str(digest), "long"):
+        assert f"URI: .{digest}/index.json" in (manifests / f"{name}.type-map").read_text()
+    assert not (manifests / str(digest)).exists()
+    assert trees.tags(root, "ns/img") == ["1.0", "long"]
+    driver.delete(ImageRef(NAME, Tag("long")))
+    assert not list(manifests.glob("*sha512*"))
+    assert trees.problems(root) == []
+
+
+def test_blobs_are_links_to_one_copy(driver: LocalExportDriver, root: Path) -> None:
+    for name in ("a", "b/c", "d/e/f"):
+        trees.put(driver, one(name=name))
+    copies = list((root / "v2").rglob("*.gz"))
+    assert len(copies) == 3
+    assert {path.stat().st_ino for path in copies} == {copies[0].stat().st_ino}
+    assert copies[0].stat().st_nlink == 4
+
+
+def test_lists_are_rewritten_only_when_they_change(driver: LocalExportDriver, root: Path) -> None:
+    views = [root / "v2/_catalog", root / "v2/ns/img/tags/list"]
+    trees.put(driver, one())
+    before = [path.stat().st_ino for path in views]
+    held = [path.open("rb") for path in views]  # an inode in use is not given out again
+    trees.put(driver, one("two"))
+    assert [path.stat().st_ino for path in views] == before
+    for file in held:
+        file.close()
+
+
+def test_modes_do_not_depend_on_the_umask(root: Path) -> None:
+    before = os.umask(0o077)
+    try:
+        trees.put(LocalExportDriver(root), images.corpus()[-1])
+    finally:
+        os.umask(before)
+    for path in [root, root / "v2", *(root / "v2").rglob("*")]:
+        if not path.is_symlink():
+            expected = 0o755 if path.is_dir() else 0o644
+            assert stat.S_IMODE(path.stat().st_mode) == expected, path
+    assert stat.S_IMODE((root / ".local-export").stat().st_mode) == 0o700
+
+
+def test_no_staged_file_stays(driver: LocalExportDriver, root: Path) -> None:
+    for image in images.corpus():
+        trees.put(driver, image)
+    with pytest.raises(errors.DigestMismatch):
+        driver.upload_layer(NAME, [b"x"], expected=Digest.of(b"y"))
+    with pytest.raises(errors.BlobUnknown):
+        image = one("absent")
+        driver.put_manifest(NAME, image.manifest.content, image.manifest.media_type)
+    driver.close()
+    state = root / ".local-export"
+    left = [p for part in ("staging", "unfinished", "leases") for p in (state / part).rglob("*")]
+    assert [path for path in left if path.is_file()] == []
+
+
+def test_a_delete_leaves_no_trace(driver: LocalExportDriver, root: Path) -> None:
+    before = trees.served(root)
+    for image in images.corpus():
+        trees.put(driver, image)
+    for image in images.corpus():
+        assert image.tag is not None
+        driver.delete(ImageRef(image.repository, image.tag))
+    assert trees.served(root) == before
+    assert {path.name for path in (root / "v2").iterdir()} == {
+        "index.json",
+        ".htaccess",
+        "_catalog",
+    }
+    assert not [path for path in (root / ".local-export/pool").rglob("*") if path.is_file()]
+
+
+def test_a_delete_keeps_files_it_does_not_know(driver: LocalExportDriver, root: Path) -> None:
+    trees.put(driver, one())
+    note = root / "v2/ns/img/blobs/README"
+    note.write_text("mine")
+    driver.delete(ImageRef(NAME, Tag("1.0")))
+    assert note.read_text() == "mine"
+
+
+def test_a_delete_stops_at_a_live_manifest_it_cannot_read(
+    driver: LocalExportDriver, root: Path
+) -> None:
+    broken, other = one("broken", "broken"), one("other", "other")
+    for image in (broken, other):
+        trees.put(driver, image)
+    path = root / "v2/ns/img/manifests" / str(broken.digest) / "index.json"
+    path.unlink()
+    path.write_text("{")
+    with pytest.raises(errors.ManifestInvalid, match=str(broken.digest)):
+        driver.delete(ImageRef(NAME, Tag("other")))
+    for digest in (*broken.blobs, *other.blobs):
+        assert list((root / "v2/ns/img/blobs").glob(f"{digest}*"))
+    assert trees.tags(root, "ns/img") == ["broken"]
+
+
+def test_an_expired_lease_protects_nothing(root: Path) -> None:
+    driver = LocalExportDriver(root, lease_timeout=60)
+    blob = images.layer({"file": b"abandoned"})
+    driver.upload_layer(NAME, [blob.content])
+    trees.put(driver, one())
+    (lease,) = (p for p in (root / ".local-export/leases").rglob("*") if p.is_file())
+    past = time.time() - 61
+    os.utime(lease, (past, past))
+    driver.delete(ImageRef(NAME, Tag("1.0")))
+    assert not list((root / "v2").rglob(f"{blob.digest}*"))
+    assert not lease.exists()
+
+
+def test_a_lease_of_the_future_protects(driver: LocalExportDriver, root: Path) -> None:
+    blob = images.layer({"file": b"in flight"})
+    driver.upload_layer(NAME, [blob.content])
+    for lease in (p for p in (root / ".local-export/leases").rglob("*") if p.is_file()):
+        os.utime(lease, (time.time() + 9999, time.time() + 9999))
+    trees.put(driver, one())
+    driver.delete(ImageRef(NAME, Tag("1.0")))
+    assert list((root / "v2").rglob(f"{blob.digest}*"))
+
+
+@pytest.mark.parametrize("refusal", [errno.EXDEV, errno.EMLINK, errno.EPERM])
+def test_content_is_copied_where_links_are_refused(
+    root: Path, monkeypatch: pytest.MonkeyPatch, refusal: int
+) -> None:
+    def refuse(*args: object, **kwargs: object) -> None:
+        raise OSError(refusal, os.strerror(refusal))
+
+    monkeypatch.setattr(os, "link", refuse)
+    driver = LocalExportDriver(root)
+    for name in ("a", "b"):
+        trees.put(driver, one(name=name))
+    assert trees.problems(root) == []
+    driver.delete(ImageRef(RepositoryName("a"), Tag("1.0")))
+    trees.put(driver, one(name="b"))
+    assert trees.problems(root) == []
+
+
+@pytest.mark.parametrize(
+    ("number", "kind"),
+    [
+        (errno.ENOSPC, errors.StorageFull),
+        (errno.EDQUOT, errors.StorageFull),
+        (errno.EACCES, errors.StorageDenied),
+        (errno.EROFS, errors.StorageDenied),
+        (errno.EIO, errors.StorageError),
+    ],
+)
+def test_a_failing_disk_is_named(
+    driver: LocalExportDriver, root: Path, monkeypatch: pytest.MonkeyPatch, number: int, kind: type
+) -> None:
+    def fail(*args: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    before = trees.served(root)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", fail)
+        with pytest.raises(kind, match=str(root)) as caught:
+            driver.upload_layer(NAME, [b"x"])
+    assert type(caught.value) is kind
+    assert trees.served(root) == before
+    trees.put(driver, one())
+    assert trees.problems(root) == []
+
+
+def test_the_root_must_be_absolute() -> None:
+    with pytest.raises(errors.ConfigurationError, match="absolute"):
+        LocalExportDriver("image-serve")
+
+
+def test_a_name_that_is_a_file_of_the_tree(driver: LocalExportDriver) -> None:
+    with pytest.raises(errors.InvalidReference, match=r"index\.json"):
+        driver.upload_layer(RepositoryName("index.json"), [b"x"])
+
+
+def test_a_lost_catalog_is_rebuilt(driver: LocalExportDriver, root: Path) -> None:
+    for name in ("z", "a/b", "a/b/c"):
+        trees.put(driver, one(name=name))
+    for damage in (b"", b"{", b'{"repositories": 7}'):
+        (root / "v2/_catalog").write_bytes(damage)
+        LocalExportDriver(root)
+        assert trees.catalog(root) == ["a/b", "a/b/c", "z"]
+
+
+def test_what_a_crash_left_undone_is_done_by_the_next_operation(
+    driver: LocalExportDriver, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trees.put(driver, one("old"))
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "symlink", lambda *a, **k: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            trees.put(driver, one("new"))
+    assert (root / "v2/ns/img/.tags/1.0").readlink().name == str(one("old").digest)
+    trees.put(LocalExportDriver(root), one("other", "other"))
+    assert (root / "v2/ns/img/.tags/1.0").readlink().name == str(one("new").digest)
+    assert trees.problems(root) == []
