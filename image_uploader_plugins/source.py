@@ -1,0 +1,186 @@
+"""A registry to copy from, over HTTP; everything it says is checked here.
+
+Source: OCI distribution-spec 1.1, "Pull".
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import logging
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import requests
+import tenacity
+import urllib3
+
+from image_uploader_plugins import errors, manifest
+from image_uploader_plugins.digest import Digest
+from image_uploader_plugins.manifest import Descriptor, Manifest
+from image_uploader_plugins.reference import Tag
+
+LOG = logging.getLogger(__name__)
+
+CHUNK = 1024 * 1024
+# A layer of schema 1 comes without a size; this is where an endless one ends.
+UNKNOWN_SIZE_LIMIT = 16 * 1024**3
+
+_ACCEPT = ", ".join(sorted(manifest.MEDIA_TYPES))
+_TIMEOUT = 30  # seconds, to connect and between two pieces of a body
+_ATTEMPTS = 5
+_LONGEST_WAIT = 60  # seconds
+# RFC 9110, section 15: worth another try; every other 4xx is an answer.
+_TRANSIENT = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether doing the same again can help."""
+    if isinstance(error, errors.UploaderError):
+        return error.retryable
+    if not isinstance(error, requests.RequestException):
+        return False
+    return error.response is None or error.response.status_code in _TRANSIENT | {401}
+
+
+def _wait(state: tenacity.RetryCallState) -> float:
+    """Seconds: what the registry asks for (RFC 9110, 10.2.3), else exponential with jitter."""
+    error = state.outcome.exception() if state.outcome else None
+    response = getattr(error, "response", None)
+    asked = response.headers.get("Retry-After", "") if response is not None else ""
+    if asked.isdecimal():
+        return float(min(int(asked[:9]), _LONGEST_WAIT))
+    return tenacity.wait_random_exponential(multiplier=1, max=10)(state)
+
+
+retrying = tenacity.retry(
+    reraise=True,
+    retry=tenacity.retry_if_exception(is_transient),
+    wait=_wait,
+    stop=tenacity.stop_after_attempt(_ATTEMPTS),
+    before_sleep=tenacity.before_sleep_log(LOG, logging.WARNING),
+)
+
+
+class RegistrySource:
+    """One repository of a registry.
+
+    ``url`` is the repository's (``https://host/v2/<name>``); ``authenticate``
+    returns a session that may read it, and is asked for another one, once a
+    request, when the registry answers 401: tokens expire.  Safe to use from
+    several threads.
+    """
+
+    def __init__(self, url: str, authenticate: Callable[[], requests.Session]) -> None:
+        self._url = url
+        self._authenticate = authenticate
+        self._session = authenticate()
+
+    def close(self) -> None:
+        self._session.close()
+
+    @retrying
+    def manifest(self, reference: Tag | Digest, size: int | None = None) -> Manifest:
+        """The manifest under ``reference``, checked against it and the size in bytes.
+
+        Raises ImageUnknown, ManifestInvalid, ContentMismatch, or requests'
+        exceptions when the registry cannot be reached.
+        """
+        try:
+            response = self._get(f"manifests/{reference}", {"Accept": _ACCEPT})
+        except requests.HTTPError as e:
+            # Registries that hide what exists answer 403 for what does not.
+            if e.response is not None and e.response.status_code in (403, 404):
+                raise errors.ImageUnknown(f"not found: {self._url}/manifests/{reference}") from e
+            raise
+        with response:
+            limit = manifest.SIZE_LIMIT if size is None else min(size, manifest.SIZE_LIMIT)
+            content = _read(response, limit)
+        if size is not None and len(content) != size:
+            raise errors.SizeMismatch(size, len(content))
+        return _checked(content, reference, response.headers.get("Docker-Content-Digest"))
+
+    def blob(self, descriptor: Descriptor) -> Iterator[bytes]:
+        """The blob's bytes as the registry stores them, in chunks of about 1 MiB.
+
+        Raises SizeMismatch instead of ending when there are not as many as
+        the descriptor says; the digest is the receiver's to check.
+        """
+        with self._get(f"blobs/{descriptor.digest}", {}) as response:
+            received = 0
+            for chunk in _chunks(response):
+                received += len(chunk)
+                if received > (UNKNOWN_SIZE_LIMIT if descriptor.size is None else descriptor.size):
+                    break
+                yield chunk
+        if descriptor.size is None:
+            if received > UNKNOWN_SIZE_LIMIT:
+                raise errors.SizeMismatch(UNKNOWN_SIZE_LIMIT, received)
+        elif received != descriptor.size:
+            raise errors.SizeMismatch(descriptor.size, received)
+
+    def _get(self, path: str, headers: dict[str, str]) -> requests.Response:
+        # Bytes as they are stored: a body encoded on the way has another digest.
+        headers = {"Accept-Encoding": "identity", **headers}
+        session = self._session
+        response = self._request(session, path, headers)
+        if response.status_code == requests.codes.unauthorized:
+            response.close()
+            self._session = session = self._authenticate()
+            response = self._request(session, path, headers)
+        try:
+            response.raise_for_status()
+        except requests.HTTPError:
+            response.close()
+            raise
+        return response
+
+    def _request(
+        self, session: requests.Session, path: str, headers: dict[str, str]
+    ) -> requests.Response:
+        # requests itself drops the credentials when a redirect leaves the host.
+        return session.get(f"{self._url}/{path}", headers=headers, stream=True, timeout=_TIMEOUT)
+
+
+def _chunks(response: requests.Response) -> Iterator[bytes]:
+    try:
+        yield from response.raw.stream(CHUNK, decode_content=False)
+    except (urllib3.exceptions.HTTPError, OSError) as e:
+        raise requests.ConnectionError(f"{response.url}: {e}") from e
+
+
+def _read(response: requests.Response, limit: int) -> bytes:
+    content = bytearray()
+    for chunk in _chunks(response):
+        content += chunk
+        if len(content) > limit:
+            raise errors.ManifestInvalid(f"manifest at {response.url} exceeds {limit} bytes")
+    return bytes(content)
+
+
+def _checked(content: bytes, reference: Tag | Digest, header: str | None) -> Manifest:
+    found = Manifest.parse(content)
+    # NOTE: the digest of a signed schema 1 manifest is that of its payload.
+    signed = found.media_type == manifest.DOCKER_SCHEMA1_SIGNED
+    payload = _payload(content) if signed else content
+    if isinstance(reference, Digest):
+        reference.verify(payload)
+    elif header and not signed:
+        Digest(header).verify(payload)
+    return found
+
+
+def _payload(content: bytes) -> bytes:
+    """What a signed schema 1 manifest signs (its specification, "Signed Manifests")."""
+    try:
+        protected = _decode(json.loads(content)["signatures"][0]["protected"])
+        fields: dict[str, Any] = json.loads(protected)
+        return content[: int(fields["formatLength"])] + _decode(fields["formatTail"])
+    except (LookupError, TypeError, ValueError, binascii.Error) as e:
+        raise errors.ManifestInvalid(f"signatures of a schema 1 manifest: {e}") from e
+
+
+def _decode(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+

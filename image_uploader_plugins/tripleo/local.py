@@ -1,0 +1,151 @@
+"""An image in containers-storage, as buildah and podman keep it on this machine."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from image_uploader_plugins import errors, manifest
+from image_uploader_plugins.digest import Digest
+from image_uploader_plugins.driver import UploaderDriver
+from image_uploader_plugins.manifest import Descriptor
+from image_uploader_plugins.reference import RepositoryName, Tag
+
+_GZIP = 2  # containers/storage, pkg/archive: type Compression
+
+
+@dataclasses.dataclass(frozen=True)
+class _Family:
+    """Media types that belong together: podman refuses a mixture (LP#1860585)."""
+
+    manifest: str
+    config: str
+    layer: str
+    gzipped: str
+
+
+_DOCKER = _Family(
+    manifest.DOCKER_MANIFEST,
+    "application/vnd.docker.container.image.v1+json",
+    "application/vnd.docker.image.rootfs.diff.tar",
+    "application/vnd.docker.image.rootfs.diff.tar.gzip",
+)
+_OCI = _Family(
+    manifest.OCI_MANIFEST,
+    "application/vnd.oci.image.config.v1+json",
+    "application/vnd.oci.image.layer.v1.tar",
+    "application/vnd.oci.image.layer.v1.tar+gzip",
+)
+
+
+class LocalStorage:
+    """The storage that ``find`` leads into: path segments to an existing path.
+
+    ``stream`` yields a layer, by its id and a hash to update, as a gzipped
+    tar: the host's ``_layer_stream_local``.
+    """
+
+    def __init__(
+        self, find: Callable[..., str], stream: Callable[[str, Any], Iterator[bytes]]
+    ) -> None:
+        self._find = find
+        self._stream = stream
+
+    def upload(
+        self, name: str, driver: UploaderDriver, target: RepositoryName, tag: Tag | None
+    ) -> int:
+        """Upload the image called ``name``; returns the bytes that were written.
+
+        Its layers lie here unpacked, so each is compressed on the way and
+        named by what was written, unless the driver still holds the blob that
+        the layer was unpacked from.  Raises ImageUnknown when there is no
+        such image, and UploaderErrors.
+        """
+        stored, config = self._image(name)
+        family = _DOCKER if stored["config"]["mediaType"] == _DOCKER.config else _OCI
+        entries = self._layers()
+        layers, written = [], 0
+        for diff_id in json.loads(config)["rootfs"]["diff_ids"]:
+            if diff_id not in entries:
+                raise errors.ImageUnknown(f"layer {diff_id} of {name} is not in local storage")
+            layer = self._held(entries[diff_id], driver, target, family)
+            if layer is None:
+                layer = self._write(entries[diff_id], driver, target, family)
+                written += layer.size or 0
+            layers.append(layer)
+        digest = Digest(stored["config"]["digest"])
+        content = {
+            "schemaVersion": 2,
+            "mediaType": family.manifest,
+            "config": _fields(Descriptor(family.config, digest, len(config))),
+            "layers": [_fields(layer) for layer in layers],
+        }
+        driver.put_manifest(
+            target, json.dumps(content, indent=2).encode(), family.manifest, tag=tag, config=config
+        )
+        return written
+
+    def _image(self, name: str) -> tuple[dict[str, Any], bytes]:
+        for image in self._json("overlay-images", "images.json"):
+            if name in (image.get("names") or []):
+                stored = self._json("overlay-images", image["id"], "manifest")
+                # NOTE: containers/storage encodes the keys of its big data like this.
+                key = "=" + base64.b64encode(stored["config"]["digest"].encode()).decode()
+                path = self._find("overlay-images", image["id"], key)
+                return stored, Path(path).read_bytes()
+        raise errors.ImageUnknown(f"not in local storage: {name}")
+
+    def _layers(self) -> dict[str, dict[str, Any]]:
+        layers = self._json("overlay-layers", "layers.json")
+        return {layer["diff-digest"]: layer for layer in layers if "diff-digest" in layer}
+
+    def _json(self, *path: str) -> Any:
+        return json.loads(Path(self._find(*path)).read_bytes())
+
+    def _held(
+        self,
+        entry: dict[str, Any],
+        driver: UploaderDriver,
+        target: RepositoryName,
+        family: _Family,
+    ) -> Descriptor | None:
+        candidates = []
+        if entry.get("compression") == _GZIP and entry.get("compressed-size"):
+            candidates.append(
+                Descriptor(
+                    family.gzipped,
+                    Digest(entry["compressed-diff-digest"]),
+                    entry["compressed-size"],
+                )
+            )
+        if entry.get("diff-size"):
+            candidates.append(
+                Descriptor(family.layer, Digest(entry["diff-digest"]), entry["diff-size"])
+            )
+        for candidate in candidates:
+            if driver.mount_layers(target, [candidate.digest]):
+                return candidate
+        return None
+
+    def _write(
+        self,
+        entry: dict[str, Any],
+        driver: UploaderDriver,
+        target: RepositoryName,
+        family: _Family,
+    ) -> Descriptor:
+        chunks = self._stream(entry["id"], hashlib.sha256())
+        return driver.upload_layer(target, chunks, media_type=family.gzipped)
+
+
+def _fields(descriptor: Descriptor) -> dict[str, Any]:
+    return {
+        "mediaType": descriptor.media_type,
+        "size": descriptor.size,
+        "digest": str(descriptor.digest),
+    }
