@@ -27,6 +27,16 @@ _CHILDREN_LIMIT = 1000
 _ARCHITECTURE = "amd64"
 
 
+def size(count: float) -> str:
+    """Bytes for people, in powers of 1000."""
+    if count < 1000:
+        return f"{count:.0f} B"
+    units = ["kB", "MB", "GB", "TB"]
+    while (count := count / 1000) >= 1000 and len(units) > 1:
+        units.pop(0)
+    return f"{count:.1f} {units[0]}"
+
+
 @dataclasses.dataclass
 class Summary:
     """What copying took: counts, sizes in bytes, and seconds of wall-clock time.
@@ -40,6 +50,13 @@ class Summary:
     bytes_fetched: int = 0
     bytes_saved: int = 0
     seconds: float = 0.0
+
+    def __str__(self) -> str:
+        return (
+            f"{self.images} images, {self.layers_uploaded} layers uploaded, "
+            f"{self.layers_mounted} layers mounted, {size(self.bytes_fetched)} fetched, "
+            f"{size(self.bytes_saved)} saved, {self.seconds:.1f} seconds"
+        )
 
     def add(self, other: Summary) -> None:
         for field in dataclasses.fields(self):

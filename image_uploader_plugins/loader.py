@@ -62,6 +62,12 @@ def register(conf: cfg.ConfigOpts) -> None:
     conf.register_opts(_OPTIONS, group=GROUP)
 
 
+def selected(conf: cfg.ConfigOpts) -> str:
+    """The driver that ``[image_uploader] driver`` chooses."""
+    register(conf)
+    return str(conf[GROUP.name].driver)
+
+
 def load_driver(conf: cfg.ConfigOpts, name: str | None = None) -> UploaderDriver:
     """The driver called ``name``, or else the one ``[image_uploader] driver`` chooses.
 
@@ -69,8 +75,7 @@ def load_driver(conf: cfg.ConfigOpts, name: str | None = None) -> UploaderDriver
     installed, when it is unknown, cannot be imported, is no driver or
     refuses its options.
     """
-    register(conf)
-    name = name or conf[GROUP.name].driver
+    name = name or selected(conf)
     kind = _load_class(name)
     try:
         return kind.from_conf(conf)

@@ -183,4 +183,3 @@ def _payload(content: bytes) -> bytes:
 
 def _decode(text: str) -> bytes:
     return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
-

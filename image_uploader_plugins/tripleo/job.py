@@ -64,6 +64,7 @@ class Job:
         separator = "@" if isinstance(self.reference, Digest) else ":"
         return f"{self.host}/{self.name}{separator}{self.reference}"
 
-    def tagged(self, tag: Tag) -> str:
-        """The target under ``tag``, as clients will name it."""
-        return f"{self.served_at}/{self.target}:{tag}"
+    @property
+    def served(self) -> str:
+        """The target as clients will name it."""
+        return f"{self.served_at}/{self.target}:{self.tag}"

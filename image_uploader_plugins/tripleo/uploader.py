@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import concurrent.futures
 import contextlib
+import json
 import logging
 import subprocess
 import tempfile
@@ -47,6 +49,7 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
         self._open_driver: OpenDriver | None = open_driver
         self._observer = observer
         self.summary = Summary()
+        self.upload_tasks: list[tuple[PluginImageUploader, Any]] = []
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_open_driver": None, "_observer": None, "upload_tasks": []}
@@ -109,7 +112,8 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[UploaderDriver]:
-        assert self._open_driver is not None, "a worker is given its driver"
+        if self._open_driver is None:
+            raise RuntimeError("the copy in a worker process is given its driver")
         with _host_errors("target"):
             context = self._open_driver()
         with context as driver:
@@ -124,10 +128,11 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
             jobs = {pool.submit(run, self, driver, task): task for task in tasks}
             try:
                 for job in concurrent.futures.as_completed(jobs):
-                    error = job.exception()
-                    if error and not isinstance(error, Exception):
-                        raise error
-                    yield jobs[job], error or job.result()
+                    try:
+                        result: tuple[list[str], Summary] | Exception = job.result()
+                    except Exception as e:
+                        result = e
+                    yield jobs[job], result
             except BaseException:
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
@@ -179,14 +184,11 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
         written = storage.upload(name, driver, job.target, job.tag)
         return Summary(images=1, bytes_fetched=written)
 
-    def _modify(
-        self, driver: UploaderDriver, job: Job, task: Any
-    ) -> tuple[list[str], Summary]:
+    def _modify(self, driver: UploaderDriver, job: Job, task: Any) -> tuple[list[str], Summary]:
         """Copy the image as it is, modify it here, and copy the outcome under ``job.tag``."""
         plain = Job.of(_Unmodified(task))
-        assert plain.tag and job.tag
         digest, summary = self._copy(driver, plain, multi_arch=False)
-        modified, unmodified = job.tagged(job.tag), job.tagged(plain.tag)
+        modified, unmodified = job.served, plain.served
         pulled = self._pull(job, digest)
         self._buildah("tag", pulled, unmodified)
         self.run_modify_playbook(
@@ -223,11 +225,18 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
 
     def _buildah(self, *arguments: str) -> None:
         command = ["buildah", *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        # Its arguments went through the grammars of Job, and no shell is asked.
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
         if done.returncode:
             raise exception.ImageUploaderException(
                 f"{' '.join(command)} failed: {done.stderr.strip()}"
             )
+
+
+def _authfile(registry: str, username: str, password: str) -> str:
+    """containers-auth.json(5)."""
+    token = base64.b64encode(f"{username}:{password}".encode()).decode()
+    return json.dumps({"auths": {registry: {"auth": token}}})
 
 
 class _Unmodified:
@@ -260,7 +269,10 @@ def combined(failures: list[Exception], total: int) -> Exception:
     if len(failures) == 1:
         return failures[0]
     reasons = "; ".join(sorted(str(failure) for failure in failures))
-    return exception.ImageUploaderException(f"{len(failures)} of {total} images failed: {reasons}")
+    error: Exception = exception.ImageUploaderException(
+        f"{len(failures)} of {total} images failed: {reasons}"
+    )
+    return error
 
 
 @contextlib.contextmanager

@@ -1,0 +1,1 @@
+"""The command ``image-uploader``, one module a subcommand."""

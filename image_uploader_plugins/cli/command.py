@@ -1,0 +1,53 @@
+"""What the subcommands that need tripleo-common have in common."""
+
+from __future__ import annotations
+
+import argparse
+import types
+
+from cliff import command
+from oslo_config import cfg
+
+from image_uploader_plugins import errors, loader
+
+CLEANUP = ("full", "partial", "none")
+
+
+class HostCommand(command.Command):
+    """A subcommand whose errors come out in one line."""
+
+    @property
+    def conf(self) -> cfg.ConfigOpts:
+        """The options; raises ConfigurationError."""
+        return loader.load_conf(config_files=self.app.options.config_file)
+
+    def run(self, parsed_args: argparse.Namespace) -> int:
+        try:
+            return int(super().run(parsed_args))
+        except Exception as e:
+            if self.app.options.debug:
+                raise
+            # A server's answer, or yaml's complaint, may go over several.
+            self.app.LOG.error(" ".join(str(e).split()) or type(e).__name__)
+            return 1
+
+
+def host() -> types.ModuleType:
+    """The seam; raises ConfigurationError where tripleo-common is not installed."""
+    try:
+        from image_uploader_plugins import tripleo
+    except ImportError as e:
+        raise errors.ConfigurationError(
+            f"{e}: this command needs tripleo-common; pip install 'image-uploader-plugins[tripleo]'"
+        ) from e
+    return tripleo
+
+
+def add_cleanup(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--cleanup",
+        choices=CLEANUP,
+        default=CLEANUP[0],
+        help="what to remove from local storage after images were modified: all of them, "
+        "all but the modified ones, or none (default: %(default)s)",
+    )

@@ -1,0 +1,29 @@
+"""``image-uploader demo``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from image_uploader_plugins.cli.command import HostCommand, host
+
+
+class Demo(HostCommand):
+    """Copy a few images made on the spot into a tree, serve it and pull everything back.
+
+    Needs no network and leaves nothing behind, unless --root says where.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = super().get_parser(prog_name)
+        parser.add_argument(
+            "--root", type=Path, metavar="DIR", help="keep the tree in this directory"
+        )
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
+        host()
+        from image_uploader_plugins.demo import run
+
+        root = parsed_args.root.absolute() if parsed_args.root else None
+        run.run(root, lambda text: print(text, file=self.app.stdout))

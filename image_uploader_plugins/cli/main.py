@@ -1,0 +1,49 @@
+"""The command itself: what all subcommands share."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import sys
+from collections.abc import Sequence
+
+from cliff import app, commandmanager
+
+COMMANDS = "image_uploader_plugins.commands"
+DISTRIBUTION = "image-uploader-plugins"
+
+
+class Main(app.App):
+    """Copies container images to where machines can pull them from."""
+
+    # Errors are one line; --debug adds the traceback.
+    CONSOLE_MESSAGE_FORMAT = "%(levelname)s: %(message)s"
+
+    def __init__(self) -> None:
+        super().__init__(
+            description=str(self.__doc__),
+            version=importlib.metadata.version(DISTRIBUTION),
+            command_manager=commandmanager.CommandManager(COMMANDS),
+            deferred_help=True,
+        )
+
+    def build_option_parser(
+        self, description: str | None, version: str | None, argparse_kwargs: object = None
+    ) -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = super().build_option_parser(description, version)
+        parser.add_argument(
+            "--config-file",
+            action="append",
+            metavar="FILE",
+            help="oslo.config file to read, may be given several times "
+            "(default: image-uploader.conf in ~/.image-uploader, ~, /etc/image-uploader or /etc)",
+        )
+        return parser
+
+    def run(self, argv: list[str]) -> int:
+        # Without arguments cliff would open a shell of its own.
+        return int(super().run(argv or ["help"]) or 0)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    return Main().run(list(sys.argv[1:] if argv is None else argv))

@@ -1,0 +1,69 @@
+"""``image-uploader prepare``."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+import yaml
+
+from image_uploader_plugins import files
+from image_uploader_plugins.cli.command import HostCommand, add_cleanup, host
+from image_uploader_plugins.cli.progress import Progress
+
+
+class Prepare(HostCommand):
+    """Do what ContainerImagePrepare in a deployment's environment says.
+
+    As "openstack tripleo container image prepare", with "uploader:" honoured
+    in each entry (default: the configured driver; "python" is
+    tripleo-common's own push to a registry).  Writes the image parameters as
+    an environment file.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = super().get_parser(prog_name)
+        parser.add_argument(
+            "-e",
+            "--environment-file",
+            action="append",
+            required=True,
+            metavar="FILE",
+            help="environment file; the later of several wins, parameter by parameter",
+        )
+        parser.add_argument(
+            "-r",
+            "--roles-file",
+            metavar="FILE",
+            help="roles data, to prepare just the images of enabled services (default: all images)",
+        )
+        parser.add_argument(
+            "--output-env-file",
+            type=Path,
+            metavar="FILE",
+            help="where to write the image parameters (default: standard output)",
+        )
+        parser.add_argument(
+            "--dry-run", action="store_true", help="find out the parameters, copy nothing"
+        )
+        add_cleanup(parser)
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
+        environment = files.environment(parsed_args.environment_file)
+        roles = files.roles(parsed_args.roles_file) if parsed_args.roles_file else None
+        with Progress(self.app.stderr) as progress:
+            parameters, summary = host().prepare(
+                environment,
+                roles,
+                dry_run=parsed_args.dry_run,
+                cleanup=parsed_args.cleanup,
+                conf=self.conf,
+                observer=progress,
+            )
+        text = yaml.safe_dump({"parameter_defaults": parameters}, default_flow_style=False)
+        if parsed_args.output_env_file:
+            files.write(parsed_args.output_env_file, text)
+        else:
+            self.app.stdout.write(text)
+        print(summary, file=self.app.stderr)

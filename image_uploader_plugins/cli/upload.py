@@ -1,0 +1,40 @@
+"""``image-uploader upload``."""
+
+from __future__ import annotations
+
+import argparse
+
+from image_uploader_plugins.cli.command import HostCommand, add_cleanup, host
+from image_uploader_plugins.cli.progress import Progress
+
+
+class Upload(HostCommand):
+    """Copy the images that yaml files list under container_images.
+
+    Each entry has an imagename and maybe: uploader (a driver, or "python" for
+    tripleo-common's own push to a registry; default: the configured driver),
+    pull_source, push_destination, multi_arch, modify_role, modify_vars,
+    modify_append_tag.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = super().get_parser(prog_name)
+        parser.add_argument("files", nargs="+", metavar="FILE", help="yaml with container_images")
+        parser.add_argument(
+            "--multi-arch",
+            action="store_true",
+            help="copy all platforms of each image whose entry does not say multi_arch itself",
+        )
+        add_cleanup(parser)
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
+        with Progress(self.app.stderr) as progress:
+            summary = host().upload_files(
+                parsed_args.files,
+                self.conf,
+                cleanup=parsed_args.cleanup,
+                multi_arch=parsed_args.multi_arch,
+                observer=progress,
+            )
+        print(summary, file=self.app.stderr)

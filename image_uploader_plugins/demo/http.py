@@ -1,0 +1,90 @@
+"""The smallest web server that can show what a registry and a tree answer."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from email.message import Message
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+    """A status, headers and a body; chunked unless there is a Content-Length."""
+
+    status: int = 200
+    headers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    body: Iterable[bytes] = ()
+
+    @classmethod
+    def of(cls, content: bytes, media_type: str, **headers: str) -> Answer:
+        fields = {name.replace("_", "-"): value for name, value in headers.items()}
+        fields |= {"Content-Type": media_type, "Content-Length": str(len(content))}
+        return cls(200, fields, [content])
+
+
+NOT_FOUND = Answer(404, {"Content-Length": "0"})
+
+Application = Callable[[str, Message], Answer]
+"""From a path (with its query) and request headers to an answer; GET and HEAD alike."""
+
+
+@contextlib.contextmanager
+def serving(application: Application) -> Iterator[str]:
+    """Serve on a free port of 127.0.0.1; yields ``host:port``."""
+    server = _Server(("127.0.0.1", 0), _Handler)
+    server.application = application
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield f"127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False  # a client may keep its connection open
+    application: Application
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Clients go away, and some try TLS first: nothing to tell of."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def do_GET(self) -> None:
+        self._answer(body=True)
+
+    def do_HEAD(self) -> None:
+        self._answer(body=False)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Quiet."""
+
+    def _answer(self, *, body: bool) -> None:
+        answer = self.server.application(self.path, self.headers)
+        length = answer.headers.get("Content-Length")
+        self.send_response(answer.status)
+        for name, value in answer.headers.items():
+            self.send_header(name, value)
+        if length is None:
+            self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        if body and length is None:
+            self._write_chunked(answer.body)
+        elif body:
+            written = sum(map(self.wfile.write, answer.body))
+            self.close_connection = self.close_connection or written != int(length or 0)
+
+    def _write_chunked(self, body: Iterable[bytes]) -> None:
+        for chunk in filter(None, body):
+            self.wfile.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+        self.wfile.write(b"0\r\n\r\n")

@@ -1,0 +1,70 @@
+"""A registry that holds a few images in memory, to copy from."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from email.message import Message
+
+from image_uploader_plugins import manifest
+from image_uploader_plugins.demo.http import NOT_FOUND, Answer
+from image_uploader_plugins.demo.images import Image
+from image_uploader_plugins.manifest import Manifest
+
+_PATH = re.compile(r"/v2/(?P<name>[^?]+)/(?P<kind>manifests|blobs|tags)/(?P<reference>[^/?]+)")
+
+
+class SourceRegistry:
+    """An Application for demo.http: pull by tag or digest, as docker-registry answers."""
+
+    def __init__(self, images: Iterable[Image]) -> None:
+        self.manifests: dict[tuple[str, str], Manifest] = {}
+        self.blobs: dict[tuple[str, str], bytes] = {}
+        self.tags: dict[str, list[str]] = {}
+        for image in images:
+            self.add(image)
+
+    def add(self, image: Image) -> None:
+        for part in image.walk():
+            name = part.repository.value
+            self.manifests[name, str(part.digest)] = part.manifest
+            for digest, content in part.blobs.items():
+                self.blobs[name, str(digest)] = content
+            if part.tag:
+                self.manifests[name, part.tag.value] = part.manifest
+                self.tags.setdefault(name, []).append(part.tag.value)
+
+    def __call__(self, path: str, headers: Message) -> Answer:
+        if path.rstrip("/") == "/v2":
+            return Answer.of(b"{}", "application/json")
+        match = _PATH.fullmatch(path)
+        if not match:
+            return NOT_FOUND
+        name, kind, reference = match.groups()
+        if kind == "tags":
+            content = json.dumps({"name": name, "tags": self.tags.get(name, [])})
+            return Answer.of(content.encode(), "application/json")
+        if kind == "manifests":
+            return self.manifest(name, reference, ",".join(headers.get_all("Accept", [])))
+        return self.blob(name, reference)
+
+    def manifest(self, name: str, reference: str, accept: str) -> Answer:
+        found = self.manifests.get((name, reference))
+        if found and found.is_index and ":" not in reference and found.media_type not in accept:
+            # As docker-registry does for clients that know no lists.
+            everything = frozenset(child.digest for child in found.manifests)
+            child = found.default("amd64", everything)
+            found = self.manifests.get((name, str(child.digest))) if child else None
+        if not found:
+            return NOT_FOUND
+        return Answer.of(found.content, found.media_type, Docker_Content_Digest=str(found.digest))
+
+    def blob(self, name: str, digest: str) -> Answer:
+        content = self.blobs.get((name, digest))
+        if content is None:
+            return NOT_FOUND
+        return Answer.of(content, "application/octet-stream", Docker_Content_Digest=digest)
+
+
+ACCEPT = ", ".join(sorted(manifest.MEDIA_TYPES))

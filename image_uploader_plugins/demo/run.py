@@ -1,0 +1,132 @@
+"""The main job on images made on the spot: prepare, serve, pull back."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import tempfile
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import requests
+import yaml
+
+from image_uploader_plugins import loader, tripleo
+from image_uploader_plugins.copying import Summary
+from image_uploader_plugins.demo import http, images
+from image_uploader_plugins.demo.images import Image
+from image_uploader_plugins.demo.registry import SourceRegistry
+from image_uploader_plugins.demo.tree import TreeServer
+from image_uploader_plugins.digest import VerifiedStream
+from image_uploader_plugins.local_export import layout, options
+from image_uploader_plugins.source import RegistrySource
+
+Say = Callable[[str], None]
+
+# Where clients of a real deployment would pull from; the demonstration serves elsewhere.
+SERVED_AT = "localhost:8787"
+
+_DIGEST = re.compile(r"(sha(?:256|512):[0-9a-f]{8})[0-9a-f]+")
+
+
+def run(root: Path | None, say: Say) -> None:
+    """Fill a tree at ``root`` (a temporary one if None), serve it and pull everything back.
+
+    Raises what went wrong; a digest that differs is DigestMismatch.
+    """
+    if root is None:
+        with tempfile.TemporaryDirectory(prefix="image-uploader-demo-") as folder:
+            run(Path(folder) / "image-serve", say)
+        return
+    corpus = images.corpus()
+    with http.serving(SourceRegistry(corpus)) as source:
+        say(f"A source registry with {len(corpus)} images listens on {source}.\n")
+        environment = environment_for(corpus, source)
+        say("Each is an entry of ContainerImagePrepare in an environment file; the first one:\n")
+        say(textwrap.indent(yaml.safe_dump(first_of(environment), sort_keys=False), "  "))
+        summary = _prepare(environment, root)
+    say(f"Prepared into {root}: {summary}\n")
+    with http.serving(TreeServer(root)) as served:
+        say(f"The tree is served on {served}; the source is gone. Pulling everything back:\n")
+        for image in corpus:
+            say("  " + _pull(image, served))
+        catalog = requests.get(f"http://{served}/v2/_catalog", timeout=30).text
+    say("\nThe tree:\n")
+    say("\n".join(f"  {line}" for line in tree(root)))
+    say(f"\nThe catalogue:\n\n  {catalog}\n")
+    say("Run the same with images of your own; see etc/containers-prepare-parameter.yaml:\n")
+    say("  image-uploader prepare -e containers-prepare-parameter.yaml")
+
+
+def environment_for(corpus: list[Image], source: str) -> dict[str, Any]:
+    """A Heat environment whose ContainerImagePrepare copies ``corpus`` from ``source``.
+
+    The host's template has a name for each OpenStack service; the one for
+    ceph takes a namespace, name and tag as they come, and fits any image.
+    """
+    entries = []
+    for image in corpus:
+        *namespace, name = image.repository.value.split("/")
+        entries.append(
+            {
+                "uploader": "local-export",
+                "push_destination": SERVED_AT,
+                "includes": [f"/{image.repository}:"],
+                "multi_arch": image.manifest.is_index,
+                "set": {
+                    "ceph_namespace": "/".join([source, *namespace]),
+                    "ceph_image": name,
+                    "ceph_tag": str(image.tag),
+                },
+            }
+        )
+    return {"parameter_defaults": {"ContainerImagePrepare": entries}}
+
+
+def first_of(environment: dict[str, Any]) -> dict[str, Any]:
+    """The environment with its first entry alone."""
+    entries = environment["parameter_defaults"]["ContainerImagePrepare"]
+    return {"parameter_defaults": {"ContainerImagePrepare": entries[:1]}}
+
+
+def tree(folder: Path, indent: str = "") -> Iterator[str]:
+    """What lies below ``folder``, a line each; digests are cut short."""
+    for path in sorted(folder.iterdir()):
+        name = _short(path.name)
+        if path.is_symlink():
+            yield f"{indent}{name} -> {_short(str(path.readlink()))}"
+        elif path.is_dir() and path.name != layout.STATE.name:
+            yield f"{indent}{name}/"
+            yield from tree(path, indent + "  ")
+        else:
+            yield indent + name
+
+
+def _short(text: str) -> str:
+    return _DIGEST.sub(r"\1...", text)
+
+
+def _prepare(environment: dict[str, Any], root: Path) -> Summary:
+    conf = loader.load_conf(config_files=[])
+    conf.register_opts(*reversed(options.list_opts()[0]))
+    conf.set_override("root", str(root), group=options.GROUP.name)
+    return tripleo.prepare(environment, conf=conf)[1]
+
+
+def _pull(image: Image, served: str) -> str:
+    """Read the image back with everything in it, each byte against its digest."""
+    name = image.repository
+    source = RegistrySource(f"http://{served}/v2/{name}", requests.Session)
+    with contextlib.closing(source):
+        found = source.manifest(image.tag or image.digest)
+        image.digest.verify(found.content)
+        manifests = [found, *(source.manifest(d.digest, d.size) for d in found.manifests)]
+        blobs = [blob for manifest in manifests for blob in manifest.blobs()]
+        size = 0
+        for blob in blobs:
+            stream = VerifiedStream(source.blob(blob), blob.digest, blob.size)
+            size += sum(map(len, stream))
+    kind = found.media_type.removeprefix("application/vnd.")
+    return f"{name}:{image.tag}  {_short(str(found.digest))}  {len(blobs)} blobs, {size} B  {kind}"

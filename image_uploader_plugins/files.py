@@ -1,0 +1,75 @@
+"""The files that operators already have, read and written."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from image_uploader_plugins import errors
+
+# The parts of a Heat environment that image preparation reads.
+_SECTIONS = ("parameter_defaults", "resource_registry")
+
+
+def environment(names: Iterable[str]) -> dict[str, Any]:
+    """Heat environment files as one; a later file wins, key by key.
+
+    Raises ConfigurationError.
+    """
+    merged: dict[str, Any] = {section: {} for section in _SECTIONS}
+    for name in names:
+        content = mapping(name)
+        for section in _SECTIONS:
+            part = content.get(section) or {}
+            if not isinstance(part, dict):
+                raise errors.ConfigurationError(f"{name}: {section} must be a mapping")
+            merged[section].update(part)
+    return merged
+
+
+def roles(name: str) -> list[dict[str, Any]]:
+    """Roles data; raises ConfigurationError."""
+    content = _load(name)
+    if not isinstance(content, list) or not all(
+        isinstance(role, dict) and role.get("name") for role in content
+    ):
+        raise errors.ConfigurationError(f"{name}: must be a list of roles, each with a name")
+    return content
+
+
+def mapping(name: str) -> dict[str, Any]:
+    """A yaml file that holds a mapping; raises ConfigurationError naming it."""
+    content = _load(name)
+    if not isinstance(content, dict):
+        raise errors.ConfigurationError(f"{name}: must be a mapping")
+    return content
+
+
+def write(path: Path, text: str) -> None:
+    """Replace ``path`` as a whole or not at all; raises ConfigurationError."""
+    temporary = None
+    try:
+        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
+            temporary = Path(file.name)
+            file.write(text)
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as e:
+        if temporary:
+            with contextlib.suppress(OSError):
+                temporary.unlink()
+        raise errors.ConfigurationError(f"cannot write {path}: {e}") from e
+
+
+def _load(name: str) -> Any:
+    try:
+        return yaml.safe_load(Path(name).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as e:
+        raise errors.ConfigurationError(f"cannot read {name}: {e}") from e
+    except yaml.YAMLError as e:
+        raise errors.ConfigurationError(f"{name} is not yaml: {' '.join(str(e).split())}") from e

@@ -1,0 +1,29 @@
+"""A plugin of python-openstackclient that adds no command.
+
+``openstack`` imports everything in the entry-point group
+``openstack.cli.extension``, so its ``tripleo container image`` commands find
+our drivers.  Source: python-openstackclient, "Plugins".
+"""
+
+from __future__ import annotations
+
+import argparse
+
+API_NAME = "image_uploader_plugins"
+API_VERSION_OPTION = "os_image_uploader_plugins_api_version"
+DEFAULT_API_VERSION = "1"
+API_VERSIONS = {DEFAULT_API_VERSION: "image_uploader_plugins.osc"}
+
+
+def make_client(instance: object) -> None:
+    """There is no service to talk to."""
+
+
+def build_option_parser(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
+    """Install; the one hook that is called however the command goes on."""
+    try:
+        from image_uploader_plugins import tripleo
+    except ImportError:
+        return parser  # without tripleo-common there is nothing to extend
+    tripleo.install()
+    return parser
