@@ -1,0 +1,11 @@
+"""A driver that is nothing like a tree keeps the contract as well."""
+
+import unittest
+
+from image_uploader_plugins import contract
+from tests.support.memory import MemoryDriver
+
+
+class TestMemory(contract.DriverContract, unittest.TestCase):
+    def make_driver(self) -> MemoryDriver:
+        return MemoryDriver(self.id())

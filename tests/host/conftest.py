@@ -1,0 +1,65 @@
+"""The host's state, which lives in classes, is each test's own."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tenacity
+from oslo_config import cfg
+from tripleo_common.image import image_uploader
+
+from image_uploader_plugins import loader, tripleo
+from image_uploader_plugins.demo import http
+from image_uploader_plugins.demo.images import corpus
+from image_uploader_plugins.local_export import options
+from image_uploader_plugins.local_export.driver import LocalExportDriver
+from tests.support.registry import TamperedRegistry
+
+
+@pytest.fixture(autouse=True)
+def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Nothing remembered from the test before, and no waiting between retries."""
+    image_uploader.BaseImageUploader.init_registries_cache()
+    monkeypatch.setattr(image_uploader.PythonImageUploader, "lock", None)
+    monkeypatch.setattr(image_uploader.PythonImageUploader, "uploaded_layers", {})
+    monkeypatch.setattr(tenacity.nap.time, "sleep", lambda seconds: None)
+    yield
+    tripleo.uninstall()
+    image_uploader.BaseImageUploader.init_registries_cache()
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    return tmp_path / "image-serve"
+
+
+@pytest.fixture
+def driver(root: Path) -> LocalExportDriver:
+    return LocalExportDriver(root)
+
+
+@pytest.fixture
+def conf(root: Path) -> cfg.ConfigOpts:
+    conf = loader.load_conf(config_files=[])
+    options.values(conf)
+    conf.set_override("root", str(root), group=options.GROUP.name)
+    return conf
+
+
+@pytest.fixture
+def registry() -> TamperedRegistry:
+    return TamperedRegistry(corpus())
+
+
+@pytest.fixture
+def source(registry: TamperedRegistry) -> Iterator[str]:
+    with http.serving(registry) as address:
+        yield address
+
+
+@pytest.fixture
+def manager() -> Any:
+    return image_uploader.ImageUploadManager([])

@@ -1,0 +1,161 @@
+"""A driver that keeps everything in memory: what the contract needs, and no more."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar, Self
+
+from image_uploader_plugins import errors
+from image_uploader_plugins.digest import Digest, VerifiedStream
+from image_uploader_plugins.driver import NO_SOURCES, Deletion, UploaderDriver
+from image_uploader_plugins.manifest import Descriptor, Manifest
+from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
+
+
+class _Repository:
+    def __init__(self) -> None:
+        self.blobs: dict[Digest, bytes] = {}
+        self.manifests: dict[Digest, Manifest] = {}
+        self.tags: dict[Tag, Digest] = {}
+        self.pins: set[Digest] = set()
+        self.leases: set[Digest] = set()
+
+    def live(self) -> set[Digest]:
+        """What a name leads to: through indexes, and back from subjects to referrers."""
+        listed = {d.digest for m in self.manifests.values() for d in m.manifests}
+        todo = [*self.tags.values(), *(self.pins - listed)]
+        found: set[Digest] = set()
+        while todo:
+            digest = todo.pop()
+            if digest in found or digest not in self.manifests:
+                continue
+            found.add(digest)
+            todo += [d.digest for d in self.manifests[digest].manifests]
+            referrers = self.manifests.items()
+            todo += [name for name, m in referrers if m.subject and m.subject.digest == digest]
+        return found
+
+
+class MemoryDriver(UploaderDriver):
+    """Instances of one ``name`` share their content, as those of one tree do."""
+
+    _targets: ClassVar[dict[str, dict[RepositoryName, _Repository]]] = {}
+    _lock = threading.RLock()
+
+    def __init__(self, name: str = "default") -> None:
+        self._name = name
+        self.repositories = self._targets.setdefault(name, {})
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._name,)
+
+    @classmethod
+    def from_conf(cls, conf: Any) -> Self:
+        return cls()
+
+    def mount_layers(
+        self,
+        target: RepositoryName,
+        layers: Iterable[Digest],
+        sources: Mapping[Digest, RepositoryName] = NO_SOURCES,
+    ) -> frozenset[Digest]:
+        with self._lock:
+            held = {d: c for r in self.repositories.values() for d, c in r.blobs.items()}
+            mounted = {digest: held[digest] for digest in layers if digest in held}
+            if mounted:
+                self._put(target, mounted)
+            return frozenset(mounted)
+
+    def upload_layer(
+        self,
+        target: RepositoryName,
+        chunks: Iterable[bytes],
+        *,
+        expected: Digest | None = None,
+        media_type: str | None = None,
+    ) -> Descriptor:
+        media_type = media_type or "application/octet-stream"
+        if expected and self.mount_layers(target, [expected]):
+            size = len(self.repositories[target].blobs[expected])
+            return Descriptor(media_type, expected, size)
+        stream = VerifiedStream(chunks, expected)
+        content = b"".join(stream)
+        with self._lock:
+            self._put(target, {stream.digest: content})
+        return Descriptor(media_type, stream.digest, stream.size)
+
+    def put_manifest(
+        self,
+        target: RepositoryName,
+        content: bytes,
+        media_type: str,
+        *,
+        tag: Tag | None = None,
+        config: bytes | None = None,
+        expected: Digest | None = None,
+    ) -> Descriptor:
+        manifest = Manifest.parse(content, media_type)
+        digest = expected or manifest.digest
+        digest.verify(content)
+        if config is not None:
+            if manifest.config is None:
+                raise errors.ManifestInvalid(f"a {media_type} has no config")
+            stream = VerifiedStream([config], manifest.config.digest, manifest.config.size)
+            self.upload_layer(target, [b"".join(stream)], expected=manifest.config.digest)
+        with self._lock:
+            self._check(target, manifest)
+            repository = self.repositories.setdefault(target, _Repository())
+            repository.manifests[digest] = manifest
+            repository.leases -= {blob.digest for blob in manifest.blobs()}
+            if tag:
+                repository.tags[tag] = digest
+            else:
+                repository.pins.add(digest)
+        return Descriptor(manifest.media_type, digest, len(content))
+
+    def delete(self, target: ImageRef) -> Deletion:
+        with self._lock:
+            repository = self.repositories.get(target.repository, _Repository())
+            reference = target.reference
+            if reference not in {*repository.tags, *repository.manifests}:
+                raise errors.ImageUnknown(f"no such image: {target}")
+            for tag, digest in list(repository.tags.items()):
+                if reference in (tag, digest):
+                    del repository.tags[tag]
+            repository.pins -= {reference}  # type: ignore[arg-type]
+            return self._collect(repository)
+
+    def close(self) -> None:
+        with self._lock:
+            for repository in self.repositories.values():
+                repository.leases.clear()
+
+    def _put(self, target: RepositoryName, blobs: Mapping[Digest, bytes]) -> None:
+        repository = self.repositories.setdefault(target, _Repository())
+        repository.blobs.update(blobs)
+        repository.leases.update(blobs)
+
+    def _check(self, target: RepositoryName, manifest: Manifest) -> None:
+        held = self.repositories.get(target, _Repository()).blobs
+        missing = [
+            blob.digest
+            for blob in manifest.blobs()
+            if blob.digest not in held or blob.size not in (None, len(held[blob.digest]))
+        ]
+        if missing:
+            raise errors.BlobUnknown(missing)
+
+    def _collect(self, repository: _Repository) -> Deletion:
+        live = repository.live()
+        manifests = tuple(digest for digest in repository.manifests if digest not in live)
+        freed = 0
+        for digest in manifests:
+            freed += len(repository.manifests.pop(digest).content)
+            repository.pins.discard(digest)
+        needed = {d.digest for m in repository.manifests.values() for d in m.blobs()}
+        blobs = tuple(repository.blobs.keys() - needed - repository.leases)
+        removed = {digest: repository.blobs.pop(digest) for digest in blobs}
+        shared = {d for r in self.repositories.values() for d in r.blobs}
+        freed += sum(len(content) for digest, content in removed.items() if digest not in shared)
+        return Deletion(manifests, blobs, freed)

@@ -1,0 +1,111 @@
+"""Source registries: the real docker-registry, and ones that cannot be trusted."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Iterator
+from email.message import Message
+from pathlib import Path
+
+import requests
+
+from image_uploader_plugins.demo.http import Answer
+from image_uploader_plugins.demo.images import Image
+from image_uploader_plugins.demo.registry import SourceRegistry
+from tests.support import programs
+
+_CONFIG = """\
+version: 0.1
+log: {{level: error}}
+storage:
+  filesystem: {{rootdirectory: {folder}/content}}
+  delete: {{enabled: true}}
+http: {{addr: "{address}"}}
+compatibility: {{schema1: {{enabled: true}}}}
+"""
+_DEADLINE = 30  # seconds
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return int(s.getsockname()[1])
+
+
+@contextlib.contextmanager
+def docker_registry(folder: Path) -> Iterator[str]:
+    """A docker-registry that keeps its content in ``folder``; yields ``host:port``."""
+    program = programs.require("docker-registry")
+    address = f"127.0.0.1:{free_port()}"
+    config = folder / "config.yml"
+    config.write_text(_CONFIG.format(folder=folder, address=address))
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen([program, "serve", str(config)], stdout=log, stderr=log)
+    try:
+        _await(address, process, folder / "log")
+        yield address
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def push(address: str, images: Iterable[Image]) -> None:
+    """Push ``images`` with all their parts (OCI distribution-spec 1.1, "Push")."""
+    with requests.Session() as session:
+        for part in itertools.chain.from_iterable(image.walk() for image in images):
+            url = f"http://{address}/v2/{part.repository}"
+            for digest, content in part.blobs.items():
+                upload = session.post(f"{url}/blobs/uploads/", timeout=_DEADLINE)
+                upload.raise_for_status()
+                session.put(
+                    upload.headers["Location"],
+                    params={"digest": str(digest)},
+                    data=content,
+                    timeout=_DEADLINE,
+                ).raise_for_status()
+            session.put(
+                f"{url}/manifests/{part.tag or part.digest}",
+                data=part.manifest.content,
+                headers={"Content-Type": part.manifest.media_type},
+                timeout=_DEADLINE,
+            ).raise_for_status()
+
+
+class TamperedRegistry(SourceRegistry):
+    """A registry with some of its answers replaced.
+
+    ``tamper`` maps part of a path to what becomes of the true answer; each
+    request that was made is in ``requests``.
+    """
+
+    def __init__(self, images: Iterable[Image]) -> None:
+        super().__init__(images)
+        self.tamper: dict[str, Callable[[Answer, Message], Answer]] = {}
+        self.requests: list[tuple[str, Message]] = []
+
+    def __call__(self, path: str, headers: Message) -> Answer:
+        self.requests.append((path, headers))
+        answer = super().__call__(path, headers)
+        for part, change in self.tamper.items():
+            if part in path:
+                return change(answer, headers)
+        return answer
+
+    def asked(self, part: str) -> int:
+        """How many requests had ``part`` in their path."""
+        return sum(part in path for path, _ in self.requests)
+
+
+def _await(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + _DEADLINE
+    host, _, port = address.partition(":")
+    while True:
+        with contextlib.suppress(OSError), socket.create_connection((host, int(port)), 1):
+            return
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"docker-registry did not start: {log.read_text()}")
+        time.sleep(0.02)
