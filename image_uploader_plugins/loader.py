@@ -15,7 +15,8 @@ from image_uploader_plugins.driver import UploaderDriver
 NAMESPACE = "image_uploader_plugins.drivers"
 PROJECT = "image-uploader"
 
-GROUP = cfg.OptGroup("image_uploader", "Where copied container images end up")
+# NOTE: a name, not an OptGroup: oslo.config would share one's values between ConfigOpts.
+GROUP = "image_uploader"
 
 _OPTIONS = [
     cfg.StrOpt(
@@ -37,7 +38,7 @@ def list_opts() -> list[tuple[str | None, list[Any]]]:
     """
     from image_uploader_plugins.local_export import options
 
-    return [(GROUP.name, list(_OPTIONS)), *options.list_opts()]
+    return [(GROUP, list(_OPTIONS)), *options.list_opts()]
 
 
 def load_conf(args: Sequence[str] = (), config_files: list[str] | None = None) -> cfg.ConfigOpts:
@@ -58,14 +59,13 @@ def load_conf(args: Sequence[str] = (), config_files: list[str] | None = None) -
 
 def register(conf: cfg.ConfigOpts) -> None:
     """Make ``conf`` know ``[image_uploader]``."""
-    conf.register_group(GROUP)
     conf.register_opts(_OPTIONS, group=GROUP)
 
 
 def selected(conf: cfg.ConfigOpts) -> str:
     """The driver that ``[image_uploader] driver`` chooses."""
     register(conf)
-    return str(conf[GROUP.name].driver)
+    return str(conf[GROUP].driver)
 
 
 def load_driver(conf: cfg.ConfigOpts, name: str | None = None) -> UploaderDriver:

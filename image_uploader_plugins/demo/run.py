@@ -110,8 +110,8 @@ def _short(text: str) -> str:
 
 def _prepare(environment: dict[str, Any], root: Path) -> Summary:
     conf = loader.load_conf(config_files=[])
-    conf.register_opts(*reversed(options.list_opts()[0]))
-    conf.set_override("root", str(root), group=options.GROUP.name)
+    options.values(conf)
+    conf.set_override("root", str(root), group=options.GROUP)
     return tripleo.prepare(environment, conf=conf)[1]
 
 

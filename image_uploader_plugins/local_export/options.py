@@ -6,7 +6,7 @@ from typing import Any
 
 from oslo_config import cfg
 
-GROUP = cfg.OptGroup("local_export", "A directory tree that a web server hands out as a registry")
+GROUP = "local_export"
 
 ROOT = "/var/lib/image-serve"
 DEFAULT_ARCHITECTURE = "amd64"
@@ -47,11 +47,10 @@ _OPTIONS = [
 
 def list_opts() -> list[tuple[str | None, list[Any]]]:
     """For the entry-point group ``oslo.config.opts``."""
-    return [(GROUP.name, list(_OPTIONS))]
+    return [(GROUP, list(_OPTIONS))]
 
 
 def values(conf: Any) -> Any:
     """The group's values in ``conf``, an oslo.config ConfigOpts."""
-    conf.register_group(GROUP)
     conf.register_opts(_OPTIONS, group=GROUP)
-    return conf[GROUP.name]
+    return conf[GROUP]

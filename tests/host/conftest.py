@@ -45,7 +45,7 @@ def driver(root: Path) -> LocalExportDriver:
 def conf(root: Path) -> cfg.ConfigOpts:
     conf = loader.load_conf(config_files=[])
     options.values(conf)
-    conf.set_override("root", str(root), group=options.GROUP.name)
+    conf.set_override("root", str(root), group=options.GROUP)
     return conf
 
 

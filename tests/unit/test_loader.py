@@ -11,6 +11,7 @@ from oslo_config import generator
 from stevedore import extension
 
 from image_uploader_plugins import errors, loader
+from image_uploader_plugins.local_export import options
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 
 SAMPLE = Path(__file__).parents[2] / "etc" / "image-uploader.conf.sample"
@@ -27,6 +28,14 @@ def test_the_driver_is_chosen_by_configuration(tmp_path: Path) -> None:
     driver = loader.load_driver(conf_of(tmp_path, f"[local_export]\nroot = {root}\n"))
     assert isinstance(driver, LocalExportDriver)
     assert (root / "v2" / "_catalog").exists()
+
+
+def test_options_of_one_target_are_not_anothers(tmp_path: Path) -> None:
+    confs = [conf_of(tmp_path, "") for _ in range(2)]
+    for conf in confs:
+        options.values(conf)
+    confs[0].set_override("root", str(tmp_path), group=options.GROUP)
+    assert options.values(confs[1]).root == options.ROOT
 
 
 def test_an_unknown_driver_is_named_with_what_is_installed(tmp_path: Path) -> None:
