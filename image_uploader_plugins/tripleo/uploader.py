@@ -138,10 +138,10 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
                 raise
 
     def _tell(self, task: Any, summary: Summary, error: BaseException | None) -> None:
-        if error:
-            LOG.error("%s", error)
         if self._observer:
             self._observer(task.image_name, summary, error)
+        elif error:
+            LOG.error("%s", error)
 
     def run_task(self, driver: UploaderDriver, task: Any) -> tuple[list[str], Summary]:
         """Run one task against an open driver; errors come out as the host knows them."""
