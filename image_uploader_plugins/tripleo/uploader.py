@@ -291,3 +291,7 @@ def _host_errors(subject: str) -> Iterator[None]:
         if is_transient(e):
             raise requests.exceptions.HTTPError(about) from e
         raise exception.ImageUploaderException(about) from e
+    except exception.ImageUploaderException as e:
+        if subject in str(e):
+            raise
+        raise exception.ImageUploaderException(f"{subject}: {e}") from e
