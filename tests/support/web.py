@@ -1,0 +1,147 @@
+"""Real web servers that serve a tree: each on a port of its own, gone when the test is."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+from tests.support import programs
+from tests.support.registry import free_port
+
+Kind = Literal["nginx", "httpd", "production"]
+KINDS: tuple[Kind, ...] = ("nginx", "httpd", "production")
+
+ETC = Path(__file__).parents[2] / "etc"
+_DEADLINE = 30  # seconds
+_ATTEMPTS = 5
+
+_MODULES = (
+    *("mpm_event", "authz_core", "alias", "dir", "headers", "mime", "negotiation"),
+    *("rewrite", "setenvif"),
+)
+
+_NGINX = """\
+daemon off;
+{user}
+worker_processes 2;
+pid {folder}/pid;
+error_log {folder}/log warn;
+events {{ worker_connections 256; }}
+http {{
+    access_log off;
+    client_body_temp_path {folder}/body;
+    proxy_temp_path {folder}/proxy;
+    fastcgi_temp_path {folder}/fastcgi;
+    uwsgi_temp_path {folder}/uwsgi;
+    scgi_temp_path {folder}/scgi;
+    {server}
+}}
+"""
+
+_HTTPD = """\
+ServerRoot {folder}
+ServerName localhost
+PidFile {folder}/pid
+Mutex file:{folder}
+ErrorLog {folder}/log
+LogLevel warn
+{modules}
+{user}
+# What Debian has in mods-enabled/mime.conf.
+TypesConfig /etc/mime.types
+AddType application/x-compress .Z
+AddType application/x-gzip .gz .tgz
+<Directory />
+  Require all denied
+</Directory>
+Define IMAGE_SERVE_ROOT {root}
+Define IMAGE_SERVE_PORT {port}
+Include {site}
+"""
+
+
+@contextlib.contextmanager
+def serve(kind: Kind, root: Path) -> Iterator[str]:
+    """Serve the tree at ``root``; yields ``host:port``.
+
+    As root the workers run as www-data, as they do in a deployment: what
+    they cannot read they do not serve.
+    """
+    # NOTE: pytest's own folders are closed to everybody else.
+    for folder in (root, *root.parents):
+        if folder.owner() == pwd.getpwuid(os.getuid()).pw_name and str(folder).startswith(
+            tempfile.gettempdir() + "/"
+        ):
+            folder.chmod(folder.stat().st_mode | 0o011)
+    with tempfile.TemporaryDirectory(prefix="web-") as folder_name, contextlib.ExitStack() as stack:
+        folder = Path(folder_name)
+        for attempt in range(_ATTEMPTS):
+            port = free_port()
+            process = _start(kind, root, folder, port)
+            stack.callback(_stop, process)
+            if _listens(process, port):
+                break
+            if attempt == _ATTEMPTS - 1:
+                log = folder / "log"
+                reason = log.read_text() if log.exists() else ""
+                raise RuntimeError(f"{kind} does not start: {reason}")
+        yield f"127.0.0.1:{port}"
+
+
+def _start(kind: Kind, root: Path, folder: Path, port: int) -> subprocess.Popen[bytes]:
+    config = folder / "server.conf"
+    if kind == "nginx":
+        program = programs.require("nginx", "nginx-light")
+        config.write_text(_nginx(root, folder, port))
+        command = [program, "-p", str(folder), "-c", str(config), "-e", str(folder / "log")]
+    else:
+        program = programs.require("apache2")
+        config.write_text(_httpd(kind, root, folder, port))
+        command = [program, "-D", "FOREGROUND", "-f", str(config)]
+    return subprocess.Popen(command, start_new_session=True)
+
+
+def _nginx(root: Path, folder: Path, port: int) -> str:
+    server = (ETC / "nginx" / "image-serve.conf").read_text()
+    for old, new in (
+        ("listen 8787;", f"listen 127.0.0.1:{port};"),
+        ("$image_serve_root /var/lib/image-serve;", f'$image_serve_root "{root}";'),
+    ):
+        assert server.count(old) == 1, f"{old!r} is no longer the one line to change"
+        server = server.replace(old, new)
+    user = "user www-data;" if os.getuid() == 0 else ""
+    return _NGINX.format(folder=folder, user=user, server=server)
+
+
+def _httpd(kind: Kind, root: Path, folder: Path, port: int) -> str:
+    ours = ETC / "httpd" / "image-serve.conf"
+    site = ours if kind == "httpd" else Path(__file__).with_name("tripleo-vhost.conf")
+    modules = "\n".join(
+        f"LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so" for name in _MODULES
+    )
+    user = "User www-data\nGroup www-data" if os.getuid() == 0 else ""
+    return _HTTPD.format(
+        folder=folder, modules=modules, user=user, root=root, port=port, site=site
+    )
+
+
+def _listens(process: subprocess.Popen[bytes], port: int) -> bool:
+    deadline = time.monotonic() + _DEADLINE
+    while process.poll() is None and time.monotonic() < deadline:
+        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            return True
+        time.sleep(0.02)
+    return False
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    process.wait()
