@@ -59,9 +59,13 @@ LogLevel warn
 TypesConfig /etc/mime.types
 AddType application/x-compress .Z
 AddType application/x-gzip .gz .tgz
+# What Debian and RHEL have in their main file.
 <Directory />
   Require all denied
 </Directory>
+<FilesMatch "^\.ht">
+  Require all denied
+</FilesMatch>
 Define IMAGE_SERVE_ROOT {root}
 Define IMAGE_SERVE_PORT {port}
 Include {site}
@@ -128,9 +132,7 @@ def _httpd(kind: Kind, root: Path, folder: Path, port: int) -> str:
         f"LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so" for name in _MODULES
     )
     user = "User www-data\nGroup www-data" if os.getuid() == 0 else ""
-    return _HTTPD.format(
-        folder=folder, modules=modules, user=user, root=root, port=port, site=site
-    )
+    return _HTTPD.format(folder=folder, modules=modules, user=user, root=root, port=port, site=site)
 
 
 def _listens(process: subprocess.Popen[bytes], port: int) -> bool:

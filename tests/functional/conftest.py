@@ -1,0 +1,41 @@
+"""One tree, served by every server, for all tests that only read."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from image_uploader_plugins.demo.images import Image
+from image_uploader_plugins.local_export.driver import LocalExportDriver
+from tests.functional.content import everything
+from tests.support import trees, web
+
+
+@pytest.fixture(scope="session")
+def images() -> list[Image]:
+    return everything()
+
+
+@pytest.fixture(scope="session")
+def root(tmp_path_factory: pytest.TempPathFactory, images: list[Image]) -> Path:
+    root = tmp_path_factory.mktemp("tree") / "image-serve"
+    with LocalExportDriver(root) as driver:
+        for image in images:
+            trees.put(driver, image)
+    assert not trees.problems(root)
+    return root
+
+
+@pytest.fixture(scope="session", params=web.KINDS)
+def kind(request: pytest.FixtureRequest) -> web.Kind:
+    kind: web.Kind = request.param
+    return kind
+
+
+@pytest.fixture(scope="session")
+def server(kind: web.Kind, root: Path) -> Iterator[str]:
+    with contextlib.ExitStack() as stack:
+        yield stack.enter_context(web.serve(kind, root))
