@@ -1,0 +1,1 @@
+"""Speed and memory, side by side with tripleo-common's own export, in one run."""
