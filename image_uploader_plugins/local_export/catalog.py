@@ -11,6 +11,8 @@ from image_uploader_plugins.local_export import layout, views
 from image_uploader_plugins.local_export.storage import NotFound, Storage
 from image_uploader_plugins.reference import RESERVED_SEGMENTS, RepositoryName
 
+_OURS = views.catalog([]).removesuffix(b"]}")
+
 
 class Catalog:
     """Callers hold the catalog's lock for everything that writes."""
@@ -18,12 +20,17 @@ class Catalog:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
 
-    def lists(self, name: RepositoryName) -> bool:
-        """Whether the catalog names a repository; costs no parsing."""
+    def is_right(self, name: RepositoryName, *, listed: bool) -> bool:
+        """Whether there is nothing to write for ``name`` to be listed, or not; costs no parsing.
+
+        tripleo-common spaces its catalog differently, and does not sort it:
+        that is never right.
+        """
         try:
-            return json.dumps(name.value).encode() in self._storage.read(layout.CATALOG)
+            text = self._storage.read(layout.CATALOG)
         except NotFound:
             return False
+        return text.startswith(_OURS) and listed == (json.dumps(name.value).encode() in text)
 
     def add(self, name: RepositoryName) -> None:
         self._write(self._names() | {name.value})

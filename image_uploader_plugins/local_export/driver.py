@@ -124,7 +124,7 @@ class LocalExportDriver(UploaderDriver):
             deletion = self._collect(repository)
             if not repository.manifests():
                 repository.remove_folders()
-                if self._catalog.lists(target.repository):
+                if not self._catalog.is_right(target.repository, listed=False):
                     with self._catalog_lock():
                         self._catalog.remove(target.repository)
         if not found:
@@ -198,7 +198,7 @@ class LocalExportDriver(UploaderDriver):
         else:
             repository.write_pin(manifest, digest)
         repository.refresh()
-        if not self._catalog.lists(repository.name):
+        if not self._catalog.is_right(repository.name, listed=True):
             with self._catalog_lock():
                 self._catalog.add(repository.name)
 

@@ -107,9 +107,11 @@ def catalog(names: Iterable[str]) -> bytes:
 
 
 def parse_catalog(text: bytes) -> set[str]:
-    """Raises ValueError for anything that catalog() would not write."""
+    """The names in a catalog; raises ValueError, KeyError or TypeError if it is none."""
     names = json.loads(text)["repositories"]
-    return {RepositoryName(name).value for name in names}
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise ValueError("a catalog must be a list of names")
+    return set(names)
 
 
 def _json(value: object) -> bytes:

@@ -314,6 +314,18 @@ def test_tags_the_tree_cannot_serve_are_refused(
     assert trees.catalog(root) == []
 
 
+def test_a_zstd_layer_stays_what_it_was(source: str, conf: Any, root: Path, tmp_path: Path) -> None:
+    """Defect 26: the host puts it into a Docker manifest, which no client takes."""
+    media_type = "application/vnd.oci.image.layer.v1.tar+zstd"
+    # A frame of no content (RFC 8878): all that matters here is whose bytes these are.
+    layer = images.Blob(bytes.fromhex("28b52ffd2000010000"), media_type, "sha256:" + "0" * 64)
+    image = images.image("zstd", "1.0", [layer], oci=True)
+    registries.push(source, [image])
+    tripleo.upload_files([write(tmp_path, entry(source, image))], conf)
+    assert manifest_file(root, image).read_bytes() == image.manifest.content
+    assert (root / "v2" / "zstd" / "blobs" / str(layer.digest)).read_bytes() == layer.content
+
+
 def test_python_stays_the_hosts_own(manager: Any, driver: LocalExportDriver) -> None:
     tripleo.register(manager, driver)
     assert type(manager.uploader("python")) is image_uploader.PythonImageUploader
