@@ -21,6 +21,7 @@ from tests.support import trees
 from tests.support.registry import TamperedRegistry, docker_registry
 
 ETC = Path(__file__).parents[2] / "etc"
+README = ETC.parent / "README.rst"
 PROGRAM = Path(sys.executable).with_name("image-uploader")
 
 
@@ -263,6 +264,9 @@ def test_the_installed_command_shows_the_demonstration(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     for image in corpus():
         assert f"{image.repository}:{image.tag}  {image.digest.value[:15]}..." in done.stdout
+    shown = [line.strip() for line in README.read_text().splitlines() if " blobs, " in line]
+    assert len(shown) == len(corpus())
+    assert set(shown) <= {line.strip() for line in done.stdout.splitlines()}
     assert not trees.problems(tmp_path / "tree")
 
 
