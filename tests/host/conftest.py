@@ -15,7 +15,6 @@ from image_uploader_plugins import loader, tripleo
 from image_uploader_plugins.demo import http
 from image_uploader_plugins.demo.images import corpus
 from image_uploader_plugins.local_export import options
-from image_uploader_plugins.local_export.driver import LocalExportDriver
 from tests.support.registry import TamperedRegistry
 
 
@@ -29,16 +28,6 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     yield
     tripleo.uninstall()
     image_uploader.BaseImageUploader.init_registries_cache()
-
-
-@pytest.fixture
-def root(tmp_path: Path) -> Path:
-    return tmp_path / "image-serve"
-
-
-@pytest.fixture
-def driver(root: Path) -> LocalExportDriver:
-    return LocalExportDriver(root)
 
 
 @pytest.fixture
