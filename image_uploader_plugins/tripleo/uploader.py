@@ -288,6 +288,8 @@ def _host_errors(subject: str) -> Iterator[None]:
         about = ": ".join([subject, *getattr(e, "__notes__", ()), str(e)])
         if isinstance(e, errors.ImageUnknown):
             raise exception.ImageNotFoundException(about) from e
+        if getattr(getattr(e, "response", None), "status_code", None) == 401:
+            about += " (credentials are missing or wrong, or there is no such image)"
         if is_transient(e):
             raise requests.exceptions.HTTPError(about) from e
         raise exception.ImageUploaderException(about) from e

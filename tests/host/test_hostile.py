@@ -317,6 +317,19 @@ def test_a_token_that_expires_in_between(
     assert next(tokens) > 1
 
 
+def test_credentials_that_are_missing(
+    upload: Any, registry: TamperedRegistry, source: str, root: Path
+) -> None:
+    def refuse(answer: Answer, headers: Message) -> Answer:
+        realm = f'Bearer realm="http://{source}/token",service="x"'
+        return Answer(401, {"WWW-Authenticate": realm, "Content-Length": "0"})
+
+    registry.tamper = {"/token": refuse, "/v2/": refuse}
+    with pytest.raises(requests.HTTPError, match=r"ns/img:1\.0: 401 .*credentials are missing"):
+        upload()
+    assert untouched(root)
+
+
 def test_the_accept_header_names_all_types(upload: Any, registry: TamperedRegistry) -> None:
     upload()
     asked = [headers["Accept"] for path, headers in registry.requests if "manifests" in path]
