@@ -20,7 +20,7 @@ from tests.support import programs
 
 _CONFIG = """\
 version: 0.1
-log: {{level: error}}
+log: {{level: info, accesslog: {{disabled: true}}}}
 storage:
   filesystem: {{rootdirectory: {folder}/content}}
   delete: {{enabled: true}}
@@ -28,6 +28,7 @@ http: {{addr: "{address}"}}
 compatibility: {{schema1: {{enabled: true}}}}
 """
 _DEADLINE = 30  # seconds
+_ATTEMPTS = 5
 
 
 def free_port() -> int:
@@ -40,17 +41,22 @@ def free_port() -> int:
 def docker_registry(folder: Path) -> Iterator[str]:
     """A docker-registry that keeps its content in ``folder``; yields ``host:port``."""
     program = programs.require("docker-registry")
-    address = f"127.0.0.1:{free_port()}"
-    config = folder / "config.yml"
-    config.write_text(_CONFIG.format(folder=folder, address=address))
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([program, "serve", str(config)], stdout=log, stderr=log)
-    try:
-        _await(address, process, folder / "log")
-        yield address
-    finally:
-        process.terminate()
-        process.wait()
+    for _ in range(_ATTEMPTS):
+        address = f"127.0.0.1:{free_port()}"
+        config, log = folder / "config.yml", folder / "log"
+        config.write_text(_CONFIG.format(folder=folder, address=address))
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                [program, "serve", str(config)], stdout=output, stderr=output
+            )
+        try:
+            if _listens(process, log, address):
+                yield address
+                return
+        finally:
+            process.terminate()
+            process.wait()
+    raise RuntimeError(f"docker-registry does not start: {log.read_text()}")
 
 
 def push(address: str, images: Iterable[Image]) -> None:
@@ -100,12 +106,11 @@ class TamperedRegistry(SourceRegistry):
         return sum(part in path for path, _ in self.requests)
 
 
-def _await(address: str, process: subprocess.Popen[bytes], log: Path) -> None:
+def _listens(process: subprocess.Popen[bytes], log: Path, address: str) -> bool:
+    """Whether this process has the port: whoever answers there may be another."""
     deadline = time.monotonic() + _DEADLINE
-    host, _, port = address.partition(":")
-    while True:
-        with contextlib.suppress(OSError), socket.create_connection((host, int(port)), 1):
-            return
-        if process.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError(f"docker-registry did not start: {log.read_text()}")
+    while process.poll() is None and time.monotonic() < deadline:
+        if f"listening on {address}" in log.read_text():
+            return True
         time.sleep(0.02)
+    return False

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import pwd
-import socket
 import subprocess
 import tempfile
 import time
@@ -91,7 +90,7 @@ def serve(kind: Kind, root: Path) -> Iterator[str]:
             port = free_port()
             process = _start(kind, root, folder, port)
             stack.callback(_stop, process)
-            if _listens(process, port):
+            if _listens(process, folder / "pid"):
                 break
             if attempt == _ATTEMPTS - 1:
                 log = folder / "log"
@@ -135,11 +134,16 @@ def _httpd(kind: Kind, root: Path, folder: Path, port: int) -> str:
     return _HTTPD.format(folder=folder, modules=modules, user=user, root=root, port=port, site=site)
 
 
-def _listens(process: subprocess.Popen[bytes], port: int) -> bool:
+def _listens(process: subprocess.Popen[bytes], pid_file: Path) -> bool:
+    """Whether this process has the port: whoever answers there may be another.
+
+    Both servers write the file once they listen.
+    """
     deadline = time.monotonic() + _DEADLINE
     while process.poll() is None and time.monotonic() < deadline:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-            return True
+        with contextlib.suppress(FileNotFoundError):
+            if pid_file.read_text().strip() == str(process.pid):
+                return True
         time.sleep(0.02)
     return False
 
