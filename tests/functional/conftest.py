@@ -20,13 +20,14 @@ def images() -> list[Image]:
 
 
 @pytest.fixture(scope="session")
-def root(tmp_path_factory: pytest.TempPathFactory, images: list[Image]) -> Path:
-    root = tmp_path_factory.mktemp("tree") / "image-serve"
-    with LocalExportDriver(root) as driver:
-        for image in images:
-            trees.put(driver, image)
-    assert not trees.problems(root)
-    return root
+def root(images: list[Image]) -> Iterator[Path]:
+    with web.open_folder() as folder:
+        root = folder / "image-serve"
+        with LocalExportDriver(root) as driver:
+            for image in images:
+                trees.put(driver, image)
+        assert not trees.problems(root)
+        yield root
 
 
 @pytest.fixture(scope="session", params=web.KINDS)

@@ -88,16 +88,16 @@ def test_no_redirect_from_ours(server: str, kind: web.Kind) -> None:
         assert answer.status_code == 200
 
 
-def test_sha512_manifest(server: str, kind: web.Kind, root: Path, tmp_path: Path) -> None:
+def test_sha512_manifest(kind: web.Kind) -> None:
     image = by_name("odd/sha512")
     digest = Digest.of(image.manifest.content, "sha512")
-    own = tmp_path / "image-serve"
-    with LocalExportDriver(own) as driver:
-        trees.put(driver, image)
-        content, media_type = image.manifest.content, image.manifest.media_type
-        driver.put_manifest(image.repository, content, media_type, expected=digest)
-    with web.serve(kind, own) as server_of_own:
-        check(server_of_own, url(image, digest), image.manifest, digest)
+    with web.open_folder() as folder:
+        with LocalExportDriver(folder / "tree") as driver:
+            trees.put(driver, image)
+            content, media_type = image.manifest.content, image.manifest.media_type
+            driver.put_manifest(image.repository, content, media_type, expected=digest)
+        with web.serve(kind, folder / "tree") as server:
+            check(server, url(image, digest), image.manifest, digest)
 
 
 @pytest.mark.parametrize("name", ["multi/docker", "multi/oci"])

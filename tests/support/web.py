@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pwd
 import subprocess
 import tempfile
 import time
@@ -72,18 +71,21 @@ Include {site}
 
 
 @contextlib.contextmanager
+def open_folder() -> Iterator[Path]:
+    """A folder that a server's user may enter; pytest closes its own to all others."""
+    with tempfile.TemporaryDirectory(prefix="served-") as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        yield folder
+
+
+@contextlib.contextmanager
 def serve(kind: Kind, root: Path) -> Iterator[str]:
     """Serve the tree at ``root``; yields ``host:port``.
 
     As root the workers run as www-data, as they do in a deployment: what
     they cannot read they do not serve.
     """
-    # NOTE: pytest's own folders are closed to everybody else.
-    for folder in (root, *root.parents):
-        if folder.owner() == pwd.getpwuid(os.getuid()).pw_name and str(folder).startswith(
-            tempfile.gettempdir() + "/"
-        ):
-            folder.chmod(folder.stat().st_mode | 0o011)
     with tempfile.TemporaryDirectory(prefix="web-") as folder_name, contextlib.ExitStack() as stack:
         folder = Path(folder_name)
         for attempt in range(_ATTEMPTS):
