@@ -94,7 +94,8 @@ class Manifest:
     """A manifest of any kind; ``content`` holds the bytes as they came.
 
     ``layers`` are in the manifest's order.  ``manifests`` is empty but for
-    an index or list.
+    an index or list.  ``artifact_type`` and ``annotations`` are as written:
+    neither need follow any grammar.
     """
 
     content: bytes = dataclasses.field(repr=False)
@@ -103,6 +104,8 @@ class Manifest:
     layers: tuple[Descriptor, ...] = ()
     manifests: tuple[Descriptor, ...] = ()
     subject: Descriptor | None = None
+    artifact_type: str | None = None
+    annotations: tuple[tuple[str, str], ...] = ()
 
     @classmethod
     def parse(cls, content: bytes, media_type: str | None = None) -> Manifest:
@@ -192,7 +195,13 @@ def _references(fields: _Fields, media_type: str) -> dict[str, Any]:
     if media_type in SCHEMA1_TYPES:
         return {"layers": tuple(_schema1_layers(fields))}
     subject = fields.get("subject")
-    result: dict[str, Any] = {"subject": Descriptor.parse(subject) if subject else None}
+    annotations = _object(fields, "annotations").items()
+    result: dict[str, Any] = {
+        "subject": Descriptor.parse(subject) if subject else None,
+        "artifact_type": _text(fields, "artifactType"),
+        # image-spec, annotations.md: values MUST be strings.
+        "annotations": tuple((name, text) for name, text in annotations if isinstance(text, str)),
+    }
     if media_type in INDEX_TYPES:
         _refuse(fields, media_type, ("config", "layers", "fsLayers"))
         return result | {"manifests": _descriptors(fields, "manifests")}

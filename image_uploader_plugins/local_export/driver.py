@@ -268,4 +268,5 @@ class LocalExportDriver(UploaderDriver):
         with self._catalog_lock():
             self._storage.write(layout.API_ROOT, views.API_ROOT)
             self._storage.write(layout.API_HTACCESS, views.API_HTACCESS)
+            self._storage.write(layout.NO_REFERRERS, views.index([]))
             self._catalog.ensure()

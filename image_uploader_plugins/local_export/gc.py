@@ -21,10 +21,12 @@ from image_uploader_plugins.manifest import Descriptor, Manifest
 class Plan:
     """What may go; manifests in the order to remove them.
 
-    ``unnamed`` are the live manifests that neither a tag nor a pin names.
+    ``live`` are the manifests that stay, ``unnamed`` those of them that
+    neither a tag nor a pin names.
     """
 
-    unnamed: Mapping[Digest, Manifest]
+    live: Mapping[Digest, Manifest]
+    unnamed: frozenset[Digest]
     manifests: tuple[Digest, ...]
     blobs: tuple[tuple[Digest, File], ...]
 
@@ -63,7 +65,8 @@ def plan(storage: Storage, repository: Repository, held: frozenset[Digest]) -> P
     dead.sort(key=lambda d: d in inventory.readable and inventory.readable[d].is_index)
     files = ((d, storage.file(path)) for d, path in repository.blobs() if d not in needed)
     return Plan(
-        {d: inventory.readable[d] for d in live - tagged - pins},
+        {d: inventory.readable[d] for d in live},
+        frozenset(live - tagged - pins),
         tuple(dead),
         tuple((d, file) for d, file in files if file),
     )
@@ -96,8 +99,9 @@ def sweep(storage: Storage, repository: Repository, found: Plan) -> int:
     """Carry out a plan; bytes freed, not counting what the pool still links to."""
     # Once pinned they are also safe from tripleo-common, which knows neither
     # children nor referrers.
-    for digest, parsed in found.unnamed.items():
-        repository.write_pin(parsed, digest)
+    for digest in sorted(found.unnamed):
+        repository.write_pin(found.live[digest], digest)
+    repository.referrers.rebuild(found.live)
     freed = sum(repository.remove_manifest(digest) for digest in found.manifests)
     for _, file in found.blobs:
         storage.unlink(file.path)

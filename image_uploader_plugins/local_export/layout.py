@@ -5,6 +5,7 @@
     v2/index.json                            the answer to GET /v2/
     v2/.htaccess                             what Apache needs to be told once
     v2/_catalog                              {"repositories": [...]}
+    v2/.no-referrers                         the answer for a manifest that nothing refers to
     v2/<name>/blobs/<digest>.gz              a blob whose bytes are gzip
     v2/<name>/blobs/<digest>                 any other blob
     v2/<name>/manifests/<digest>/index.json  a manifest's bytes
@@ -16,6 +17,13 @@
     v2/<name>/tags/list                      {"name": ..., "tags": [...]}
     v2/<name>/.tags/<tag> -> ../manifests/<digest>      the tag, for nginx and our Apache vhost
     v2/<name>/.defaults/<tag> -> ../manifests/<digest>  for clients that know no lists
+    v2/<name>/.pages/<last>/<tag>            the tags after <tag>, up to <last>
+    v2/<name>/.pages/.end/<tag>              the same, where no tag follows
+    v2/<name>/.pages/.none                   a list of no tags
+    v2/<name>/.after/<tag> -> ../.pages/<last>  as many tags as a page holds
+    v2/<name>/.next/<tag> -> ../.pages/<last>   one tag
+    v2/<name>/.referrers/<digest>/all        what refers to a manifest
+    v2/<name>/.referrers/<digest>/<type>     the same, of one artifact type
     .local-export/                           private: staging, pool, leases, locks; never served
 
 A sha512 manifest lives in ``.sha512:<hex>``, with ``sha512:<hex>.type-map``
@@ -39,6 +47,7 @@ V2 = PurePosixPath("v2")
 API_ROOT = V2 / "index.json"
 API_HTACCESS = V2 / ".htaccess"
 CATALOG = V2 / "_catalog"
+NO_REFERRERS = V2 / ".no-referrers"
 
 STATE = PurePosixPath(".local-export")
 STAGING = STATE / "staging"
@@ -90,6 +99,10 @@ class RepositoryLayout:
         self.tags_list = self.tags / "list"
         self.tag_links = self.top / ".tags"
         self.default_links = self.top / ".defaults"
+        self.pages = self.top / ".pages"
+        self.window_links = self.top / ".after"
+        self.next_links = self.top / ".next"
+        self.referrers = self.top / ".referrers"
         # One file name for any name: ``a/b`` and ``a_b`` must not meet.
         self.key = hashlib.sha256(name.value.encode()).hexdigest()
         self.leases = LEASES / self.key

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterator
 from pathlib import PurePosixPath
@@ -10,7 +11,9 @@ from image_uploader_plugins import errors, manifest
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import layout, views
 from image_uploader_plugins.local_export.layout import RepositoryLayout
-from image_uploader_plugins.local_export.storage import File, Storage
+from image_uploader_plugins.local_export.listing import Listing
+from image_uploader_plugins.local_export.referrers import Referrers
+from image_uploader_plugins.local_export.storage import File, NotFound, Storage
 from image_uploader_plugins.manifest import Manifest
 from image_uploader_plugins.reference import RepositoryName, Tag
 
@@ -24,6 +27,8 @@ class Repository:
 
     def __init__(self, storage: Storage, name: RepositoryName, architecture: str) -> None:
         self.layout = RepositoryLayout(name)
+        self.referrers = Referrers(storage, self.layout)
+        self._listing = Listing(storage, self.layout)
         self._storage = storage
         self._architecture = architecture
 
@@ -84,6 +89,7 @@ class Repository:
             self._storage.unlink(folder / other)
         if digest.algorithm != "sha256":
             self._write_type_map(self.layout.digest_type_map(digest), digest.value, parsed, digest)
+        self.referrers.add(parsed, digest)
 
     def remove_manifest(self, digest: Digest) -> int:
         """Remove a manifest and what only names it; bytes freed."""
@@ -178,11 +184,11 @@ class Repository:
     # -- views
 
     def refresh(self, *, thoroughly: bool = False) -> None:
-        """Bring tag links and tags/list in line with the type maps.
+        """Bring tag links and lists in line with the type maps.
 
         Tags of other tools become like ours on the way: legacy symlinks turn
         into type maps, lists get their ``qs``.  ``thoroughly`` looks at every
-        tag; otherwise only at those that have no links yet.
+        tag and every manifest; otherwise only at tags that have no links yet.
         """
         tags = self.tags()
         linked = set(self._storage.names(self.layout.tag_links))
@@ -193,8 +199,16 @@ class Repository:
             self._storage.unlink(self.layout.tag_links / name)
             self._storage.unlink(self.layout.default_links / name)
         if tags or self.manifests():
-            names = (tag.value for tag in tags)
-            self._storage.write(self.layout.tags_list, views.tags_list(self.name, names))
+            self._listing.write((tag.value for tag in tags), thoroughly=thoroughly)
+        if thoroughly:
+            self.referrers.rebuild(self._readable_manifests())
+
+    def _readable_manifests(self) -> dict[Digest, Manifest]:
+        found = {}
+        for digest in self.manifests():
+            with contextlib.suppress(errors.ManifestInvalid, NotFound):
+                found[digest] = self.read_manifest(digest)
+        return found
 
     def _refresh_tag(self, tag: Tag) -> None:
         # What cannot be read stays as it is: a damaged tag must not stop work on others.
@@ -213,7 +227,8 @@ class Repository:
 
     def remove_folders(self) -> None:
         """Remove the repository's own empty folders, and parents that became empty."""
-        self._storage.unlink(self.layout.tags_list)
+        self._listing.clear()
+        self.referrers.clear()
         for folder in self.layout.folders:
             self._storage.remove_empty(folder)
         folder = self.layout.top

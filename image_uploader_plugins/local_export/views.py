@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from image_uploader_plugins import errors, manifest
 from image_uploader_plugins.digest import Digest
@@ -104,6 +105,13 @@ def tags_list(name: RepositoryName, tags: Iterable[str]) -> bytes:
 def catalog(names: Iterable[str]) -> bytes:
     """Docker Registry HTTP API V2, "Listing Repositories"."""
     return _json({"repositories": sorted(names)})
+
+
+def index(manifests: Iterable[Mapping[str, Any]]) -> bytes:
+    """OCI image-spec 1.1, image-index.md, of descriptors as they are."""
+    return _json(
+        {"schemaVersion": 2, "mediaType": manifest.OCI_INDEX, "manifests": list(manifests)}
+    )
 
 
 def parse_catalog(text: bytes) -> set[str]:

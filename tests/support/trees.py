@@ -74,7 +74,8 @@ def _dangling(root: Path) -> Iterator[str]:
             if not any((folder / "index.json").exists() for folder in folders):
                 yield f"{path} leads to {digest}, which is absent"
     for path in (root / "v2").rglob("*"):
-        if path.is_symlink() and not (path / "index.json").exists():
+        inside = path.name if path.parent.name in (".after", ".next") else "index.json"
+        if path.is_symlink() and not (path / inside).exists():
             yield f"{path} leads nowhere"
 
 

@@ -44,7 +44,7 @@ http {{
 }}
 """
 
-_HTTPD = """\
+_HTTPD = r"""
 ServerRoot {folder}
 ServerName localhost
 PidFile {folder}/pid

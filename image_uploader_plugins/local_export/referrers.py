@@ -1,0 +1,109 @@
+"""What refers to the manifests of one repository: a view of their subjects.
+
+Source: OCI distribution-spec 1.1, "Listing Referrers".
+"""
+
+from __future__ import annotations
+
+import collections
+import json
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import PurePosixPath
+from typing import Any
+
+from image_uploader_plugins.digest import Digest
+from image_uploader_plugins.local_export import layout, views
+from image_uploader_plugins.local_export.layout import RepositoryLayout
+from image_uploader_plugins.local_export.storage import NotFound, Storage
+from image_uploader_plugins.manifest import Manifest
+
+ALL = "all"
+
+_Entry = Mapping[str, Any]
+
+# NOTE: the web servers' configurations split the filter in the same way; they
+# answer any other type unfiltered, and say so by saying nothing.
+_WORD = r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}"
+_TYPE = re.compile(rf"({_WORD})/({_WORD})(?:\+({_WORD}))?")
+
+
+class Referrers:
+    """Callers hold the repository's lock for everything that writes."""
+
+    def __init__(self, storage: Storage, repository: RepositoryLayout) -> None:
+        self._storage = storage
+        self._folder = repository.referrers
+
+    def add(self, parsed: Manifest, digest: Digest) -> None:
+        """List a manifest with its subject, if it has one."""
+        if parsed.subject is None:
+            return
+        subject = parsed.subject.digest
+        entries = {entry["digest"]: entry for entry in self._read(subject)}
+        entries[digest.value] = entry(parsed, digest)
+        self._write(subject, entries.values())
+
+    def rebuild(self, manifests: Mapping[Digest, Manifest]) -> None:
+        """List exactly these manifests."""
+        found: dict[Digest, list[_Entry]] = collections.defaultdict(list)
+        for digest, parsed in manifests.items():
+            if parsed.subject:
+                found[parsed.subject.digest].append(entry(parsed, digest))
+        for subject in sorted(found):
+            self._write(subject, found[subject])
+        for name in sorted(self._storage.names(self._folder)):
+            if layout.folder_digest(name) not in found:
+                self._storage.remove_tree(self._folder / name)
+
+    def clear(self) -> None:
+        self._storage.remove_tree(self._folder)
+
+    def _read(self, subject: Digest) -> list[_Entry]:
+        try:
+            content = self._storage.read(self._folder / subject.value / ALL)
+        except NotFound:
+            return []
+        entries: list[_Entry] = json.loads(content)["manifests"]
+        return entries
+
+    def _write(self, subject: Digest, entries: Iterable[_Entry]) -> None:
+        texts = {PurePosixPath(name): text for name, text in listings(entries).items()}
+        folder = self._folder / subject.value
+        for name in sorted(texts):
+            self._storage.write(folder / name, texts[name])
+        for other in sorted(self._storage.names(folder)):
+            if PurePosixPath(other) not in texts:
+                self._storage.unlink(folder / other)
+
+
+def entry(parsed: Manifest, digest: Digest) -> _Entry:
+    """A referrer as its subject's list describes it."""
+    artifact_type = parsed.artifact_type or (parsed.config.media_type if parsed.config else None)
+    described: dict[str, Any] = {
+        "mediaType": parsed.media_type,
+        "digest": digest.value,
+        "size": len(parsed.content),
+    }
+    if artifact_type:
+        described["artifactType"] = artifact_type
+    if parsed.annotations:
+        described["annotations"] = dict(parsed.annotations)
+    return described
+
+
+def listings(entries: Iterable[_Entry]) -> dict[str, bytes]:
+    """The index of all entries, and one for each artifact type, by file name."""
+    named: dict[str, list[_Entry]] = collections.defaultdict(list)
+    for described in sorted(entries, key=lambda described: str(described["digest"])):
+        named[ALL].append(described)
+        name = file_name(described.get("artifactType"))
+        if name:
+            named[name].append(described)
+    return {name: views.index(described) for name, described in named.items()}
+
+
+def file_name(artifact_type: str | None) -> str | None:
+    """The file that lists an artifact type; None for a type that is never filtered by."""
+    match = _TYPE.fullmatch(artifact_type or "")
+    return "+".join(part for part in match.groups() if part) if match else None
