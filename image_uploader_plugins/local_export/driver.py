@@ -121,7 +121,7 @@ class LocalExportDriver(UploaderDriver):
             found = self._remove_names(repository, target.reference)
             repository.refresh()
             # Also for an absent image: what a delete that was killed left behind goes now.
-            deletion = self._collect(repository)
+            deletion = self._collect(repository, target.reference)
             if not repository.manifests():
                 repository.remove_folders()
                 if not self._catalog.is_right(target.repository, listed=False):
@@ -226,8 +226,10 @@ class LocalExportDriver(UploaderDriver):
         repository.remove_pin(reference)
         return repository.has_manifest(reference)
 
-    def _collect(self, repository: Repository) -> Deletion:
-        plan = gc.plan(self._storage, repository, self._leases.live(repository.layout))
+    def _collect(self, repository: Repository, reference: Tag | Digest) -> Deletion:
+        deleted = reference if isinstance(reference, Digest) else None
+        held = self._leases.live(repository.layout)
+        plan = gc.plan(self._storage, repository, held, deleted)
         freed = gc.sweep(self._storage, repository, plan)
         digests = tuple(dict.fromkeys(digest for digest, _ in plan.blobs))
         with self._pool_lock():

@@ -45,8 +45,15 @@ class _Inventory:
         return {d.digest for m in self.readable.values() for d in m.manifests}
 
 
-def plan(storage: Storage, repository: Repository, held: frozenset[Digest]) -> Plan:
+def plan(
+    storage: Storage,
+    repository: Repository,
+    held: frozenset[Digest],
+    deleted: Digest | None = None,
+) -> Plan:
     """What no root of the repository and no upload (``held``) needs.
+
+    A referrer that is ``deleted`` goes although its subject stays.
 
     Raises ManifestInvalid or StorageError if a live manifest cannot be read:
     what it needs cannot be known.
@@ -56,7 +63,7 @@ def plan(storage: Storage, repository: Repository, held: frozenset[Digest]) -> P
     pins = repository.pins()
     # A name that leads nowhere needs nothing; verification reports it.
     roots = (tagged | (pins - inventory.children())) & inventory.present()
-    live = reachable(inventory.readable, roots)
+    live = reachable(inventory.readable, roots, deleted)
     for digest in sorted(live & inventory.broken.keys()):
         raise inventory.broken[digest]
     needed = {b.digest for d in live for b in _all_blobs(inventory.readable[d])} | held
@@ -72,15 +79,17 @@ def plan(storage: Storage, repository: Repository, held: frozenset[Digest]) -> P
     )
 
 
-def reachable(manifests: Mapping[Digest, Manifest], roots: Iterable[Digest]) -> set[Digest]:
-    """The roots, and what hangs on them by an index or a subject.
+def reachable(
+    manifests: Mapping[Digest, Manifest], roots: Iterable[Digest], deleted: Digest | None = None
+) -> set[Digest]:
+    """The roots, and what hangs on them by an index or, unless ``deleted``, by a subject.
 
     An index may list children that are absent; an absent root stays in the
     result, for the caller to complain about.
     """
     referrers: dict[Digest, list[Digest]] = {}
     for digest, parsed in manifests.items():
-        if parsed.subject:
+        if parsed.subject and digest != deleted:
             referrers.setdefault(parsed.subject.digest, []).append(digest)
     live: set[Digest] = set()
     pending = list(roots)

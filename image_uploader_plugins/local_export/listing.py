@@ -56,6 +56,9 @@ class Listing:
 
     def _write_pages(self, links: PurePosixPath, changed: Set[Window]) -> None:
         # In the order of the tags, so that a failure at any step repeats.
+        for last in sorted({window.last for window in changed} - {pages.END}):
+            content = views.page_htaccess(self._layout.name, last)
+            self._storage.write(self._layout.pages / last / ".htaccess", content)
         for page in sorted(pages.pages(changed), key=lambda page: page.after):
             content = views.tags_list(self._layout.name, page.tags)
             self._storage.write(self._layout.pages / _path(page), content)
@@ -76,10 +79,10 @@ class Listing:
                 if kind == "folder"
                 for name in self._storage.names(folder / last)
             }
-        for path in sorted(stale - kept):
+        for path in sorted(stale - kept - {path.parent / ".htaccess" for path in stale}):
             self._storage.unlink(folder / path)
         for last in sorted({path.parent for path in stale} - {path.parent for path in kept}):
-            self._storage.remove_empty(folder / last)
+            self._storage.remove_tree(folder / last)
 
 
 def _path(page: Page) -> PurePosixPath:

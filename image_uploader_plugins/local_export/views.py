@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Iterable, Mapping
+from importlib import resources
 from typing import Any
 
 from image_uploader_plugins import errors, manifest
@@ -18,23 +19,8 @@ from image_uploader_plugins.reference import RepositoryName
 
 API_ROOT = b"{}"
 
-# NOTE: AllowOverride FileInfo is all the production vhost grants.  Debian and
-# RHEL differ in what they think of ".gz"; a blob is bytes and has no encoding.
-# Apache leaves a length of nothing out of the answer to HEAD: the digests at
-# the end are those of no bytes at all.
-API_HTACCESS = b"""\
-<FilesMatch "^(list|_catalog|index\\.json)$">
-  ForceType application/json
-</FilesMatch>
-<FilesMatch "^sha(256|512):">
-  RemoveEncoding .gz
-</FilesMatch>
-SetEnvIf Request_URI "/blobs/(sha512:[0-9a-f]{128})$" local_export_digest=$1
-Header set Docker-Content-Digest "%{local_export_digest}e" env=local_export_digest
-Header set Content-Type application/octet-stream env=local_export_digest
-SetEnvIf Request_URI "/blobs/(sha256:e3b0c44298fc1c14|sha512:cf83e1357eefb8bd)" local_export_empty
-Header set Content-Length " 0" "expr=%{REQUEST_METHOD} == 'HEAD' && -n reqenv('local_export_empty')"
-"""
+# What the production vhost does not say; the reasons stand beside the rules.
+API_HTACCESS = resources.files(__package__).joinpath("api.htaccess").read_bytes()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,6 +91,12 @@ def tags_list(name: RepositoryName, tags: Iterable[str]) -> bytes:
 def catalog(names: Iterable[str]) -> bytes:
     """Docker Registry HTTP API V2, "Listing Repositories"."""
     return _json({"repositories": sorted(names)})
+
+
+def page_htaccess(name: RepositoryName, last: str) -> bytes:
+    """Where the pages that end with the tag ``last`` lead on to, for the production vhost."""
+    query = "%{REDIRECT_local_export_n}elast=" + last
+    return f'Header set Link "</v2/{name}/tags/list?{query}>; rel=\\"next\\""\n'.encode()
 
 
 def index(manifests: Iterable[Mapping[str, Any]]) -> bytes:

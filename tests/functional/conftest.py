@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +28,9 @@ def root(images: list[Image]) -> Iterator[Path]:
             for image in images:
                 trees.put(driver, image)
         assert not trees.problems(root)
+        for path in root.rglob("*"):
+            if path.is_file():
+                os.utime(path, (0, 0))  # Apache's ETag is a weak one for a second
         yield root
 
 

@@ -62,3 +62,15 @@ def empty_blob() -> Image:
 
 def artifact() -> Image:
     return images.artifact("odd/artifact", "1.0", "application/vnd.example.sbom+json", b"{}\n")
+
+
+def referrer(subject: Image, artifact_type: str, name: str) -> Image:
+    """An artifact without a tag that says ``subject`` is what it is about."""
+    return images.artifact(
+        str(subject.repository),
+        None,
+        artifact_type,
+        name.encode(),
+        subject=subject.descriptor(),
+        annotations={"org.example.name": name},
+    )

@@ -162,6 +162,7 @@ def test_a_delete_leaves_no_trace(driver: LocalExportDriver, root: Path) -> None
     assert {path.name for path in (root / "v2").iterdir()} == {
         "index.json",
         ".htaccess",
+        ".no-referrers",
         "_catalog",
     }
     assert not [path for path in (root / ".local-export/pool").rglob("*") if path.is_file()]
