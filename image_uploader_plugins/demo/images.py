@@ -88,6 +88,7 @@ def image(
     name: str,
     tag: str | None,
     layers: Iterable[Blob],
+    /,
     *,
     oci: bool = False,
     architecture: str = "amd64",
@@ -182,7 +183,7 @@ def _image(
 def _platform(child: Image) -> Json:
     config = child.manifest.config
     if config is None or config.media_type == OCI_EMPTY:
-        return {}
+        return {}  # an index, or an artifact
     fields = json.loads(child.blobs[config.digest])
     return {"platform": {"architecture": fields["architecture"], "os": fields["os"]}}
 

@@ -13,12 +13,11 @@ from typing import Any
 import requests
 import yaml
 
-from image_uploader_plugins import loader, tripleo
+from image_uploader_plugins import loader, server, tripleo
 from image_uploader_plugins.copying import Summary
 from image_uploader_plugins.demo import http, images
 from image_uploader_plugins.demo.images import Image
 from image_uploader_plugins.demo.registry import SourceRegistry
-from image_uploader_plugins.demo.tree import TreeServer
 from image_uploader_plugins.digest import VerifiedStream
 from image_uploader_plugins.local_export import layout, options
 from image_uploader_plugins.source import RegistrySource
@@ -48,7 +47,7 @@ def run(root: Path | None, say: Say) -> None:
         say(textwrap.indent(yaml.safe_dump(first_of(environment), sort_keys=False), "  "))
         summary = _prepare(environment, root)
     say(f"Prepared into {root}: {summary}\n")
-    with http.serving(TreeServer(root)) as served:
+    with server.serving(root) as served:
         say(f"The tree is served on {served}; the source is gone. Pulling everything back:\n")
         for image in corpus:
             say("  " + _pull(image, served))

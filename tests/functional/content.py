@@ -2,17 +2,36 @@
 
 from __future__ import annotations
 
+import base64
+import dataclasses
+import gzip
 import json
 
 from image_uploader_plugins.demo import images
 from image_uploader_plugins.demo.images import OCI_CONFIG, Blob, Image, corpus
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.manifest import DOCKER_SCHEMA1, OCI_MANIFEST, Manifest
+from image_uploader_plugins.manifest import DOCKER_SCHEMA1, OCI_MANIFEST, SIZE_LIMIT, Manifest
 from image_uploader_plugins.reference import RepositoryName, Tag
 
 
 def everything() -> list[Image]:
-    return [*corpus(), schema_1(), sha512(), empty_blob(), artifact()]
+    """OCI image-spec 1.1.1, and what Docker had before it."""
+    return [
+        *corpus(),
+        schema_1(),
+        sha512(),
+        empty_blob(),
+        artifact(),
+        artifact_index(),
+        nested_index(),
+        sparse_index(),
+        data(),
+        elsewhere(),
+        custom(),
+        no_layers(),
+        zstd(),
+        largest(),
+    ]
 
 
 def schema_1() -> Image:
@@ -62,6 +81,84 @@ def empty_blob() -> Image:
 
 def artifact() -> Image:
     return images.artifact("odd/artifact", "1.0", "application/vnd.example.sbom+json", b"{}\n")
+
+
+def artifact_index() -> Image:
+    """An index that says what it is for (image-index.md, "artifactType")."""
+    name = "odd/artifact-index"
+    child = images.artifact(name, None, "application/vnd.example.part", b"part")
+    return images.index(name, "1.0", [child], oci=True, artifactType="application/vnd.example.all")
+
+
+def nested_index() -> Image:
+    """An index of an index, beside an image."""
+    name = "odd/nested"
+    leaves = [_small(name, architecture) for architecture in ("amd64", "arm64")]
+    inner = images.index(name, None, leaves, oci=True)
+    return images.index(name, "1.0", [inner, _small(name, "s390x")], oci=True)
+
+
+def sparse_index() -> Image:
+    """An index some of whose images the repository does not hold."""
+    name = "odd/sparse"
+    present, absent = _small(name, "amd64"), _small(name, "riscv64")
+    whole = images.index(name, "1.0", [present, absent], oci=True)
+    return dataclasses.replace(whole, children=(present,))
+
+
+def data() -> Image:
+    """Descriptors that carry their content (descriptor.md, "Embedded Content")."""
+    layer = _layer("data")
+    layers = [layer.descriptor(data=base64.b64encode(layer.content).decode())]
+    return images.image("odd/data", "1.0", [layer], oci=True, layers=layers)
+
+
+def elsewhere() -> Image:
+    """A layer that may not be distributed, at its own place (layer.md)."""
+    media_type = "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip"
+    held, foreign = _layer("held"), dataclasses.replace(_layer("foreign"), media_type=media_type)
+    layers = [held.descriptor(), foreign.descriptor(urls=["https://layers.example/foreign"])]
+    return images.image("odd/elsewhere", "1.0", [held], oci=True, layers=layers)
+
+
+def custom() -> Image:
+    """Fields that no specification knows (considerations.md, "Extensibility")."""
+    fields = {"org.example.field": {"nested": [1, None, "\u00e9"]}, "mystery": True}
+    return images.image("odd/custom", "1.0", [_layer("custom")], oci=True, **fields)
+
+
+def no_layers() -> Image:
+    return images.image("odd/no-layers", "1.0", [], oci=True)
+
+
+def zstd() -> Image:
+    """layer.md, "+zstd"; a frame with one raw block (RFC 8878, section 3.1.1)."""
+    tar = gzip.decompress(_layer("zstd").content)
+    header = b"\x28\xb5\x2f\xfd\x60" + (len(tar) - 256).to_bytes(2, "little")
+    frame = header + (len(tar) << 3 | 1).to_bytes(3, "little") + tar
+    diff_id = f"sha256:{Digest.of(tar).encoded}"
+    layer = Blob(frame, "application/vnd.oci.image.layer.v1.tar+zstd", diff_id)
+    return images.image("odd/zstd", "1.0", [layer], oci=True)
+
+
+def largest() -> Image:
+    """A manifest of exactly 4 MiB (distribution-spec, "Pushing Manifests")."""
+
+    def padded(size: int) -> Image:
+        return images.artifact(
+            "odd/largest", "1.0", "application/vnd.example", b"{}", annotations={"pad": "x" * size}
+        )
+
+    return padded(SIZE_LIMIT - len(padded(0).manifest.content))
+
+
+def _layer(text: str) -> Blob:
+    return images.layer({"file": text.encode()}, oci=True)
+
+
+def _small(name: str, architecture: str) -> Image:
+    layers = [_layer(architecture)]
+    return images.image(name, None, layers, oci=True, architecture=architecture)
 
 
 def referrer(subject: Image, artifact_type: str, name: str) -> Image:

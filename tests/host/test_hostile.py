@@ -62,7 +62,7 @@ def untouched(root: Path) -> bool:
     """Nothing is visible, and nothing is left behind where nobody sees it."""
     names = {path.name for path in (root / "v2").rglob("*")}
     staged = list((root / ".local-export" / "staging").rglob("*"))
-    return names <= {".htaccess", "index.json", "_catalog"} and not staged
+    return names <= {".htaccess", ".no-referrers", "index.json", "_catalog"} and not staged
 
 
 def body(*chunks: bytes, length: int | None = None) -> Change:

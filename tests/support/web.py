@@ -11,11 +11,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
+from image_uploader_plugins import server
 from tests.support import programs
 from tests.support.registry import free_port
 
-Kind = Literal["nginx", "httpd", "production"]
-KINDS: tuple[Kind, ...] = ("nginx", "httpd", "production")
+Kind = Literal["nginx", "httpd", "production", "embedded"]
+KINDS: tuple[Kind, ...] = ("nginx", "httpd", "production", "embedded")
 
 ETC = Path(__file__).parents[2] / "etc"
 _DEADLINE = 30  # seconds
@@ -86,6 +87,10 @@ def serve(kind: Kind, root: Path) -> Iterator[str]:
     As root the workers run as www-data, as they do in a deployment: what
     they cannot read they do not serve.
     """
+    if kind == "embedded":
+        with server.serving(root) as address:
+            yield address
+        return
     with tempfile.TemporaryDirectory(prefix="web-") as folder_name, contextlib.ExitStack() as stack:
         folder = Path(folder_name)
         for attempt in range(_ATTEMPTS):
@@ -115,15 +120,15 @@ def _start(kind: Kind, root: Path, folder: Path, port: int) -> subprocess.Popen[
 
 
 def _nginx(root: Path, folder: Path, port: int) -> str:
-    server = (ETC / "nginx" / "image-serve.conf").read_text()
+    site = (ETC / "nginx" / "image-serve.conf").read_text()
     for old, new in (
         ("listen 8787;", f"listen 127.0.0.1:{port};"),
         ("$image_serve_root /var/lib/image-serve;", f'$image_serve_root "{root}";'),
     ):
-        assert server.count(old) == 1, f"{old!r} is no longer the one line to change"
-        server = server.replace(old, new)
+        assert site.count(old) == 1, f"{old!r} is no longer the one line to change"
+        site = site.replace(old, new)
     user = "user www-data;" if os.getuid() == 0 else ""
-    return _NGINX.format(folder=folder, user=user, server=server)
+    return _NGINX.format(folder=folder, user=user, server=site)
 
 
 def _httpd(kind: Kind, root: Path, folder: Path, port: int) -> str:

@@ -1,0 +1,224 @@
+"""A tree as a read-only registry without a web server beside it, as a WSGI application.
+
+Answers what nginx and Apache answer with the configurations in etc/, from the
+same files.  Source: OCI distribution-spec 1.1.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+import threading
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePath
+from typing import TYPE_CHECKING, Any
+
+from cheroot import wsgi
+from werkzeug.exceptions import HTTPException, RequestedRangeNotSatisfiable
+from werkzeug.wrappers import Request, Response
+from werkzeug.wsgi import wrap_file
+
+from image_uploader_plugins import errors, manifest
+from image_uploader_plugins.digest import Digest
+from image_uploader_plugins.local_export import layout, referrers, views
+from image_uploader_plugins.local_export.layout import RepositoryLayout
+from image_uploader_plugins.reference import RepositoryName, Tag
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+
+_PATH = re.compile(r"/v2/(.+)/(manifests|blobs|referrers|tags)/([^/]+)")
+_JSON = "application/json"
+_LISTS = (*manifest.INDEX_TYPES, "*/*")
+_SINGLE = manifest.MEDIA_TYPES - manifest.INDEX_TYPES
+_UNKNOWN = {
+    "tags": ("NAME_UNKNOWN", "no such repository"),
+    "manifests": ("MANIFEST_UNKNOWN", "no such manifest"),
+    "blobs": ("BLOB_UNKNOWN", "no such blob"),
+}
+
+
+class TreeServer:
+    """A WSGI application that serves the tree at ``root``."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        request = Request(environ)
+        response = self._answer(request)
+        response.headers["Docker-Distribution-Api-Version"] = "registry/2.0"
+        return response(environ, start_response)
+
+    def _answer(self, request: Request) -> Response:
+        if request.method not in ("GET", "HEAD"):
+            answer = _error(405, "UNSUPPORTED", "this registry is read-only")
+            answer.headers["Allow"] = "GET, HEAD"
+            return answer
+        try:
+            return self._route(request)
+        except FileNotFoundError:
+            return _error(404, "UNSUPPORTED", "not part of the registry API")
+        except HTTPException as e:
+            answer = _error(e.code or 500, "UNSUPPORTED", e.name)
+            answer.headers.extend(e.get_headers()[1:])
+            return answer
+
+    def _route(self, request: Request) -> Response:
+        if request.path.rstrip("/") == "/v2":
+            return self._file(request, layout.API_ROOT, _JSON)
+        if request.path == "/v2/_catalog":
+            return self._file(request, layout.CATALOG, _JSON)
+        match = _PATH.fullmatch(request.path)
+        if not match:
+            raise FileNotFoundError
+        name, kind, reference = match.groups()
+        answer = {
+            "tags": self._tags,
+            "manifests": self._manifest,
+            "blobs": self._blob,
+            "referrers": self._referrers,
+        }[kind]
+        try:
+            if kind in ("blobs", "referrers") or ":" in reference:
+                Digest(reference)
+        except errors.InvalidReference as e:
+            return _error(400, "DIGEST_INVALID", str(e))
+        try:
+            return answer(request, RepositoryLayout(RepositoryName(name)), reference)
+        except (FileNotFoundError, errors.InvalidReference):
+            if kind == "referrers":
+                return self._no_referrers(request)
+            return _error(404, *_UNKNOWN[kind])
+
+    def _blob(self, request: Request, repository: RepositoryLayout, reference: str) -> Response:
+        digest = Digest(reference)
+        for path in repository.blob_names(digest):
+            with contextlib.suppress(FileNotFoundError):
+                return self._file(request, path, "application/octet-stream", digest)
+        raise FileNotFoundError
+
+    def _manifest(self, request: Request, repository: RepositoryLayout, reference: str) -> Response:
+        if ":" in reference:
+            digest = Digest(reference)
+        else:
+            digest = self._tagged(repository, Tag(reference), request.headers.get("Accept", ""))
+        for media_type, name in layout.TYPE_FILES.items():
+            with contextlib.suppress(FileNotFoundError):
+                return self._file(request, repository.manifest(digest) / name, media_type, digest)
+        raise FileNotFoundError
+
+    def _tagged(self, repository: RepositoryLayout, tag: Tag, accept: str) -> Digest:
+        """What a tag is for a client that takes ``accept``."""
+        knows_lists = any(known in accept for known in _LISTS)
+        single = not knows_lists and any(known in accept for known in _SINGLE)
+        links = repository.default_links if single else repository.tag_links
+        folder = (self._root / links / tag.value).readlink()
+        return Digest(folder.name.removeprefix("."))
+
+    def _tags(self, request: Request, repository: RepositoryLayout, reference: str) -> Response:
+        if reference != "list":
+            raise FileNotFoundError
+        asked, last = request.args.get("n", ""), request.args.get("last", "")
+        try:
+            number = _number(asked)
+            after = Tag(last).value if last else ""
+        except errors.InvalidReference as e:
+            return _error(400, "PAGINATION_NUMBER_INVALID", str(e))
+        listed = json.loads((self._root / repository.tags_list).read_bytes())["tags"]
+        if after and after not in listed:
+            return _error(404, "MANIFEST_UNKNOWN", "last is not a tag of the repository")
+        rest = [tag for tag in listed if tag > after]
+        page = rest[:number]
+        answer = _text(request, views.tags_list(repository.name, page), _JSON)
+        if page and len(page) < len(rest):
+            more = f"/v2/{repository.name}/tags/list?n={asked}&last={page[-1]}"
+            answer.headers["Link"] = f'<{more}>; rel="next"'
+        return answer
+
+    def _referrers(
+        self, request: Request, repository: RepositoryLayout, reference: str
+    ) -> Response:
+        path = repository.referrers / reference / (_filter(request) or referrers.ALL)
+        return self._index(request, path)
+
+    def _no_referrers(self, request: Request) -> Response:
+        return self._index(request, layout.NO_REFERRERS)
+
+    def _index(self, request: Request, path: PurePath) -> Response:
+        answer = self._file(request, path, manifest.OCI_INDEX)
+        if _filter(request):
+            answer.headers["OCI-Filters-Applied"] = "artifactType"
+        return answer
+
+    def _file(
+        self, request: Request, path: PurePath, media_type: str, digest: Digest | None = None
+    ) -> Response:
+        if digest is None:
+            return _text(request, (self._root / path).read_bytes(), media_type)
+        file = (self._root / path).open("rb")
+        length = file.seek(0, 2)
+        file.seek(0)
+        answer = Response(wrap_file(request.environ, file), direct_passthrough=True)
+        answer.headers["Content-Type"] = media_type
+        answer.headers["Docker-Content-Digest"] = digest.value
+        answer.content_length = length
+        answer.set_etag(digest.value)
+        return _conditional(request, answer, length)
+
+
+@contextlib.contextmanager
+def serving(root: Path, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
+    """Serve the tree at ``root`` in a thread; yields ``host:port`` (0 takes a free port)."""
+    server = wsgi.Server((host, port), TreeServer(root))
+    server.prepare()
+    thread = threading.Thread(target=server.serve)
+    thread.start()
+    try:
+        yield f"{server.bind_addr[0]}:{server.bind_addr[1]}"
+    finally:
+        server.stop()
+        thread.join()
+
+
+def _number(text: str) -> int | None:
+    """How many tags a client asks for; None for all."""
+    if text and not (text.isascii() and text.isdigit()):
+        raise errors.InvalidReference(f"n must be a number: {text!r:.50}")
+    return int(text.lstrip("0")[:18] or 0) if text else None
+
+
+def _filter(request: Request) -> str | None:
+    # A "+" in a query stands for itself here: no media type has a space.
+    return referrers.file_name(request.args.get("artifactType", "").replace(" ", "+"))
+
+
+def _text(request: Request, content: bytes, media_type: str) -> Response:
+    answer = Response(content)
+    answer.headers["Content-Type"] = media_type
+    answer.add_etag()
+    return _conditional(request, answer, len(content))
+
+
+def _conditional(request: Request, answer: Response, length: int) -> Response:
+    """What RFC 9110 makes of an answer by the conditions and range in a request."""
+    if "Range" in request.headers and request.range is None:
+        answer.close()
+        raise RequestedRangeNotSatisfiable(length)
+    try:
+        # A range of nothing cannot be satisfied, but all of nothing is no error.
+        return answer.make_conditional(
+            request, accept_ranges=length > 0, complete_length=length if length else None
+        )
+    except RequestedRangeNotSatisfiable:
+        answer.close()
+        raise
+
+
+def _error(status: int, code: str, message: str) -> Response:
+    """OCI distribution-spec 1.1, "Error Codes"."""
+    body: dict[str, Any] = {"errors": [{"code": code, "message": message}]}
+    answer = Response(json.dumps(body), status)
+    answer.headers["Content-Type"] = _JSON
+    return answer
