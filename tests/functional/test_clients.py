@@ -14,8 +14,12 @@ from pathlib import Path
 
 import pytest
 
+from image_uploader_plugins.demo import images
 from image_uploader_plugins.demo.images import Image, corpus
-from tests.support import programs
+from image_uploader_plugins.local_export.driver import LocalExportDriver
+from tests.functional.content import everything, referrer
+from tests.support import programs, trees, web
+from tests.support.registry import docker_registry
 
 PLAIN = ["base", "openstack/nova-api", "openstack/nova/compute", "openstack/plain", "edge/oci"]
 LISTS = ["multi/docker", "multi/oci"]
@@ -108,6 +112,82 @@ def test_skopeo_chooses_the_architecture(
 def test_skopeo_lists_tags(skopeo: str, server: str) -> None:
     listed = run(skopeo, "list-tags", "--tls-verify=false", f"docker://{server}/base")
     assert json.loads(listed)["Tags"] == ["1.0"]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "odd/artifact",
+        "odd/artifact-index",
+        "odd/custom",
+        "odd/data",
+        "odd/nested",
+        "odd/no-layers",
+        "odd/zstd",
+    ],
+)
+def test_skopeo_carries_the_unusual(skopeo: str, server: str, tmp_path: Path, name: str) -> None:
+    """All but what it carries from no registry.
+
+    It knows neither sha512 nor blobs of no bytes, and of an index it wants
+    all, and images only one level deep; then manifest by manifest.
+    """
+    image = next(image for image in everything() if image.repository.value == name)
+    expected: set[str] = set()
+    found: set[str] = set()
+    for number, part in enumerate(image.walk()):
+        if part.children:
+            continue
+        folder = tmp_path / str(number)
+        source = f"docker://{server}/{name}@{part.digest}"
+        run(skopeo, "copy", "--src-tls-verify=false", "--preserve-digests", source, f"dir:{folder}")
+        expected |= blobs_of(part)
+        found |= copied(folder)
+    assert found == expected
+    raw = ("inspect", "--raw", "--tls-verify=false", f"docker://{server}/{name}:1.0")
+    done = subprocess.run([skopeo, *raw], capture_output=True, check=True)
+    assert done.stdout == image.manifest.content
+
+
+def test_skopeo_takes_and_gives_back(skopeo: str, server: str, tmp_path: Path) -> None:
+    """From the tree into a registry that runs, and every byte is the same."""
+    with docker_registry(tmp_path) as target:
+        for name in PLAIN + LISTS:
+            image = by_name(name)
+            places = [f"docker://{host}/{name}:{image.tag}" for host in (server, target)]
+            run(
+                *(skopeo, "copy", "--all", "--preserve-digests"),
+                *("--src-tls-verify=false", "--dest-tls-verify=false", *places),
+            )
+            inspect = ("inspect", "--raw", "--tls-verify=false", places[1])
+            done = subprocess.run([skopeo, *inspect], capture_output=True, check=True)
+            assert done.stdout == image.manifest.content
+
+
+def test_oras_pulls_an_artifact_and_finds_its_referrers(kind: web.Kind, tmp_path: Path) -> None:
+    import oras.client
+
+    subject = images.artifact("sbom/image", "1.0", "application/vnd.example", b"an artifact")
+    about = [referrer(subject, "application/vnd.example.sbom+json", text) for text in "ab"]
+    with web.open_folder() as folder:
+        with LocalExportDriver(folder / "tree") as driver:
+            for image in (subject, *about):
+                trees.put(driver, image)
+            for number in range(70):
+                trees.put(driver, subject, f"v{number}")
+        with web.serve(kind, folder / "tree") as server:
+            client = oras.client.OrasClient(hostname=server, insecure=True)
+            target = f"{server}/sbom/image"
+            assert client.get_manifest(f"{target}:1.0") == json.loads(subject.manifest.content)
+            assert len(client.get_tags(target, N=1000)) == 71
+            url = f"http://{target.replace('/', '/v2/', 1)}/referrers/{subject.digest}"
+            listed = client.do_request(url).json()["manifests"]
+            assert {d["digest"] for d in listed} == {str(image.digest) for image in about}
+            for number, image in enumerate((subject, *about)):
+                reference = f"{target}@{image.digest}"
+                pulled = client.pull(reference, outdir=str(tmp_path / str(number)))
+                content = {Path(path).read_bytes() for path in pulled}
+                assert content == {image.blobs[d.digest] for d in image.manifest.layers}
 
 
 @pytest.fixture(params=["podman", "buildah"])
