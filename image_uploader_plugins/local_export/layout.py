@@ -22,6 +22,7 @@
     v2/<name>/.pages/.none                   a list of no tags
     v2/<name>/.after/<tag> -> ../.pages/<last>  as many tags as a page holds
     v2/<name>/.next/<tag> -> ../.pages/<last>   one tag
+    v2/<name>/.first/<n> -> ../.pages/<last>    so many tags from the start
     v2/<name>/.referrers/<digest>/all        what refers to a manifest
     v2/<name>/.referrers/<digest>/<type>     the same, of one artifact type
     .local-export/                           private: staging, pool, leases, locks; never served
@@ -102,6 +103,7 @@ class RepositoryLayout:
         self.pages = self.top / ".pages"
         self.window_links = self.top / ".after"
         self.next_links = self.top / ".next"
+        self.head_links = self.top / ".first"
         self.referrers = self.top / ".referrers"
         # One file name for any name: ``a/b`` and ``a_b`` must not meet.
         self.key = hashlib.sha256(name.value.encode()).hexdigest()

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Set
+from collections.abc import Iterable
 from pathlib import PurePosixPath
 
 from image_uploader_plugins.local_export import pages, views
 from image_uploader_plugins.local_export.layout import RepositoryLayout
-from image_uploader_plugins.local_export.pages import Page, Window
+from image_uploader_plugins.local_export.pages import Page
 from image_uploader_plugins.local_export.storage import Storage
 
 
@@ -29,24 +29,12 @@ class Listing:
         wanted = set(tags)
         listed = None if thoroughly else self._listed()
         self._storage.write(self._layout.tags_list, views.tags_list(self._layout.name, wanted))
-        if wanted == listed:
-            return
-        self._storage.write(self._layout.pages / ".none", views.tags_list(self._layout.name, ()))
-        stale: set[Page] = set()
-        kept: set[Page] = set()
-        for links, longest in self._levels.items():
-            old = pages.windows(listed, longest) if listed is not None else frozenset()
-            new = pages.windows(wanted, longest)
-            self._write_pages(links, new - old)
-            stale |= set(pages.pages(old - new))
-            kept |= set(pages.pages(new))
-        for links in self._levels:
-            self._remove_links(links, wanted)
-        self._remove_pages({_path(p) for p in kept}, {_path(p) for p in stale}, listed)
+        if wanted != listed:
+            self._write_pages(listed, wanted)
 
     def clear(self) -> None:
         self._storage.unlink(self._layout.tags_list)
-        for folder in (*self._levels, self._layout.pages):
+        for folder in (*self._levels, self._layout.head_links, self._layout.pages):
             self._storage.remove_tree(folder)
 
     def _listed(self) -> set[str] | None:
@@ -54,35 +42,55 @@ class Listing:
         names = set(self._storage.names(self._layout.window_links))
         return names - {pages.START} if pages.START in names else None
 
-    def _write_pages(self, links: PurePosixPath, changed: Set[Window]) -> None:
-        # In the order of the tags, so that a failure at any step repeats.
-        for last in sorted({window.last for window in changed} - {pages.END}):
-            content = views.page_htaccess(self._layout.name, last)
-            self._storage.write(self._layout.pages / last / ".htaccess", content)
-        for page in sorted(pages.pages(changed), key=lambda page: page.after):
-            content = views.tags_list(self._layout.name, page.tags)
-            self._storage.write(self._layout.pages / _path(page), content)
-            self._storage.symlink(links / page.after, f"../.pages/{page.last}")
+    def _write_pages(self, listed: set[str] | None, wanted: set[str]) -> None:
+        self._storage.write(self._layout.pages / ".none", views.tags_list(self._layout.name, ()))
+        heads = pages.heads(wanted)
+        old_heads = pages.heads(listed or ())
+        kept, stale = set(heads), set(old_heads - heads)
+        written = heads if listed is None else heads - old_heads
+        changed = [(self._layout.head_links / str(len(page.tags)), page) for page in written]
+        for links, longest in self._levels.items():
+            new = pages.windows(wanted, longest)
+            old = pages.windows(listed, longest) if listed is not None else frozenset()
+            changed += [(links / page.after, page) for page in pages.pages(new - old)]
+            kept |= set(pages.pages(new))
+            stale |= set(pages.pages(old - new))
+        # In one order, so that a failure at any step repeats.
+        for link, page in sorted(changed, key=lambda change: change[0]):
+            self._write_page(link, page)
+        for links in self._levels:
+            self._remove_links(links, wanted | {pages.START})
+        self._remove_links(self._layout.head_links, {str(len(page.tags)) for page in heads})
+        paths = self._all_pages() if listed is None else set(map(_path, stale))
+        self._remove_pages(paths, set(map(_path, kept)))
+
+    def _write_page(self, link: PurePosixPath, page: Page) -> None:
+        folder = self._layout.pages / page.last
+        if page.last != pages.END:
+            leading_on = views.page_htaccess(self._layout.name, page.last)
+            self._storage.write(folder / ".htaccess", leading_on)
+        content = views.tags_list(self._layout.name, page.tags)
+        self._storage.write(folder / page.after, content)
+        self._storage.symlink(link, f"../.pages/{page.last}")
 
     def _remove_links(self, links: PurePosixPath, wanted: set[str]) -> None:
-        for name in sorted(set(self._storage.names(links)) - wanted - {pages.START}):
+        for name in sorted(set(self._storage.names(links)) - wanted):
             self._storage.unlink(links / name)
 
-    def _remove_pages(
-        self, kept: set[PurePosixPath], stale: set[PurePosixPath], listed: set[str] | None
-    ) -> None:
-        folder = self._layout.pages
-        if listed is None:
-            stale = {
-                PurePosixPath(last, name)
-                for last, kind in self._storage.names(folder).items()
-                if kind == "folder"
-                for name in self._storage.names(folder / last)
-            }
-        for path in sorted(stale - kept - {path.parent / ".htaccess" for path in stale}):
-            self._storage.unlink(folder / path)
+    def _all_pages(self) -> set[PurePosixPath]:
+        return {
+            PurePosixPath(last, name)
+            for last, kind in self._storage.names(self._layout.pages).items()
+            if kind == "folder"
+            for name in self._storage.names(self._layout.pages / last)
+            if name != ".htaccess"
+        }
+
+    def _remove_pages(self, stale: set[PurePosixPath], kept: set[PurePosixPath]) -> None:
+        for path in sorted(stale - kept):
+            self._storage.unlink(self._layout.pages / path)
         for last in sorted({path.parent for path in stale} - {path.parent for path in kept}):
-            self._storage.remove_tree(folder / last)
+            self._storage.remove_tree(self._layout.pages / last)
 
 
 def _path(page: Page) -> PurePosixPath:

@@ -21,7 +21,12 @@ START = ".start"
 END = ".end"
 
 LONGEST = 64
-"""Tags in the longest page; the web servers' configurations know it too."""
+"""Tags in the longest page; the web servers' configurations know it too.
+
+A client that asks for so many or more gets a page of its window; one that
+asks for fewer gets just so many from the start of the list, and one at a time
+after a tag.
+"""
 
 # So few tags are one window: a client that asks for all after one gets all.
 _ALL_IN_ONE = 32
@@ -75,3 +80,10 @@ def _divide(ordered: list[str], longest: int) -> Iterator[tuple[str, ...]]:
 
 def pages(windows: Iterable[Window]) -> Iterator[Page]:
     return itertools.chain.from_iterable(window.pages() for window in windows)
+
+
+def heads(tags: Iterable[str]) -> frozenset[Page]:
+    """The first tag, the first two, and so on, as long as others follow."""
+    ordered = tuple(sorted(tags))
+    sizes = range(1, min(LONGEST, len(ordered)))
+    return frozenset(Page(START, ordered[size - 1], ordered[:size]) for size in sizes)

@@ -118,6 +118,15 @@ def test_pages_add_up_to_the_list(listing: str, name: str, n: int) -> None:
         assert requested < len(found) / 4
 
 
+@pytest.mark.parametrize("n", [*range(1, 21), 63])
+def test_just_so_many_from_the_start(listing: str, n: int) -> None:
+    """Clients may take fewer for the end of the list ("Listing Tags", implementers note)."""
+    for name, all_tags in (("few", FEW), ("many", MANY)):
+        answer = get(listing, f"/v2/{name}/tags/list?n={n}")
+        assert tags(answer) == sorted(all_tags)[:n]
+        assert ("next" in answer.links) == (n < len(all_tags))
+
+
 @pytest.mark.parametrize("n", [1, 2, 10, 63, 64, 100])
 def test_no_more_than_asked_for(listing: str, n: int) -> None:
     """Fewer are allowed, with a Link."""

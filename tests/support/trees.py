@@ -74,7 +74,9 @@ def _dangling(root: Path) -> Iterator[str]:
             if not any((folder / "index.json").exists() for folder in folders):
                 yield f"{path} leads to {digest}, which is absent"
     for path in (root / "v2").rglob("*"):
-        inside = path.name if path.parent.name in (".after", ".next") else "index.json"
+        inside = {".after": path.name, ".next": path.name, ".first": ".start"}.get(
+            path.parent.name, "index.json"
+        )
         if path.is_symlink() and not (path / inside).exists():
             yield f"{path} leads nowhere"
 

@@ -43,6 +43,15 @@ def test_every_tag_has_a_page_and_pages_lead_to_the_end(tags: set[str], longest:
             assert len(page.tags) < len(ordered)
 
 
+@given(tags=TAGS)
+def test_heads_are_the_beginnings_that_something_follows(tags: set[str]) -> None:
+    ordered = sorted(tags)
+    found = {len(page.tags): page for page in pages.heads(tags)}
+    assert set(found) == set(range(1, min(LONGEST, len(tags))))
+    for size, page in found.items():
+        assert page == Page(START, ordered[size - 1], tuple(ordered[:size]))
+
+
 @given(tags=TAGS, new=st.text(string.ascii_letters, min_size=1, max_size=5))
 def test_a_new_tag_changes_few_windows(tags: set[str], new: str) -> None:
     """It falls into one; that may be divided, and a part of it moved on once."""
