@@ -385,16 +385,25 @@ class DriverContract:
         self.case.assertEqual(self.delete()[0], {index.digest, child.digest})
 
     def test_delete_spares_the_referrers_of_what_stays(self) -> None:
+        subject, _ = self._referred()
+        self.put(self.image("other"), Tag("other"))
+        self.delete(Tag("other"))
+        self.case.assertEqual(self.delete(Tag("signature")), (set(), set()))
+        self.case.assertIn(subject.digest, self.delete()[0])
+
+    def test_delete_takes_a_referrer_by_digest(self) -> None:
+        subject, referrer = self._referred()
+        self.case.assertEqual(self.delete(referrer.digest)[0], {referrer.digest})
+        self.case.assertEqual(self.delete()[0], {subject.digest})
+
+    def _referred(self) -> tuple[images.Image, images.Image]:
         subject = self.image()
         referrer = images.artifact(
             HERE.value, None, "application/vnd.example", b"sig", subject=subject.descriptor()
         )
         self.put(subject)
         self.put(referrer, Tag("signature"))
-        self.put(self.image("other"), Tag("other"))
-        self.delete(Tag("other"))
-        self.case.assertEqual(self.delete(Tag("signature")), (set(), set()))
-        self.case.assertIn(subject.digest, self.delete()[0])
+        return subject, referrer
 
     def test_delete_spares_uploads_in_flight(self) -> None:
         self.put(self.image("other"), Tag("other"))

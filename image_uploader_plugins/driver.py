@@ -130,7 +130,9 @@ class UploaderDriver(abc.ABC):
         """Remove a tag, or by digest a manifest and all its tags.
 
         The name disappears first and the content after.  Never removes what
-        another tag, an index, a referrer or an upload in flight still needs.
+        another tag, an index, a referrer or an upload in flight still needs;
+        a referrer is needed as long as its subject stays, unless it is the
+        one deleted, by its digest.
         Raises ImageUnknown when there is no such image, and ManifestInvalid
         or StorageError, removing nothing more, if a live manifest cannot be
         read.

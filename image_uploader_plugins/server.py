@@ -15,7 +15,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from cheroot import wsgi
-from werkzeug.exceptions import HTTPException, RequestedRangeNotSatisfiable
+from werkzeug.exceptions import RequestedRangeNotSatisfiable
 from werkzeug.wrappers import Request, Response
 from werkzeug.wsgi import wrap_file
 
@@ -60,9 +60,9 @@ class TreeServer:
             return self._route(request)
         except FileNotFoundError:
             return _error(404, "UNSUPPORTED", "not part of the registry API")
-        except HTTPException as e:
-            answer = _error(e.code or 500, "UNSUPPORTED", e.name)
-            answer.headers.extend(e.get_headers()[1:])
+        except RequestedRangeNotSatisfiable as e:
+            answer = _error(416, "SIZE_INVALID", "no such range")
+            answer.headers["Content-Range"] = f"bytes */{e.length}"
             return answer
 
     def _route(self, request: Request) -> Response:

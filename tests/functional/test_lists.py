@@ -272,6 +272,12 @@ def test_deleting_referrers(kind: web.Kind, subject: Image, referrers: list[Imag
         assert found(ask(server, subject, f"?artifactType={PLAIN_TYPE}")) == set()
         assert isinstance(subject.tag, Tag)
         driver.delete(ImageRef(subject.repository, subject.tag))
+        # The subject is gone, and what is about it can still be read.
+        rest = (referrers[1], referrers[3])
+        assert found(ask(server, subject)) == {str(image.digest) for image in rest}
+        for digest, status in ((subject.digest, 404), *((i.digest, 200) for i in rest)):
+            answer = get(server, f"/v2/{subject.repository}/manifests/{digest}")
+            assert answer.status_code == status
         assert not trees.problems(root)
 
 

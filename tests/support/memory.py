@@ -21,7 +21,7 @@ class _Repository:
         self.pins: set[Digest] = set()
         self.leases: set[Digest] = set()
 
-    def live(self) -> set[Digest]:
+    def live(self, deleted: object = None) -> set[Digest]:
         """What a name leads to: through indexes, and back from subjects to referrers."""
         listed = {d.digest for m in self.manifests.values() for d in m.manifests}
         todo = [*self.tags.values(), *(self.pins - listed)]
@@ -32,7 +32,7 @@ class _Repository:
                 continue
             found.add(digest)
             todo += [d.digest for d in self.manifests[digest].manifests]
-            referrers = self.manifests.items()
+            referrers = [(n, m) for n, m in self.manifests.items() if n != deleted]
             todo += [name for name, m in referrers if m.subject and m.subject.digest == digest]
         return found
 
@@ -124,7 +124,7 @@ class MemoryDriver(UploaderDriver):
                 if reference in (tag, digest):
                     del repository.tags[tag]
             repository.pins -= {reference}  # type: ignore[arg-type]
-            return self._collect(repository)
+            return self._collect(repository, reference)
 
     def close(self) -> None:
         with self._lock:
@@ -146,8 +146,8 @@ class MemoryDriver(UploaderDriver):
         if missing:
             raise errors.BlobUnknown(missing)
 
-    def _collect(self, repository: _Repository) -> Deletion:
-        live = repository.live()
+    def _collect(self, repository: _Repository, deleted: object) -> Deletion:
+        live = repository.live(deleted)
         manifests = tuple(digest for digest in repository.manifests if digest not in live)
         freed = 0
         for digest in manifests:

@@ -91,7 +91,22 @@ def _disagreeing(root: Path) -> Iterator[str]:
         found = {p.name.removesuffix(".type-map") for p in manifests.glob("[!.]*.type-map")}
         found = {tag for tag in found if ":" not in tag}
         links = {path.name for path in (manifests.parent / ".tags").glob("*")}
+        if sorted(found) != _paged(manifests.parent):
+            yield f"{name}: tags {sorted(found)}, page by page {_paged(manifests.parent)}"
         if sorted(found) != tags(root, name) or links != found:
             yield f"{name}: tags {sorted(found)}, listed {tags(root, name)}, linked {links}"
     if sorted(names) != catalog(root):
         yield f"catalog {catalog(root)}, on disk {sorted(names)}"
+
+
+def _paged(repository: Path) -> list[str]:
+    """The tags as a client that follows the pages of windows gets them."""
+    found: list[str] = []
+    last = ".start"
+    while last != ".end":
+        link = repository / ".after" / last
+        if not link.is_symlink():
+            return [*found, f"no page after {last}"]
+        found += json.loads((link / last).read_bytes())["tags"]
+        last = link.readlink().name
+    return found
