@@ -35,14 +35,21 @@ class Referrers:
         self._storage = storage
         self._folder = repository.referrers
 
-    def add(self, parsed: Manifest, digest: Digest) -> None:
-        """List a manifest with its subject, if it has one."""
+    def add(self, parsed: Manifest, digest: Digest) -> bool:
+        """List a manifest with its subject, if it has one.
+
+        False if the list that is there cannot be read: it must be rebuilt.
+        """
         if parsed.subject is None:
-            return
+            return True
         subject = parsed.subject.digest
-        entries = {entry["digest"]: entry for entry in self._read(subject)}
+        try:
+            entries = {described["digest"]: described for described in self._read(subject)}
+        except (ValueError, KeyError, TypeError):
+            return False
         entries[digest.value] = entry(parsed, digest)
         self._write(subject, entries.values())
+        return True
 
     def rebuild(self, manifests: Mapping[Digest, Manifest]) -> None:
         """List exactly these manifests."""

@@ -89,7 +89,8 @@ class Repository:
             self._storage.unlink(folder / other)
         if digest.algorithm != "sha256":
             self._write_type_map(self.layout.digest_type_map(digest), digest.value, parsed, digest)
-        self.referrers.add(parsed, digest)
+        if not self.referrers.add(parsed, digest):
+            self.referrers.rebuild(self._readable_manifests())
 
     def remove_manifest(self, digest: Digest) -> int:
         """Remove a manifest and what only names it; bytes freed."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import stat
 import time
@@ -290,3 +291,20 @@ def test_what_a_crash_left_undone_is_done_by_the_next_operation(
     trees.put(LocalExportDriver(root), one("other", "other"))
     assert (root / "v2/ns/img/.tags/1.0").readlink().name == str(one("new").digest)
     assert trees.problems(root) == []
+
+
+def test_a_damaged_list_of_referrers_is_made_anew(driver: LocalExportDriver, root: Path) -> None:
+    subject = images.corpus()[0]
+    fields = {"subject": subject.descriptor()}
+    about = [
+        images.artifact(str(subject.repository), None, "application/vnd.example", text, **fields)
+        for text in (b"a", b"b", b"c")
+    ]
+    for image in (subject, *about[:2]):
+        trees.put(driver, image)
+    folder = root / "v2" / str(subject.repository) / ".referrers" / str(subject.digest)
+    for damage in (b"", b"[]", b'{"manifests": [{}]}', b"\xff"):
+        (folder / "all").write_bytes(damage)
+        trees.put(driver, about[2])
+        listed = json.loads((folder / "all").read_bytes())["manifests"]
+        assert {d["digest"] for d in listed} == {str(image.digest) for image in about}
