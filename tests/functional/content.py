@@ -43,7 +43,9 @@ def schema_1() -> Image:
         "tag": "1.0",
         "architecture": "amd64",
         "fsLayers": [{"blobSum": str(layer.digest)}],
-        "history": [{"v1Compatibility": json.dumps({"id": "0" * 64, "created": "2016"})}],
+        "history": [
+            {"v1Compatibility": json.dumps({"id": "0" * 64, "created": "2016-01-01T00:00:00Z"})}
+        ],
     }
     manifest = Manifest.parse(json.dumps(content).encode(), DOCKER_SCHEMA1)
     return Image(RepositoryName("old/schema1"), Tag("1.0"), manifest, {layer.digest: layer.content})

@@ -114,39 +114,30 @@ def test_skopeo_lists_tags(skopeo: str, server: str) -> None:
     assert json.loads(listed)["Tags"] == ["1.0"]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "odd/artifact",
-        "odd/artifact-index",
-        "odd/custom",
-        "odd/data",
-        "odd/nested",
-        "odd/no-layers",
-        "odd/zstd",
-    ],
-)
-def test_skopeo_carries_the_unusual(skopeo: str, server: str, tmp_path: Path, name: str) -> None:
-    """All but what it carries from no registry.
+# What skopeo 1.9 copies from no registry: digests that are not sha256, an index
+# in an index, all of an index that is not all there, and a layer that the
+# registry does not hold.
+_NOT_FOR_SKOPEO = {"odd/sha512", "odd/nested", "odd/sparse", "odd/elsewhere"}
+ODD = [
+    image.repository.value
+    for image in everything()
+    if image.repository.value.startswith(("odd/", "old/"))
+]
 
-    It knows neither sha512 nor blobs of no bytes, and of an index it wants
-    all, and images only one level deep; then manifest by manifest.
-    """
+
+@pytest.mark.parametrize("name", [name for name in ODD if name not in _NOT_FOR_SKOPEO])
+def test_skopeo_carries_the_unusual(skopeo: str, server: str, tmp_path: Path, name: str) -> None:
     image = next(image for image in everything() if image.repository.value == name)
-    expected: set[str] = set()
-    found: set[str] = set()
-    for number, part in enumerate(image.walk()):
-        if part.children:
-            continue
-        folder = tmp_path / str(number)
-        source = f"docker://{server}/{name}@{part.digest}"
-        run(skopeo, "copy", "--src-tls-verify=false", "--preserve-digests", source, f"dir:{folder}")
-        expected |= blobs_of(part)
-        found |= copied(folder)
-    assert found == expected
+    options = ("--all", "--src-tls-verify=false", "--preserve-digests")
+    run(skopeo, "copy", *options, f"docker://{server}/{name}:1.0", f"dir:{tmp_path}")
+    assert copied(tmp_path) == blobs_of(image)
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_skopeo_reads_every_manifest(skopeo: str, server: str, name: str) -> None:
+    image = next(image for image in everything() if image.repository.value == name)
     raw = ("inspect", "--raw", "--tls-verify=false", f"docker://{server}/{name}:1.0")
-    done = subprocess.run([skopeo, *raw], capture_output=True, check=True)
-    assert done.stdout == image.manifest.content
+    assert subprocess.check_output([skopeo, *raw]) == image.manifest.content
 
 
 def test_skopeo_takes_and_gives_back(skopeo: str, server: str, tmp_path: Path) -> None:
