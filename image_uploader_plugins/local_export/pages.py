@@ -43,12 +43,8 @@ class Page:
 
 
 @dataclasses.dataclass(frozen=True)
-class Window:
-    """Consecutive tags, and where they lie between others; like Page."""
-
-    after: str
-    last: str
-    tags: tuple[str, ...]
+class Window(Page):
+    """The longest page of those that end with the same tag."""
 
     def pages(self) -> Iterator[Page]:
         befores = (self.after, *self.tags[:-1])
