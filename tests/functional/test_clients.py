@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from image_uploader_plugins.demo import images
-from image_uploader_plugins.demo.images import Image, corpus
+from image_uploader_plugins.demo.images import Image
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from tests.functional.content import everything, referrer
 from tests.support import programs, trees, web
@@ -28,7 +28,7 @@ Run = Callable[..., str]
 
 
 def by_name(name: str) -> Image:
-    return next(image for image in corpus() if image.repository.value == name)
+    return next(image for image in everything() if image.repository.value == name)
 
 
 def run(*command: object, **environment: str) -> str:
@@ -127,7 +127,7 @@ ODD = [
 
 @pytest.mark.parametrize("name", [name for name in ODD if name not in _NOT_FOR_SKOPEO])
 def test_skopeo_carries_the_unusual(skopeo: str, server: str, tmp_path: Path, name: str) -> None:
-    image = next(image for image in everything() if image.repository.value == name)
+    image = by_name(name)
     options = ("--all", "--src-tls-verify=false", "--preserve-digests")
     run(skopeo, "copy", *options, f"docker://{server}/{name}:1.0", f"dir:{tmp_path}")
     assert copied(tmp_path) == blobs_of(image)
@@ -135,7 +135,7 @@ def test_skopeo_carries_the_unusual(skopeo: str, server: str, tmp_path: Path, na
 
 @pytest.mark.parametrize("name", ODD)
 def test_skopeo_reads_every_manifest(skopeo: str, server: str, name: str) -> None:
-    image = next(image for image in everything() if image.repository.value == name)
+    image = by_name(name)
     raw = ("inspect", "--raw", "--tls-verify=false", f"docker://{server}/{name}:1.0")
     assert subprocess.check_output([skopeo, *raw]) == image.manifest.content
 
