@@ -1,11 +1,12 @@
-"""What the subcommands that need tripleo-common have in common."""
+"""What the subcommands have in common."""
 
 from __future__ import annotations
 
 import argparse
 import types
+from typing import Any
 
-from cliff import command
+from cliff import command, lister, show
 from oslo_config import cfg
 
 from image_uploader_plugins import errors, loader
@@ -13,8 +14,10 @@ from image_uploader_plugins import errors, loader
 CLEANUP = ("full", "partial", "none")
 
 
-class HostCommand(command.Command):
-    """A subcommand whose errors come out in one line."""
+class _OneLineErrors(command.Command):
+    """A subcommand whose errors come out in one line, with exit status 1."""
+
+    app: Any
 
     @property
     def conf(self) -> cfg.ConfigOpts:
@@ -30,6 +33,18 @@ class HostCommand(command.Command):
             # A server's answer, or yaml's complaint, may go over several.
             self.app.LOG.error(" ".join(str(e).split()) or type(e).__name__)
             return 1
+
+
+class Command(_OneLineErrors, command.Command):
+    """A subcommand that prints what it likes; take_action may return an exit status."""
+
+
+class Lister(_OneLineErrors, lister.Lister):
+    """A subcommand that gives rows, in the format that -f chooses."""
+
+
+class ShowOne(_OneLineErrors, show.ShowOne):
+    """A subcommand that gives one thing's fields, in the format that -f chooses."""
 
 
 def host() -> types.ModuleType:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from image_uploader_plugins.cli.command import HostCommand, host
+from image_uploader_plugins.cli.command import Command, host
 
 
-class Demo(HostCommand):
+class Demo(Command):
     """Copy a few images made on the spot into a tree, serve it and pull everything back.
 
     Needs no network and leaves nothing behind, unless --root says where.

@@ -8,11 +8,11 @@ from pathlib import Path
 import yaml
 
 from image_uploader_plugins import files
-from image_uploader_plugins.cli.command import HostCommand, add_cleanup, host
+from image_uploader_plugins.cli.command import Command, add_cleanup, host
 from image_uploader_plugins.cli.progress import Progress
 
 
-class Prepare(HostCommand):
+class Prepare(Command):
     """Do what ContainerImagePrepare in a deployment's environment says.
 
     As "openstack tripleo container image prepare", with "uploader:" honoured

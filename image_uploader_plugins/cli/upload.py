@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import argparse
 
-from image_uploader_plugins.cli.command import HostCommand, add_cleanup, host
+from image_uploader_plugins.cli.command import Command, add_cleanup, host
 from image_uploader_plugins.cli.progress import Progress
 
 
-class Upload(HostCommand):
+class Upload(Command):
     """Copy the images that yaml files list under container_images.
 
     Each entry has an imagename and maybe: uploader (a driver, or "python" for

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import PurePosixPath
@@ -49,16 +50,19 @@ class Catalog:
         try:
             return views.parse_catalog(self._storage.read(layout.CATALOG))
         except (NotFound, ValueError, KeyError, TypeError):
-            return {name.value for name in self.walk()}
+            with_images = (n for n in self.walk() if self._storage.names(_manifests(n)))
+            return {name.value for name in with_images}
 
     def walk(self, folder: PurePosixPath = layout.V2) -> Iterator[RepositoryName]:
-        """The repositories on disk, at any depth."""
+        """The repositories on disk, at any depth, also what is left of one."""
         names = self._storage.names(folder)
-        if "manifests" in names and self._storage.names(folder / "manifests"):
+        if folder != layout.V2 and any(layout.is_own_folder(name) for name in names):
             yield RepositoryName(str(folder.relative_to(layout.V2)))
         for name, kind in names.items():
             if kind == "folder" and name not in RESERVED_SEGMENTS and not name.startswith("."):
-                try:
+                with contextlib.suppress(errors.InvalidReference):
                     yield from self.walk(folder / name)
-                except errors.InvalidReference:
-                    continue
+
+
+def _manifests(name: RepositoryName) -> PurePosixPath:
+    return layout.RepositoryLayout(name).manifests

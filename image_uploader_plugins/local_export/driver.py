@@ -1,4 +1,4 @@
-"""The driver ``local-export``: the four verbs, and every lock."""
+"""The driver ``local-export``: the four verbs."""
 
 from __future__ import annotations
 
@@ -11,23 +11,15 @@ from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest, VerifiedStream
 from image_uploader_plugins.driver import NO_SOURCES, Deletion, UploaderDriver
 from image_uploader_plugins.local_export import gc, layout, options, views
-from image_uploader_plugins.local_export.catalog import Catalog
-from image_uploader_plugins.local_export.leases import Leases
-from image_uploader_plugins.local_export.pool import Pool
 from image_uploader_plugins.local_export.repository import Repository
-from image_uploader_plugins.local_export.storage import Staged, Storage
+from image_uploader_plugins.local_export.storage import Staged
+from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.manifest import Descriptor, Manifest
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
 
-_FETCH_LOCKS = 4096
-
 
 class LocalExportDriver(UploaderDriver):
-    """Writes images into a tree that any web server hands out as a registry.
-
-    Locks are taken in this order: one fetch (while its content streams), one
-    repository, the pool, the catalog; never two repositories.
-    """
+    """Writes images into a tree that any web server hands out as a registry."""
 
     def __init__(
         self,
@@ -36,13 +28,11 @@ class LocalExportDriver(UploaderDriver):
         lease_timeout: int = options.LEASE_TIMEOUT,
     ) -> None:
         self._arguments = (root, default_architecture, lease_timeout)
-        if not Path(root).is_absolute():
-            raise errors.ConfigurationError(f"[local_export] root must be absolute: {str(root)!r}")
-        self._storage = Storage(Path(root))
-        self._architecture = default_architecture
-        self._pool = Pool(self._storage)
-        self._catalog = Catalog(self._storage)
-        self._leases = Leases(self._storage, lease_timeout)
+        self._tree = Tree(*self._arguments)
+        self._storage = self._tree.storage
+        self._pool = self._tree.pool
+        self._leases = self._tree.leases
+        self._storage.make_root()
         self._lay_foundation()
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -68,8 +58,8 @@ class LocalExportDriver(UploaderDriver):
         wanted = list(dict.fromkeys(layers))
         for digest in wanted:
             self._adopt(digest, {target, sources.get(digest, target)})
-        repository = self._repository(target)
-        with self._repository_lock(target), self._pool_lock():
+        repository = self._tree.repository(target)
+        with self._tree.repository_lock(target), self._tree.pool_lock():
             return frozenset(digest for digest in wanted if self._mount(repository, digest))
 
     def upload_layer(
@@ -84,7 +74,7 @@ class LocalExportDriver(UploaderDriver):
         if expected is None:
             return self._upload(target, VerifiedStream(chunks), media_type)
         # Whoever comes second for the same content waits, and finds it there.
-        with self._storage.lock(f"fetch {int(expected.encoded[:8], 16) % _FETCH_LOCKS}"):
+        with self._tree.fetch_lock(expected):
             if self.mount_layers(target, [expected]):
                 return self._describe(target, expected, media_type)
             return self._upload(target, VerifiedStream(chunks, expected), media_type)
@@ -104,44 +94,42 @@ class LocalExportDriver(UploaderDriver):
         digest.verify(content)
         if tag:
             layout.check_tag(tag)
-        repository = self._repository(target)
-        with self._staged_config(manifest, config) as staged, self._repository_lock(target):
+        repository = self._tree.repository(target)
+        with self._staged_config(manifest, config) as staged, self._tree.repository_lock(target):
             self._check_blobs(repository, manifest, staged is not None)
-            with self._changing(repository):
+            with self._tree.changing(repository):
                 if staged and manifest.config:
-                    with self._pool_lock():
+                    with self._tree.pool_lock():
                         self._publish(repository, manifest.config.digest, staged)
                 self._name(repository, manifest, digest, tag)
             self._leases.drop(repository.layout, (blob.digest for blob in manifest.blobs()))
         return Descriptor(media_type, digest, len(content))
 
     def delete(self, target: ImageRef) -> Deletion:
-        repository = self._repository(target.repository)
-        with self._repository_lock(target.repository), self._changing(repository):
+        repository = self._tree.repository(target.repository)
+        with self._tree.repository_lock(target.repository), self._tree.changing(repository):
             found = self._remove_names(repository, target.reference)
             repository.refresh()
             # Also for an absent image: what a delete that was killed left behind goes now.
             deletion = self._collect(repository, target.reference)
             if not repository.manifests():
                 repository.remove_folders()
-                if not self._catalog.is_right(target.repository, listed=False):
-                    with self._catalog_lock():
-                        self._catalog.remove(target.repository)
+                self._tree.list_in_catalog(target.repository, listed=False)
         if not found:
             raise errors.ImageUnknown(f"no such image: {target}")
         return deletion
 
     def close(self) -> None:
-        self._leases.drop_all()
+        self._tree.close()
 
     # -- blobs
 
     def _adopt(self, digest: Digest, holders: set[RepositoryName]) -> None:
         """Bring a blob that other tools wrote into the pool; hashes without a lock."""
         for name in sorted(holders):
-            staged = self._pool.adopt(digest, self._repository(name))
+            staged = self._pool.adopt(digest, self._tree.repository(name))
             if staged:
-                with self._discarding(staged), self._pool_lock():
+                with self._discarding(staged), self._tree.pool_lock():
                     self._pool.add(digest, staged)
 
     def _mount(self, repository: Repository, digest: Digest) -> bool:
@@ -154,8 +142,8 @@ class LocalExportDriver(UploaderDriver):
         self, target: RepositoryName, stream: VerifiedStream, media_type: str
     ) -> Descriptor:
         staged = self._storage.stage(stream)
-        repository = self._repository(target)
-        with self._discarding(staged), self._repository_lock(target), self._pool_lock():
+        repository = self._tree.repository(target)
+        with self._discarding(staged), self._tree.repository_lock(target), self._tree.pool_lock():
             self._leases.take(repository.layout, stream.digest)
             self._publish(repository, stream.digest, staged)
         return Descriptor(media_type, stream.digest, stream.size)
@@ -165,7 +153,7 @@ class LocalExportDriver(UploaderDriver):
         self._pool.link(digest, repository)
 
     def _describe(self, target: RepositoryName, digest: Digest, media_type: str) -> Descriptor:
-        file = self._repository(target).blob(digest)
+        file = self._tree.repository(target).blob(digest)
         return Descriptor(media_type, digest, file.size if file else None)
 
     @contextlib.contextmanager
@@ -198,9 +186,7 @@ class LocalExportDriver(UploaderDriver):
         else:
             repository.write_pin(manifest, digest)
         repository.refresh()
-        if not self._catalog.is_right(repository.name, listed=True):
-            with self._catalog_lock():
-                self._catalog.add(repository.name)
+        self._tree.list_in_catalog(repository.name, listed=True)
 
     def _check_blobs(self, repository: Repository, manifest: Manifest, config: bool) -> None:
         missing = []
@@ -232,43 +218,14 @@ class LocalExportDriver(UploaderDriver):
         plan = gc.plan(self._storage, repository, held, deleted)
         freed = gc.sweep(self._storage, repository, plan)
         digests = tuple(dict.fromkeys(digest for digest, _ in plan.blobs))
-        with self._pool_lock():
+        with self._tree.pool_lock():
             freed += self._pool.sweep(digests)
         return Deletion(plan.manifests, digests, freed)
 
-    # -- locks
-
-    @contextlib.contextmanager
-    def _changing(self, repository: Repository) -> Iterator[None]:
-        """Under the repository's lock: its views are in order before, and a mark says so after.
-
-        The mark stays when we fail or are killed; whoever comes next then
-        looks at every view.
-        """
-        mark = layout.UNFINISHED / repository.layout.key
-        if self._storage.file(mark):
-            repository.refresh(thoroughly=True)
-        else:
-            self._storage.write(mark, repository.name.value.encode())
-        yield
-        self._storage.unlink(mark)
-
-    def _repository(self, name: RepositoryName) -> Repository:
-        return Repository(self._storage, name, self._architecture)
-
-    def _repository_lock(self, name: RepositoryName) -> contextlib.AbstractContextManager[None]:
-        return self._storage.lock(f"repository {name}")
-
-    def _pool_lock(self) -> contextlib.AbstractContextManager[None]:
-        return self._storage.lock("pool")
-
-    def _catalog_lock(self) -> contextlib.AbstractContextManager[None]:
-        return self._storage.lock("catalog")
-
     def _lay_foundation(self) -> None:
         """What a registry serves before it has a single image."""
-        with self._catalog_lock():
+        with self._tree.catalog_lock():
             self._storage.write(layout.API_ROOT, views.API_ROOT)
             self._storage.write(layout.API_HTACCESS, views.API_HTACCESS)
             self._storage.write(layout.NO_REFERRERS, views.index([]))
-            self._catalog.ensure()
+            self._tree.catalog.ensure()

@@ -38,6 +38,7 @@ stands, so no directory may be called like a sha512 digest.
 from __future__ import annotations
 
 import hashlib
+import re
 from pathlib import PurePosixPath
 
 from image_uploader_plugins import errors, manifest
@@ -71,6 +72,12 @@ TYPE_FILES = {
     manifest.OCI_INDEX: "manifest.oci-index",
 }
 
+_OWN_FOLDERS = frozenset(
+    {
+        *("blobs", "manifests", "tags", ".tags", ".defaults"),
+        *(".pages", ".after", ".next", ".first", ".referrers"),
+    }
+)
 _UNSERVABLE_TAGS = (".json", TYPE_MAP)
 
 
@@ -94,6 +101,7 @@ class RepositoryLayout:
         self.top = V2 / name.value
         if self.top == API_ROOT:
             raise errors.InvalidReference(f"repository name {name.value!r} is a file of the tree")
+        # is_own_folder() knows these, too.
         self.blobs = self.top / "blobs"
         self.manifests = self.top / "manifests"
         self.tags = self.top / "tags"
@@ -137,6 +145,21 @@ class RepositoryLayout:
 
     def digest_type_map(self, digest: Digest) -> PurePosixPath:
         return self.manifests / (digest.value + TYPE_MAP)
+
+
+def is_own_folder(name: str) -> bool:
+    """Whether a folder in a repository's is part of it, and no other repository."""
+    return name in _OWN_FOLDERS
+
+
+def beside(path: PurePosixPath, name: str) -> PurePosixPath:
+    """A temporary name in the folder of ``path``, where another file system begins."""
+    return path.with_name(f".{name}")
+
+
+def is_temporary(name: str) -> bool:
+    """Whether a name is one of beside()'s; no other in a tree looks like it."""
+    return re.fullmatch(r"\.[0-9a-f]{32}", name) is not None
 
 
 def manifest_folder(digest: Digest) -> str:

@@ -1,0 +1,16 @@
+"""Where bytes become visible; the only module that touches the disk.
+
+Everything published goes one way: a private temporary file in the tree's own
+state directory, write, set mode, fsync, rename into place, fsync the
+directory.  Every system call that changes something passes through
+Storage.call, so each is one point at which tests can fail it.
+
+Paths are relative to the root and are walked folder by folder without
+following symbolic links, so none leads out of the tree.
+"""
+
+from image_uploader_plugins.local_export.storage.ground import NotFound
+from image_uploader_plugins.local_export.storage.rehearsal import Change, Rehearsal
+from image_uploader_plugins.local_export.storage.store import File, Staged, Storage
+
+__all__ = ["Change", "File", "NotFound", "Rehearsal", "Staged", "Storage"]

@@ -1,0 +1,63 @@
+"""Locks that hold among threads and processes."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import hashlib
+import os
+import stat
+from collections.abc import Iterator
+
+from oslo_concurrency import lockutils
+
+from image_uploader_plugins import errors
+from image_uploader_plugins.local_export import layout
+from image_uploader_plugins.local_export.storage.ground import Ground, mapped
+
+_Semaphores = collections.defaultdict[tuple[int, int], lockutils.Semaphores]
+
+_semaphores: _Semaphores = collections.defaultdict(lockutils.Semaphores)
+
+
+def _forget_semaphores() -> None:
+    # A child of fork would inherit as locked what another thread held.
+    _semaphores.clear()
+
+
+os.register_at_fork(after_in_child=_forget_semaphores)
+
+
+class Locks:
+    """The locks of the tree at ``ground``, by whichever path its root is reached.
+
+    NOTE: lockf alone lets two threads of one process in; lockutils adds a
+    semaphore, of which each tree has its own.
+    """
+
+    def __init__(self, ground: Ground) -> None:
+        self._ground = ground
+
+    @contextlib.contextmanager
+    def lock(self, name: str) -> Iterator[None]:
+        # Any name makes a file name: "a/b" and "a_b" must not meet.
+        key = hashlib.sha256(name.encode()).hexdigest()
+        with self._ground.folder(layout.LOCKS, create=True) as folder:
+            status = os.fstat(folder)
+            if _is_link(key, folder):
+                raise errors.StorageError(
+                    self._ground.root / layout.LOCKS / key, "is a symbolic link"
+                )
+        semaphores = _semaphores[status.st_dev, status.st_ino]
+        path = self._ground.root / layout.LOCKS
+        lock = lockutils.lock(key, external=True, lock_path=str(path), semaphores=semaphores)
+        with contextlib.ExitStack() as stack:
+            mapped(path / key, stack.enter_context, lock)
+            yield
+
+
+def _is_link(name: str, folder: int) -> bool:
+    try:
+        return stat.S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+    except FileNotFoundError:
+        return False

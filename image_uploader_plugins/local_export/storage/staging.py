@@ -1,0 +1,103 @@
+"""Temporary files, in a folder that tells whether the process they belong to still runs."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import threading
+import uuid
+import weakref
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from image_uploader_plugins import errors
+from image_uploader_plugins.local_export import layout
+from image_uploader_plugins.local_export.storage.ground import Ground, NotFound
+
+_LOCK = ".lock"
+_OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Staging:
+    """One process's folder below ``layout.STAGING``, made when it is first asked for.
+
+    Beside it lies a file that the process keeps locked as long as it lives:
+    whoever can lock it knows that nobody uses the folder any more.
+
+    NOTE: flock belongs to the open file, lockf would belong to the process
+    and let two instances in one process take each other's folder for stale.
+    """
+
+    def __init__(self, ground: Ground) -> None:
+        self._ground = ground
+        self._mutex = threading.Lock()
+        self._owner = 0
+        self._folder = layout.STAGING
+        self._release: weakref.finalize[[Path, PurePosixPath, int, int], Staging] | None = None
+
+    def new(self) -> PurePosixPath:
+        """A path that nobody has used."""
+        with self._mutex:
+            # A child of fork makes a folder of its own: the parent's goes with the parent.
+            if self._owner != os.getpid():
+                self._folder, descriptor = self._make()
+                self._owner = os.getpid()
+                self._release = weakref.finalize(
+                    self, _release, self._ground.root, self._folder, descriptor, self._owner
+                )
+            return self._folder / uuid.uuid4().hex
+
+    def close(self) -> None:
+        """Remove the folder; the next path has a new one."""
+        with self._mutex:
+            if self._owner == os.getpid() and self._release:
+                self._release()
+            self._owner = 0
+
+    def _make(self) -> tuple[PurePosixPath, int]:
+        while True:
+            folder = layout.STAGING / uuid.uuid4().hex
+            with self._ground.folder(layout.STAGING, create=True) as parent:
+                descriptor = self._ground.call(
+                    folder, os.open, folder.name + _LOCK, _OPEN | os.O_CREAT, 0o600, dir_fd=parent
+                )
+            self._ground.call(folder, fcntl.flock, descriptor, fcntl.LOCK_EX)
+            # Whoever tidies up may have taken it for stale before it was locked.
+            if os.fstat(descriptor).st_nlink:
+                return folder, descriptor
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def unused(ground: Ground, name: str) -> Iterator[bool]:
+    """Whether ``name`` in the staging folder belongs to no process; nobody gets it meanwhile."""
+    lock = layout.STAGING / (name.removesuffix(_LOCK) + _LOCK)
+    try:
+        with ground.folder(lock.parent) as parent:
+            descriptor = ground.call(lock, os.open, lock.name, _OPEN, dir_fd=parent)
+    except NotFound:
+        yield True  # the lock is made before the folder, and goes after it
+        return
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+    finally:
+        os.close(descriptor)
+
+
+def _release(root: Path, folder: PurePosixPath, descriptor: int, owner: int) -> None:
+    if os.getpid() != owner:
+        return
+    with (
+        contextlib.suppress(OSError, errors.StorageError),
+        Ground(root).folder(folder.parent) as parent,
+    ):
+        with contextlib.suppress(FileNotFoundError):
+            os.rmdir(folder.name, dir_fd=parent)
+        os.unlink(folder.name + _LOCK, dir_fd=parent)
+    os.close(descriptor)

@@ -1,0 +1,108 @@
+"""A tree: its parts, and every lock on it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Self
+
+from image_uploader_plugins import errors
+from image_uploader_plugins.digest import Digest
+from image_uploader_plugins.local_export import layout, options
+from image_uploader_plugins.local_export.catalog import Catalog
+from image_uploader_plugins.local_export.leases import Leases
+from image_uploader_plugins.local_export.pool import Pool
+from image_uploader_plugins.local_export.repository import Repository
+from image_uploader_plugins.local_export.storage import Storage
+from image_uploader_plugins.reference import RepositoryName
+
+_FETCH_LOCKS = 4096
+
+
+class Tree:
+    """The tree at ``root``.
+
+    Locks are taken in this order: one fetch (while its content streams), one
+    repository, the pool, the catalog; never two repositories.
+    """
+
+    def __init__(
+        self,
+        root: str | Path = options.ROOT,
+        default_architecture: str = options.DEFAULT_ARCHITECTURE,
+        lease_timeout: int = options.LEASE_TIMEOUT,
+    ) -> None:
+        if not Path(root).is_absolute():
+            raise errors.ConfigurationError(f"[local_export] root must be absolute: {str(root)!r}")
+        self.storage = Storage(Path(root))
+        self.pool = Pool(self.storage)
+        self.catalog = Catalog(self.storage)
+        self.leases = Leases(self.storage, lease_timeout)
+        self._architecture = default_architecture
+
+    @classmethod
+    def existing(cls, conf: Any) -> Self:
+        """The tree that an oslo.config ConfigOpts speaks of; creates nothing.
+
+        Raises ConfigurationError where there is none.
+        """
+        values = options.values(conf)
+        tree = cls(values.root, values.default_architecture, values.lease_timeout)
+        if not tree.storage.names(layout.V2):
+            raise errors.ConfigurationError(f"no registry in {values.root} ([local_export] root)")
+        return tree
+
+    def repository(self, name: RepositoryName, storage: Storage | None = None) -> Repository:
+        """A repository of the tree, maybe on a rehearsal's ``storage``."""
+        return Repository(storage or self.storage, name, self._architecture)
+
+    def repositories(self) -> list[RepositoryName]:
+        """Those on disk, with anything of theirs in it."""
+        return sorted(self.catalog.walk())
+
+    def close(self) -> None:
+        """Give up the leases that are ours, and leave no temporary file."""
+        self.leases.drop_all()
+        self.storage.close()
+
+    # -- locks
+
+    def fetch_lock(self, digest: Digest) -> contextlib.AbstractContextManager[None]:
+        return self.storage.lock(f"fetch {int(digest.encoded[:8], 16) % _FETCH_LOCKS}")
+
+    def repository_lock(self, name: RepositoryName) -> contextlib.AbstractContextManager[None]:
+        return self.storage.lock(f"repository {name}")
+
+    def pool_lock(self) -> contextlib.AbstractContextManager[None]:
+        return self.storage.lock("pool")
+
+    def catalog_lock(self) -> contextlib.AbstractContextManager[None]:
+        return self.storage.lock("catalog")
+
+    @contextlib.contextmanager
+    def changing(self, repository: Repository) -> Iterator[None]:
+        """Under the repository's lock: its views are in order before, and a mark says so after.
+
+        The mark stays when we fail or are killed; whoever comes next then
+        looks at every view.
+        """
+        mark = layout.UNFINISHED / repository.layout.key
+        if self.storage.file(mark):
+            repository.refresh(thoroughly=True)
+        else:
+            self.storage.write(mark, repository.name.value.encode())
+        yield
+        # What was removed must not come back once nobody knows that it might.
+        self.storage.sync()
+        self.storage.unlink(mark)
+
+    def list_in_catalog(self, name: RepositoryName, *, listed: bool) -> None:
+        """Have the catalog name a repository, or not."""
+        if self.catalog.is_right(name, listed=listed):
+            return
+        with self.catalog_lock():
+            if listed:
+                self.catalog.add(name)
+            else:
+                self.catalog.remove(name)
