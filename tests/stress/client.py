@@ -69,7 +69,7 @@ class Client:
         self._connection = http.client.HTTPConnection(address, timeout=_TIMEOUT)
         self.reads = 0
 
-    def ask(self, path: str, *, method: str = "GET", accept: str = ALL_TYPES) -> Answer:
+    def ask(self, path: str, *, method: str = "GET", accept: str = "*/*") -> Answer:
         """Raises BadRead for whatever is neither 200, and whole, nor 404."""
         url = f"{self._kind} {method} {path}"
         response, body = self._exchange(url, method, path, accept)

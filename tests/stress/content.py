@@ -15,7 +15,6 @@ _SIZES = (1, 100, 10_000, 60_000, 150_000, 300_000)  # bytes, before they are pa
 _TYPES = ("application/vnd.example.sbom+json", "application/vnd.example.signature")
 
 KINDS = ("docker", "oci", "docker list", "oci index", "sha512", "artifact")
-"""Of images; those that clients of one architecture pull come first."""
 
 
 class Maker:

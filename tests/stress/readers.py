@@ -155,7 +155,7 @@ class Reader:
             parsed, digest = answer.manifest()
             if digest not in digests:
                 raise BadRead(f"{answer.url}: leads to {digest}, which it never stood for")
-        head = self._client.ask(path, method="HEAD")
+        head = self._client.ask(path, method="HEAD", accept=ALL_TYPES)
         if head.digest() not in expected.digests if head.found else expected.stable:
             raise BadRead(f"{head.url}: {head.status}, {head.headers['Docker-Content-Digest']}")
         self._image(name, parsed, digest, self._still(path, digest, expected.stable))
@@ -166,7 +166,7 @@ class Reader:
         def named() -> bool:
             if stable:
                 return True
-            answer = self._client.ask(path)
+            answer = self._client.ask(path, accept=ALL_TYPES)
             return answer.found and answer.manifest()[1] == digest
 
         return named
@@ -182,13 +182,14 @@ class Reader:
         self, name: str, digest: Digest, still: StillNamed, known: Manifest | None = None
     ) -> None:
         path = f"/v2/{name}/manifests/{digest}"
-        answer = self._client.ask(path, method=self._rng.choice(("HEAD", "GET")))
+        method = self._rng.choice(("HEAD", "GET"))
+        answer = self._client.ask(path, method=method, accept=ALL_TYPES)
         if not answer.found:
             self._missing(answer, still)
             return
         if answer.digest() != digest:
             raise BadRead(f"{answer.url}: is {answer.digest()}")
-        if " HEAD " in answer.url:
+        if method == "HEAD":
             self._check_head(answer, known)
             return
         parsed, _ = answer.manifest()
