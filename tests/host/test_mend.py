@@ -37,7 +37,7 @@ def test_upload_fetches_just_what_was_lost(
     listed.write_text(yaml.safe_dump({"container_images": items}))
     tripleo.upload_files([str(listed)], conf)
     whole = trees.served(root)
-    victim = list(corpus()[number].walk())[0]
+    victim = next(corpus()[number].walk())
     layer = victim.manifest.layers[-1].digest
     (pooled,) = (root / ".local-export/pool").rglob(layer.encoded)
     with pooled.open("r+b") as file:
