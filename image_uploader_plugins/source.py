@@ -6,17 +6,15 @@ Source: OCI distribution-spec 1.1, "Pull".
 from __future__ import annotations
 
 import base64
-import binascii
-import json
 import logging
+import operator
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import requests
 import tenacity
 import urllib3
 
-from image_uploader_plugins import errors, manifest
+from image_uploader_plugins import document, errors, manifest
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.manifest import Descriptor, Manifest
 from image_uploader_plugins.reference import Tag
@@ -172,13 +170,22 @@ def _checked(content: bytes, reference: Tag | Digest, header: str | None) -> Man
 
 
 def _payload(content: bytes) -> bytes:
-    """What a signed schema 1 manifest signs (its specification, "Signed Manifests")."""
+    """What a signed schema 1 manifest signs (its specification, "Signed Manifests").
+
+    The signature says itself where in the content its payload is: both must
+    say the same, or the digest would be checked of something else than what
+    is copied.
+    """
+    fields = dict(document.load(content))
     try:
-        protected = _decode(json.loads(content)["signatures"][0]["protected"])
-        fields: dict[str, Any] = json.loads(protected)
-        return content[: int(fields["formatLength"])] + _decode(fields["formatTail"])
-    except (LookupError, TypeError, ValueError, binascii.Error) as e:
+        protected = document.load(_decode(fields.pop("signatures")[0]["protected"]))
+        length = protected["formatLength"]
+        payload = content[: operator.index(length)] + _decode(protected["formatTail"])
+    except (LookupError, TypeError, ValueError) as e:
         raise errors.ManifestInvalid(f"signatures of a schema 1 manifest: {e}") from e
+    if document.load(payload) != fields:
+        raise errors.ManifestInvalid("signatures of a schema 1 manifest are for another one")
+    return payload
 
 
 def _decode(text: str) -> bytes:
