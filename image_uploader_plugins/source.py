@@ -18,6 +18,7 @@ from image_uploader_plugins import document, errors, manifest
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.manifest import Descriptor, Manifest
 from image_uploader_plugins.reference import Tag
+from image_uploader_plugins.text import one_line
 
 LOG = logging.getLogger(__name__)
 
@@ -52,12 +53,18 @@ def _wait(state: tenacity.RetryCallState) -> float:
     return tenacity.wait_random_exponential(multiplier=1, max=10)(state)
 
 
+def _log_retry(state: tenacity.RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    wait = state.next_action.sleep if state.next_action else 0
+    LOG.warning("trying again in %.1f seconds: %s", wait, one_line(str(error)))
+
+
 retrying = tenacity.retry(
     reraise=True,
     retry=tenacity.retry_if_exception(is_transient),
     wait=_wait,
     stop=tenacity.stop_after_attempt(_ATTEMPTS),
-    before_sleep=tenacity.before_sleep_log(LOG, logging.WARNING),
+    before_sleep=_log_retry,
 )
 
 

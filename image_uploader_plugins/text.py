@@ -22,11 +22,10 @@ def shown(value: object, limit: int = 200) -> str:
 def one_line(text: str, limit: int = _LIMIT) -> str:
     """``text`` without its line breaks, and with escapes for what does not print."""
     words = " ".join(text[: 2 * limit].split())
-    line = "".join(map(_printable, words))
+    line = printable(words)
     return line if len(line) <= limit else line[: limit - len(_CUT)] + _CUT
 
 
-def _printable(character: str) -> str:
-    if character.isprintable():
-        return character
-    return character.encode("unicode_escape").decode("ascii")
+def printable(text: str) -> str:
+    """``text`` with escapes for every character that does not print."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
