@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.local_export import layout, views
-from image_uploader_plugins.local_export.storage import NotFound, Storage
+from image_uploader_plugins.local_export.storage import Storage
 from image_uploader_plugins.reference import RESERVED_SEGMENTS, RepositoryName
 
 _OURS = views.catalog([]).removesuffix(b"]}")
@@ -27,10 +27,7 @@ class Catalog:
         tripleo-common spaces its catalog differently, and does not sort it:
         that is never right.
         """
-        try:
-            text = self._storage.read(layout.CATALOG)
-        except NotFound:
-            return False
+        text = self._read()
         return text.startswith(_OURS) and listed == (json.dumps(name.value).encode() in text)
 
     def add(self, name: RepositoryName) -> None:
@@ -48,10 +45,16 @@ class Catalog:
 
     def _names(self) -> set[str]:
         try:
-            return views.parse_catalog(self._storage.read(layout.CATALOG))
-        except (NotFound, ValueError, KeyError, TypeError):
+            return views.parse_catalog(self._read())
+        except (ValueError, KeyError, TypeError, RecursionError):
             with_images = (n for n in self.walk() if self._storage.names(_manifests(n)))
             return {name.value for name in with_images}
+
+    def _read(self) -> bytes:
+        """The catalog's text; none for what is no file, whose place the next one takes."""
+        if not self._storage.file(layout.CATALOG):
+            return b""
+        return self._storage.read(layout.CATALOG)
 
     def walk(self, folder: PurePosixPath = layout.V2) -> Iterator[RepositoryName]:
         """The repositories on disk, at any depth, also what is left of one."""
