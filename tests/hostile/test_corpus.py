@@ -109,6 +109,8 @@ def copy(driver: UploaderDriver, registry: Any, reference: Tag | Digest) -> Mani
 
 # What only the media type that the caller names decides, a registry does not say.
 _ASKED = [odd for odd in CORPUS if "was given" not in (odd.refused or "")]
+# The children of this one are absent, which only a copy minds.
+_ASKED = [odd for odd in _ASKED if odd.name != "20k children"]
 
 
 @pytest.mark.parametrize("odd", _ASKED, ids=str)
