@@ -182,19 +182,24 @@ class Storage(Ground):
             rest = rest[self.call(path, os.write, descriptor, rest) :]
 
     def publish(self, staged: PurePosixPath, path: PurePosixPath) -> None:
-        """Move a temporary file or link to ``path``, over what is there."""
-        with (
-            self.folder(staged.parent) as source,
-            self.folder(path.parent, create=True) as target,
-        ):
-            try:
-                self._rename(staged, source, path, target)
-            except errors.StorageError as e:
-                if number(e) != errno.EXDEV:
-                    raise
-                self._publish_across(staged, source, path, target)
-            self.call(path, os.fsync, target)
-        self.discard(staged)
+        """Move a temporary file or link to ``path``, over what is there, or discard it."""
+        try:
+            with (
+                self.folder(staged.parent) as source,
+                self.folder(path.parent, create=True) as target,
+            ):
+                self._move(staged, source, path, target)
+                self.call(path, os.fsync, target)
+        finally:
+            self.discard(staged)
+
+    def _move(self, staged: PurePosixPath, source: int, path: PurePosixPath, target: int) -> None:
+        try:
+            self._rename(staged, source, path, target)
+        except errors.StorageError as e:
+            if number(e) != errno.EXDEV:
+                raise
+            self._publish_across(staged, source, path, target)
 
     def _rename(self, staged: PurePosixPath, source: int, path: PurePosixPath, target: int) -> None:
         self.call(path, os.rename, staged.name, path.name, src_dir_fd=source, dst_dir_fd=target)
