@@ -38,7 +38,8 @@ def is_transient(error: BaseException) -> bool:
     """Whether doing the same again can help."""
     if isinstance(error, errors.UploaderError):
         return error.retryable
-    if not isinstance(error, requests.RequestException):
+    # Those that are ValueErrors, too, are about a redirect to what is no URL of ours.
+    if not isinstance(error, requests.RequestException) or isinstance(error, ValueError):
         return False
     return error.response is None or error.response.status_code in _TRANSIENT | {401}
 
