@@ -146,7 +146,11 @@ class RegistrySource:
         self, session: requests.Session, path: str, headers: dict[str, str]
     ) -> requests.Response:
         # requests itself drops the credentials when a redirect leaves the host.
-        return session.get(f"{self._url}/{path}", headers=headers, stream=True, timeout=_TIMEOUT)
+        url = f"{self._url}/{path}"
+        try:
+            return session.get(url, headers=headers, stream=True, timeout=_TIMEOUT)
+        except UnicodeError as e:
+            raise requests.exceptions.InvalidURL(f"{url} leads to what is no URL: {e}") from e
 
 
 def _chunks(response: requests.Response) -> Iterator[bytes]:
