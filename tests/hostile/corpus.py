@@ -236,7 +236,7 @@ def _sizes() -> Iterator[Odd]:
     for number in ("NaN", "Infinity", "-Infinity", "1" + "0" * 5000, "01", "+1", "0x10", "1."):
         content = text(image(layers=[LAYER.descriptor(size="hole")]))
         yield Odd(
-            f"size {number:.20}", content.replace(b'"hole"', number.encode()), oci, "not JSON"
+            f"number {number:.20}", content.replace(b'"hole"', number.encode()), oci, "not JSON"
         )
     content = text(image(layers=[LAYER.descriptor(size="hole")])).replace(b'"hole"', b"1e999")
     yield Odd("size 1e999", content, oci, "size in bytes")
