@@ -141,7 +141,8 @@ def _translate(path: Path, error: OSError) -> errors.StorageError:
 
 
 def _make_root(root: Path) -> None:
-    for folder in reversed([root, *root.parents]):
+    missing = [folder for folder in (root, *root.parents) if not folder.exists()]
+    for folder in reversed(missing):
         with contextlib.suppress(FileExistsError):
             folder.mkdir()
             folder.chmod(FOLDER_MODE)
