@@ -13,7 +13,7 @@ from oslo_concurrency import lockutils
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.local_export import layout
-from image_uploader_plugins.local_export.storage.ground import Ground, mapped
+from image_uploader_plugins.local_export.storage.ground import Ground
 
 _Semaphores = collections.defaultdict[tuple[int, int], lockutils.Semaphores]
 
@@ -52,7 +52,7 @@ class Locks:
         path = self._ground.root / layout.LOCKS
         lock = lockutils.lock(key, external=True, lock_path=str(path), semaphores=semaphores)
         with contextlib.ExitStack() as stack:
-            mapped(path / key, stack.enter_context, lock)
+            self._ground.call(layout.LOCKS / key, stack.enter_context, lock)
             yield
 
 
