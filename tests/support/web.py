@@ -5,19 +5,20 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
-from image_uploader_plugins import server
 from tests.support import programs
 from tests.support.registry import free_port
 
 Kind = Literal["nginx", "httpd", "production", "embedded"]
 KINDS: tuple[Kind, ...] = ("nginx", "httpd", "production", "embedded")
 
+PROGRAM = str(Path(sys.executable).with_name("image-uploader"))
 ETC = Path(__file__).parents[2] / "etc"
 _DEADLINE = 30  # seconds
 _ATTEMPTS = 5
@@ -88,8 +89,8 @@ def serve(kind: Kind, root: Path) -> Iterator[str]:
     they cannot read they do not serve.
     """
     if kind == "embedded":
-        with server.serving(root) as address:
-            yield address
+        with command(root) as url:
+            yield url.removeprefix("http://")
         return
     with tempfile.TemporaryDirectory(prefix="web-") as folder_name, contextlib.ExitStack() as stack:
         folder = Path(folder_name)
@@ -104,6 +105,33 @@ def serve(kind: Kind, root: Path) -> Iterator[str]:
                 reason = log.read_text() if log.exists() else ""
                 raise RuntimeError(f"{kind} does not start: {reason}")
         yield f"127.0.0.1:{port}"
+
+
+@contextlib.contextmanager
+def command(root: Path, *options: object) -> Iterator[str]:
+    """``image-uploader serve`` as it is installed; yields the URL that it tells."""
+    with started(root, *options) as (_, url):
+        yield url
+
+
+@contextlib.contextmanager
+def started(root: Path, *options: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The process of ``image-uploader serve``, and its URL."""
+    with tempfile.TemporaryDirectory(prefix="serve-") as folder:
+        config = Path(folder) / "image-uploader.conf"
+        config.write_text(f"[local_export]\nroot = {root}\n")
+        arguments = ["--config-file", config, "serve", "--port", 0, *options]
+        process = subprocess.Popen(
+            [PROGRAM, *map(str, arguments)], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout
+        try:
+            line = process.stdout.readline()
+            assert line.startswith(f"serving {root} on "), line
+            yield process, line.split()[-1]
+        finally:
+            process.terminate()
+            process.communicate()
 
 
 def _start(kind: Kind, root: Path, folder: Path, port: int) -> subprocess.Popen[bytes]:
