@@ -86,7 +86,9 @@ class _Request(server.HTTPRequest):
 
     def _log(self, status: str) -> None:
         if self.server.log:
-            line = _printable(b" ".join((self.method, self.uri, self.request_protocol)))
+            line = (
+                _printable(b" ".join((self.method, self.uri, self.request_protocol)).strip()) or "-"
+            )
             sent = self._sent or "-"
             client = self.conn.remote_addr or "-"
             self.server.log(f'{client} - - [{_now()}] "{line}" {status[:3] or "-"} {sent}')
