@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import re
 import signal
 import socket
-import ssl
 import subprocess
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -160,11 +161,6 @@ def test_tls(root: Path, folder: Path) -> None:
         trusted = str(folder / tls.CERTIFICATE)
         assert requests.get(url + "/v2/", verify=trusted, timeout=TIMEOUT).json() == {}
         skopeo(f"{url[8:]}/{IMAGE.repository}:{IMAGE.tag}", "--src-cert-dir", folder)
-        old = ssl.create_default_context(cafile=trusted)
-        old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_1
-        old.set_ciphers("ALL:@SECLEVEL=0")
-        with pytest.raises(ssl.SSLError), raw.connected(url[8:], old):
-            pass
         # Neither who speaks HTTP nor who says nothing disturbs the others.
         with raw.connected(url[8:]), raw.connected(url[8:]) as plain:
             plain.sendall(b"GET /v2/ HTTP/1.1\r\n\r\n")
@@ -281,3 +277,54 @@ def test_what_is_printed_serves(kind: web.Kind, secure: bool, root: Path, folder
                 assert answer.headers["Docker-Content-Digest"] == str(IMAGE.digest)
             trust = ("--src-cert-dir", folder) if secure else ("--src-tls-verify=false",)
             skopeo(f"{address}/{IMAGE.repository}:{IMAGE.tag}", *trust)
+
+
+DOCUMENT = Path(__file__).parents[2] / "doc" / "source" / "serving.rst"
+
+
+def documented(first: str) -> str:
+    """The literal block of the documentation that begins with this line."""
+    lines = iter(DOCUMENT.read_text().splitlines())
+    for line in lines:
+        if line.strip() == first and line.startswith("    "):
+            block = [line, *itertools.takewhile(lambda text: text.startswith("    "), lines)]
+            return textwrap.dedent("\n".join(block))
+    raise AssertionError(f"no block begins with {first!r}")
+
+
+@pytest.mark.parametrize(
+    ("kind", "first"), [("nginx", "auth_basic registry;"), ("httpd", '<Location "/">')]
+)
+def test_documented_authentication(kind: web.Kind, first: str, folder: Path) -> None:
+    """Nothing without a password, whatever is asked for; skopeo with one."""
+    passwords = folder / "passwords"
+    hashed = subprocess.check_output([programs.require("openssl"), "passwd", "-apr1", "secret"])
+    passwords.write_bytes(b"somebody:" + hashed)
+    block = documented(first)
+    assert block.count("/etc/image-serve.htpasswd") == 1
+    block = block.replace("/etc/image-serve.htpasswd", str(passwords))
+    root = folder / "private"
+    make(root)
+    blob = next(iter(IMAGE.blobs))
+    with serving(kind, block, root, options=secured(folder)) as address:
+        for target in (
+            "/v2/",
+            "/v2/_catalog",
+            TARGET,
+            f"/v2/{IMAGE.repository}/tags/list",
+            f"/v2/{IMAGE.repository}/tags/list?n=1",
+            f"/v2/{IMAGE.repository}/blobs/{blob}",
+            f"/v2/{IMAGE.repository}/manifests/{IMAGE.digest}",
+            f"/v2/{IMAGE.repository}/referrers/{IMAGE.digest}",
+        ):
+            url = f"https://{address}{target}"
+            trusted = str(folder / tls.CERTIFICATE)
+            for password, status in (("", 401), ("wrong", 401), ("secret", 200)):
+                auth = ("somebody", password) if password else None
+                answer = requests.get(url, auth=auth, verify=trusted, timeout=TIMEOUT)
+                assert answer.status_code == status, url
+                assert status == 200 or answer.headers["WWW-Authenticate"].startswith("Basic ")
+        options = ("--src-creds", "somebody:secret", "--src-cert-dir", folder)
+        skopeo(f"{address}/{IMAGE.repository}:{IMAGE.tag}", *options)
+        with pytest.raises(subprocess.CalledProcessError):
+            skopeo(f"{address}/{IMAGE.repository}:{IMAGE.tag}", "--src-cert-dir", folder)
