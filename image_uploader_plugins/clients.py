@@ -23,7 +23,7 @@ ALL = "*"
 
 DOCKER_HUB = "docker.io"
 
-_DOMAIN = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,62}[A-Za-z0-9])?"
+_DOMAIN = r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?"
 _HOST = re.compile(
     rf"(?P<host>{_DOMAIN}(?:\.{_DOMAIN})*|\[[0-9A-Fa-f:.]{{2,45}}\])(?::(?P<port>[0-9]{{1,5}}))?"
 )
@@ -76,9 +76,10 @@ def certificate(path: Path) -> str:
     try:
         text = path.read_text(encoding="ascii")
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
-    except (OSError, ValueError) as e:
-        reason = e.strerror if isinstance(e, OSError) and e.strerror else "no certificate in PEM"
-        raise errors.ConfigurationError(f"cannot read {path}: {reason}") from e
+    except (ssl.SSLError, ValueError) as e:
+        raise errors.ConfigurationError(f"{path} holds no certificate in PEM") from e
+    except OSError as e:
+        raise errors.ConfigurationError(f"cannot read {path}: {e.strerror}") from e
     return text
 
 
