@@ -43,9 +43,9 @@ def root(folder: Path) -> Path:
     return root
 
 
-def make(root: Path) -> None:
+def make(root: Path, image: images.Image = IMAGE) -> None:
     with LocalExportDriver(root) as driver:
-        trees.put(driver, IMAGE)
+        trees.put(driver, image)
 
 
 def secured(folder: Path) -> tuple[object, ...]:
@@ -259,7 +259,7 @@ WEB = pytest.mark.parametrize("kind", ["nginx", "httpd"])
 def test_what_is_printed_serves(kind: web.Kind, secure: bool, root: Path, folder: Path) -> None:
     """As it is, beside the configuration of another tree."""
     with web.open_folder() as other, web.open_folder() as spaced:
-        make(other / "tree")
+        make(other / "tree", images.corpus()[1])
         # Apache's files cannot have quotes.
         served = root if kind == "nginx" else spaced / "tree of images & more"
         if kind == "httpd":
