@@ -345,6 +345,14 @@ class Storage(Ground):
                 self.unlink(path / name)
         self.remove_empty(path)
 
+    def sync_file(self, path: PurePosixPath) -> None:
+        """Make a file's content durable, whoever wrote it."""
+        descriptor = self._open(path, stat.S_ISREG)
+        try:
+            self.call(path, os.fsync, descriptor)
+        finally:
+            os.close(descriptor)
+
     def settle(self, folder: PurePosixPath) -> None:
         """Have sync() make the names in a folder durable, whoever made or removed them.
 
