@@ -82,6 +82,19 @@ def test_it_ends_well(root: Path, number: signal.Signals) -> None:
         assert process.wait(TIMEOUT) == 0
 
 
+def test_its_port_is_free_at_once(root: Path) -> None:
+    """For the next start, while clients still have their ends of connections open."""
+    port = ("--port", web.free_port())
+    with contextlib.ExitStack() as clients:
+        for _ in range(2):
+            with web.started(root, *port) as (process, url):
+                client = clients.enter_context(raw.connected(url.removeprefix("http://")))
+                client.sendall(b"GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert client.recv(4096).startswith(b"HTTP/1.1 200")
+                process.terminate()
+                assert process.wait(TIMEOUT) == 0
+
+
 def test_what_is_in_flight_is_finished(root: Path) -> None:
     with web.started(root) as (process, url), raw.connected(url.removeprefix("http://")) as client:
         request = f"GET /v2/{IMAGE.repository}/blobs/{BLOB} HTTP/1.1\r\nHost: x\r\n\r\n"
