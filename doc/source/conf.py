@@ -42,7 +42,7 @@ html_show_sphinx = False
 
 def _epilog(parser: argparse.ArgumentParser) -> Iterator[str]:
     """What help prints last is examples: text for a terminal, and no reStructuredText."""
-    if parser.epilog:
+    if parser.epilog and parser.epilog != f"This command is provided by the {project} plugin.":
         yield from ["::", "", *textwrap.indent(parser.epilog, "   ").splitlines()]
 
 
