@@ -51,6 +51,15 @@ def test_it_is_found_by_its_name(installed: Path) -> None:
     assert _python(installed, "-c", name).strip() == "['local-export', 'oci-layout']"
 
 
+def test_its_options_are_in_samples(installed: Path) -> None:
+    sample = _python(
+        *(installed, "-c", "from oslo_config import generator; generator.main()"),
+        *("--namespace", "image_uploader_oci_layout"),
+    )
+    assert "[oci_layout]" in sample
+    assert "#root = /var/lib/oci-layouts" in sample
+
+
 def test_images_are_uploaded_into_it(installed: Path, tmp_path: Path) -> None:
     skopeo = programs.require("skopeo")
     image = images.image("edge/nova", "1.0", [images.layer({"file": b"one"})], oci=True)

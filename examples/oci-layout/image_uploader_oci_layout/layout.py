@@ -77,9 +77,9 @@ class Layout:
         path = self._folder / "index.json"
         with disk.errors_at(path):
             fields = document.load(path.read_bytes()) if path.exists() else {}
-        for entry in fields.get("manifests", []):
+        for entry in fields.get("manifests") or []:
             described = Descriptor.parse(entry)
-            annotations = entry.get("annotations", {})
+            annotations = entry.get("annotations") or {}
             self.manifests[described.digest] = described
             if REF_NAME in annotations:
                 self.tags[Tag(annotations[REF_NAME])] = described.digest
