@@ -15,6 +15,7 @@ author = copyright = "the authors of image-uploader-plugins"
 release = version = importlib.metadata.version(project)
 
 extensions = [
+    "sphinx.ext.autodoc",
     # The commands and the options, from the code.
     "cliff.sphinxext",
     "oslo_config.sphinxext",
@@ -29,8 +30,17 @@ else:
     exclude_patterns.append("releasenotes.rst")
     suppress_warnings.append("toc.excluded")
 
+# The host need not be installed to tell what is called.
+autodoc_mock_imports = ["tripleo_common"]
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+autodoc_typehints_format = "short"
+maximum_signature_line_length = 70  # characters
+
 highlight_language = "none"
 nitpicky = True
+# Types of other packages, whose documentation is not at hand without a network.
+nitpick_ignore_regex = [(r"py:.*", r"(?!image_uploader_plugins\.).*")]
 smartquotes = False
 
 html_theme = "furo"
