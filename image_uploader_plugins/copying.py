@@ -1,4 +1,4 @@
-"""Copying one image from a source registry to a driver, whoever asks for it."""
+"""Copying one image from a source to a driver, whoever asks for it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import requests
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import UploaderDriver
-from image_uploader_plugins.manifest import MEDIA_TYPES, Descriptor, Manifest
+from image_uploader_plugins.manifest import MEDIA_TYPES, SCHEMA1_TYPES, Descriptor, Manifest
 from image_uploader_plugins.reference import RepositoryName, Tag
-from image_uploader_plugins.source import RegistrySource, retrying
+from image_uploader_plugins.source import Source, retrying
 
 LOG = logging.getLogger(__name__)
 
@@ -67,16 +67,17 @@ class Summary:
 class Copier:
     """Copies images into repository ``target`` of ``driver`` and keeps count in ``summary``."""
 
-    def __init__(
-        self, driver: UploaderDriver, target: RepositoryName, source: RegistrySource
-    ) -> None:
+    def __init__(self, driver: UploaderDriver, target: RepositoryName, source: Source) -> None:
         self._driver = driver
         self._target = target
         self._source = source
+        self._transfer = retrying(self._transfer_once) if source.retryable else self._transfer_once
         self._lock = threading.Lock()
         self.summary = Summary()
 
-    def copy(self, reference: Tag | Digest, tag: Tag | None, *, all_platforms: bool) -> Manifest:
+    def copy(
+        self, reference: Tag | Digest | Descriptor, tag: Tag | None, *, all_platforms: bool
+    ) -> Manifest:
         """Copy the image under ``reference`` and call it ``tag``; returns its manifest.
 
         An index is copied whole with ``all_platforms``, or where its digest
@@ -84,21 +85,26 @@ class Copier:
         linux/amd64 image, or its first, is.  Raises UploaderErrors, and
         requests' exceptions for a source that stays out of reach.
         """
-        manifest = self._source.manifest(reference)
-        if manifest.is_index and not all_platforms and not isinstance(reference, Digest):
-            manifest = self._one_of(manifest)
-        self._copy(manifest, tag, 0, set())
+        if isinstance(reference, Descriptor):
+            manifest, digest = self._fetch(reference), reference.digest
+        else:
+            manifest = self._source.manifest(reference)
+            digest = reference if isinstance(reference, Digest) else manifest.digest
+        if manifest.is_index and not all_platforms and isinstance(reference, Tag):
+            chosen = self._one_of(manifest)
+            manifest, digest = self._fetch(chosen), chosen.digest
+        self._copy(manifest, digest, tag, 0, set())
         self.summary.images += 1
         return manifest
 
-    def _one_of(self, index: Manifest) -> Manifest:
+    def _one_of(self, index: Manifest) -> Descriptor:
         everything = frozenset(descriptor.digest for descriptor in index.manifests)
         chosen = index.default(_ARCHITECTURE, everything)
         if chosen is None:
             raise errors.ManifestInvalid(f"the index {index.digest} lists no image")
         if chosen.platform.architecture not in (_ARCHITECTURE, None):
             LOG.warning("%s: no image for %s, taking the first", self._target, _ARCHITECTURE)
-        return self._fetch(chosen)
+        return chosen
 
     def _fetch(self, descriptor: Descriptor) -> Manifest:
         with _naming(f"manifest {descriptor.digest}"):
@@ -109,9 +115,11 @@ class Copier:
             )
         return manifest
 
-    def _copy(self, manifest: Manifest, tag: Tag | None, depth: int, seen: set[Digest]) -> None:
+    def _copy(
+        self, manifest: Manifest, digest: Digest, tag: Tag | None, depth: int, seen: set[Digest]
+    ) -> None:
         # Children first and without a name: the tag then leads to all of them at once.
-        for child in manifest.manifests:
+        for child in self._source.children(manifest):
             if child.digest in seen or child.media_type not in MEDIA_TYPES:
                 continue
             seen.add(child.digest)
@@ -120,9 +128,13 @@ class Copier:
                     f"an index nested deeper than {_DEPTH_LIMIT} or with more than "
                     f"{_CHILDREN_LIMIT} images: {manifest.digest}"
                 )
-            self._copy(self._fetch(child), None, depth + 1, seen)
+            self._copy(self._fetch(child), child.digest, None, depth + 1, seen)
         self._copy_blobs(manifest)
-        self._driver.put_manifest(self._target, manifest.content, manifest.media_type, tag=tag)
+        # NOTE: the digest of a signed schema 1 manifest is not that of its bytes.
+        expected = None if manifest.media_type in SCHEMA1_TYPES else digest
+        self._driver.put_manifest(
+            self._target, manifest.content, manifest.media_type, tag=tag, expected=expected
+        )
 
     def _copy_blobs(self, manifest: Manifest) -> None:
         blobs = list(manifest.blobs())
@@ -134,6 +146,7 @@ class Copier:
         missing = [blob for blob in blobs if blob.digest not in present]
         if not missing:
             return
+        self._source.check(missing)
         with concurrent.futures.ThreadPoolExecutor(_PARALLEL_LAYERS) as pool:
             jobs = [pool.submit(self._copy_blob, blob, blob.digest != config) for blob in missing]
             try:
@@ -148,8 +161,7 @@ class Copier:
             size, fetched = self._transfer(blob)
         self._count(size, fetched, is_layer=is_layer)
 
-    @retrying
-    def _transfer(self, blob: Descriptor) -> tuple[int, int | None]:
+    def _transfer_once(self, blob: Descriptor) -> tuple[int, int | None]:
         """The blob's size, and the bytes that were fetched (None where the driver had it)."""
         fetched = None
 

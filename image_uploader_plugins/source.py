@@ -1,15 +1,16 @@
-"""A registry to copy from, over HTTP; everything it says is checked here.
+"""What images are copied from; a registry, over HTTP, and everything it says is checked here.
 
 Source: OCI distribution-spec 1.1, "Pull".
 """
 
 from __future__ import annotations
 
+import abc
 import base64
 import binascii
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import requests
@@ -63,7 +64,37 @@ retrying = tenacity.retry(
 )
 
 
-class RegistrySource:
+class Source(abc.ABC):
+    """Where one repository's manifests and blobs come from; safe to use from several threads.
+
+    ``retryable`` says whether reading the same again may give another answer.
+    """
+
+    retryable = True
+
+    @abc.abstractmethod
+    def manifest(self, reference: Tag | Digest, size: int | None = None) -> Manifest:
+        """The manifest under ``reference``, checked against it and the size in bytes."""
+
+    @abc.abstractmethod
+    def blob(self, descriptor: Descriptor) -> Iterator[bytes]:
+        """The blob's bytes, as many as its descriptor says; the digest is the receiver's to check.
+
+        Raises SizeMismatch instead of ending otherwise.
+        """
+
+    def children(self, index: Manifest) -> Sequence[Descriptor]:
+        """Those manifests of an index that are to be copied with it.
+
+        Raises ImageUnknown where one is missing that should not be.
+        """
+        return index.manifests
+
+    def check(self, blobs: Iterable[Descriptor]) -> None:  # noqa: B027 - only asking tells
+        """Raise BlobUnknown, naming them all, for those that need not even be asked for."""
+
+
+class RegistrySource(Source):
     """One repository of a registry.
 
     ``url`` is the repository's (``https://host/v2/<name>``); ``authenticate``
