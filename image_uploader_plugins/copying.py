@@ -146,7 +146,6 @@ class Copier:
         missing = [blob for blob in blobs if blob.digest not in present]
         if not missing:
             return
-        self._source.check(missing)
         with concurrent.futures.ThreadPoolExecutor(_PARALLEL_LAYERS) as pool:
             jobs = [pool.submit(self._copy_blob, blob, blob.digest != config) for blob in missing]
             try:
