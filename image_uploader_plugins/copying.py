@@ -71,7 +71,6 @@ class Copier:
         self._driver = driver
         self._target = target
         self._source = source
-        self._transfer = retrying(self._transfer_once) if source.retryable else self._transfer_once
         self._lock = threading.Lock()
         self.summary = Summary()
 
@@ -86,14 +85,14 @@ class Copier:
         requests' exceptions for a source that stays out of reach.
         """
         if isinstance(reference, Descriptor):
-            manifest, digest = self._fetch(reference), reference.digest
+            manifest, digest = fetch(self._source, reference), reference.digest
         else:
             manifest = self._source.manifest(reference)
             digest = reference if isinstance(reference, Digest) else manifest.digest
         if manifest.is_index and not all_platforms and isinstance(reference, Tag):
             chosen = self._one_of(manifest)
-            manifest, digest = self._fetch(chosen), chosen.digest
-        self._copy(manifest, digest, tag, 0, set())
+            manifest, digest = fetch(self._source, chosen), chosen.digest
+        self._copy(manifest, digest, tag)
         self.summary.images += 1
         return manifest
 
@@ -106,35 +105,18 @@ class Copier:
             LOG.warning("%s: no image for %s, taking the first", self._target, _ARCHITECTURE)
         return chosen
 
-    def _fetch(self, descriptor: Descriptor) -> Manifest:
-        with _naming(f"manifest {descriptor.digest}"):
-            manifest = self._source.manifest(descriptor.digest, descriptor.size)
-        if manifest.media_type != descriptor.media_type:
-            raise errors.ManifestInvalid(
-                f"{descriptor.digest} is {manifest.media_type}, listed as {descriptor.media_type}"
+    def _copy(self, manifest: Manifest, digest: Digest, tag: Tag | None) -> None:
+        for part, name in walk(self._source, manifest, digest):
+            self._copy_blobs(part)
+            self._driver.put_manifest(
+                self._target,
+                part.content,
+                part.media_type,
+                # The last of all: it then leads to all of them at once.
+                tag=tag if name == digest else None,
+                # NOTE: the digest of a signed schema 1 manifest is not that of its bytes.
+                expected=None if part.media_type in SCHEMA1_TYPES else name,
             )
-        return manifest
-
-    def _copy(
-        self, manifest: Manifest, digest: Digest, tag: Tag | None, depth: int, seen: set[Digest]
-    ) -> None:
-        # Children first and without a name: the tag then leads to all of them at once.
-        for child in self._source.children(manifest):
-            if child.digest in seen or child.media_type not in MEDIA_TYPES:
-                continue
-            seen.add(child.digest)
-            if depth >= _DEPTH_LIMIT or len(seen) > _CHILDREN_LIMIT:
-                raise errors.ManifestInvalid(
-                    f"an index nested deeper than {_DEPTH_LIMIT} or with more than "
-                    f"{_CHILDREN_LIMIT} images: {manifest.digest}"
-                )
-            self._copy(self._fetch(child), child.digest, None, depth + 1, seen)
-        self._copy_blobs(manifest)
-        # NOTE: the digest of a signed schema 1 manifest is not that of its bytes.
-        expected = None if manifest.media_type in SCHEMA1_TYPES else digest
-        self._driver.put_manifest(
-            self._target, manifest.content, manifest.media_type, tag=tag, expected=expected
-        )
 
     def _copy_blobs(self, manifest: Manifest) -> None:
         blobs = list(manifest.blobs())
@@ -160,7 +142,8 @@ class Copier:
             size, fetched = self._transfer(blob)
         self._count(size, fetched, is_layer=is_layer)
 
-    def _transfer_once(self, blob: Descriptor) -> tuple[int, int | None]:
+    @retrying
+    def _transfer(self, blob: Descriptor) -> tuple[int, int | None]:
         """The blob's size, and the bytes that were fetched (None where the driver had it)."""
         fetched = None
 
@@ -184,6 +167,42 @@ class Copier:
             else:
                 self.summary.layers_uploaded += is_layer
                 self.summary.bytes_fetched += fetched
+
+
+def fetch(source: Source, descriptor: Descriptor) -> Manifest:
+    """A manifest that is what its descriptor says; raises what Source.manifest() does."""
+    with _naming(f"manifest {descriptor.digest}"):
+        manifest = source.manifest(descriptor.digest, descriptor.size)
+    if manifest.media_type != descriptor.media_type:
+        raise errors.ManifestInvalid(
+            f"{descriptor.digest} is {manifest.media_type}, listed as {descriptor.media_type}"
+        )
+    return manifest
+
+
+def walk(source: Source, manifest: Manifest, digest: Digest) -> Iterator[tuple[Manifest, Digest]]:
+    """An image's manifests by digest, each once, and before the index that lists it.
+
+    Raises ManifestInvalid for an index that is nested too deeply or has too
+    many of them.
+    """
+    yield from _walk(source, manifest, digest, 0, {digest})
+
+
+def _walk(
+    source: Source, manifest: Manifest, digest: Digest, depth: int, seen: set[Digest]
+) -> Iterator[tuple[Manifest, Digest]]:
+    for child in source.children(manifest):
+        if child.digest in seen or child.media_type not in MEDIA_TYPES:
+            continue
+        seen.add(child.digest)
+        if depth >= _DEPTH_LIMIT or len(seen) > _CHILDREN_LIMIT + 1:
+            raise errors.ManifestInvalid(
+                f"an index nested deeper than {_DEPTH_LIMIT} or with more than "
+                f"{_CHILDREN_LIMIT} images: {manifest.digest}"
+            )
+        yield from _walk(source, fetch(source, child), child.digest, depth + 1, seen)
+    yield manifest, digest
 
 
 @contextlib.contextmanager

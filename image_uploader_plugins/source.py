@@ -71,12 +71,7 @@ retrying = tenacity.retry(
 
 
 class Source(abc.ABC):
-    """Where one repository's manifests and blobs come from; safe to use from several threads.
-
-    ``retryable`` says whether reading the same again may give another answer.
-    """
-
-    retryable = True
+    """Where manifests and blobs come from; safe to use from several threads."""
 
     @abc.abstractmethod
     def manifest(self, reference: Tag | Digest, size: int | None = None) -> Manifest:

@@ -2,9 +2,11 @@
 
 manifest.json lists images by config, names and layers, the latter as tars.
 There is no manifest that a registry could serve, so one is made here: Docker
-schema 2, with each layer as it lies in the archive.  An uncompressed layer's
-digest is its diff_id, so the manifest is the same whoever saved the image,
-and differs from that of the registry the image came from.
+schema 2, since the config is Docker's, with each layer as it lies in the
+archive.  An uncompressed layer's digest is its diff_id, which the config
+vouches for, so the manifest is the same whoever saved the image; compressed,
+it would depend on the compressor.  It differs from that of the registry the
+image came from, which docker does not save.
 
 Source: Docker "Image Specification v1.2", "Combined Image JSON + Filesystem
 Changeset Format".
@@ -14,47 +16,50 @@ from __future__ import annotations
 
 import json
 import re
-import zlib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from image_uploader_plugins import errors, manifest
+from image_uploader_plugins import document, errors, manifest
+from image_uploader_plugins.archives import gzip
 from image_uploader_plugins.archives.files import Files
-from image_uploader_plugins.archives.source import Archive, Entry, load
+from image_uploader_plugins.archives.source import Archive, Entry
 from image_uploader_plugins.digest import Digest, VerifiedStream
 from image_uploader_plugins.manifest import SIZE_LIMIT, Descriptor, Manifest
-from image_uploader_plugins.source import UNKNOWN_SIZE_LIMIT
 
 LIST = "manifest.json"
 CONFIG_TYPE = "application/vnd.docker.container.image.v1+json"
 LAYER_TYPE = "application/vnd.docker.image.rootfs.diff.tar"
 GZIP_LAYER_TYPE = f"{LAYER_TYPE}.gzip"
 
-_GZIP = b"\x1f\x8b"
 _LAYERS_LIMIT = 1000
+_NAMES = ("Config", "RepoTags", "Layers")
+_CONFIG_NAMES = ("rootfs", "diff_ids")
 _SHA256 = re.compile(r"(?:.*/)?(?:sha256:)?([0-9a-f]{64})(?:\.json)?")
-_PIECE = 1024 * 1024
 
 
 class DockerArchive(Archive):
-    """A ``docker save`` tar; raises ArchiveInvalid where manifest.json cannot be read."""
+    """A ``docker save`` tar; raises ArchiveInvalid where what it lists is not there, or broken."""
 
     def __init__(self, files: Files, *, sparse: bool = False) -> None:
         super().__init__(files, sparse=sparse)
         self._places: dict[Digest, str] = {}
         self._made: dict[Digest, bytes] = {}
         self._compressed: dict[str, tuple[Digest, Digest]] = {}
-        images = load(files, LIST)
+        images = files.load(LIST)
         if not isinstance(images, list):
             raise files.invalid(LIST, "is not what docker save writes")
-        for number, fields in enumerate(images):
+        for number, fields in enumerate(images, 1):
             try:
                 self._add(fields)
-            except errors.UploaderError as e:
-                self.problems.append((_label(fields, number), e))
+            except (errors.ContentMismatch, errors.InvalidReference, errors.ManifestInvalid) as e:
+                reason = f"{LIST}, image {number}: {e}"
+                raise errors.ArchiveInvalid(files.path, reason) from e
 
     def place(self, digest: Digest) -> str | None:
         return self._places.get(digest)
+
+    def digests(self) -> Iterator[Digest]:
+        return iter(self._places)
 
     def holds(self, digest: Digest) -> bool:
         return digest in self._made or super().holds(digest)
@@ -64,17 +69,18 @@ class DockerArchive(Archive):
 
     def _add(self, fields: Any) -> None:
         if not isinstance(fields, dict):
-            raise self.files.invalid(LIST, "lists what is no image")
+            raise errors.ManifestInvalid("not an object")
+        document.check_names(fields, _NAMES)
         config = self._config(fields.get("Config"))
         layers = fields.get("Layers") or []
         if not isinstance(layers, list) or len(layers) > _LAYERS_LIMIT:
-            raise self.files.invalid(LIST, f"must list up to {_LAYERS_LIMIT} layers an image")
+            raise errors.ManifestInvalid(f"'Layers' must be a list of up to {_LAYERS_LIMIT}")
         described = [self._layer(*pair) for pair in self._pairs(layers, config)]
         made = Manifest.parse(_manifest(config, described))
-        self._made |= {made.digest: made.content, Digest.of(config): config}
+        self._made[made.digest] = made.content
         descriptor = Descriptor(made.media_type, made.digest, len(made.content))
-        for name in _names(fields) or [None]:
-            self.entries.append(Entry(descriptor, name))
+        names = _names(fields)
+        self.entries += [Entry(descriptor, name) for name in names] or [Entry(descriptor)]
 
     def _config(self, name: object) -> bytes:
         cleaned = self.files.clean(name)
@@ -101,42 +107,27 @@ class DockerArchive(Archive):
             raise self.files.invalid(name, "is missing")
         # NOTE: docker never compresses them, other tools do.
         head = next(self.files.chunks(name), b"")
-        if not head.startswith(_GZIP):
+        if not head.startswith(gzip.MAGIC):
             self._places[diff_id] = name
             return Descriptor(LAYER_TYPE, diff_id, size)
         if name not in self._compressed:
-            self._compressed[name] = self._measure(name, diff_id.algorithm)
+            self._compressed[name] = self._measure(name, gzip.bound(size))
         digest, unpacked = self._compressed[name]
         if unpacked != diff_id:
-            raise self.files.invalid(name, f"unpacks to {unpacked}, expected {diff_id}")
+            raise errors.DigestMismatch(diff_id, unpacked)
         self._places[digest] = name
         return Descriptor(GZIP_LAYER_TYPE, digest, size)
 
-    def _measure(self, name: str, algorithm: str) -> tuple[Digest, Digest]:
+    def _measure(self, name: str, limit: int) -> tuple[Digest, Digest]:
         """A compressed layer's digest, and that of what it unpacks to."""
         packed = VerifiedStream(self.files.chunks(name))
-        unpacked = VerifiedStream(_unpacked(packed), size=None)
+        unpacked = VerifiedStream(gzip.unpacked(packed, limit))
         try:
             for _ in unpacked:
-                if unpacked.size > UNKNOWN_SIZE_LIMIT:
-                    raise self.files.invalid(name, f"unpacks to over {UNKNOWN_SIZE_LIMIT} bytes")
-        except (EOFError, zlib.error) as e:
-            raise self.files.invalid(name, f"is not intact gzip ({e})") from e
+                pass
+        except gzip.InvalidGzip as e:
+            raise self.files.invalid(name, str(e)) from e
         return packed.digest, unpacked.digest
-
-
-def _unpacked(packed: VerifiedStream) -> Iterator[bytes]:
-    """What gzip packed, in pieces of at most 1 MiB, however well it was packed."""
-    unpacker = zlib.decompressobj(wbits=31)
-    for chunk in packed:
-        rest = chunk
-        while rest:
-            if unpacker.eof:  # RFC 1952: a file may have several members
-                unpacker = zlib.decompressobj(wbits=31)
-            yield unpacker.decompress(rest, _PIECE)
-            rest = unpacker.unconsumed_tail or unpacker.unused_data
-    if not unpacker.eof:
-        raise EOFError("it ends too early")
 
 
 def _manifest(config: bytes, layers: list[Descriptor]) -> bytes:
@@ -157,20 +148,20 @@ def _manifest(config: bytes, layers: list[Descriptor]) -> bytes:
 
 
 def _diff_ids(config: bytes) -> list[str]:
-    try:
-        found = json.loads(config.decode("utf-8"))["rootfs"]["diff_ids"] or []
-    except (LookupError, RecursionError, TypeError, ValueError) as e:
-        raise errors.ManifestInvalid("the config does not name its layers (rootfs.diff_ids)") from e
+    fields = document.load(config, "config")
+    document.check_names(fields, _CONFIG_NAMES)
+    rootfs = fields.get("rootfs")
+    if not isinstance(rootfs, dict):
+        raise errors.ManifestInvalid("the config has no 'rootfs' that names its layers")
+    document.check_names(rootfs, _CONFIG_NAMES)
+    found = rootfs.get("diff_ids") or []
     if not isinstance(found, list):
-        raise errors.ManifestInvalid("the config's rootfs.diff_ids must be a list")
+        raise errors.ManifestInvalid("the config has 'diff_ids' that are no list")
     return found
 
 
-def _names(fields: Mapping[str, Any]) -> list[str | None]:
-    found = fields.get("RepoTags")
-    return [name for name in found if isinstance(name, str)] if isinstance(found, list) else []
-
-
-def _label(fields: Any, number: int) -> str:
-    names = _names(fields) if isinstance(fields, dict) else []
-    return names[0] if names and names[0] else f"image {number} of {LIST}"
+def _names(fields: Mapping[str, Any]) -> list[str]:
+    found = fields.get("RepoTags") or []
+    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+        raise errors.ManifestInvalid("'RepoTags' must be a list of names")
+    return found

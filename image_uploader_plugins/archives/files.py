@@ -1,8 +1,6 @@
 """The files of an archive by name, whether it is a directory or a tar.
 
 Nothing is unpacked to where its name says, and nothing outside is ever read.
-What an archive holds besides matters only when somebody asks for it, and must
-then be a regular file.
 """
 
 from __future__ import annotations
@@ -10,16 +8,21 @@ from __future__ import annotations
 import abc
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
+from typing import Any
 
-from image_uploader_plugins import errors
+from image_uploader_plugins import document, errors
 from image_uploader_plugins.local_export.storage import Storage
+from image_uploader_plugins.text import shown
 
 CHUNK = 1024 * 1024
+# A list of some 50,000 images.
+LIST_LIMIT = 16 * 1024 * 1024
+
 _NAME_LIMIT = 1024
 
 
 class Files(abc.ABC):
-    """``path`` is the archive's; ``damage`` says what is wrong with it as a whole, if anything.
+    """The files of the archive at ``path``.
 
     All methods raise ArchiveInvalid or StorageError, naming archive and file,
     for a name that leads elsewhere and for what is no regular file.  Safe to
@@ -28,7 +31,6 @@ class Files(abc.ABC):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.damage: str | None = None
 
     @abc.abstractmethod
     def size(self, name: str) -> int | None:
@@ -54,8 +56,16 @@ class Files(abc.ABC):
             raise self.invalid(name, f"has {size} bytes, the limit is {limit}")
         return b"".join(self.chunks(name))
 
+    def load(self, name: str, limit: int = LIST_LIMIT) -> Any:
+        """A file of JSON that everybody reads alike."""
+        content = self.read(name, limit)
+        try:
+            return document.load_any(content, name)
+        except errors.ManifestInvalid as e:
+            raise errors.ArchiveInvalid(self.path, f"{name}: {e}") from e
+
     def invalid(self, name: str, reason: str) -> errors.ArchiveInvalid:
-        return errors.ArchiveInvalid(self.path, f"{name!r:.200} {reason}")
+        return errors.ArchiveInvalid(self.path, f"{shown(name)} {reason}")
 
     def clean(self, name: object) -> str:
         """A name as the archive's own text gives it, in its one spelling."""

@@ -1,35 +1,31 @@
 """A tar, read where it lies: its headers once, its content wherever it is asked for.
 
-Sources: POSIX.1-2017, pax, "ustar Interchange Format"; RFC 1952 (gzip).
+Source: POSIX.1-2017, pax, "ustar Interchange Format" and "pax Interchange Format".
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
-import gzip
 import os
 import posixpath
+import stat
 import tarfile
 import tempfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO
 
 from image_uploader_plugins import errors
+from image_uploader_plugins.archives import gzip
 from image_uploader_plugins.archives.files import CHUNK, Files, clean
 from image_uploader_plugins.local_export.storage import mapped
 
-_GZIP = b"\x1f\x8b"
 _OTHERS = {
     b"BZh": "bzip2",
     b"\xfd7zXZ\x00": "xz",
     b"\x28\xb5\x2f\xfd": "zstd",
 }
-# gzip gives at most 1032 bytes for one; layers rarely more than ten.
-_RATIO_LIMIT = 100
-_RATIO_FLOOR = 1024**3
 _MEMBERS_LIMIT = 200_000
 _HEADER_LIMIT = 1024 * 1024  # bytes for one member, with all its extensions
 _LINKS_LIMIT = 8
@@ -41,9 +37,8 @@ _HEADER_ERRORS = (
 
 @dataclasses.dataclass(frozen=True)
 class _Member:
-    """``kind`` is "file", "link" or why it is neither; offset and size in bytes."""
+    """A regular file by its offset and size in bytes, or a link by its target."""
 
-    kind: str
     offset: int = 0
     size: int = 0
     target: str | None = None
@@ -52,12 +47,14 @@ class _Member:
 class Tar(Files):
     """A tar file, plain or gzip; the latter is unpacked once, to a nameless temporary file.
 
-    A tar that ends too early is ``damage``; what comes before can be read.
-    Raises ArchiveInvalid for what is no tar at all.
+    Raises ArchiveInvalid for what is no tar, or is cut off; for a member that
+    leads out of it, stands in it twice, or is neither file, folder nor link.
     """
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
+        if not stat.S_ISREG(mapped(path, path.stat).st_mode):  # opening a FIFO would wait
+            raise errors.ArchiveInvalid(path, "is neither a directory nor a file")
         self._file: IO[bytes] = mapped(path, path.open, "rb")
         try:
             self._unpack()
@@ -79,14 +76,13 @@ class Tar(Files):
         member = self._resolve(name)
         if member is None:
             raise self.invalid(name, "is missing")
-        return self._chunks(name, member)
+        return self._chunks(name, member.offset, member.offset + member.size)
 
     def names(self) -> Iterator[str]:
-        return (name for name, member in self._members.items() if member.kind == "file")
+        return (name for name, member in self._members.items() if member.target is None)
 
-    def _chunks(self, name: str, member: _Member) -> Iterator[bytes]:
+    def _chunks(self, name: str, offset: int, end: int) -> Iterator[bytes]:
         # pread: several threads read at once, each somewhere else.
-        offset, end = member.offset, member.offset + member.size
         while offset < end:
             length = min(CHUNK, end - offset)
             chunk = mapped(self.path, os.pread, self._file.fileno(), length, offset)
@@ -96,16 +92,15 @@ class Tar(Files):
             yield chunk
 
     def _resolve(self, name: str) -> _Member | None:
-        """The regular file that a name leads to, through links that stay inside."""
+        """The regular file that a name leads to.
+
+        NOTE: docker writes a layer that is in an archive twice as a link.
+        """
         here = self.clean(name)
         for _ in range(_LINKS_LIMIT):
             member = self._members.get(here)
-            if member is None or member.kind == "file":
+            if member is None or member.target is None:
                 return member
-            if member.kind != "link":
-                raise self.invalid(name, member.kind)
-            if member.target is None:
-                raise self.invalid(name, "is a link that leads out of the archive")
             here = member.target
         raise self.invalid(name, f"is a link to a link, more than {_LINKS_LIMIT} times")
 
@@ -114,81 +109,75 @@ class Tar(Files):
     def _read_headers(self) -> None:
         end = 0
         try:
-            for info, end in _headers(self._file):
+            for info, end in _headers(self._file):  # noqa: B007 - asked for below
                 self._add(info)
         except _HEADER_ERRORS as e:
             if not self._members:
-                raise errors.ArchiveInvalid(self.path, f"not a tar archive ({e})") from e
-            self.damage = self.damage or f"damaged after byte {end} ({e})"
-        else:
-            self._look_for_end(end)
-
-    def _look_for_end(self, end: int) -> None:
+                raise errors.ArchiveInvalid(self.path, f"is not a tar archive ({e})") from e
+            raise self._cut(end) from e
         # NOTE: tarfile takes garbage and a cut-off header for the end.
-        block = os.pread(self._file.fileno(), tarfile.BLOCKSIZE, end)
-        if block != bytes(tarfile.BLOCKSIZE):
-            self.damage = self.damage or f"cut off or damaged after byte {end}"
+        if self._block(end) != bytes(tarfile.BLOCKSIZE):
+            raise self._cut(end)
+
+    def _block(self, offset: int) -> bytes:
+        return mapped(self.path, os.pread, self._file.fileno(), tarfile.BLOCKSIZE, offset)
+
+    def _cut(self, offset: int) -> errors.ArchiveInvalid:
+        return errors.ArchiveInvalid(self.path, f"is cut off or damaged after byte {offset}")
 
     def _add(self, info: tarfile.TarInfo) -> None:
+        if info.isdir():
+            return  # nobody asks for one
         name = clean(info.name)
-        if name is None or info.isdir():
-            return  # nobody can ask for it
+        if name is None:
+            raise self.invalid(info.name, "leads out of the archive, or is no name")
         if name in self._members:
-            self._members[name] = _Member("is in the archive twice")
-        elif len(self._members) >= _MEMBERS_LIMIT:
+            raise self.invalid(name, "is in the archive twice")
+        if len(self._members) >= _MEMBERS_LIMIT:
             raise errors.ArchiveInvalid(self.path, f"has more than {_MEMBERS_LIMIT} files")
-        else:
-            self._members[name] = self._member(name, info)
+        self._members[name] = self._member(name, info)
 
     def _member(self, name: str, info: tarfile.TarInfo) -> _Member:
         if info.issym():
             beside = posixpath.join(posixpath.dirname(name), info.linkname)
-            return _Member("link", target=clean(posixpath.normpath(beside)))
+            return self._link(name, posixpath.normpath(beside))
         if info.islnk():
-            return _Member("link", target=clean(info.linkname))
+            return self._link(name, info.linkname)
         if not info.isreg() or info.issparse():
-            return _Member("is no regular file")
+            raise self.invalid(name, "is neither a file, a folder nor a link")
         if info.offset_data + info.size > self._length:
-            self.damage = f"cut off within {name!r:.200}"
-            return _Member("is cut off")
-        return _Member("file", info.offset_data, info.size)
+            raise self.invalid(name, "is cut off")
+        return _Member(info.offset_data, info.size)
+
+    def _link(self, name: str, target: str) -> _Member:
+        cleaned = clean(target)
+        if cleaned is None:
+            raise self.invalid(name, "is a link that leads out of the archive")
+        return _Member(target=cleaned)
 
     # -- compression
 
     def _unpack(self) -> None:
-        head = os.pread(self._file.fileno(), 8, 0)
+        head = self._block(0)
         for magic, method in _OTHERS.items():
             if head.startswith(magic):
-                raise errors.ArchiveInvalid(
-                    self.path, f"compressed with {method}: unpack it first"
-                )
-        if not head.startswith(_GZIP):
+                reason = f"is compressed with {method}: unpack it first"
+                raise errors.ArchiveInvalid(self.path, reason)
+        if not head.startswith(gzip.MAGIC):
             return
-        packed, self._file = self._file, tempfile.TemporaryFile()  # noqa: SIM115 - close() does
+        limit = gzip.bound(os.fstat(self._file.fileno()).st_size)
+        folder = Path(tempfile.gettempdir())
+        packed, self._file = self._file, mapped(folder, tempfile.TemporaryFile)
         with packed:
-            for chunk in unpacked(packed, self.path):
-                mapped(Path(tempfile.gettempdir()), self._file.write, chunk)
-        mapped(Path(tempfile.gettempdir()), self._file.flush)
-
-
-def unpacked(packed: IO[bytes], path: Path) -> Iterator[bytes]:
-    """What gzip packed, piece by piece; raises ArchiveInvalid, also for a bomb."""
-    size = os.fstat(packed.fileno()).st_size
-    limit = max(_RATIO_FLOOR, _RATIO_LIMIT * size)
-    total = 0
-    with gzip.GzipFile(fileobj=packed) as stream:
-        while True:
             try:
-                chunk = stream.read(CHUNK)
-            except (EOFError, OSError, zlib.error) as e:
-                raise errors.ArchiveInvalid(path, f"not intact gzip ({e})") from e
-            if not chunk:
-                return
-            total += len(chunk)
-            if total > limit:
-                raise errors.ArchiveInvalid(
-                    path, f"has {size} bytes and unpacks to more than {limit}"
-                )
+                for piece in gzip.unpacked(self._chunks_of(packed), limit):
+                    mapped(folder, self._file.write, piece)
+            except gzip.InvalidGzip as e:
+                raise errors.ArchiveInvalid(self.path, str(e)) from e
+        mapped(folder, self._file.flush)
+
+    def _chunks_of(self, file: IO[bytes]) -> Iterator[bytes]:
+        while chunk := mapped(self.path, file.read, CHUNK):
             yield chunk
 
 

@@ -32,7 +32,7 @@ class Plan:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Inventory:
+class Inventory:
     """All manifests of a repository, as far as they can be read."""
 
     readable: Mapping[Digest, Manifest]
@@ -58,7 +58,7 @@ def plan(
     Raises ManifestInvalid or StorageError if a live manifest cannot be read:
     what it needs cannot be known.
     """
-    inventory = _take_inventory(repository)
+    inventory = take_inventory(repository)
     tagged = {d for tag in repository.tags() for d in repository.tag_digests(tag)}
     pins = repository.pins()
     # A name that leads nowhere needs nothing; verification reports it.
@@ -118,14 +118,15 @@ def sweep(storage: Storage, repository: Repository, found: Plan) -> int:
     return freed
 
 
-def _take_inventory(repository: Repository) -> _Inventory:
+def take_inventory(repository: Repository) -> Inventory:
+    """Read every manifest of a repository."""
     readable, broken = {}, {}
     for digest in repository.manifests():
         try:
             readable[digest] = repository.read_manifest(digest)
         except (errors.ManifestInvalid, errors.StorageError) as e:
             broken[digest] = e
-    return _Inventory(readable, broken)
+    return Inventory(readable, broken)
 
 
 def _all_blobs(parsed: Manifest) -> Iterable[Descriptor]:
