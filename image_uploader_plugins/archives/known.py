@@ -32,8 +32,10 @@ def _known(path: Path) -> Iterable[Digest]:
 
 
 def _is_tar(path: Path) -> bool:
+    """POSIX.1-2017, pax, "ustar Interchange Format": the field ``magic``."""
     with mapped(path, path.open, "rb") as file:
-        return file.read(len(gzip.MAGIC)) == gzip.MAGIC or tarfile.is_tarfile(file)
+        head = file.read(tarfile.BLOCKSIZE)
+    return head.startswith(gzip.MAGIC) or head[257:262] == b"ustar"
 
 
 def _listed(path: Path) -> list[Digest]:

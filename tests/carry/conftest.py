@@ -1,0 +1,31 @@
+from pathlib import Path
+
+import pytest
+
+from image_uploader_plugins.demo import images
+from image_uploader_plugins.manifest import SCHEMA1_TYPES
+from tests.carry import archives
+from tests.functional import content
+from tests.functional.content import referrer
+from tests.maintenance.conftest import command
+
+__all__ = ["command"]
+
+ATTACHED = images.image("ns/img", "1.0", [images.layer({"file": b"one"})])
+UNTAGGED = images.image("ns/img", None, [images.layer({"file": b"two"})])
+REFERRER = referrer(ATTACHED, "application/vnd.example.sbom+json", "about")
+SIGNATURE = referrer(REFERRER, "application/vnd.example.signature+json", "signature")
+# Everything that a layout has a place for.
+EVERYTHING = [
+    *(i for i in content.everything() if i.manifest.media_type not in SCHEMA1_TYPES),
+    ATTACHED,
+    UNTAGGED,
+    REFERRER,
+    SIGNATURE,
+]
+
+
+@pytest.fixture(scope="session")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tree that no test changes."""
+    return archives.fill(tmp_path_factory.mktemp("original") / "image-serve", EVERYTHING)
