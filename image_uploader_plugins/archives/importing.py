@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 
 from image_uploader_plugins.archives.naming import Job
 from image_uploader_plugins.archives.source import Archive, MissingBlobs
-from image_uploader_plugins.copying import Copier, Summary, fetch, walk
+from image_uploader_plugins.copying import Copier, Summary
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import UploaderDriver
 from image_uploader_plugins.local_export import parallel
@@ -52,8 +52,7 @@ def inspect(archive: Archive, jobs: Sequence[Job]) -> Cargo:
     present: set[Descriptor] = set()
     absent: dict[RepositoryName, set[Digest]] = collections.defaultdict(set)
     for job in jobs:
-        root = fetch(archive, job.descriptor)
-        for part, _ in walk(archive, root, job.descriptor.digest):
+        for part, _ in archive.parts(job.descriptor):
             for blob in part.blobs():
                 if archive.holds(blob.digest):
                     present.add(Descriptor("application/octet-stream", blob.digest, blob.size))

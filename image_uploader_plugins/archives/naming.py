@@ -5,16 +5,19 @@ from __future__ import annotations
 import collections
 import dataclasses
 import fnmatch
+import re
 from collections.abc import Iterable, Sequence
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.archives.source import Archive, Entry
-from image_uploader_plugins.copying import fetch, walk
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.manifest import Descriptor
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
 from image_uploader_plugins.text import shown
 
+_HOST = re.compile(
+    r"localhost|(?:[A-Za-z0-9-]+\.)+[A-Za-z0-9-]+|[A-Za-z0-9.-]+:\d+|\[[0-9A-Fa-f:]+\](?::\d+)?"
+)
 _LISTED = 5  # of many, in a message
 
 
@@ -127,9 +130,8 @@ def _without_host(name: str) -> str:
     Source: Docker's grammar of image names, where a first segment with a dot
     or a port is a host, and so is ``localhost``.
     """
-    first, slash, rest = name.partition("/")
-    is_host = slash and ("." in first or ":" in first or first == "localhost")
-    return rest if is_host else name
+    first, _, rest = name.partition("/")
+    return rest if rest and _HOST.fullmatch(first) else name
 
 
 def _check_distinct(archive: Archive, jobs: Iterable[Job]) -> None:
@@ -190,7 +192,7 @@ class _Family:
     def _subject(self, entry: Entry) -> Digest | None:
         digest = entry.descriptor.digest
         if digest not in self._subjects:
-            subject = fetch(self._archive, entry.descriptor).subject
+            subject = self._archive.fetch(entry.descriptor).subject
             self._subjects[digest] = subject.digest if subject else None
         return self._subjects[digest]
 
@@ -198,8 +200,7 @@ class _Family:
         """The digests of an image and, for an index, of all that is in it."""
         digest = descriptor.digest
         if digest not in self._below:
-            parts = walk(self._archive, fetch(self._archive, descriptor), digest)
-            self._below[digest] = {part for _, part in parts}
+            self._below[digest] = {part for _, part in self._archive.parts(descriptor)}
         return self._below[digest]
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import dataclasses
 from collections.abc import Iterator, Sequence
 
-from image_uploader_plugins import errors, manifest
+from image_uploader_plugins import copying, errors, manifest
 from image_uploader_plugins.archives.files import Files
 from image_uploader_plugins.digest import Digest, VerifiedStream
 from image_uploader_plugins.manifest import Descriptor, Manifest
@@ -58,12 +59,19 @@ class Archive(Source):
         """The manifest by digest; raises ImageUnknown or ArchiveInvalid."""
         if not isinstance(reference, Digest) or not self.holds(reference):
             raise errors.ImageUnknown(f"{self.files.path}: holds no manifest {reference}")
-        try:
+        with self._blamed(f"manifest {reference}: "):
             content = self.content(reference, manifest.SIZE_LIMIT)
             return Manifest.parse(b"".join(VerifiedStream([content], reference, size)))
-        except (errors.ContentMismatch, errors.ManifestInvalid) as e:
-            reason = f"manifest {reference}: {e}"
-            raise errors.ArchiveInvalid(self.files.path, reason) from e
+
+    def fetch(self, descriptor: Descriptor) -> Manifest:
+        """The manifest that is what its descriptor says; raises what manifest() does."""
+        with self._blamed():
+            return copying.fetch(self, descriptor)
+
+    def parts(self, descriptor: Descriptor) -> Iterator[tuple[Manifest, Digest]]:
+        """An image's manifests by digest, each before the index that lists it."""
+        with self._blamed():
+            yield from copying.walk(self, self.fetch(descriptor), descriptor.digest)
 
     def blob(self, descriptor: Descriptor) -> Iterator[bytes]:
         place = self.place(descriptor.digest)
@@ -77,12 +85,9 @@ class Archive(Source):
 
     def verify(self, descriptor: Descriptor) -> None:
         """Read a blob to the end; raises ArchiveInvalid unless it is what it should be."""
-        try:
+        with self._blamed(f"blob {descriptor.digest}: "):
             for _ in VerifiedStream(self.blob(descriptor), descriptor.digest, descriptor.size):
                 pass
-        except errors.ContentMismatch as e:
-            reason = f"blob {descriptor.digest}: {e}"
-            raise errors.ArchiveInvalid(self.files.path, reason) from e
 
     def children(self, index: Manifest) -> Sequence[Descriptor]:
         absent = [
@@ -106,6 +111,14 @@ class Archive(Source):
     def content(self, digest: Digest, limit: int) -> bytes:
         """A whole blob of up to ``limit`` bytes, unverified; it must be there."""
         return self.files.read(self.place(digest) or "", limit)
+
+    @contextlib.contextmanager
+    def _blamed(self, subject: str = "") -> Iterator[None]:
+        """Say which archive it is whose content is not as it should be."""
+        try:
+            yield
+        except (errors.ContentMismatch, errors.ManifestInvalid) as e:
+            raise errors.ArchiveInvalid(self.files.path, f"{subject}{e}") from e
 
     def close(self) -> None:
         self.files.close()
