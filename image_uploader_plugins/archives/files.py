@@ -6,12 +6,13 @@ Nothing is unpacked to where its name says, and nothing outside is ever read.
 from __future__ import annotations
 
 import abc
+import stat
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 from image_uploader_plugins import document, errors
-from image_uploader_plugins.local_export.storage import Storage
+from image_uploader_plugins.local_export.storage import Storage, mapped
 from image_uploader_plugins.text import shown
 
 CHUNK = 1024 * 1024
@@ -73,6 +74,13 @@ class Files(abc.ABC):
         if found is None:
             raise self.invalid(str(name), "is not the name of a file in the archive")
         return found
+
+
+def open_file(path: Path) -> IO[bytes]:
+    """A regular file, for reading; opening a FIFO would wait for somebody to write into it."""
+    if not stat.S_ISREG(mapped(path, path.stat).st_mode):
+        raise errors.ArchiveInvalid(path, "is no file")
+    return mapped(path, path.open, "rb")
 
 
 def clean(name: object) -> str | None:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.archives import gzip
+from image_uploader_plugins.archives.files import open_file
 from image_uploader_plugins.archives.opening import open_archive
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.local_export.storage import mapped
 
 _LINE_LIMIT = 1024  # characters
 
@@ -33,14 +33,14 @@ def _known(path: Path) -> Iterable[Digest]:
 
 def _is_tar(path: Path) -> bool:
     """POSIX.1-2017, pax, "ustar Interchange Format": the field ``magic``."""
-    with mapped(path, path.open, "rb") as file:
+    with open_file(path) as file:
         head = file.read(tarfile.BLOCKSIZE)
     return head.startswith(gzip.MAGIC) or head[257:262] == b"ustar"
 
 
 def _listed(path: Path) -> list[Digest]:
     found = []
-    with mapped(path, path.open, "rb") as file:
+    with open_file(path) as file:
         for number, line in enumerate(iter(lambda: file.readline(_LINE_LIMIT), b""), 1):
             text = line.decode("utf-8", "replace").strip()
             if text and not text.startswith("#"):

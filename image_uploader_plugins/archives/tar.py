@@ -9,7 +9,6 @@ import contextlib
 import dataclasses
 import os
 import posixpath
-import stat
 import tarfile
 import tempfile
 from collections.abc import Iterator
@@ -18,7 +17,7 @@ from typing import IO
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.archives import gzip
-from image_uploader_plugins.archives.files import CHUNK, Files, clean
+from image_uploader_plugins.archives.files import CHUNK, Files, clean, open_file
 from image_uploader_plugins.local_export.storage import mapped
 
 _OTHERS = {
@@ -53,9 +52,7 @@ class Tar(Files):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        if not stat.S_ISREG(mapped(path, path.stat).st_mode):  # opening a FIFO would wait
-            raise errors.ArchiveInvalid(path, "is neither a directory nor a file")
-        self._file: IO[bytes] = mapped(path, path.open, "rb")
+        self._file = open_file(path)
         try:
             self._unpack()
             self._length = os.fstat(self._file.fileno()).st_size

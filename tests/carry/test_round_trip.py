@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -290,6 +291,12 @@ def test_since_and_not_there(root: Path, tmp_path: Path) -> None:
 def test_a_list_with_a_line_that_is_none(tmp_path: Path) -> None:
     (tmp_path / "list").write_text(f"{LAYERS[0].digest}\nsha256:12\n")
     with pytest.raises(errors.ArchiveInvalid, match=r"list: line 2: not a sha256 .* digest"):
+        known_blobs([tmp_path / "list"])
+
+
+def test_a_list_that_is_no_file(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "list")
+    with pytest.raises(errors.ArchiveInvalid, match="list: is no file"):
         known_blobs([tmp_path / "list"])
 
 
