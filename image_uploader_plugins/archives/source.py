@@ -86,7 +86,7 @@ class Archive(Source):
     def verify(self, descriptor: Descriptor) -> None:
         """Read a blob to the end; raises ArchiveInvalid unless it is what it should be."""
         with self._blamed(f"blob {descriptor.digest}: "):
-            for _ in VerifiedStream(self.blob(descriptor), descriptor.digest, descriptor.size):
+            for _ in VerifiedStream(self.blob(descriptor), descriptor.digest):
                 pass
 
     def children(self, index: Manifest) -> Sequence[Descriptor]:

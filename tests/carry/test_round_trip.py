@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import shutil
@@ -30,7 +31,7 @@ from tests.carry.archives import bring, carry, fill
 from tests.carry.conftest import ATTACHED, REFERRER, SIGNATURE, UNTAGGED
 from tests.functional.content import schema_1
 from tests.maintenance.conftest import Command
-from tests.support import trees
+from tests.support import mounts, trees
 from tests.support.memory import MemoryDriver
 
 LAYERS = [images.layer({"file": text}) for text in (b"first", b"second", b"third")]
@@ -499,3 +500,33 @@ def test_what_cannot_be_exported_is_an_exit_status(
     status, output = command("export", str(tmp_path / "layout"))
     assert status == 1
     assert "not exported: old/schema1:1.0: a schema 1 manifest" in output
+
+
+# -- disks
+
+
+def test_to_another_disk(root: Path, tmp_path: Path) -> None:
+    fill(root, [generation(1)])
+    with mounts.tmpfs(tmp_path / "disk") as disk, LocalExportDriver(tmp_path / "there") as driver:
+        (disk / "lost+found").mkdir()
+        carry(root, disk)
+        carry(root, disk / "lost+found/layout.tar")
+        assert bring(disk, driver) == ["ns/app:1.0"]
+        assert bring(disk / "lost+found/layout.tar", driver) == ["ns/app:1.0"]
+
+
+@pytest.mark.parametrize("name", ["layout", "layout.tar"])
+def test_a_full_disk(root: Path, tmp_path: Path, name: str) -> None:
+    """An error that says so, nothing that looks whole, and room for a second try."""
+    noise = hashlib.shake_256(b"noise").digest(512 * 1024)
+    fill(root, [images.image("ns/app", "1.0", [images.layer({"file": noise})])])
+    with mounts.tmpfs(tmp_path / "disk", "size=256k") as disk:
+        with pytest.raises(errors.StorageFull):
+            carry(root, disk / name)
+        assert not list(disk.glob("*.tar"))
+        assert not list(disk.rglob("index.json"))
+        assert not list(disk.rglob(".*"))
+        mounts.remount(disk, "size=2m")
+        carry(root, disk / name)
+        with LocalExportDriver(tmp_path / "there") as driver:
+            assert bring(disk / name, driver) == ["ns/app:1.0"]
