@@ -156,17 +156,20 @@ class _Family:
         self._subjects: dict[Digest, Digest | None] = {}
         self._below: dict[Digest, set[Digest]] = {}
 
-    def belonging(self, entries: Sequence[Entry], others: Iterable[Entry]) -> list[Entry]:
+    def belonging(self, entries: Sequence[Entry], others: Iterable[Entry]) -> set[Entry]:
         """Those of ``entries`` that are part of one of ``others``, or refer to one."""
         if not entries:
-            return []
-        whole = {other.descriptor.digest for other in others}
-        below = {
-            d for other in others for d in self._parts(other.descriptor) - {other.descriptor.digest}
+            return set()
+        below: set[Digest] = set()
+        whole: set[Digest] = set()
+        for descriptor in (other.descriptor for other in others):
+            below |= self._parts(descriptor) - {descriptor.digest}
+            whole |= self._parts(descriptor)
+        return {
+            entry
+            for entry in entries
+            if entry.descriptor.digest in below or self._subject(entry) in whole
         }
-        return [
-            e for e in entries if e.descriptor.digest in below or self._subject(e) in whole | below
-        ]
 
     def followers(self, jobs: Sequence[Job], *, renamed: bool) -> list[Job]:
         """Jobs for the unnamed entries that refer to what ``jobs`` bring somewhere."""
@@ -187,7 +190,8 @@ class _Family:
                 if at_home and entry.descriptor.digest not in covered[job.repository]:
                     pending.append(Job(entry.descriptor, job.repository, None))
                     found.append(pending[-1])
-        return [job for job in dict.fromkeys(found) if job not in jobs]
+        known = set(jobs)
+        return [job for job in dict.fromkeys(found) if job not in known]
 
     def _subject(self, entry: Entry) -> Digest | None:
         digest = entry.descriptor.digest

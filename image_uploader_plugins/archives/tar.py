@@ -206,6 +206,8 @@ def _headers(file: IO[bytes]) -> Iterator[tuple[tarfile.TarInfo, int]]:
         while (info := tar.next()) is not None:
             if tar.offset <= offset:
                 raise tarfile.ReadError("a member of negative size")
+            if tar.pax_headers.keys() - {"comment"}:
+                raise tarfile.ReadError("a header for all members")  # it could rename them
             offset, headers.budget = tar.offset, _HEADER_LIMIT
-            tar.members = []  # or it keeps them all
+            tar.members, tar.pax_headers = [], {}  # or it keeps them all
             yield info, offset

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import gzip
+import io
 import json
 import os
 import re
@@ -109,6 +110,13 @@ def extended(kind: bytes, size: int, content: bytes = b"") -> Callable[[Path], o
     header = tarfile.TarInfo("extension")
     header.type, header.size = kind, size
     return written(header.tobuf(tarfile.USTAR_FORMAT) + content)
+
+
+def everywhere(path: Path) -> None:
+    """A name that later members are to go by (POSIX.1-2017, pax, typeflag g)."""
+    with tarfile.open(path, "w", pax_headers={"path": "oci-layout"}) as archive:
+        for info, content in (member(*item) for item in LAYOUT.items()):
+            archive.addfile(info, io.BytesIO(content))
 
 
 def negative(path: Path) -> None:
@@ -256,6 +264,7 @@ TARS = [
     Case(
         "a header of two mebibytes", "header takes more than", extended(b"x", 2**21, bytes(2**21))
     ),
+    Case("a header for all members", "cut off or damaged|not a tar", everywhere),
     Case("an empty file", "not a tar archive", written(b"")),
     Case("any bytes", "not a tar archive", written(bytes(range(256)) * 100)),
     Case("zeros", "neither an OCI layout|not a tar", written(bytes(10240))),
