@@ -51,7 +51,7 @@ class Exporter:
                 *(_Manifest(d, len(c), c) for d, c in sorted(selection.manifests.items())),
                 *(self._blob(selection, blob) for _, blob in sorted(carried.items())),
             ]
-            outlet(path).write(items, _json(layout.VERSION), _json(_index(selection)))
+            outlet(path.absolute()).write(items, _json(layout.VERSION), _json(_index(selection)))
         return _outcome(selection, carried)
 
     def _blob(self, selection: Selection, blob: Descriptor) -> Item:

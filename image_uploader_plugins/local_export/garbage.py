@@ -82,7 +82,7 @@ class Collector:
                 self._tree.remove_if_empty(repository)
         return found
 
-    def _changing(self, repository: Repository) -> contextlib.AbstractContextManager[None]:
+    def _changing(self, repository: Repository) -> contextlib.AbstractContextManager[object]:
         return contextlib.nullcontext() if self._rehearsing else self._tree.changing(repository)
 
     def _manifests(self, repository: Repository, plan: Plan) -> Iterator[Garbage]:

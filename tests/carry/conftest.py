@@ -3,11 +3,14 @@ from pathlib import Path
 import pytest
 
 from image_uploader_plugins.demo import images
+from image_uploader_plugins.digest import Digest
+from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.manifest import SCHEMA1_TYPES
 from tests.carry import archives
 from tests.functional import content
 from tests.functional.content import referrer
 from tests.maintenance.conftest import command
+from tests.support import trees
 
 __all__ = ["command"]
 
@@ -15,6 +18,8 @@ ATTACHED = images.image("ns/img", "1.0", [images.layer({"file": b"one"})])
 UNTAGGED = images.image("ns/img", None, [images.layer({"file": b"two"})])
 REFERRER = referrer(ATTACHED, "application/vnd.example.sbom+json", "about")
 SIGNATURE = referrer(REFERRER, "application/vnd.example.signature+json", "signature")
+# Also under its sha512 digest.
+LONG = images.image("ns/long", "1.0", [images.layer({"file": b"one"})])
 # Everything that a layout has a place for.
 EVERYTHING = [
     *(i for i in content.everything() if i.manifest.media_type not in SCHEMA1_TYPES),
@@ -28,4 +33,15 @@ EVERYTHING = [
 @pytest.fixture(scope="session")
 def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tree that no test changes."""
-    return archives.fill(tmp_path_factory.mktemp("original") / "image-serve", EVERYTHING)
+    root = archives.fill(tmp_path_factory.mktemp("original") / "image-serve", EVERYTHING)
+    with LocalExportDriver(root) as driver:
+        trees.put(driver, LONG)
+        content = LONG.manifest.content
+        driver.put_manifest(
+            LONG.repository,
+            content,
+            LONG.manifest.media_type,
+            tag=LONG.tag,
+            expected=Digest.of(content, "sha512"),
+        )
+    return root

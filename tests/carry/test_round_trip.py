@@ -88,15 +88,14 @@ def test_any_driver_is_a_target(original: Path, tmp_path: Path) -> None:
     assert ATTACHED.digest in driver.repositories[ATTACHED.repository].manifests
 
 
-def test_a_second_import_reads_and_changes_nothing(
-    original: Path, root: Path, tmp_path: Path
-) -> None:
-    carry(original, tmp_path / "layout")
-    with LocalExportDriver(root) as driver:
+def test_a_second_import_reads_and_changes_nothing(root: Path, tmp_path: Path) -> None:
+    fill(root, [generation(2), ATTACHED, REFERRER])
+    carry(root, tmp_path / "layout")
+    with LocalExportDriver(tmp_path / "there") as driver:
         bring(tmp_path / "layout", driver)
-        before = trees.served(root)
+        before = trees.served(tmp_path / "there")
         bring(tmp_path / "layout", driver)
-    assert trees.served(root) == before
+    assert trees.served(tmp_path / "there") == before
 
 
 def test_the_same_tree_is_the_same_tar(original: Path, tmp_path: Path) -> None:

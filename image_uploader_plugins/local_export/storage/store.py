@@ -349,11 +349,31 @@ class Storage(Ground):
                 self.unlink(path / name)
         self.remove_empty(path)
 
-    def sync(self) -> None:
-        """Make durable what was removed: a power loss brings none of it back."""
+    def sync_file(self, path: PurePosixPath) -> None:
+        """Make a file's content durable, whoever wrote it."""
+        descriptor = self._open(path, stat.S_ISREG)
+        try:
+            self.call(path, os.fsync, descriptor)
+        finally:
+            os.close(descriptor)
+
+    def settle(self, folder: PurePosixPath) -> None:
+        """Have sync() make the names in a folder durable, whoever made or removed them.
+
+        What is found in its place is not durable yet if whoever put it there
+        was killed, or failed, just then.
+        """
+        self._unsynced.add(folder)
+
+    def sync(self, *folders: PurePosixPath) -> None:
+        """Make durable what was removed or settled: a power loss undoes none of it.
+
+        In these folders alone, if there are any.
+        """
         # Whoever finds nothing to do may count on it only after the other is done.
         with self._syncing:
-            for path in sorted(self._unsynced.copy()):
+            wanted = self._unsynced.intersection(folders) if folders else self._unsynced.copy()
+            for path in sorted(wanted):
                 self._unsynced.discard(path)
                 with contextlib.suppress(NotFound), self.folder(path) as folder:
                     self.call(path, os.fsync, folder)
