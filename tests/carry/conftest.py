@@ -10,7 +10,6 @@ from tests.carry import archives
 from tests.functional import content
 from tests.functional.content import referrer
 from tests.maintenance.conftest import command
-from tests.support import trees
 
 __all__ = ["command"]
 
@@ -18,8 +17,8 @@ ATTACHED = images.image("ns/img", "1.0", [images.layer({"file": b"one"})])
 UNTAGGED = images.image("ns/img", None, [images.layer({"file": b"two"})])
 REFERRER = referrer(ATTACHED, "application/vnd.example.sbom+json", "about")
 SIGNATURE = referrer(REFERRER, "application/vnd.example.signature+json", "signature")
-# Also under its sha512 digest.
-LONG = images.image("ns/long", "1.0", [images.layer({"file": b"one"})])
+# It goes by its sha512 digest.
+LONG = images.image("long/digest", "1.0", [images.layer({"file": b"one"})])
 # Everything that a layout has a place for.
 EVERYTHING = [
     *(i for i in content.everything() if i.manifest.media_type not in SCHEMA1_TYPES),
@@ -35,7 +34,8 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tree that no test changes."""
     root = archives.fill(tmp_path_factory.mktemp("original") / "image-serve", EVERYTHING)
     with LocalExportDriver(root) as driver:
-        trees.put(driver, LONG)
+        for digest, blob in LONG.blobs.items():
+            driver.upload_layer(LONG.repository, [blob], expected=digest)
         content = LONG.manifest.content
         driver.put_manifest(
             LONG.repository,
