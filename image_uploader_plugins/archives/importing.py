@@ -51,13 +51,13 @@ def inspect(archive: Archive, jobs: Sequence[Job]) -> Cargo:
     """
     present: set[Descriptor] = set()
     absent: dict[RepositoryName, set[Digest]] = collections.defaultdict(set)
-    for job in jobs:
-        for part, _ in archive.parts(job.descriptor):
+    for image, repository in dict.fromkeys((job.descriptor, job.repository) for job in jobs):
+        for part, _ in archive.parts(image):
             for blob in part.blobs():
                 if archive.holds(blob.digest):
                     present.add(Descriptor("application/octet-stream", blob.digest, blob.size))
                 else:
-                    absent[job.repository].add(blob.digest)
+                    absent[repository].add(blob.digest)
     for _ in parallel.each(archive.verify, sorted(present, key=lambda blob: blob.digest)):
         pass
     return Cargo(archive, jobs, dict(absent))
