@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
-from image_uploader_plugins import files
+from image_uploader_plugins import errors, files
 from image_uploader_plugins.archives.exporting import Exporter, Outcome, list_blobs
 from image_uploader_plugins.archives.known import known_blobs
 from image_uploader_plugins.cli.command import Command
@@ -59,6 +59,7 @@ class Export(Command):
         with contextlib.closing(Tree.existing(self.conf)) as tree:
             if parsed_args.list_blobs:
                 return self._list_blobs(tree, parsed_args.destination, parsed_args.images)
+            _check_since(parsed_args.destination, parsed_args.since)
             known = known_blobs(parsed_args.since)
             exporter = Exporter(tree, copied=parsed_args.copy)
             outcome = exporter.export(parsed_args.destination, parsed_args.images, known)
@@ -86,3 +87,9 @@ class Export(Command):
         for problem in problems:
             self.app.LOG.error("not exported: %s", problem)
         return 1 if problems else 0
+
+
+def _check_since(destination: Path, since: Sequence[Path]) -> None:
+    """The blobs of an export that was cut short are there, and the other side lacks them."""
+    if destination.resolve() in {path.resolve() for path in since}:
+        raise errors.ConfigurationError(f"{destination}: --since must be another one than DEST")

@@ -496,9 +496,14 @@ def test_what_cannot_be_exported_is_an_exit_status(
     root: Path, tmp_path: Path, command: Command
 ) -> None:
     fill(root, [schema_1()])
-    status, output = command("export", str(tmp_path / "layout"))
+    place = str(tmp_path / "layout")
+    status, output = command("export", place)
     assert status == 1
     assert "not exported: old/schema1:1.0: a schema 1 manifest" in output
+    assert command("export", place, "--since", f"{place}/") == (
+        1,
+        f"ERROR: {place}: --since must be another one than DEST\n",
+    )
 
 
 # -- disks
