@@ -157,3 +157,25 @@ def test_podman_loads_and_saves(podman: Run, exported: Path, root: Path, tmp_pat
         assert set(bring(tmp_path / "two", driver)) == {"ns/img:1.0", "ns/other:1.0"}
     assert {c.digest for c in configs if c} == {d for d, c in IMAGE.blobs.items() if c[:1] == b"{"}
     assert not trees.problems(root)
+
+
+# -- tar
+
+
+@pytest.mark.parametrize("form", ["gnu", "pax", "ustar"])
+@pytest.mark.parametrize("how", ["-cf", "-czf"])
+def test_tar_packs_a_layout(
+    exported: Path, root: Path, tmp_path: Path, form: str, how: str
+) -> None:
+    """As whoever has a directory and needs a file does it."""
+    command = [programs.require("tar"), f"--format={form}", "-C", f"{exported}/layout"]
+    subprocess.run([*command, how, f"{tmp_path}/packed", "."], check=True)
+    with LocalExportDriver(root) as driver:
+        assert bring(tmp_path / "packed", driver) == ["ns/img:1.0", "ns/list:1.0"]
+
+
+def test_tar_unpacks_an_export(exported: Path, tmp_path: Path) -> None:
+    (tmp_path / "unpacked").mkdir()
+    command = [programs.require("tar"), "-C", f"{tmp_path}/unpacked", "-xf"]
+    subprocess.run([*command, f"{exported}/layout.tar"], check=True)
+    subprocess.run(["diff", "-r", f"{tmp_path}/unpacked", f"{exported}/layout"], check=True)

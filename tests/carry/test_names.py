@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from image_uploader_plugins import errors
+from image_uploader_plugins.copying import Copier
 from image_uploader_plugins.demo import images
 from image_uploader_plugins.demo.images import Image
+from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.manifest import (
     DOCKER_MANIFEST,
     DOCKER_SCHEMA1,
+    Descriptor,
     Manifest,
 )
+from image_uploader_plugins.reference import Tag
+from image_uploader_plugins.source import Source
 from tests.carry import archives
 from tests.carry.archives import bring
 from tests.functional.content import referrer
@@ -255,3 +260,25 @@ def test_what_docker_saves_today_is_a_layout(
     archives.tar(tmp_path / "saved", both)
     assert bring(tmp_path / "saved", driver) == ["ns/img:1.0"]
     assert image_of(root, "ns/img", "1.0").digest == ONE.digest
+
+
+# -- any source
+
+
+class OneImage(Source):
+    """An image by whatever digest it is asked for."""
+
+    def manifest(self, reference: Tag | Digest, size: int | None = None) -> Manifest:
+        return ONE.manifest
+
+    def blob(self, descriptor: Descriptor) -> Iterator[bytes]:
+        yield ONE.blobs[descriptor.digest]
+
+
+@pytest.mark.parametrize("algorithm", ["sha256", "sha512"])
+def test_an_image_keeps_the_digest_that_it_was_asked_for_by(
+    memory: MemoryDriver, algorithm: str
+) -> None:
+    digest = Digest.of(ONE.manifest.content, algorithm)
+    Copier(memory, ONE.repository, OneImage()).copy(digest, Tag("1.0"), all_platforms=False)
+    assert memory.repositories[ONE.repository].tags == {Tag("1.0"): digest}
