@@ -31,7 +31,7 @@ from tests.carry.archives import bring, carry, fill
 from tests.carry.conftest import ATTACHED, REFERRER, SIGNATURE, UNTAGGED
 from tests.functional.content import schema_1
 from tests.maintenance.conftest import Command
-from tests.support import mounts, trees
+from tests.support import legacy, mounts, trees
 from tests.support.memory import MemoryDriver
 
 LAYERS = [images.layer({"file": text}) for text in (b"first", b"second", b"third")]
@@ -534,3 +534,26 @@ def test_a_full_disk(root: Path, tmp_path: Path, name: str) -> None:
         carry(root, disk / name)
         with LocalExportDriver(tmp_path / "there") as driver:
             assert bring(disk / name, driver) == ["ns/app:1.0"]
+
+
+# -- trees of other tools
+
+
+def test_what_tripleo_common_wrote(root: Path, tmp_path: Path) -> None:
+    """Tags that are links, lists that do not say which is which, blobs that are in no pool."""
+    single = generation(1)
+    several = images.index("ns/list", None, [images.image("ns/list", None, [LAYERS[1]])])
+    for part in (single, *several.walk()):
+        legacy.write_blobs(root, part)
+        legacy.write_manifest(root, part)
+    legacy.write_symlink_tag(root, single, "1.0")
+    child = several.children[0]
+    types = {i.manifest.media_type: i.digest for i in (child, several)}
+    legacy.write_type_map(root, several, "1.0", types)
+    before = trees.served(root)
+    carry(root, tmp_path / "layout")
+    assert trees.served(root) == before
+    with LocalExportDriver(tmp_path / "there") as driver:
+        assert bring(tmp_path / "layout", driver) == ["ns/app:1.0", "ns/list:1.0"]
+    link = tmp_path / "there/v2/ns/list/.tags/1.0"
+    assert link.readlink().name == str(several.digest)
