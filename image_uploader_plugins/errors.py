@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+_LISTED = 10  # of many, in a message
+
 
 class UploaderError(Exception):
     """Base of everything this package raises on purpose."""
@@ -69,11 +71,25 @@ class BlobUnknown(UploaderError):
         super().__init__(self.digests)
 
     def __str__(self) -> str:
-        return "blobs not in the repository: " + ", ".join(map(str, self.digests))
+        listed = ", ".join(map(str, self.digests[:_LISTED]))
+        more = len(self.digests) - _LISTED
+        return f"blobs not in the repository: {listed}" + (f" and {more} more" if more > 0 else "")
 
 
 class ImageUnknown(UploaderError):
     """No such repository, tag or manifest."""
+
+
+class ArchiveInvalid(UploaderError):
+    """An archive at ``path`` that is damaged, or not of a kind that is known."""
+
+    def __init__(self, path: object, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
 
 
 class StorageError(UploaderError):

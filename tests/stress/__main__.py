@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import itertools
-import random
+import secrets
 import sys
 import tempfile
 import time
@@ -50,7 +50,7 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m tests.stress", description=__doc__)
     parser.add_argument(
-        "--seed", type=int, default=random.randrange(10**6), help="of the first round"
+        "--seed", type=int, default=secrets.randbelow(10**6), help="of the first round"
     )
     parser.add_argument("--seconds", type=float, default=60, help="begin no round after so many")
     parser.add_argument("--workers", type=int, default=3, help=f"processes of {_THREADS} threads")

@@ -39,7 +39,7 @@ class Upload:
 
 @dataclasses.dataclass(frozen=True)
 class Mount:
-    """Blobs that the driver may hold, from one repository or from anywhere; the rest is uploaded."""
+    """Blobs that the driver may hold, in one repository or elsewhere; the rest is uploaded."""
 
     repository: RepositoryName
     blobs: dict[Digest, bytes] = dataclasses.field(repr=False)

@@ -13,6 +13,8 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 
 from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.tree import Tree
+from image_uploader_plugins.local_export.verify import Verification
 from tests.stress import writers
 from tests.stress.client import Client
 from tests.stress.readers import Reader
@@ -126,6 +128,7 @@ def _differences(busy: Path, calm: Path) -> Iterator[str]:
     """
     for name, root in (("at once", busy), ("in order", calm)):
         yield from (f"{name}: {problem}" for problem in trees.problems(root))
+        yield from (f"{name}: {found}" for found in Verification(Tree(root)).report().findings)
         for part in ("leases", "staging", "unfinished"):
             left = [path for path in (root / _STATE / part).rglob("*") if path.is_file()]
             yield from (f"{name}: left behind: {path.relative_to(root)}" for path in left)

@@ -7,12 +7,13 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import faulthandler
+import itertools
 import multiprocessing
+import tempfile
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
-from typing import Any
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.driver import UploaderDriver
@@ -130,10 +131,13 @@ def _work(root: Path, shape: Shape, number: int, limit: float) -> tuple[Counts, 
     assert _start is not None
     _start.wait()
     # Threads share a driver, and every other one has another, which comes by another path.
-    with _by_another_path(root) as link, LocalExportDriver(root) as driver:
-        with LocalExportDriver(link) as other:
-            drivers = [(driver, other)[number % 2] for number in range(len(lanes))]
-            result = _threads(list(zip(drivers, lanes, strict=True)), number)
+    with (
+        _by_another_path(root) as link,
+        LocalExportDriver(root) as driver,
+        LocalExportDriver(link) as other,
+    ):
+        drivers = itertools.cycle((driver, other))
+        result = _threads(list(zip(drivers, lanes, strict=False)), number)
     faulthandler.cancel_dump_traceback_later()
     return result
 
@@ -164,9 +168,7 @@ def _lane(
 
 
 @contextlib.contextmanager
-def _by_another_path(root: Path) -> Any:
-    import tempfile
-
+def _by_another_path(root: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory() as folder:
         link = Path(folder) / "link"
         link.symlink_to(root)
