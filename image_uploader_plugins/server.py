@@ -30,6 +30,11 @@ if TYPE_CHECKING:
 
 _PATH = re.compile(r"/v2/(.+)/(manifests|blobs|referrers|tags)/([^/]+)")
 _JSON = "application/json"
+# The page narrows it down to its own script and style, which change with it.
+_POLICY = (
+    "default-src 'none'; connect-src 'self'; img-src data:; script-src 'unsafe-inline'; "
+    "style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
 _LISTS = (*manifest.INDEX_TYPES, "*/*")
 _SINGLE = manifest.MEDIA_TYPES - manifest.INDEX_TYPES
 _UNKNOWN = {
@@ -66,6 +71,8 @@ class TreeServer:
             return answer
 
     def _route(self, request: Request) -> Response:
+        if request.path in ("/", "/index.html"):
+            return self._page(request)
         if request.path.rstrip("/") == "/v2":
             return self._file(request, layout.API_ROOT, _JSON)
         if request.path == "/v2/_catalog":
@@ -91,6 +98,12 @@ class TreeServer:
             if kind == "referrers":
                 return self._no_referrers(request)
             return _error(404, *_UNKNOWN[kind])
+
+    def _page(self, request: Request) -> Response:
+        answer = self._file(request, layout.PAGE, "text/html; charset=utf-8")
+        answer.headers["Content-Security-Policy"] = _POLICY
+        answer.headers["X-Content-Type-Options"] = "nosniff"
+        return answer
 
     def _blob(self, request: Request, repository: RepositoryLayout, reference: str) -> Response:
         digest = Digest(reference)

@@ -228,4 +228,5 @@ class LocalExportDriver(UploaderDriver):
             self._storage.write(layout.API_ROOT, views.API_ROOT)
             self._storage.write(layout.API_HTACCESS, views.API_HTACCESS)
             self._storage.write(layout.NO_REFERRERS, views.index([]))
+            self._storage.write(layout.PAGE, views.PAGE)
             self._tree.catalog.ensure()
