@@ -98,6 +98,7 @@ class LocalExportDriver(UploaderDriver):
         repository = self._tree.repository(target)
         with self._staged_config(manifest, config) as staged, self._tree.repository_lock(target):
             self._check_blobs(repository, manifest, staged is not None)
+            repository.referrers.check(manifest, digest)
             with self._tree.changing(repository):
                 if staged and manifest.config:
                     with self._tree.pool_lock():

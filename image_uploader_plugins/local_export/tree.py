@@ -146,11 +146,18 @@ class Tree:
         if self.storage.file(mark):
             repository.refresh(thoroughly=True)
         else:
-            self.storage.write(mark, repository.name.value.encode())
+            self._write_mark(mark, repository.name)
         yield
         # What was removed must not come back once nobody knows that it might.
         self.storage.sync()
         self.storage.unlink(mark)
+
+    def _write_mark(self, mark: PurePosixPath, name: RepositoryName) -> None:
+        try:
+            self.storage.write(mark, name.value.encode())
+        except errors.StorageFull:
+            # An empty file takes no space: whoever has none left deletes images.
+            self.storage.write(mark, b"")
 
     def list_in_catalog(self, name: RepositoryName, *, listed: bool) -> None:
         """Have the catalog name a repository, or not."""

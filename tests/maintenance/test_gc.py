@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from image_uploader_plugins.demo import images
+from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import parallel
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.local_export.garbage import Collector, Garbage
@@ -157,6 +158,31 @@ def test_beside_writers(filled: Path) -> None:
         for image in CONTENT:
             for part in image.walk():
                 assert driver.mount_layers(part.repository, part.blobs) == set(part.blobs)
+
+
+def test_a_blob_that_is_linked_again_meanwhile(
+    filled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between finding out what repositories hold and the pool's lock, an upload takes place."""
+    litter(filled)
+    new, old = images.layer({"new": b"new"}), images.image("ns/img", "1.0", [])
+    with LocalExportDriver(filled) as driver:
+        trees.put(driver, old)
+    look = Collector._held
+
+    def look_and_put(self: Collector) -> set[Digest]:
+        held = look(self)
+        assert new.digest not in held
+        with LocalExportDriver(filled) as driver:
+            assert driver.mount_layers(RepositoryName("ns/new"), [new.digest]) == {new.digest}
+            trees.put(driver, images.image("ns/new", "1.0", [new]))
+        return held
+
+    monkeypatch.setattr(Collector, "_held", look_and_put)
+    gone = {garbage.path.name for garbage in collect(filled)}
+    assert new.digest.encoded not in gone
+    assert Tree(filled).pool.file(new.digest)
+    assert trees.problems(filled) == []
 
 
 def test_a_repository_with_a_manifest_that_cannot_be_read_keeps_everything(

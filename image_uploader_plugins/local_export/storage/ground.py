@@ -36,7 +36,7 @@ class Ground:
 
     def make_root(self) -> None:
         """Make what is missing of the way to the root; what exists keeps its mode."""
-        mapped(self.root, _make_root, self.root)
+        self.call(PurePosixPath(), _make_root, self.root)
 
     def call(
         self,
@@ -46,7 +46,10 @@ class Ground:
         **kwargs: _P.kwargs,
     ) -> _T:
         """One system call on ``path``, its OSError turned into a StorageError."""
-        return mapped(self.root / path, function, *args, **kwargs)
+        try:
+            return function(*args, **kwargs)
+        except OSError as e:
+            raise _translate(self.root / path, e) from e
 
     @contextlib.contextmanager
     def folder(self, path: PurePosixPath, *, create: bool = False) -> Iterator[int]:
@@ -70,9 +73,7 @@ class Ground:
         enter = enter or self._enter
         # The root itself may be a link: that is the administrator's choice.
         here = self.call(PurePosixPath(), os.open, str(self.root), os.O_RDONLY | os.O_DIRECTORY)
-        walked = PurePosixPath()
-        for part in path.parts:
-            walked /= part
+        for walked in (*reversed(path.parents), path)[1:]:
             try:
                 child = enter(here, walked)
             finally:
@@ -114,14 +115,6 @@ def folder_mode(path: PurePosixPath) -> int:
     return PRIVATE_MODE if path.parts[:1] == layout.STATE.parts else FOLDER_MODE
 
 
-def mapped(path: Path, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-    """Call ``function``; an OSError comes out as the StorageError it means."""
-    try:
-        return function(*args, **kwargs)
-    except OSError as e:
-        raise _translate(path, e) from e
-
-
 def number(error: errors.StorageError) -> int | None:
     """The errno behind an error."""
     return error.__cause__.errno if isinstance(error.__cause__, OSError) else None
@@ -141,7 +134,8 @@ def _translate(path: Path, error: OSError) -> errors.StorageError:
 
 
 def _make_root(root: Path) -> None:
-    for folder in reversed([root, *root.parents]):
+    missing = [folder for folder in (root, *root.parents) if not folder.exists()]
+    for folder in reversed(missing):
         with contextlib.suppress(FileExistsError):
             folder.mkdir()
             folder.chmod(FOLDER_MODE)
