@@ -333,6 +333,16 @@ def test_what_a_registry_says_reaches_no_terminal(tmp_path: Path, root: Path) ->
             assert b"\x1b" not in done.stderr
 
 
+def test_what_an_argument_says_reaches_no_terminal(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A message that no part of ours made."""
+    assert main.main(["--config-file", f"{tmp_path}/{ESCAPES}", "verify"]) == 1
+    printed = capfd.readouterr().err
+    assert str(tmp_path) in printed
+    assert "\x1b" not in printed
+
+
 def test_a_log_line_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     formatter = main.PrintableFormatter("%(levelname)s: %(message)s")
     try:

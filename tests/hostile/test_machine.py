@@ -15,7 +15,7 @@ import stat
 import threading
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import pytest
 
@@ -23,6 +23,7 @@ from image_uploader_plugins import errors
 from image_uploader_plugins.demo import images
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.storage import Storage
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
 from tests.support import mounts, trees, web
 
@@ -478,6 +479,34 @@ def test_something_in_a_files_place(
     put(LocalExportDriver(root))
     left = [problem for problem in trees.problems(root) if str(path) not in problem]
     assert left == []
+
+
+def test_a_fifo_is_no_empty_file(root: Path) -> None:
+    storage = Storage(root)
+    storage.make_root()
+    os.mkfifo(root / "fifo")
+    with within_reason(), pytest.raises(errors.StorageError, match=r"fifo.*what belongs there"):
+        storage.read(PurePosixPath("fifo"))
+    with within_reason(), pytest.raises(errors.StorageError, match=r"fifo.*what belongs there"):
+        storage.set_mode(PurePosixPath("fifo"), folder=False)
+
+
+@pytest.mark.parametrize("plant", [plant_link, plant_dangling, plant_folder])
+def test_a_temporary_name_that_is_taken(
+    root: Path, tmp_path: Path, plant: Callable[[Path, Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody can guess one; if anybody did, nothing would be written through it."""
+    storage, outside = Storage(root), tmp_path / "outside"
+    storage.make_root()
+    outside.mkdir()
+    (outside / "precious").write_text("precious")
+    taken = storage.stage([b"mine"]).path
+    storage.discard(taken)
+    plant(root / taken, outside)
+    monkeypatch.setattr(storage._staging, "new", lambda: taken)
+    with pytest.raises(errors.StorageError, match=f"{taken}: File exists"):
+        storage.stage([b"new"])
+    assert {path.name: path.read_text() for path in outside.iterdir()} == {"precious": "precious"}
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ import pytest
 
 from image_uploader_plugins.demo import images
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.local_export import parallel
+from image_uploader_plugins.local_export import adoption, parallel
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.local_export.garbage import Collector, Garbage
 from image_uploader_plugins.local_export.storage import Storage
@@ -293,3 +293,15 @@ def test_adopting_frees_what_copies_took(root: Path, command: Command) -> None:
     assert status == 0
     assert before - disk(root) >= 2 * len(layer.content)
     assert "6 blobs adopted, 1" in output
+
+
+def test_adopting_a_copy_that_has_other_names_frees_nothing(root: Path, tmp_path: Path) -> None:
+    layer = images.layer({"f": b"x"})
+    for name in "ab":
+        legacy.write_image(root, images.image(name, "1.0", [layer]), "1.0")
+        for copy in (root / f"v2/{name}/blobs").iterdir():
+            os.link(copy, tmp_path / f"{name}-{copy.name}")
+    adopted = list(adoption.adopt(Tree(root)))
+    assert len(adopted) == 4
+    assert sum(blob.bytes_freed for blob in adopted) == 0
+    assert (root / f"v2/b/blobs/{layer.digest}.gz").stat().st_nlink == 4  # a backup, the pool
