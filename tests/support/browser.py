@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from tests.support import programs
@@ -186,8 +186,3 @@ class Browser:
     def _command(self, name: str, **parameters: Any) -> Any:
         return self.driver.execute_cdp_cmd(name, parameters)
 
-
-def shared(make: Callable[[], contextlib.AbstractContextManager[Any]] = chromium) -> Iterator[Browser]:
-    """One browser for many tests: for a fixture of the session."""
-    with make() as driver:
-        yield Browser(driver)
