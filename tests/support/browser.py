@@ -89,7 +89,8 @@ class Browser:
 
     def open(self, url: str) -> None:
         """Load ``url`` anew, and wait until the page has read what it shows first."""
-        self.driver.get("about:blank")
+        if self.driver.current_url != "about:blank":
+            self.driver.get("about:blank")
         self.driver.get(url)
         self.settle()
 
@@ -142,18 +143,27 @@ class Browser:
 
     def click(self, selector: str, words: str = "") -> None:
         """Click the first element that says ``words``, as a mouse does."""
-        self.until(
+        element = self.until(
             "return [...document.querySelectorAll(arguments[0])]"
             ".find((e) => e.checkVisibility() && e.textContent.includes(arguments[1]))",
             selector,
             words,
-        ).click()
+        )
+        self.run("arguments[0].scrollIntoView({ block: 'center' })", element)
+        element.click()
 
-    def press(self, *keys: str) -> None:
+    def press(self, *keys: str, control: bool = False, shift: bool = False) -> None:
         """Press keys one after the other, wherever the focus is."""
-        from selenium.webdriver import ActionChains
+        from selenium.webdriver import ActionChains, Keys
 
-        ActionChains(self.driver, duration=0).send_keys(*keys).perform()
+        held = [Keys.CONTROL] * control + [Keys.SHIFT] * shift
+        actions = ActionChains(self.driver, duration=0)
+        for key in held:
+            actions.key_down(key)
+        actions.send_keys(*keys)
+        for key in held:
+            actions.key_up(key)
+        actions.perform()
 
     def focused(self) -> str:
         """What a screen reader would call the element with the focus."""
