@@ -119,15 +119,13 @@ def test_looking_again(browser: Browser, pretended: str, registry: Pretender) ->
     browser.until_says("Choose a repository")
 
 
-def test_a_repository_without_tags(
-    browser: Browser, pretended: str, registry: Pretender
-) -> None:
+def test_a_repository_without_tags(browser: Browser, pretended: str, registry: Pretender) -> None:
     registry.tags["ns/img"] = []
     browser.open(f"{pretended}#/ns/img")
     assert "No tags" in browser.text("main")
 
 
-BROKEN_LISTS = [
+BROKEN = [
     (Answer(503, {"Content-Length": "0"}), "The web server answers with an error (HTTP 503)."),
     (Answer(403, {"Content-Length": "0"}), "The web server does not let you see this (HTTP 403)."),
     (Answer.of(b"<html>", "text/html"), "is not JSON"),
@@ -137,19 +135,24 @@ BROKEN_LISTS = [
 ]
 
 
-@pytest.mark.parametrize(("answer", "words"), BROKEN_LISTS, ids=[w for _, w in BROKEN_LISTS])
+PARTS = [("_catalog", ""), ("/tags/list", "#/ns/img"), ("/manifests/1.0", "#/ns/img:1.0")]
+
+
 @pytest.mark.parametrize(
-    ("part", "fragment"),
-    [("_catalog", ""), ("/tags/list", "#/ns/img"), ("/manifests/1.0", "#/ns/img:1.0")],
+    ("part", "fragment", "answer", "words"),
+    [
+        *((*PARTS[0], *broken) for broken in BROKEN),
+        *((*part, *broken) for part in PARTS[1:] for broken in BROKEN[:3]),
+    ],
 )
 def test_what_is_broken_is_said_and_can_be_tried_again(
     browser: Browser,
     pretended: str,
     registry: Pretender,
-    answer: Answer,
-    words: str,
     part: str,
     fragment: str,
+    answer: Answer,
+    words: str,
 ) -> None:
     fill(registry)
     registry.break_(part, answer)
@@ -190,9 +193,7 @@ def test_tags_that_break_in_the_middle(
     browser.until_says("Tags251", ".facts")
 
 
-def test_a_registry_that_goes_away(
-    browser: Browser, pretended: str, registry: Pretender
-) -> None:
+def test_a_registry_that_goes_away(browser: Browser, pretended: str, registry: Pretender) -> None:
     fill(registry)
     browser.open(pretended)
     registry.break_("/v2/", Answer(200, {"Content-Length": "9"}))

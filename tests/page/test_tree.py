@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,7 +10,8 @@ import pytest
 from image_uploader_plugins.demo import images
 from image_uploader_plugins.local_export import views
 from image_uploader_plugins.local_export.driver import LocalExportDriver
-from tests.maintenance.conftest import Command, command, filled  # noqa: F401 - fixtures
+from image_uploader_plugins.local_export.tree import Tree
+from image_uploader_plugins.local_export.verify import Verification, repair
 from tests.support import trees
 
 
@@ -39,20 +41,23 @@ def test_one_that_is_right_is_left_alone(root: Path) -> None:
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
-@pytest.mark.parametrize("harm", ["missing", "changed", "unreadable"])
-def test_verify_finds_and_mends_it(filled: Path, command: Command, harm: str) -> None:  # noqa: F811
-    page = filled / "index.html"
-    if harm == "missing":
-        page.unlink()
-    elif harm == "changed":
-        page.write_bytes(views.PAGE.replace(b"'none'", b"*"))
-    else:
-        page.chmod(0o600)
-    status, words = command("verify")
-    assert status == 1
-    assert "index.html" in words
-    status, words = command("verify", "--repair")
-    assert status == 0, words
+@pytest.mark.parametrize(
+    ("harm", "problem"),
+    [
+        (lambda page: page.unlink(), "is missing"),
+        (lambda page: page.write_bytes(views.PAGE + b"<script>"), "is not what it should be"),
+        (lambda page: page.chmod(0o600), "its mode is 0600"),
+    ],
+)
+def test_verify_finds_and_mends_it(
+    root: Path, harm: Callable[[Path], object], problem: str
+) -> None:
+    put_one(root)
+    page = root / "index.html"
+    harm(page)
+    verification = Verification(Tree(root))
+    report = verification.report()
+    assert [(str(one.path), one.problem) for one in report.findings] == [("index.html", problem)]
+    assert repair(verification, report).findings == ()
     assert page.read_bytes() == views.PAGE
     assert page.stat().st_mode & 0o777 == 0o644
-    assert command("verify")[0] == 0

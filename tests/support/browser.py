@@ -195,4 +195,3 @@ class Browser:
 
     def _command(self, name: str, **parameters: Any) -> Any:
         return self.driver.execute_cdp_cmd(name, parameters)
-
