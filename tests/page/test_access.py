@@ -62,7 +62,7 @@ def test_one_stop_in_the_list(browser: Browser, site: str) -> None:
         "Colours",
         "Search repositories",
         "base 1",
-        "‹ All repositories",
+        "\u2039 All repositories",
     ]
     assert browser.text("#host") == stops[1]
 

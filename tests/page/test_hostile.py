@@ -18,7 +18,7 @@ from image_uploader_plugins.demo import images
 from image_uploader_plugins.demo.http import Answer
 from image_uploader_plugins.demo.images import OCI_CONFIG
 from tests.page import content
-from tests.page.content import HOSTILE, LONG, SCRIPTS, SHELL, UNSEEN
+from tests.page.content import LONG, SCRIPTS, SHELL, UNSEEN
 from tests.page.registry import Pretender
 from tests.support.browser import PLAIN_HOST, Browser
 
