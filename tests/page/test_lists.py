@@ -52,9 +52,14 @@ def test_tags_page_by_page(browser: Browser, pretended: str, registry: Pretender
     assert browser.text(".facts") == "Tags100 or more"
     browser.click("main button", "Load more tags")
     browser.until_says("200 or more", ".facts")
+    assert browser.focused() == "Load more tags"
     browser.click("main button", "Load more tags")
     browser.until_says("Tags251", ".facts")
-    assert "Load" not in browser.text("main section[aria-label=Tags]")
+    assert not browser.run(
+        "return [...document.querySelectorAll('main button')]"
+        ".some((e) => e.checkVisibility() && e.textContent.startsWith('Load'))"
+    )
+    assert browser.run("return document.activeElement.tagName") == "H1"
     assert registry.asked("/tags/list") == 3
     assert browser.text("#names a[aria-current=page]") == "ns/img251"
 
@@ -106,6 +111,27 @@ def test_links_that_lead_astray(
     browser.open(pretended)
     assert set(browser.texts("#names bdi")) == {"a", "b"}
     assert registry.asked("_catalog") <= 2
+
+
+def test_links_that_lead_in_circles(browser: Browser, pretended: str, registry: Pretender) -> None:
+    fill(registry)
+    for last, other in (("a", "b"), ("b", "a")):
+        registry.say(f"_catalog?n=1000&last={last}", {"repositories": [other]}, Link=next_(other))
+        registry.say(f"/tags/list?n=1000&last={last}", {"tags": [other]}, Link=next_(other))
+    registry.say("_catalog", {"repositories": ["ns/img"]}, Link=next_("a"))
+    registry.say("/tags/list", {"tags": ["1.0"]}, Link=next_("a"))
+    browser.open(f"{pretended}#/ns/img")
+    browser.until_says("3 repositories", "#count")
+    browser.click("main button", "Load all tags")
+    browser.until_says("Tags3", ".facts")
+    assert registry.asked("_catalog") == registry.asked("/tags/list") == 3
+    browser.go("/")
+    browser.click("main button", "Compare")
+    browser.until_says("Compared 3 repositories", "#status")
+
+
+def next_(last: str) -> str:
+    return f'<?last={last}>; rel="next"'
 
 
 def test_an_empty_registry(browser: Browser, pretended: str) -> None:
