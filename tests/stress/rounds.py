@@ -22,7 +22,7 @@ from tests.stress.writers import Counts, Shape
 from tests.support import trees, web
 
 LIMIT = 600
-"""Seconds after which writers or readers that are not done count as deadlocked: stacks are shown."""
+"""Seconds until writers or readers that are not done count as deadlocked; stacks are shown."""
 
 _STATE = ".local-export"
 

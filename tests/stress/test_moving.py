@@ -21,7 +21,7 @@ from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
 from tests.stress.client import ALL_TYPES, NO_LISTS, BadRead, Client
 from tests.support import trees, web
 
-MOVES = 250
+MOVES = 100
 REPLACEMENTS = 500
 READERS = 3
 ENOUGH = 5  # bad reads of one reader
