@@ -1,4 +1,4 @@
-"""What never rests, asked for without pause: one tag, and the lists.
+"""What never rests, asked for without pause: a tag, and the lists.
 
 Headers and content are of one manifest; a list is one of those that were there.
 """
@@ -38,6 +38,9 @@ NOTES = [
     for text in (b"one", b"two")
 ]
 
+LATER, ANOTHER = images.image("ns/img", "later", []), images.image("another", "1.0", [])
+
+LINKS = ("v2/ns/img/.tags/moving", "v2/ns/img/.defaults/moving")
 LISTS = {
     "/v2/_catalog": "v2/_catalog",
     "/v2/ns/img/tags/list": "v2/ns/img/tags/list",
@@ -97,12 +100,17 @@ def _look_at_a_tag(client: Client) -> None:
             TWO.children[0].manifest.content,
         ):
             raise BadRead(f"{answer.url}: of another image: {parsed.content[:80]!r}")
+
+
+def _look_for_tags(client: Client) -> None:
+    _look_at_a_tag(client)
     listed = client.ask("/v2/ns/img/tags/list").json()["tags"]
     if not {"moving", "staying"} <= set(listed):
         raise BadRead(f"tags/list: {listed}")
 
 
-def _look_at_lists(known: dict[str, list[bytes]], client: Client) -> None:
+def _look_at_all(known: dict[str, list[bytes]], client: Client) -> None:
+    _look_at_a_tag(client)
     for path, contents in known.items():
         answer = client.ask(path)
         if answer.body not in contents:
@@ -116,7 +124,7 @@ def test_a_tag_that_never_rests(kind: web.Kind) -> None:
             trees.put(driver, image)
             # What a tag moves away from stays, by a name of its own.
             trees.put(driver, image, f"{image.tag}-{len(image.children)}")
-        with _reading(kind, folder / "tree", _look_at_a_tag):
+        with _reading(kind, folder / "tree", _look_for_tags):
             for number in range(MOVES):
                 moved = (ONE, TWO)[number % 2].manifest
                 driver.put_manifest(NAME, moved.content, moved.media_type, tag=Tag("moving"))
@@ -126,28 +134,35 @@ def test_a_tag_that_never_rests(kind: web.Kind) -> None:
 
 
 @pytest.mark.parametrize("kind", ["nginx", "httpd", "embedded"])
-def test_lists_that_never_rest(kind: web.Kind) -> None:
-    """Replaced as a driver does it, but with nothing else between two replacements."""
+def test_replaced_without_pause(kind: web.Kind) -> None:
+    """As a driver does it, but with nothing else between two replacements."""
     with web.open_folder() as folder:
         root = folder / "tree"
-        known = _two_of_each(root)
-        with _reading(kind, root, functools.partial(_look_at_lists, known)):
+        lists, links = _two_of_each(root)
+        staged = root / "staged"
+        with _reading(kind, root, functools.partial(_look_at_all, lists)):
             for number in range(REPLACEMENTS):
-                for path, contents in known.items():
-                    staged = root / "staged"
+                for url, contents in lists.items():
                     staged.write_bytes(contents[number % 2])
-                    staged.replace(root / LISTS[path])
+                    staged.replace(root / LISTS[url])
+                for path, targets in links.items():
+                    staged.symlink_to(targets[number % 2])
+                    staged.replace(root / path)
 
 
-def _two_of_each(root: Path) -> dict[str, list[bytes]]:
-    """What each list says before and after more is put."""
-    before, after = [STAYING, NOTES[0]], [ONE, NOTES[1], images.image("another", "1.0", [])]
-    known: dict[str, list[bytes]] = {path: [] for path in LISTS}
+def _two_of_each(root: Path) -> tuple[dict[str, list[bytes]], dict[str, list[Path]]]:
+    """What each list says, and where each link leads, before and after more is put."""
+    before, after = (STAYING, NOTES[0], ONE), (TWO, NOTES[1], LATER, ANOTHER)
+    lists: dict[str, list[bytes]] = {url: [] for url in LISTS}
+    links: dict[str, list[Path]] = {path: [] for path in LINKS}
     with LocalExportDriver(root) as driver:
         for put in (before, after):
             for image in put:
                 trees.put(driver, image)
-            for path, contents in known.items():
-                contents.append((root / LISTS[path]).read_bytes())
-    assert all(len(set(map(len, contents))) == 2 for contents in known.values())
-    return known
+            for url, contents in lists.items():
+                contents.append((root / LISTS[url]).read_bytes())
+            for path, targets in links.items():
+                targets.append((root / path).readlink())
+    assert all(len(set(map(len, contents))) == 2 for contents in lists.values())
+    assert all(len(set(targets)) == 2 for targets in links.values())
+    return lists, links
