@@ -4,46 +4,84 @@ from __future__ import annotations
 
 import argparse
 import types
-from typing import Any
+from typing import Any, ClassVar
 
 from cliff import command, lister, show
 from oslo_config import cfg
 
 from image_uploader_plugins import errors, loader
+from image_uploader_plugins.cli import text
 
 CLEANUP = ("full", "partial", "none")
 
 
-class _OneLineErrors(command.Command):
-    """A subcommand whose errors come out in one line, with exit status 1."""
+class HelpFormatter(argparse.HelpFormatter):
+    """Fills paragraph by paragraph, and leaves indented ones, which are examples, alone."""
 
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        paragraphs = []
+        for paragraph in filter(None, map(str.rstrip, text.split("\n\n"))):
+            raw = paragraph.startswith(" ")
+            paragraphs.append(paragraph if raw else super()._fill_text(paragraph, width, indent))
+        return "\n\n".join(paragraphs)
+
+
+class Base(command.Command):
+    """A subcommand whose errors come out in one line, with exit status 1.
+
+    ``examples`` are command lines that the help ends with.
+    """
+
+    examples: ClassVar[tuple[str, ...]] = ()
     app: Any
+    _status = 0
 
     @property
     def conf(self) -> cfg.ConfigOpts:
         """The options; raises ConfigurationError."""
         return loader.load_conf(config_files=self.app.options.config_file)
 
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = super().get_parser(prog_name)
+        parser.formatter_class = HelpFormatter
+        return parser
+
+    def get_epilog(self) -> str:
+        lines = "".join(f"\n  $ {example}" for example in self.examples)
+        examples = f"examples:\n\n{lines[1:]}" if lines else ""
+        return "\n\n".join(filter(None, [examples, super().get_epilog()]))
+
     def run(self, parsed_args: argparse.Namespace) -> int:
         try:
-            return int(super().run(parsed_args))
+            return max(int(super().run(parsed_args)), self._status)
+        except BrokenPipeError:
+            raise  # whoever reads our output has seen enough
         except Exception as e:
             if self.app.options.debug:
                 raise
-            # A server's answer, or yaml's complaint, may go over several.
-            self.app.LOG.error(" ".join(str(e).split()) or type(e).__name__)
-            return 1
+            self.complain(_words(e))
+            return self._status
+
+    def complain(self, problem: object) -> None:
+        """Report what went wrong, and go on; the exit status will be 1."""
+        # A server's answer, or yaml's complaint, may go over several lines.
+        self.app.LOG.error(text.one_line(str(problem)))
+        self._status = 1
+
+    def remark(self, fact: object) -> None:
+        """Tell people something that is not the output."""
+        self.app.LOG.warning(text.one_line(str(fact)))
 
 
-class Command(_OneLineErrors, command.Command):
+class Command(Base, command.Command):
     """A subcommand that prints what it likes; take_action may return an exit status."""
 
 
-class Lister(_OneLineErrors, lister.Lister):
+class Lister(Base, lister.Lister):
     """A subcommand that gives rows, in the format that -f chooses."""
 
 
-class ShowOne(_OneLineErrors, show.ShowOne):
+class ShowOne(Base, show.ShowOne):
     """A subcommand that gives one thing's fields, in the format that -f chooses."""
 
 
@@ -66,3 +104,11 @@ def add_cleanup(parser: argparse.ArgumentParser) -> None:
         help="what to remove from local storage after images were modified: all of them, "
         "all but the modified ones, or none (default: %(default)s)",
     )
+
+
+def _words(error: Exception) -> str:
+    """What an error says; a builtin one says little without its name."""
+    name = type(error).__name__
+    if type(error).__module__ == "builtins" and not isinstance(error, OSError | ValueError):
+        return f"{name}: {error} (--debug shows where)"
+    return str(error).strip() or name

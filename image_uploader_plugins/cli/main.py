@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib.metadata
+import io
+import logging
+import os
+import signal
 import sys
 from collections.abc import Sequence
 
 from cliff import app, commandmanager
 
+from image_uploader_plugins.cli import text
+from image_uploader_plugins.cli.guide import Complete, Help
+
 COMMANDS = "image_uploader_plugins.commands"
 DISTRIBUTION = "image-uploader-plugins"
+
+_WRONG_USAGE = 2
 
 
 class Main(app.App):
     """Copies container images to where machines can pull them from."""
+
+    NAME = "image-uploader"
+    LOG = logging.getLogger(NAME)
 
     # Errors are one line; --debug adds the traceback.
     CONSOLE_MESSAGE_FORMAT = "%(levelname)s: %(message)s"
@@ -26,11 +39,15 @@ class Main(app.App):
             command_manager=commandmanager.CommandManager(COMMANDS),
             deferred_help=True,
         )
+        self.command_manager.add_command("help", Help)
+        self.command_manager.add_command("complete", Complete)
 
     def build_option_parser(
         self, description: str | None, version: str | None, argparse_kwargs: object = None
     ) -> argparse.ArgumentParser:
-        parser: argparse.ArgumentParser = super().build_option_parser(description, version)
+        parser: argparse.ArgumentParser = super().build_option_parser(
+            description, version, {"prog": self.NAME}
+        )
         parser.add_argument(
             "--config-file",
             action="append",
@@ -40,10 +57,60 @@ class Main(app.App):
         )
         return parser
 
-    def run(self, argv: list[str]) -> int:
-        # Without arguments cliff would open a shell of its own.
-        return int(super().run(argv or ["help"]) or 0)
+    def initialize_app(self, argv: list[str]) -> None:
+        # Without a command cliff would open a shell of its own.
+        self.options.deferred_help |= not argv
+
+    def run_subcommand(self, argv: list[str]) -> int:
+        try:
+            self.command_manager.find_command(argv)
+        except ValueError:
+            return self.refuse(argv[0])
+        except Exception as e:
+            if self.options.debug:
+                raise
+            self.LOG.error(text.one_line(f"{argv[0]} cannot be loaded: {e}"))
+            return 1
+        return int(super().run_subcommand(argv))
+
+    def refuse(self, name: str) -> int:
+        """Say that there is no such command, and which ones look like it; the exit status."""
+        kind = "option" if name.startswith("-") else "command"
+        names = sorted(command for command, _ in self.command_manager)
+        alike = [n for n in names if n.startswith(name)] or difflib.get_close_matches(name, names)
+        hint = f"did you mean {' or '.join(alike)}? " if alike else ""
+        message = f"there is no {kind} {name!r}: {hint}{self.NAME} --help lists them"
+        self.LOG.error(text.one_line(message))
+        return _WRONG_USAGE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return Main().run(list(sys.argv[1:] if argv is None else argv))
+    """Run a command line; the exit status is 0, 1 for failure, 2 for wrong usage, or a signal's."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # where a locale has no such letter
+    try:
+        status = _run(list(sys.argv[1:] if argv is None else argv))
+        sys.stdout.flush()
+    except BrokenPipeError:
+        status = 128 + signal.SIGPIPE
+        _forget_output()
+    except KeyboardInterrupt:
+        status = 128 + signal.SIGINT
+    except OSError as e:
+        print(f"ERROR: cannot write the output: {e}", file=sys.stderr)
+        status = 1
+        _forget_output()
+    return status
+
+
+def _run(argv: list[str]) -> int:
+    try:
+        return Main().run(argv)
+    except SystemExit as e:  # from argparse, and after help
+        return e.code if isinstance(e.code, int) else 0
+
+
+def _forget_output() -> None:
+    """Keep the interpreter from complaining once more about output that nobody takes."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
