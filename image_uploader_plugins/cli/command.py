@@ -10,29 +10,35 @@ from cliff import command, lister, show
 from oslo_config import cfg
 
 from image_uploader_plugins import errors, loader
-from image_uploader_plugins.cli import text
 
 CLEANUP = ("full", "partial", "none")
 
 
 class HelpFormatter(argparse.HelpFormatter):
-    """Fills paragraph by paragraph, and leaves indented ones, which are examples, alone."""
+    """Fills paragraphs, and leaves indented ones, which are examples, alone.
+
+    The documentation shows the same text as reStructuredText, which wants
+    two colons where examples follow.
+    """
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
-        paragraphs = []
-        for paragraph in filter(None, map(str.rstrip, text.split("\n\n"))):
-            raw = paragraph.startswith(" ")
-            paragraphs.append(paragraph if raw else super()._fill_text(paragraph, width, indent))
-        return "\n\n".join(paragraphs)
+        return "\n\n".join(
+            paragraph.rstrip()
+            if paragraph.startswith(" ")
+            else super(HelpFormatter, self)._fill_text(_one_colon(paragraph), width, indent)
+            for paragraph in text.split("\n\n")
+            if paragraph.strip()
+        )
 
 
 class Base(command.Command):
-    """A subcommand whose errors come out in one line, with exit status 1.
+    """A subcommand whose errors come out in one line each, with exit status 1.
 
-    ``examples`` are command lines that the help ends with.
+    ``examples`` are command lines that the help ends with, but for ``notes``.
     """
 
     examples: ClassVar[tuple[str, ...]] = ()
+    notes = ""
     app: Any
     _status = 0
 
@@ -47,9 +53,8 @@ class Base(command.Command):
         return parser
 
     def get_epilog(self) -> str:
-        lines = "".join(f"\n  $ {example}" for example in self.examples)
-        examples = f"examples:\n\n{lines[1:]}" if lines else ""
-        return "\n\n".join(filter(None, [examples, super().get_epilog()]))
+        lines = "\n".join(f"  $ {example}" for example in self.examples)
+        return "\n\n".join(filter(None, ["Examples::", lines, self.notes, super().get_epilog()]))
 
     def run(self, parsed_args: argparse.Namespace) -> int:
         try:
@@ -64,13 +69,8 @@ class Base(command.Command):
 
     def complain(self, problem: object) -> None:
         """Report what went wrong, and go on; the exit status will be 1."""
-        # A server's answer, or yaml's complaint, may go over several lines.
-        self.app.LOG.error(text.one_line(str(problem)))
+        self.app.LOG.error("%s", problem)
         self._status = 1
-
-    def remark(self, fact: object) -> None:
-        """Tell people something that is not the output."""
-        self.app.LOG.warning(text.one_line(str(fact)))
 
 
 class Command(Base, command.Command):
@@ -112,3 +112,7 @@ def _words(error: Exception) -> str:
     if type(error).__module__ == "builtins" and not isinstance(error, OSError | ValueError):
         return f"{name}: {error} (--debug shows where)"
     return str(error).strip() or name
+
+
+def _one_colon(paragraph: str) -> str:
+    return paragraph[:-1] if paragraph.endswith("::") else paragraph

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from typing import Any
 
 from cliff import complete, help
 
@@ -13,10 +12,10 @@ from image_uploader_plugins.cli.command import Base
 class Help(Base, help.HelpCommand):
     """Show what a command does, with its options and examples."""
 
-    examples = ("image-uploader help list",)
+    examples = ("image-uploader help verify", "image-uploader verify --help")
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        parser: Any = super().get_parser(prog_name)
+        parser: argparse.ArgumentParser = super().get_parser(prog_name)
         command = next(action for action in parser._actions if action.dest == "cmd")
         # "list -f json --help" arrives here as "help list -f json".
         command.nargs, command.help = argparse.REMAINDER, "the command's name"
@@ -37,7 +36,4 @@ class Complete(Base, complete.CompleteCommand):
     Needs the package bash-completion, as most of what completes does.
     """
 
-    examples = (
-        "image-uploader complete > /etc/bash_completion.d/image-uploader",
-        'eval "$(image-uploader complete)"',
-    )
+    examples = ("image-uploader complete >/etc/bash_completion.d/image-uploader.bash",)

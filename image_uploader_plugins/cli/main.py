@@ -11,16 +11,38 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from cliff import app, commandmanager
 
-from image_uploader_plugins.cli import text
 from image_uploader_plugins.cli.guide import Complete, Help
+from image_uploader_plugins.text import one_line, printable
 
 COMMANDS = "image_uploader_plugins.commands"
 DISTRIBUTION = "image-uploader-plugins"
 
 _WRONG_USAGE = 2
+_INTERRUPTED = 128 + signal.SIGINT
+_NO_READER = 128 + signal.SIGPIPE
+_STATUSES = (
+    "The exit status is 0 when all is well, 1 when something is wrong or failed, 2 for a wrong "
+    "command line, 130 after an interrupt, and 141 when nobody reads the output any more."
+)
+_LINE_LIMIT = 20_000  # characters: one line tells of all images that failed
+
+
+class PrintableFormatter(logging.Formatter):
+    """Messages in one line that a terminal only shows; tracebacks in lines of that kind.
+
+    What is logged may be a server's answer, whoever logs it.
+    """
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return one_line(super().formatMessage(record), _LINE_LIMIT)
+
+    def formatException(self, ei: Any) -> str:
+        lines = super().formatException(ei).splitlines()
+        return "\n".join(printable(line) for line in lines)
 
 
 class Main(app.App):
@@ -42,11 +64,18 @@ class Main(app.App):
         self.command_manager.add_command("help", Help)
         self.command_manager.add_command("complete", Complete)
 
+    def configure_logging(self) -> None:
+        super().configure_logging()
+        for handler in logging.getLogger().handlers:
+            if handler.formatter and type(handler.formatter) is logging.Formatter:
+                handler.setFormatter(PrintableFormatter(handler.formatter._fmt))
+
     def build_option_parser(
         self, description: str | None, version: str | None, argparse_kwargs: object = None
     ) -> argparse.ArgumentParser:
+        settings = {"prog": self.NAME, "epilog": _STATUSES, "allow_abbrev": False}
         parser: argparse.ArgumentParser = super().build_option_parser(
-            description, version, {"prog": self.NAME}
+            description, version, settings
         )
         parser.add_argument(
             "--config-file",
@@ -69,7 +98,7 @@ class Main(app.App):
         except Exception as e:
             if self.options.debug:
                 raise
-            self.LOG.error(text.one_line(f"{argv[0]} cannot be loaded: {e}"))
+            self.LOG.error(f"{argv[0]} cannot be loaded: {e}")
             return 1
         return int(super().run_subcommand(argv))
 
@@ -80,7 +109,7 @@ class Main(app.App):
         alike = [n for n in names if n.startswith(name)] or difflib.get_close_matches(name, names)
         hint = f"did you mean {' or '.join(alike)}? " if alike else ""
         message = f"there is no {kind} {name!r}: {hint}{self.NAME} --help lists them"
-        self.LOG.error(text.one_line(message))
+        self.LOG.error(message)
         return _WRONG_USAGE
 
 
@@ -91,17 +120,9 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")  # where a locale has no such letter
     try:
         status = _run(list(sys.argv[1:] if argv is None else argv))
-        sys.stdout.flush()
-    except BrokenPipeError:
-        status = 128 + signal.SIGPIPE
-        _forget_output()
     except KeyboardInterrupt:
-        status = 128 + signal.SIGINT
-    except OSError as e:
-        print(f"ERROR: cannot write the output: {e}", file=sys.stderr)
-        status = 1
-        _forget_output()
-    return status
+        status = _INTERRUPTED
+    return _flush() or status
 
 
 def _run(argv: list[str]) -> int:
@@ -111,6 +132,16 @@ def _run(argv: list[str]) -> int:
         return e.code if isinstance(e.code, int) else 0
 
 
-def _forget_output() -> None:
-    """Keep the interpreter from complaining once more about output that nobody takes."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+def _flush() -> int:
+    """Write what is left of the output; the exit status where nobody takes it."""
+    try:
+        if sys.stdout:
+            sys.stdout.flush()
+    except OSError as e:
+        # Or the interpreter would try again, and complain in its own words.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(e, BrokenPipeError):
+            return _NO_READER
+        print(f"ERROR: cannot write the output: {e}", file=sys.stderr)
+        return 1
+    return 0

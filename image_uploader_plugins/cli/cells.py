@@ -16,19 +16,6 @@ _SHORT = 12
 _SHOWN = 3
 
 
-def printable(text: str) -> str:
-    """Text that leaves a terminal alone: what is no visible character is written as an escape.
-
-    Names, types and messages come from registries, and may hold anything.
-    """
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-
-
-def one_line(text: str) -> str:
-    """Text as one printable line."""
-    return printable(" ".join(text.split()))
-
-
 def some(names: Sequence[str], shown: int = _SHOWN) -> str:
     """The first of some names, and how many more there are."""
     more = len(names) - shown
