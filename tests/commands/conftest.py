@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from image_uploader_plugins.cli.main import main
+from tests.commands import content
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,3 +49,23 @@ def run(config: Path, capsys: pytest.CaptureFixture[str]) -> Run:
         return Result(status, *capsys.readouterr())
 
     return run
+
+
+@pytest.fixture(scope="session")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tree with all of the content, not to be changed."""
+    root = tmp_path_factory.mktemp("full") / "image-serve"
+    content.fill(root)
+    return root
+
+
+@pytest.fixture
+def filled(root: Path, full: Path) -> Path:
+    """The same for one test."""
+    copy_tree(full, root)
+    return root
+
+
+def copy_tree(source: Path, target: Path) -> None:
+    """A tree again, with what is linked in it, and its times."""
+    subprocess.run(["cp", "-a", str(source), str(target)], check=True)
