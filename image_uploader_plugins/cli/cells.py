@@ -29,10 +29,10 @@ class Age(FormattableColumn[int]):
 
 
 class Words(FormattableColumn[list[str]]):
-    """Several words of strangers; for machines, a list of them."""
+    """Several words, of strangers up to ``limit`` characters; for machines, a list of them."""
 
-    def __init__(self, words: Iterable[str]) -> None:
-        super().__init__([one_line(word, _LIMIT) for word in words])
+    def __init__(self, words: Iterable[str], limit: int = _LIMIT) -> None:
+        super().__init__([one_line(word, limit) for word in words])
 
     def human_readable(self) -> str:
         return "\n".join(self._value)

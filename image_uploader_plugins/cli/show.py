@@ -33,6 +33,7 @@ from image_uploader_plugins.text import one_line
 
 _HOST = "127.0.0.1:8787"
 _SHARERS = 3
+_COMMAND_LIMIT = 1000  # characters: names and digests are never cut
 _LIMIT = 200  # characters of a stranger's text in a line
 
 _COLUMNS = (
@@ -93,7 +94,7 @@ class Show(ShowOne):
         return _COLUMNS, (
             *_summary(holdings, found, found.manifest),
             *_parts(holdings, found, found.manifest, sharers),
-            Words(_commands(found, found.digest, parsed_args.host)),
+            Words(_commands(found, parsed_args.host), _COMMAND_LIMIT),
             not problems,
         )
 
@@ -237,7 +238,7 @@ def _labels(holdings: Holdings, manifest: Manifest) -> dict[str, str]:
     return {name: value for name, value in pairs if isinstance(value, str)}
 
 
-def _commands(found: Image, digest: Digest, host: str) -> Iterator[str]:
+def _commands(found: Image, host: str) -> Iterator[str]:
     """What pulls the image, for the clients that know its kind."""
     scheme, _, address = host.rpartition("://")
     plain = scheme != "https"
