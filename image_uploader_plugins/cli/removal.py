@@ -13,7 +13,7 @@ from image_uploader_plugins.copying import size
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import Deletion
 from image_uploader_plugins.local_export.driver import LocalExportDriver
-from image_uploader_plugins.local_export.inventory import Reference, Rehearsal
+from image_uploader_plugins.local_export.inventory import Forecast, Reference
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.reference import ImageRef, RepositoryName
 
@@ -31,7 +31,7 @@ class Removal(Command):
         outcome = "would go" if rehearsing else "deleted"
         manifests = blobs = freed = names = 0
         with contextlib.ExitStack() as stack:
-            driver: Rehearsal | LocalExportDriver = Rehearsal(tree)
+            driver: Forecast | LocalExportDriver = Forecast(tree)
             if not rehearsing:
                 driver = stack.enter_context(LocalExportDriver.from_conf(self.conf))
             for name, references in images.items():

@@ -367,7 +367,7 @@ def bytes_freed(
     return sum(freed.values())
 
 
-class Rehearsal:
+class Forecast:
     """Says what deletes would do, one after the other, and does nothing."""
 
     def __init__(self, tree: Tree) -> None:

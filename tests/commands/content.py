@@ -34,8 +34,12 @@ HOSTILE = images.image(
     annotations={"note" + ESCAPES: "text" + ESCAPES},
 )
 OLD = schema_1()
+TWINS = [
+    images.image("twins", tag, [images.layer({"twin": b"t" * 900})], labels={"tag": tag})
+    for tag in ("a", "b")
+]
 CONTENT = [ONE, TWO, COPY, ALONE, MULTI, FEWER, SIGNATURE, CHART, HOSTILE]
-MORE = [OLD, nested_index(), sparse_index(), referrer(SIGNATURE, "application/x", "nested")]
+MORE = [*TWINS, OLD, nested_index(), sparse_index(), referrer(SIGNATURE, "application/x", "nested")]
 
 
 def fill(root: Path) -> None:

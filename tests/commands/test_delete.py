@@ -78,6 +78,7 @@ def test_wrong_usage(run: Run, filled: Path, arguments: list[str]) -> None:
     "arguments",
     [
         ["ns/img:1.0"],
+        [f"ns/img@{content.TWO.digest}"],
         ["ns/img:1.0", "ns/img:latest", "ns/copy:1.0"],
         ["ns/multi:1.0", "ns/multi:arm", "alone:1.0", f"ns/img@{content.SIGNATURE.digest}"],
         ["--all-tags", "ns/img", "ns/copy:1.0", "--all-tags", "ns/multi"],

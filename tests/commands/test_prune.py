@@ -10,7 +10,7 @@ import pytest
 from image_uploader_plugins.demo import images
 from image_uploader_plugins.demo.images import Image
 from image_uploader_plugins.local_export.driver import LocalExportDriver
-from tests.commands.conftest import Run
+from tests.commands.conftest import Run, copy_tree
 from tests.functional.content import referrer
 from tests.support import trees
 
@@ -45,8 +45,6 @@ def pruned(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def root(tmp_path: Path, pruned: Path) -> Path:
-    from tests.commands.conftest import copy_tree
-
     copy_tree(pruned, tmp_path / "image-serve")
     return tmp_path / "image-serve"
 
