@@ -15,6 +15,8 @@ from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import UploaderDriver
 from image_uploader_plugins.manifest import MEDIA_TYPES, Descriptor, Manifest
+from image_uploader_plugins.meter import Meter
+from image_uploader_plugins.records import BlobRecord, Outcome
 from image_uploader_plugins.reference import RepositoryName, Tag
 from image_uploader_plugins.source import RegistrySource, retrying
 
@@ -65,16 +67,26 @@ class Summary:
 
 
 class Copier:
-    """Copies images into repository ``target`` of ``driver`` and keeps count in ``summary``."""
+    """Copies images into repository ``target`` of ``driver``.
+
+    Keeps count in ``summary`` and account in ``blobs``; ``meter`` is told of
+    the bytes while they come, and may stop the copying.
+    """
 
     def __init__(
-        self, driver: UploaderDriver, target: RepositoryName, source: RegistrySource
+        self,
+        driver: UploaderDriver,
+        target: RepositoryName,
+        source: RegistrySource,
+        meter: Meter | None = None,
     ) -> None:
         self._driver = driver
         self._target = target
         self._source = source
+        self._meter = meter or Meter()
         self._lock = threading.Lock()
         self.summary = Summary()
+        self.blobs: list[BlobRecord] = []
 
     def copy(self, reference: Tag | Digest, tag: Tag | None, *, all_platforms: bool) -> Manifest:
         """Copy the image under ``reference`` and call it ``tag``; returns its manifest.
@@ -112,7 +124,10 @@ class Copier:
     def _copy(self, manifest: Manifest, tag: Tag | None, depth: int, seen: set[Digest]) -> None:
         # Children first and without a name: the tag then leads to all of them at once.
         for child in manifest.manifests:
-            if child.digest in seen or child.media_type not in MEDIA_TYPES:
+            if child.digest in seen:
+                continue
+            if child.media_type not in MEDIA_TYPES:
+                self._note(child, Outcome.SKIPPED, "a manifest of a type that is unknown here")
                 continue
             seen.add(child.digest)
             if depth >= _DEPTH_LIMIT or len(seen) > _CHILDREN_LIMIT:
@@ -125,15 +140,20 @@ class Copier:
         self._driver.put_manifest(self._target, manifest.content, manifest.media_type, tag=tag)
 
     def _copy_blobs(self, manifest: Manifest) -> None:
+        self._meter.check()
         blobs = list(manifest.blobs())
         config = manifest.config.digest if manifest.config else None
         present = self._driver.mount_layers(self._target, [blob.digest for blob in blobs])
         for blob in blobs:
             if blob.digest in present:
-                self._count(blob.size or 0, None, is_layer=blob.digest != config)
+                self._count(blob, blob.size or 0, None, is_layer=blob.digest != config)
+        for layer in manifest.layers:
+            if layer.urls:
+                self._note(layer, Outcome.SKIPPED, "foreign: clients get it from its urls")
         missing = [blob for blob in blobs if blob.digest not in present]
         if not missing:
             return
+        self._meter.expect(sum(blob.size or 0 for blob in missing))
         with concurrent.futures.ThreadPoolExecutor(_PARALLEL_LAYERS) as pool:
             jobs = [pool.submit(self._copy_blob, blob, blob.digest != config) for blob in missing]
             try:
@@ -141,12 +161,19 @@ class Copier:
                     job.result()
             except BaseException:
                 pool.shutdown(cancel_futures=True)
+                for blob, job in zip(missing, jobs, strict=True):
+                    if job.cancelled():
+                        self._give_up(blob, Outcome.SKIPPED, "the image failed before its turn")
                 raise
 
     def _copy_blob(self, blob: Descriptor, is_layer: bool) -> None:
-        with _naming(f"blob {blob.digest}"):
-            size, fetched = self._transfer(blob)
-        self._count(size, fetched, is_layer=is_layer)
+        try:
+            with _naming(f"blob {blob.digest}"):
+                size, fetched = self._transfer(blob)
+        except Exception as e:
+            self._give_up(blob, Outcome.FAILED, " ".join(str(e).split()))
+            raise
+        self._count(blob, size, fetched, is_layer=is_layer)
 
     @retrying
     def _transfer(self, blob: Descriptor) -> tuple[int, int | None]:
@@ -155,24 +182,42 @@ class Copier:
 
         def chunks() -> Iterator[bytes]:
             nonlocal fetched
+            self._meter.check()
             fetched = 0
             for chunk in self._source.blob(blob):
+                self._meter.add(len(chunk))
                 fetched += len(chunk)
                 yield chunk
 
-        stored = self._driver.upload_layer(
-            self._target, chunks(), expected=blob.digest, media_type=blob.media_type
-        )
+        try:
+            stored = self._driver.upload_layer(
+                self._target, chunks(), expected=blob.digest, media_type=blob.media_type
+            )
+        except Exception:
+            self._meter.expect(fetched or 0)  # they came in vain, and have to come again
+            raise
+        if fetched is None:
+            self._meter.expect(-(blob.size or 0))
         return stored.size or 0, fetched
 
-    def _count(self, size: int, fetched: int | None, *, is_layer: bool) -> None:
+    def _count(self, blob: Descriptor, size: int, fetched: int | None, *, is_layer: bool) -> None:
+        outcome = Outcome.MOUNTED if fetched is None else Outcome.FETCHED
         with self._lock:
+            self.blobs.append(BlobRecord.of(blob, outcome, size=size))
             if fetched is None:
                 self.summary.layers_mounted += is_layer
                 self.summary.bytes_saved += size
             else:
                 self.summary.layers_uploaded += is_layer
                 self.summary.bytes_fetched += fetched
+
+    def _give_up(self, blob: Descriptor, outcome: Outcome, reason: str) -> None:
+        self._meter.expect(-(blob.size or 0))
+        self._note(blob, outcome, reason)
+
+    def _note(self, blob: Descriptor, outcome: Outcome, reason: str) -> None:
+        with self._lock:
+            self.blobs.append(BlobRecord.of(blob, outcome, reason))
 
 
 @contextlib.contextmanager

@@ -54,7 +54,9 @@ def write(path: Path, text: str) -> None:
     """Replace ``path`` as a whole or not at all; raises ConfigurationError."""
     temporary = None
     try:
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
+        with tempfile.NamedTemporaryFile(
+            "w", encoding="utf-8", dir=path.parent, delete=False
+        ) as file:
             temporary = Path(file.name)
             file.write(text)
         temporary.chmod(0o644)
