@@ -33,6 +33,15 @@ class Catalog:
             return False
         return text.startswith(_OURS) and listed == (json.dumps(name.value).encode() in text)
 
+    def listed(self) -> set[str] | None:
+        """The names it lists; None unless it is written just as we write it."""
+        try:
+            text = self._storage.read(layout.CATALOG)
+            names = views.parse_catalog(text)
+        except (NotFound, ValueError, KeyError, TypeError):
+            return None
+        return names if text == views.catalog(names) else None
+
     def add(self, name: RepositoryName) -> None:
         self._write(self._names() | {name.value})
 
@@ -43,6 +52,10 @@ class Catalog:
         """Write the catalog of a tree that has none."""
         self._write(self._names())
 
+    def rebuild(self) -> None:
+        """List just what is on disk."""
+        self._write(self._on_disk())
+
     def _write(self, names: set[str]) -> None:
         self._storage.write(layout.CATALOG, views.catalog(names))
 
@@ -50,8 +63,16 @@ class Catalog:
         try:
             return views.parse_catalog(self._storage.read(layout.CATALOG))
         except (NotFound, ValueError, KeyError, TypeError):
-            with_images = (n for n in self.walk() if self._storage.names(_manifests(n)))
-            return {name.value for name in with_images}
+            return self._on_disk()
+
+    def _on_disk(self) -> set[str]:
+        return {name.value for name in self.walk() if self._has_manifests(name)}
+
+    def _has_manifests(self, name: RepositoryName) -> bool:
+        try:
+            return bool(self._storage.names(layout.RepositoryLayout(name).manifests))
+        except errors.StorageError:
+            return True  # who knows; what is listed stays so
 
     def walk(self, folder: PurePosixPath = layout.V2) -> Iterator[RepositoryName]:
         """The repositories on disk, at any depth, also what is left of one."""
@@ -62,7 +83,3 @@ class Catalog:
             if kind == "folder" and name not in RESERVED_SEGMENTS and not name.startswith("."):
                 with contextlib.suppress(errors.InvalidReference):
                     yield from self.walk(folder / name)
-
-
-def _manifests(name: RepositoryName) -> PurePosixPath:
-    return layout.RepositoryLayout(name).manifests

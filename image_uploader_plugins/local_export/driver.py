@@ -10,7 +10,7 @@ from typing import Any, Self
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest, VerifiedStream
 from image_uploader_plugins.driver import NO_SOURCES, Deletion, UploaderDriver
-from image_uploader_plugins.local_export import gc, layout, options, views
+from image_uploader_plugins.local_export import gc, layout, options
 from image_uploader_plugins.local_export.repository import Repository
 from image_uploader_plugins.local_export.storage import Staged
 from image_uploader_plugins.local_export.tree import Tree
@@ -33,7 +33,7 @@ class LocalExportDriver(UploaderDriver):
         self._pool = self._tree.pool
         self._leases = self._tree.leases
         self._storage.make_root()
-        self._lay_foundation()
+        self._tree.lay_foundation()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return type(self), self._arguments
@@ -57,7 +57,8 @@ class LocalExportDriver(UploaderDriver):
     ) -> frozenset[Digest]:
         wanted = list(dict.fromkeys(layers))
         for digest in wanted:
-            self._adopt(digest, {target, sources.get(digest, target)})
+            for name in sorted({target, sources.get(digest, target)}):
+                self._tree.adopt(digest, self._tree.repository(name))
         repository = self._tree.repository(target)
         with self._tree.repository_lock(target), self._tree.pool_lock():
             return frozenset(digest for digest in wanted if self._mount(repository, digest))
@@ -112,9 +113,7 @@ class LocalExportDriver(UploaderDriver):
             repository.refresh()
             # Also for an absent image: what a delete that was killed left behind goes now.
             deletion = self._collect(repository, target.reference)
-            if not repository.manifests():
-                repository.remove_folders()
-                self._tree.list_in_catalog(target.repository, listed=False)
+            self._tree.remove_if_empty(repository)
         if not found:
             raise errors.ImageUnknown(f"no such image: {target}")
         return deletion
@@ -123,14 +122,6 @@ class LocalExportDriver(UploaderDriver):
         self._tree.close()
 
     # -- blobs
-
-    def _adopt(self, digest: Digest, holders: set[RepositoryName]) -> None:
-        """Bring a blob that other tools wrote into the pool; hashes without a lock."""
-        for name in sorted(holders):
-            staged = self._pool.adopt(digest, self._tree.repository(name))
-            if staged:
-                with self._discarding(staged), self._tree.pool_lock():
-                    self._pool.add(digest, staged)
 
     def _mount(self, repository: Repository, digest: Digest) -> bool:
         if not self._pool.file(digest):
@@ -143,7 +134,11 @@ class LocalExportDriver(UploaderDriver):
     ) -> Descriptor:
         staged = self._storage.stage(stream)
         repository = self._tree.repository(target)
-        with self._discarding(staged), self._tree.repository_lock(target), self._tree.pool_lock():
+        with (
+            self._storage.discarding(staged),
+            self._tree.repository_lock(target),
+            self._tree.pool_lock(),
+        ):
             self._leases.take(repository.layout, stream.digest)
             self._publish(repository, stream.digest, staged)
         return Descriptor(media_type, stream.digest, stream.size)
@@ -156,13 +151,6 @@ class LocalExportDriver(UploaderDriver):
         file = self._tree.repository(target).blob(digest)
         return Descriptor(media_type, digest, file.size if file else None)
 
-    @contextlib.contextmanager
-    def _discarding(self, staged: Staged) -> Iterator[None]:
-        try:
-            yield
-        finally:
-            self._storage.discard(staged.path)
-
     # -- manifests
 
     @contextlib.contextmanager
@@ -174,7 +162,7 @@ class LocalExportDriver(UploaderDriver):
             raise errors.ManifestInvalid(f"a {manifest.media_type} has no config")
         stream = VerifiedStream([config], manifest.config.digest, manifest.config.size)
         staged = self._storage.stage(stream)
-        with self._discarding(staged):
+        with self._storage.discarding(staged):
             yield staged
 
     def _name(
@@ -214,6 +202,8 @@ class LocalExportDriver(UploaderDriver):
 
     def _collect(self, repository: Repository, reference: Tag | Digest) -> Deletion:
         deleted = reference if isinstance(reference, Digest) else None
+        for lease in self._leases.expired(repository.layout.leases):
+            self._storage.unlink(lease.path)
         held = self._leases.live(repository.layout)
         plan = gc.plan(self._storage, repository, held, deleted)
         freed = gc.sweep(self._storage, repository, plan)
@@ -221,11 +211,3 @@ class LocalExportDriver(UploaderDriver):
         with self._tree.pool_lock():
             freed += self._pool.sweep(digests)
         return Deletion(plan.manifests, digests, freed)
-
-    def _lay_foundation(self) -> None:
-        """What a registry serves before it has a single image."""
-        with self._tree.catalog_lock():
-            self._storage.write(layout.API_ROOT, views.API_ROOT)
-            self._storage.write(layout.API_HTACCESS, views.API_HTACCESS)
-            self._storage.write(layout.NO_REFERRERS, views.index([]))
-            self._tree.catalog.ensure()

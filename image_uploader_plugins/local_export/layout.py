@@ -57,6 +57,7 @@ POOL = STATE / "pool"
 LEASES = STATE / "leases"
 LOCKS = STATE / "locks"
 UNFINISHED = STATE / "unfinished"
+STATE_FOLDERS = (STAGING, POOL, LEASES, LOCKS, UNFINISHED)
 
 GZIP = ".gz"
 TYPE_MAP = ".type-map"
@@ -162,6 +163,45 @@ def is_temporary(name: str) -> bool:
     return re.fullmatch(r"\.[0-9a-f]{32}", name) is not None
 
 
+_DIGEST = r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}"
+_TAG = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
+_WORD = r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}"
+_FOLDER = r"sha256:[0-9a-f]{64}|\.sha512:[0-9a-f]{128}"
+_CONTENT = "|".join(map(re.escape, ("index.json", ".htaccess", *TYPE_FILES.values())))
+# What may lie below a repository's own folders, and as what.
+_KNOWN = [
+    (re.compile(pattern), kind)
+    for pattern, kind in (
+        (
+            r"(?:blobs|manifests|tags|\.(?:tags|defaults|pages|after|next|first|referrers))",
+            "folder",
+        ),
+        (rf"blobs/(?:{_DIGEST})(?:\{GZIP})?", "file"),
+        (rf"manifests/(?:{_FOLDER})", "folder"),
+        (rf"manifests/(?:{_FOLDER})/(?:{_CONTENT})", "file"),
+        (rf"manifests/(?:{_TAG}|sha512:[0-9a-f]{{128}}|\{PIN}(?:{_DIGEST}))\{TYPE_MAP}", "file"),
+        (rf"manifests/{_TAG}", "link"),
+        (r"tags/list", "file"),
+        (rf"\.(?:tags|defaults)/{_TAG}", "link"),
+        (rf"\.(?:after|next)/(?:{_TAG}|\.start)", "link"),
+        (r"\.first/[1-9][0-9]?", "link"),
+        (r"\.pages/\.none", "file"),
+        (rf"\.pages/(?:{_TAG}|\.end)", "folder"),
+        (rf"\.pages/(?:{_TAG}|\.end)/(?:{_TAG}|\.start|\.htaccess)", "file"),
+        (rf"\.referrers/(?:{_DIGEST})", "folder"),
+        (rf"\.referrers/(?:{_DIGEST})/(?:all|{_WORD}\+{_WORD}(?:\+{_WORD})?)", "file"),
+    )
+]
+
+
+def kind_of(path: PurePosixPath) -> str | None:
+    """What must be at a path below a repository's folder: "file", "folder" or "link".
+
+    None where nothing of ours ever is.
+    """
+    return next((kind for known, kind in _KNOWN if known.fullmatch(str(path))), None)
+
+
 def manifest_folder(digest: Digest) -> str:
     return digest.value if digest.algorithm == "sha256" else "." + digest.value
 
@@ -178,6 +218,12 @@ def blob_digest(name: str) -> Digest | None:
 
 def pool_blob(digest: Digest) -> PurePosixPath:
     return POOL / digest.algorithm / digest.encoded[:2] / digest.encoded
+
+
+def pool_digest(path: PurePosixPath) -> Digest | None:
+    """The digest a file in the pool is for; None for a path that is none's."""
+    digest = _or_none(Digest, f"{path.parent.parent.name}:{path.name}")
+    return digest if digest and pool_blob(digest) == path else None
 
 
 def _or_none(kind: type[Digest], text: str) -> Digest | None:

@@ -6,13 +6,13 @@ import collections
 import threading
 import time
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.layout import RepositoryLayout
-from image_uploader_plugins.local_export.storage import Storage
+from image_uploader_plugins.local_export.storage import File, Storage
 
 
 class Leases:
@@ -53,16 +53,29 @@ class Leases:
             self._storage.unlink(path)
 
     def live(self, repository: RepositoryLayout) -> frozenset[Digest]:
-        """The blobs that uploads in flight hold; removes the leases that ran out."""
-        held = set()
-        for name in self._storage.names(repository.leases):
-            file = self._storage.file(repository.leases / name)
-            digest = layout.folder_digest(name.rpartition(".")[0])
-            if not file or digest is None:
-                continue
-            # A clock set back makes a lease look young, never old.
-            if time.time() - file.modified < self._timeout:
-                held.add(digest)
-            else:
-                self._storage.unlink(file.path)
-        return frozenset(held)
+        """The blobs that uploads in flight hold."""
+        return frozenset(
+            _digest(lease) for lease in self.all(repository.leases) if not self._ran_out(lease)
+        )
+
+    def expired(self, folder: PurePosixPath = layout.LEASES) -> list[File]:
+        """Those that ran out and protect nothing, of one repository or the whole tree."""
+        return [lease for lease in self.all(folder) if self._ran_out(lease)]
+
+    def all(self, folder: PurePosixPath = layout.LEASES) -> Iterator[File]:
+        """Every lease in a folder."""
+        for file in self._storage.below(folder):
+            if file.kind == "file" and layout.folder_digest(_name(file)):
+                yield file
+
+    def _ran_out(self, lease: File) -> bool:
+        # A clock set back makes a lease look young, never old.
+        return time.time() - lease.modified >= self._timeout
+
+
+def _name(lease: File) -> str:
+    return lease.path.name.rpartition(".")[0]
+
+
+def _digest(lease: File) -> Digest:
+    return Digest(_name(lease))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest, VerifiedStream
@@ -61,6 +61,13 @@ class Pool:
             self._storage.discard(staged)
             raise
         return Staged(staged, present.size, gzip=False)
+
+    def files(self) -> Iterator[tuple[Digest, File]]:
+        """All that it holds, in the order of their digests; other files are passed over."""
+        for file in self._storage.below(layout.POOL):
+            digest = layout.pool_digest(file.path)
+            if digest and file.kind == "file":
+                yield digest, file
 
     def sweep(self, digests: Iterable[Digest]) -> int:
         """Remove those that no repository links to any more; bytes freed.

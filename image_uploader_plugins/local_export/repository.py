@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 
 from image_uploader_plugins import errors, manifest
@@ -20,6 +20,13 @@ from image_uploader_plugins.reference import RepositoryName, Tag
 LOG = logging.getLogger(__name__)
 
 _TYPE_MAP_LIMIT = 1024 * 1024
+
+Report = Callable[[str, errors.UploaderError], None]
+"""Told of an image that could not be read, and why."""
+
+
+def _warn(image: str, error: errors.UploaderError) -> None:
+    LOG.warning("%s left as it is: %s", image, error)
 
 
 class Repository:
@@ -76,28 +83,31 @@ class Repository:
             raise errors.ManifestInvalid(f"{self._storage.root / path}: {e}") from e
 
     def write_manifest(self, parsed: Manifest, digest: Digest) -> None:
-        """Publish a manifest under its digest, its headers before its bytes."""
+        """Publish a manifest under its digest."""
+        self._write_manifest(parsed, digest)
+        if not self.referrers.add(parsed, digest):
+            self.referrers.rebuild(self.readable_manifests())
+
+    def _write_manifest(self, parsed: Manifest, digest: Digest) -> None:
+        """The bytes, and what else is in their folder: the headers before all."""
         folder = self.layout.manifest(digest)
         content = self.layout.manifest_content(digest)
         named = folder / layout.TYPE_FILES[parsed.media_type]
         self._storage.write(folder / ".htaccess", views.htaccess(parsed.media_type, digest))
-        self._storage.write(content, parsed.content)
-        present, typed = self._storage.file(content), self._storage.file(named)
-        if not (present and typed and present.inode == typed.inode):
+        replaced = self._storage.write(content, parsed.content)
+        if replaced or not self._storage.holds(named, parsed.content):
             self._storage.link(content, named)
         for other in set(layout.TYPE_FILES.values()) - {named.name}:
             self._storage.unlink(folder / other)
         if digest.algorithm != "sha256":
             self._write_type_map(self.layout.digest_type_map(digest), digest.value, parsed, digest)
-        if not self.referrers.add(parsed, digest):
-            self.referrers.rebuild(self._readable_manifests())
 
     def remove_manifest(self, digest: Digest) -> int:
-        """Remove a manifest and what only names it; bytes freed."""
+        """Remove what names a manifest, and then the manifest; bytes freed."""
         file = self._storage.file(self.layout.manifest_content(digest))
+        self._storage.unlink(self.layout.pin(digest))
         self._storage.unlink(self.layout.digest_type_map(digest))
         self._storage.remove_tree(self.layout.manifest(digest))
-        self._storage.unlink(self.layout.pin(digest))
         return file.size if file else 0
 
     # -- tags and pins: the names a manifest lives by
@@ -184,35 +194,48 @@ class Repository:
 
     # -- views
 
-    def refresh(self, *, thoroughly: bool = False) -> None:
+    def refresh(self, *, thoroughly: bool = False, report: Report = _warn) -> None:
         """Bring tag links and lists in line with the type maps.
 
         Tags of other tools become like ours on the way: legacy symlinks turn
         into type maps, lists get their ``qs``.  ``thoroughly`` looks at every
         tag and every manifest; otherwise only at tags that have no links yet.
+        What cannot be read stays as it is and is reported: a damaged tag must
+        not stop work on others.
         """
+        if thoroughly:
+            self._refresh_manifests()
         tags = self.tags()
         linked = set(self._storage.names(self.layout.tag_links))
-        for tag in tags:
+        linked |= set(self._storage.names(self.layout.default_links)) if thoroughly else set()
+        for tag in sorted(tags):
             if thoroughly or tag.value not in linked:
-                self._refresh_tag(tag)
-        for name in linked - {tag.value for tag in tags}:
+                self._refresh_tag(tag, report)
+        for name in sorted(linked - {tag.value for tag in tags}):
             self._storage.unlink(self.layout.tag_links / name)
             self._storage.unlink(self.layout.default_links / name)
         if tags or self.manifests():
             self._listing.write((tag.value for tag in tags), thoroughly=thoroughly)
-        if thoroughly:
-            self.referrers.rebuild(self._readable_manifests())
 
-    def _readable_manifests(self) -> dict[Digest, Manifest]:
+    def _refresh_manifests(self) -> None:
+        readable = self.readable_manifests()
+        for digest in sorted(readable):
+            self._write_manifest(readable[digest], digest)
+        self.referrers.rebuild(readable)
+        present = self.manifests()
+        for name in sorted(self._storage.names(self.layout.manifests)):
+            named = layout.folder_digest(name.removesuffix(layout.TYPE_MAP))
+            if name.endswith(layout.TYPE_MAP) and named and named not in present:
+                self._storage.unlink(self.layout.manifests / name)
+
+    def readable_manifests(self) -> dict[Digest, Manifest]:
         found = {}
         for digest in self.manifests():
             with contextlib.suppress(errors.ManifestInvalid, NotFound):
                 found[digest] = self.read_manifest(digest)
         return found
 
-    def _refresh_tag(self, tag: Tag) -> None:
-        # What cannot be read stays as it is: a damaged tag must not stop work on others.
+    def _refresh_tag(self, tag: Tag, report: Report) -> None:
         try:
             found = {d: self.read_manifest(d) for d in self.tag_digests(tag)}
             for digest, parsed in found.items():
@@ -224,7 +247,7 @@ class Repository:
         except (errors.ManifestInvalid, errors.StorageError) as e:
             if isinstance(e, errors.StorageFull | errors.StorageDenied):
                 raise
-            LOG.warning("tag %s:%s left as it is: %s", self.name, tag, e)
+            report(f"{self.name}:{tag}", e)
 
     def remove_folders(self) -> None:
         """Remove the repository's own empty folders, and parents that became empty."""

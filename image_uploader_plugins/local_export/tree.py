@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.local_export import layout, options
+from image_uploader_plugins.local_export import layout, options, views
 from image_uploader_plugins.local_export.catalog import Catalog
 from image_uploader_plugins.local_export.leases import Leases
 from image_uploader_plugins.local_export.pool import Pool
 from image_uploader_plugins.local_export.repository import Repository
 from image_uploader_plugins.local_export.storage import Storage
+from image_uploader_plugins.manifest import Manifest
 from image_uploader_plugins.reference import RepositoryName
 
 _FETCH_LOCKS = 4096
@@ -53,6 +54,18 @@ class Tree:
             raise errors.ConfigurationError(f"no registry in {values.root} ([local_export] root)")
         return tree
 
+    def lay_foundation(self) -> None:
+        """Write what a registry serves before it has a single image."""
+        with self.catalog_lock():
+            self.write_foundation(self.storage)
+            self.catalog.ensure()
+
+    @staticmethod
+    def write_foundation(storage: Storage) -> None:
+        storage.write(layout.API_ROOT, views.API_ROOT)
+        storage.write(layout.API_HTACCESS, views.API_HTACCESS)
+        storage.write(layout.NO_REFERRERS, views.index([]))
+
     def repository(self, name: RepositoryName, storage: Storage | None = None) -> Repository:
         """A repository of the tree, maybe on a rehearsal's ``storage``."""
         return Repository(storage or self.storage, name, self._architecture)
@@ -60,6 +73,47 @@ class Tree:
     def repositories(self) -> list[RepositoryName]:
         """Those on disk, with anything of theirs in it."""
         return sorted(self.catalog.walk())
+
+    def blobs(
+        self, names: Iterable[RepositoryName] | None = None
+    ) -> Iterator[tuple[Repository, Digest, PurePosixPath]]:
+        """What these repositories (default: all) hold, where nothing is in the way."""
+        for name in self.repositories() if names is None else names:
+            repository = self.repository(name)
+            with contextlib.suppress(errors.StorageError):
+                for digest, path in sorted(repository.blobs()):
+                    yield repository, digest, path
+
+    def known(self, name: RepositoryName) -> RepositoryName:
+        """The name itself; raises ImageUnknown where the tree has no such repository."""
+        if name not in self.repositories():
+            raise errors.ImageUnknown(f"no such repository: {name}")
+        return name
+
+    def adopt(self, digest: Digest, repository: Repository) -> bool:
+        """Bring a blob that other tools wrote into the pool; hashes without a lock.
+
+        False if there is nothing to bring, or it is not intact.
+        """
+        staged = self.pool.adopt(digest, repository)
+        if not staged:
+            return False
+        with self.storage.discarding(staged), self.pool_lock():
+            self.pool.add(digest, staged)
+        return True
+
+    def remove_if_empty(self, repository: Repository) -> None:
+        """Under its lock: remove what is left of a repository without manifests."""
+        if not repository.manifests():
+            repository.remove_folders()
+            self.list_in_catalog(repository.name, listed=False)
+
+    def find_manifest(self, digest: Digest) -> Manifest | None:
+        """A manifest from whichever repository holds it intact."""
+        for name in self.repositories():
+            with contextlib.suppress(errors.ManifestInvalid, errors.StorageError):
+                return self.repository(name).read_manifest(digest)
+        return None
 
     def close(self) -> None:
         """Give up the leases that are ours, and leave no temporary file."""

@@ -8,7 +8,7 @@ import os
 import threading
 import uuid
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from image_uploader_plugins import errors
@@ -60,7 +60,7 @@ class Staging:
             folder = layout.STAGING / uuid.uuid4().hex
             with self._ground.folder(layout.STAGING, create=True) as parent:
                 descriptor = self._ground.call(
-                    folder, os.open, folder.name + _LOCK, _OPEN | os.O_CREAT, 0o600, dir_fd=parent
+                    folder, os.open, lock_of(folder).name, _OPEN | os.O_CREAT, 0o600, dir_fd=parent
                 )
             self._ground.call(folder, fcntl.flock, descriptor, fcntl.LOCK_EX)
             # Whoever tidies up may have taken it for stale before it was locked.
@@ -69,10 +69,20 @@ class Staging:
             os.close(descriptor)
 
 
+def lock_of(folder: PurePosixPath) -> PurePosixPath:
+    return folder.with_name(folder.name + _LOCK)
+
+
+def sessions(names: Mapping[str, str]) -> list[PurePosixPath]:
+    """The folders that what lies in the staging folder (names to kinds) speaks of."""
+    known = (n for n, kind in names.items() if kind == "folder" or n.endswith(_LOCK))
+    return sorted({layout.STAGING / name.removesuffix(_LOCK) for name in known})
+
+
 @contextlib.contextmanager
-def unused(ground: Ground, name: str) -> Iterator[bool]:
-    """Whether ``name`` in the staging folder belongs to no process; nobody gets it meanwhile."""
-    lock = layout.STAGING / (name.removesuffix(_LOCK) + _LOCK)
+def unused(ground: Ground, folder: PurePosixPath) -> Iterator[bool]:
+    """Whether a folder belongs to no process; nobody gets it meanwhile."""
+    lock = lock_of(folder)
     try:
         with ground.folder(lock.parent) as parent:
             descriptor = ground.call(lock, os.open, lock.name, _OPEN, dir_fd=parent)
@@ -99,5 +109,5 @@ def _release(root: Path, folder: PurePosixPath, descriptor: int, owner: int) -> 
     ):
         with contextlib.suppress(FileNotFoundError):
             os.rmdir(folder.name, dir_fd=parent)
-        os.unlink(folder.name + _LOCK, dir_fd=parent)
+        os.unlink(lock_of(folder).name, dir_fd=parent)
     os.close(descriptor)

@@ -245,6 +245,11 @@ class Storage(Ground):
             return self.stage(self.chunks(source)).path
         return staged
 
+    def can_link(self, source: File, target: File) -> bool:
+        """Whether ``source`` could have one more name, where ``target`` is now."""
+        limit = os.pathconf(self.root, "PC_LINK_MAX")
+        return source.inode[0] == target.inode[0] and source.links < limit
+
     def symlink(self, path: PurePosixPath, target: str) -> bool:
         """Make ``path`` a symbolic link to ``target``; False where it is one already."""
         if self.link_target(path) == target:
@@ -285,6 +290,14 @@ class Storage(Ground):
         except NotFound:
             return False
         return removed
+
+    @contextlib.contextmanager
+    def discarding(self, staged: Staged) -> Iterator[None]:
+        """Remove a temporary file in the end, published or not."""
+        try:
+            yield
+        finally:
+            self.discard(staged.path)
 
     def discard(self, staged: PurePosixPath) -> None:
         """Remove a temporary file, which may be gone."""
@@ -332,21 +345,20 @@ class Storage(Ground):
 
     # -- temporary files of others
 
-    def staged_by_others(self) -> Iterator[PurePosixPath]:
+    def staged_by_others(self) -> list[PurePosixPath]:
         """What lies in the staging folder and belongs to no process that runs."""
-        names = self.names(layout.STAGING)
-        for name in sorted(names):
-            with staging.unused(self, name) as stale:
-                if stale:
-                    yield layout.STAGING / name
+        found = []
+        for path in staging.sessions(self.names(layout.STAGING)):
+            with staging.unused(self, path) as stale:
+                found += [path] if stale else []
+        return found
 
     def remove_staged(self, path: PurePosixPath) -> None:
         """Remove what staged_by_others() found, unless somebody uses it after all."""
-        with staging.unused(self, path.name) as stale:
-            if stale and self.names(path):
+        with staging.unused(self, path) as stale:
+            if stale:
                 self.remove_tree(path)
-            elif stale:
-                self.unlink(path)
+                self.unlink(staging.lock_of(path))
 
     # -- locks
 

@@ -1,0 +1,70 @@
+"""``image-uploader gc``."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+
+from image_uploader_plugins.cli.command import Command
+from image_uploader_plugins.copying import size
+from image_uploader_plugins.local_export.adoption import adopt, strangers
+from image_uploader_plugins.local_export.garbage import Collector
+from image_uploader_plugins.local_export.tree import Tree
+
+
+class Gc(Command):
+    """Remove what nobody needs from the tree of local-export.
+
+    That is: manifests no tag, index or subject leads to, blobs no manifest
+    needs, what the pool holds for nobody, leases that ran out, and temporary
+    files of processes that have ended.  Uploads may go on meanwhile.  Where a
+    manifest cannot be read nothing is removed from its repository, and the
+    exit status is 1.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = super().get_parser(prog_name)
+        parser.add_argument(
+            "--dry-run", action="store_true", help="tell what would go and why; change nothing"
+        )
+        parser.add_argument(
+            "--adopt",
+            action="store_true",
+            help="bring blobs that other tools wrote into the pool, each verified on the way "
+            "in; of several copies on the disk one stays",
+        )
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> int:
+        with contextlib.closing(Tree.existing(self.conf)) as tree:
+            status = self._collect(tree, rehearsing=parsed_args.dry_run)
+            if parsed_args.adopt and parsed_args.dry_run:
+                count = sum(1 for _ in strangers(tree))
+                print(f"{count} blobs would be adopted", file=self.app.stdout)
+            elif parsed_args.adopt:
+                status |= self._adopt(tree)
+            return status
+
+    def _collect(self, tree: Tree, *, rehearsing: bool) -> int:
+        collector = Collector(tree, rehearsing=rehearsing)
+        count = freed = 0
+        for garbage in collector.collect():
+            print(f"{garbage.path}: {garbage.reason}, {size(garbage.size)}", file=self.app.stdout)
+            count += 1
+            freed += garbage.size
+        for problem in collector.problems:
+            self.app.LOG.error("nothing is removed beside it: %s", problem)
+        what = "would go" if rehearsing else "removed"
+        print(f"{count} {what}, {size(freed)} freed", file=self.app.stdout)
+        return 1 if collector.problems else 0
+
+    def _adopt(self, tree: Tree) -> int:
+        count = freed = damaged = 0
+        for adoption in adopt(tree):
+            count += adoption.intact
+            freed += adoption.bytes_freed
+            if not adoption.intact:
+                damaged += 1
+                self.app.LOG.error("%s: damaged, left as it is", adoption.path)
+        print(f"{count} blobs adopted, {size(freed)} freed", file=self.app.stdout)
+        return 1 if damaged else 0

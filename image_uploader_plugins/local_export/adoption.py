@@ -1,0 +1,70 @@
+"""Bringing the blobs of a tree that other tools wrote into the pool."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable, Iterator
+from pathlib import PurePosixPath
+
+from image_uploader_plugins.digest import Digest
+from image_uploader_plugins.local_export import parallel
+from image_uploader_plugins.local_export.repository import Repository
+from image_uploader_plugins.local_export.tree import Tree
+from image_uploader_plugins.reference import RepositoryName
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Adoption:
+    """What became of a blob: ``bytes_freed`` of a copy that gave way to a link.
+
+    ``intact`` is False for one whose bytes do not hash to its name, which
+    stays as it is.
+    """
+
+    path: PurePosixPath
+    size: int
+    bytes_freed: int
+    intact: bool = True
+
+
+def adopt(tree: Tree, names: Iterable[RepositoryName] | None = None) -> Iterator[Adoption]:
+    """Make every blob of these repositories (default: all) a link to the pool.
+
+    Each is verified on the way in; of several copies one stays.  Content is
+    hashed without a lock, so writers do not wait for it.
+    """
+    damaged = []
+    for blob, adoption in parallel.each(lambda b: _adopt(tree, *b), strangers(tree, names)):
+        if adoption and adoption.intact:
+            yield adoption
+        elif adoption:
+            damaged.append(blob)
+    # By now another repository may have given the pool a copy that is intact.
+    yield from filter(None, (_adopt(tree, *blob) for blob in damaged))
+
+
+def strangers(
+    tree: Tree, names: Iterable[RepositoryName] | None = None
+) -> Iterator[tuple[Repository, Digest, PurePosixPath]]:
+    """The blobs that are no links to the pool."""
+    return (blob for blob in tree.blobs(names) if not _is_linked(tree, *blob[1:]))
+
+
+def _is_linked(tree: Tree, digest: Digest, path: PurePosixPath) -> bool:
+    pooled, present = tree.pool.file(digest), tree.storage.file(path)
+    return bool(pooled and present and pooled.inode == present.inode)
+
+
+def _adopt(
+    tree: Tree, repository: Repository, digest: Digest, path: PurePosixPath
+) -> Adoption | None:
+    with tree.fetch_lock(digest):  # of two copies just one is hashed
+        tree.adopt(digest, repository)
+    with tree.repository_lock(repository.name), tree.pool_lock():
+        before = repository.blob(digest)
+        if not before:
+            return None  # deleted meanwhile, and must not come back
+        linked = tree.pool.link(digest, repository)
+        after = repository.blob(digest)
+    freed = before.size if after and after.inode != before.inode and before.links == 1 else 0
+    return Adoption(path, before.size, freed, intact=linked)

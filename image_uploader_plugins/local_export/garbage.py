@@ -1,0 +1,131 @@
+"""Everything in a tree that nobody needs any more, found or removed."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+import itertools
+from collections.abc import Iterable, Iterator
+from pathlib import PurePosixPath
+
+from image_uploader_plugins import errors
+from image_uploader_plugins.digest import Digest
+from image_uploader_plugins.local_export import gc
+from image_uploader_plugins.local_export.gc import Plan
+from image_uploader_plugins.local_export.pool import Pool
+from image_uploader_plugins.local_export.repository import Repository
+from image_uploader_plugins.local_export.storage import File, Rehearsal
+from image_uploader_plugins.local_export.tree import Tree
+from image_uploader_plugins.reference import RepositoryName
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Garbage:
+    """A path that nobody needs, why, and the bytes that the disk gets back for it."""
+
+    path: PurePosixPath
+    reason: str
+    size: int
+
+
+class Collector:
+    """Removes garbage or, ``rehearsing``, just tells what it would remove.
+
+    Safe beside writers: it holds one repository's lock at a time, and keeps
+    what uploads in flight have a lease on.  ``problems`` are the repositories
+    whose needs cannot be known, and in which it removes nothing.
+    """
+
+    def __init__(self, tree: Tree, *, rehearsing: bool = False) -> None:
+        self.problems: list[errors.UploaderError] = []
+        self._tree = tree
+        self._rehearsing = rehearsing
+        self._storage = Rehearsal(tree.storage.root) if rehearsing else tree.storage
+        self._pool = Pool(self._storage)
+        self._swept: set[Digest] = set()
+        # Links that a rehearsal would have removed by now.
+        self._gone: collections.Counter[tuple[int, int]] = collections.Counter()
+
+    def collect(self, names: Iterable[RepositoryName] | None = None) -> Iterator[Garbage]:
+        """Go through these repositories, or through the whole tree and its state."""
+        if names is None:
+            yield from self._leases()
+        for name in self._tree.repositories() if names is None else names:
+            yield from self._repository(name)
+        yield from self._pooled(whole=names is None)
+        if names is None:
+            yield from self._staged()
+        self._storage.sync()
+
+    def _leases(self) -> Iterator[Garbage]:
+        for lease in self._tree.leases.expired():
+            self._storage.unlink(lease.path)
+            yield Garbage(lease.path, "a lease that ran out", lease.size)
+
+    def _repository(self, name: RepositoryName) -> list[Garbage]:
+        try:
+            with self._tree.repository_lock(name):
+                return self._sweep(self._tree.repository(name, self._storage))
+        except (errors.ManifestInvalid, errors.StorageError) as e:
+            self.problems.append(e)
+            return []
+
+    def _sweep(self, repository: Repository) -> list[Garbage]:
+        with self._changing(repository):
+            held = self._tree.leases.live(repository.layout)
+            plan = gc.plan(self._storage, repository, held)
+            found = [*self._manifests(repository, plan), *map(self._blob, plan.blobs)]
+            self._swept.update(digest for digest, _ in plan.blobs)
+            gc.sweep(self._storage, repository, plan)
+            if not self._rehearsing:
+                self._tree.remove_if_empty(repository)
+        return found
+
+    def _changing(self, repository: Repository) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext() if self._rehearsing else self._tree.changing(repository)
+
+    def _manifests(self, repository: Repository, plan: Plan) -> Iterator[Garbage]:
+        for digest in plan.manifests:
+            file = self._storage.file(repository.layout.manifest_content(digest))
+            reason = "neither a tag, an index nor a subject leads to it"
+            yield Garbage(repository.layout.manifest(digest), reason, file.size if file else 0)
+
+    def _blob(self, planned: tuple[Digest, File]) -> Garbage:
+        _, file = planned
+        return Garbage(file.path, "no manifest needs it", self._freed(file))
+
+    def _pooled(self, *, whole: bool) -> Iterator[Garbage]:
+        """By folder, so that nobody waits long for the pool's lock."""
+        held = self._held()
+        wanted = (f for d, f in self._pool.files() if d not in held and (whole or d in self._swept))
+        for _, group in itertools.groupby(wanted, lambda file: file.path.parent):
+            found = []
+            with self._tree.pool_lock():
+                for file in filter(None, (self._storage.file(f.path) for f in group)):
+                    if file.links - self._gone[file.inode] == 1:
+                        found.append(
+                            Garbage(file.path, "no repository links to it", self._freed(file))
+                        )
+                        self._storage.unlink(file.path)
+            yield from found
+
+    def _held(self) -> set[Digest]:
+        """What repositories have a copy of: where links are refused, links tell nothing."""
+        planned = {change.path for change in getattr(self._storage, "changes", ())}
+        return {digest for _, digest, path in self._tree.blobs() if path not in planned}
+
+    def _staged(self) -> Iterator[Garbage]:
+        for path in self._tree.storage.staged_by_others():
+            files = [f for f in self._storage.below(path) if f.kind == "file"]
+            size = sum(self._freed(file) for file in files)
+            if not self._rehearsing:
+                self._storage.remove_staged(path)
+            yield Garbage(path, "left by a process that has ended", size)
+
+    def _freed(self, file: File) -> int:
+        """The bytes that removing this link frees; counts it as removed."""
+        last = file.links - self._gone[file.inode] == 1
+        if self._rehearsing:
+            self._gone[file.inode] += 1
+        return file.size if last else 0

@@ -1,0 +1,48 @@
+"""What a verification has to tell."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from pathlib import PurePosixPath
+
+
+class Remedy(enum.Enum):
+    """What helps: mending from the tree itself, fetching again, or a person who looks."""
+
+    REPAIR = "repair"
+    FETCH = "fetch"
+    LOOK = "look"
+
+
+@dataclasses.dataclass(frozen=True, order=True)
+class Finding:
+    """Something wrong at ``path`` (relative to the root).
+
+    ``images`` are the names that clients know what is wrong by.
+    """
+
+    path: PurePosixPath
+    problem: str
+    remedy: Remedy = dataclasses.field(compare=False)
+    images: tuple[str, ...] = dataclasses.field(default=(), compare=False)
+
+    def __str__(self) -> str:
+        images = f" ({', '.join(self.images)})" if self.images else ""
+        return f"{self.path}: {self.problem}{images}"
+
+
+@dataclasses.dataclass
+class Report:
+    """The findings, sorted, and what was looked at; sizes in bytes."""
+
+    findings: tuple[Finding, ...] = ()
+    repositories: int = 0
+    manifests: int = 0
+    blobs: int = 0
+    bytes_read: int = 0
+
+    def to_fetch(self) -> list[str]:
+        """The images of which something must be fetched again."""
+        lost = (f.images for f in self.findings if f.remedy is Remedy.FETCH)
+        return sorted({image for images in lost for image in images})

@@ -1,0 +1,174 @@
+"""A whole tree, or some of its repositories, looked at."""
+
+from __future__ import annotations
+
+import collections
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import PurePosixPath
+
+from image_uploader_plugins import errors
+from image_uploader_plugins.digest import Digest
+from image_uploader_plugins.local_export import layout
+from image_uploader_plugins.local_export.garbage import Collector
+from image_uploader_plugins.local_export.storage import File, Rehearsal
+from image_uploader_plugins.local_export.tree import Tree
+from image_uploader_plugins.local_export.verify.contents import Contents, Observer
+from image_uploader_plugins.local_export.verify.finding import Finding, Remedy, Report
+from image_uploader_plugins.local_export.verify.inspection import Inspection, wrong_mode
+from image_uploader_plugins.reference import RepositoryName
+
+
+class Verification:
+    """Looks at these repositories of a tree or, with None, at all of it and its state.
+
+    Changes nothing.  Safe beside writers: content is hashed without a lock,
+    everything else is looked at under the lock of whoever changes it.  Asked
+    for another report, it does not read again what it has read.
+    """
+
+    def __init__(
+        self,
+        tree: Tree,
+        names: Iterable[RepositoryName] | None = None,
+        observer: Observer = lambda done, total: None,
+    ) -> None:
+        self.tree = tree
+        self.contents = Contents(tree.storage, observer)
+        self.names = None if names is None else sorted(set(names))
+
+    def report(self) -> Report:
+        """Raises StorageError where the tree cannot be read at all."""
+        report = Report()
+        garbage = {g.path: g for g in Collector(self.tree, rehearsing=True).collect(self.names)}
+        self.contents.read((digest, file) for digest, file in self._files())
+        found = set(self._findings(report))
+        # Of what is to go nobody needs to know what else is wrong with it.
+        found = {finding for finding in found if not _is_below(finding.path, garbage)}
+        found |= {Finding(g.path, g.reason, Remedy.REPAIR) for g in garbage.values()}
+        report.findings = tuple(sorted(found))
+        report.bytes_read = self.contents.bytes_read
+        return report
+
+    def repositories(self) -> Sequence[RepositoryName]:
+        """Those to look at, also where an operation that was cut short left nothing else."""
+        if self.names is not None:
+            return self.names
+        return sorted({*self.tree.repositories(), *self._marked()})
+
+    def _marked(self) -> Iterator[RepositoryName]:
+        for name in self.tree.storage.names(layout.UNFINISHED):
+            try:
+                text = self.tree.storage.read(layout.UNFINISHED / name, limit=1024)
+                yield RepositoryName(text.decode("ascii", "replace"))
+            except (errors.InvalidReference, errors.StorageError):
+                continue
+
+    def _files(self) -> Iterator[tuple[Digest, File]]:
+        pooled = self.tree.pool.files() if self.names is None else ()
+        return itertools.chain(self._repository_files(), pooled)
+
+    def _repository_files(self) -> Iterator[tuple[Digest, File]]:
+        for _, digest, path in self.tree.blobs(self.repositories()):
+            file = self.tree.storage.file(path)
+            if file:
+                yield digest, file
+
+    def _findings(self, report: Report) -> Iterator[Finding]:
+        for name in self.repositories():
+            yield from self._repository(name, report)
+        yield from self._served()
+        if self.names is None:
+            yield from self._catalog()
+            yield from self._pool(report)
+            yield from self._state()
+
+    def _repository(self, name: RepositoryName, report: Report) -> list[Finding]:
+        top = layout.RepositoryLayout(name).top
+        try:
+            with self.tree.repository_lock(name):
+                inspection = Inspection(self.tree, name, self.contents)
+                found = list(inspection.findings())
+        except errors.StorageDenied:
+            raise
+        except errors.StorageError as e:
+            return [Finding(top, str(e), Remedy.LOOK)]
+        report.repositories += 1
+        report.manifests += len(inspection.manifests)
+        for folder in (top, *top.parents[:-1]):
+            status = self.tree.storage.status(folder)
+            found += wrong_mode(status) if status else ()
+        return found
+
+    # -- what all repositories share
+
+    def _served(self) -> Iterator[Finding]:
+        rehearsal = Rehearsal(self.tree.storage.root)
+        self.tree.write_foundation(rehearsal)
+        for change in rehearsal.changes:
+            yield Finding(change.path, change.reason, Remedy.REPAIR)
+        for name in self.tree.storage.names(layout.V2):
+            file = self.tree.storage.file(layout.V2 / name)
+            if file and layout.is_temporary(name):
+                yield Finding(file.path, "a temporary file that was left behind", Remedy.REPAIR)
+            elif file:
+                yield from wrong_mode(file)
+
+    def _catalog(self) -> Iterator[Finding]:
+        with self.tree.catalog_lock():
+            listed = self.tree.catalog.listed()
+        if listed is None:
+            yield Finding(layout.CATALOG, "is not what it should be", Remedy.REPAIR)
+        for text in sorted((listed or set()) - {n.value for n in self.repositories()}):
+            if not self._exists(text):
+                yield Finding(layout.CATALOG, f"lists {text!r}, which is not there", Remedy.REPAIR)
+
+    def _exists(self, text: str) -> bool:
+        """Whether a name in the catalog is one of a repository, with nobody at work on it."""
+        try:
+            name = RepositoryName(text)
+            with self.tree.repository_lock(name), self.tree.catalog_lock():
+                listed = self.tree.catalog.listed() or set()
+                return text not in listed or bool(self.tree.repository(name).manifests())
+        except (errors.InvalidReference, errors.StorageError):
+            return False
+
+    def _pool(self, report: Report) -> Iterator[Finding]:
+        for digest, file in self.tree.pool.files():
+            report.blobs += 1
+            problem = self.contents.problem(digest, file)
+            if problem:
+                yield Finding(file.path, problem, self.contents.remedy(digest))
+        suspects = self._linked_outside()
+        if suspects:
+            with self.tree.pool_lock():  # nobody makes a link meanwhile
+                suspects &= self._linked_outside()
+        for path in suspects:
+            problem = "has a link outside the tree; whoever writes to that writes here"
+            yield Finding(path, problem, Remedy.LOOK)
+
+    def _linked_outside(self) -> set[PurePosixPath]:
+        # Links may go meanwhile: counted before, they make a file look right, never wrong.
+        held = (file for _, file in self._repository_files())
+        counts = collections.Counter(file.inode for file in held)
+        files = (file for _, file in self.tree.pool.files())
+        return {file.path for file in files if file.links > 1 + counts[file.inode]}
+
+    # -- the state that is not served
+
+    def _state(self) -> Iterator[Finding]:
+        storage = self.tree.storage
+        for name, kind in storage.names(layout.STATE).items():
+            path = layout.STATE / name
+            if kind != "folder" or path not in layout.STATE_FOLDERS:
+                yield Finding(path, "is no part of a tree", Remedy.LOOK)
+        for folder in (layout.STATE, *layout.STATE_FOLDERS):
+            status = storage.status(folder)
+            yield from wrong_mode(status) if status else ()
+        for file in storage.below(layout.POOL):
+            if file.kind != "folder" and not layout.pool_digest(file.path):
+                yield Finding(file.path, "is no part of a tree", Remedy.LOOK)
+
+
+def _is_below(path: PurePosixPath, garbage: Iterable[PurePosixPath]) -> bool:
+    return any(parent in garbage for parent in (path, *path.parents))
