@@ -19,8 +19,10 @@ from pathlib import Path
 import requests
 
 from benchmarks import flows
+from image_uploader_plugins.demo import images
+from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.manifest import DOCKER_MANIFEST
-from tests.support import registry
+from tests.support import registry, trees
 
 MB = 1000 * 1000
 
@@ -46,6 +48,8 @@ def main() -> None:
         for count in counts:
             taken = measure("put", kind, str(count))["milliseconds"]
             print(f"{kind:14} {count:5} images {taken:13.1f}")
+    print(f"\n{'verifying a tree':24} {'seconds, best of 3':>18}")
+    compare_verification(2000 // scale)
 
 
 def compare(title: str, source: str, image: str, folder: Path) -> None:
@@ -56,6 +60,31 @@ def compare(title: str, source: str, image: str, folder: Path) -> None:
     times = theirs["seconds"] / ours["seconds"]
     memory = theirs["memory"] / ours["memory"]
     print(f"{'':18} {'ratio':14} {times:5.1f}x {memory:14.1f}x")
+
+
+def compare_verification(megabytes: int) -> None:
+    """Of layers of 20 MB, each in two repositories, and a thousand small images."""
+    with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
+        root = Path(name) / "tree"
+        fill(root, megabytes)
+        seconds = {kind: [] for kind in flows.VERIFIERS}
+        for _ in range(3):
+            for kind, taken in seconds.items():
+                taken.append(measure("verify", kind, str(root))["seconds"])
+    best = {kind: min(taken) for kind, taken in seconds.items()}
+    for kind, taken in best.items():
+        print(f"{kind:14} {megabytes:5} MB {taken:17.2f}")
+    print(f"{'ratio':14} {best['sha256sum'] / best['local-export']:26.2f}x")
+
+
+def fill(root: Path, megabytes: int) -> None:
+    driver = LocalExportDriver(root)
+    for number in range(megabytes // 20):
+        layer = images.Blob(os.urandom(20 * MB), images.OCI_LAYER)
+        for name in (f"large/a{number}", f"large/b{number}"):
+            trees.put(driver, images.image(name, "1.0", [layer], oci=True))
+    for number in range(1000):
+        trees.put(driver, images.image(f"small/image{number}", "1.0", []))
 
 
 def measure(*arguments: str) -> dict[str, float]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -19,7 +21,10 @@ from tripleo_common.utils.locks import threadinglock
 
 from image_uploader_plugins import tripleo
 from image_uploader_plugins.demo import images
+from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.tree import Tree
+from image_uploader_plugins.local_export.verify import Verification
 
 _REPEATS = 20
 _TARGET = "127.0.0.1:8787"
@@ -94,8 +99,27 @@ def put_theirs(folder: Path) -> Callable[[int], None]:
     return put
 
 
+def verify_ours(root: Path) -> None:
+    report = Verification(Tree(root)).report()
+    if report.findings:
+        raise RuntimeError(f"verify found {report.findings[0]}")
+
+
+def verify_coreutils(root: Path) -> None:
+    """What an administrator does without: sha256sum over the pool, on all cores."""
+    files = [str(path) for path in (root / layout.POOL).rglob("*") if path.is_file()]
+    subprocess.run(  # noqa: S603
+        ["xargs", "-0", "-n1", f"-P{os.cpu_count()}", "sha256sum"],  # noqa: S607
+        input="\0".join(files),
+        text=True,
+        check=True,
+        stdout=subprocess.DEVNULL,
+    )
+
+
 COPIERS = {"local-export": copy_ours, "tripleo-common": copy_theirs}
 PUTTERS = {"local-export": put_ours, "tripleo-common": put_theirs}
+VERIFIERS = {"local-export": verify_ours, "sha256sum": verify_coreutils}
 
 
 def copy(kind: str, source: str, image: str, folder: str) -> dict[str, float]:
@@ -130,5 +154,11 @@ def put(kind: str, count: str) -> dict[str, float]:
     return {"milliseconds": statistics.median(taken) * 1000}
 
 
+def verify(kind: str, root: str) -> dict[str, float]:
+    started = time.perf_counter()
+    VERIFIERS[kind](Path(root))
+    return {"seconds": time.perf_counter() - started}
+
+
 if __name__ == "__main__":
-    json.dump({"copy": copy, "put": put}[sys.argv[1]](*sys.argv[2:]), sys.stdout)
+    json.dump({"copy": copy, "put": put, "verify": verify}[sys.argv[1]](*sys.argv[2:]), sys.stdout)

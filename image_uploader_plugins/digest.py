@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from image_uploader_plugins import errors
+from image_uploader_plugins.text import shown
 
 _GRAMMAR = re.compile(r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}")
 
@@ -25,7 +26,7 @@ class Digest:
 
     def __post_init__(self) -> None:
         if not isinstance(self.value, str) or not _GRAMMAR.fullmatch(self.value):
-            raise errors.InvalidReference(f"not a sha256 or sha512 digest: {self.value!r:.200}")
+            raise errors.InvalidReference(f"not a sha256 or sha512 digest: {shown(self.value)}")
 
     @classmethod
     def of(cls, content: bytes, algorithm: str = "sha256") -> Digest:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+_LISTED = 10  # of many, in a message
+
 
 class UploaderError(Exception):
     """Base of everything this package raises on purpose."""
@@ -73,7 +75,9 @@ class BlobUnknown(UploaderError):
         super().__init__(self.digests)
 
     def __str__(self) -> str:
-        return "blobs not in the repository: " + ", ".join(map(str, self.digests))
+        listed = ", ".join(map(str, self.digests[:_LISTED]))
+        more = len(self.digests) - _LISTED
+        return f"blobs not in the repository: {listed}" + (f" and {more} more" if more > 0 else "")
 
 
 class ImageUnknown(UploaderError):

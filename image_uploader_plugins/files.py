@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import tempfile
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
@@ -66,6 +66,34 @@ def write(path: Path, text: str) -> None:
             with contextlib.suppress(OSError):
                 temporary.unlink()
         raise errors.ConfigurationError(f"cannot write {path}: {e}") from e
+
+
+def write_new(folder: Path, texts: Mapping[PurePosixPath, str]) -> Iterator[Path]:
+    """Write each text to its absolute path, taken from ``folder``; yields what is written.
+
+    A file that has its text already is left alone.  Raises
+    ConfigurationError, before anything is written, for one that has another.
+    """
+    paths = {folder / path.relative_to("/"): text for path, text in texts.items()}
+    missing = [path for path, text in paths.items() if not _has(path, text)]
+    for path in missing:
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as e:
+            raise errors.ConfigurationError(f"cannot write {path}: {e}") from e
+        write(path, paths[path])
+        yield path
+
+
+def _has(path: Path, text: str) -> bool:
+    try:
+        if path.read_bytes() == text.encode():
+            return True
+    except FileNotFoundError:
+        return False
+    except OSError as e:
+        raise errors.ConfigurationError(f"cannot read {path}: {e}") from e
+    raise errors.ConfigurationError(f"{path} has other content; put the two together by hand")
 
 
 def _load(name: str) -> Any:

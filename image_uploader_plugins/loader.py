@@ -52,8 +52,10 @@ def load_conf(args: Sequence[str] = (), config_files: list[str] | None = None) -
     register(conf)
     try:
         conf(list(args), project=PROJECT, default_config_files=config_files)
-    except cfg.Error as e:
-        raise errors.ConfigurationError(str(e)) from e
+    except (cfg.Error, UnicodeDecodeError) as e:
+        files = config_files or cfg.find_config_files(project=PROJECT)
+        reason = f"{', '.join(files)}: {e}" if isinstance(e, UnicodeDecodeError) else str(e)
+        raise errors.ConfigurationError(reason) from e
     return conf
 
 

@@ -6,14 +6,16 @@ Docker "Image Manifest Version 2, Schema 1" and "Schema 2".
 
 from __future__ import annotations
 
+import binascii
 import dataclasses
-import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Any
 
-from image_uploader_plugins import errors
+from image_uploader_plugins import document, errors
 from image_uploader_plugins.digest import Digest
+from image_uploader_plugins.document import Fields
+from image_uploader_plugins.text import shown
 
 DOCKER_SCHEMA1 = "application/vnd.docker.distribution.manifest.v1+json"
 DOCKER_SCHEMA1_SIGNED = "application/vnd.docker.distribution.manifest.v1+prettyjws"
@@ -38,7 +40,13 @@ _MEDIA_TYPE = re.compile(
     r"(?:[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126})/(?:[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126})"
 )
 
-_Fields = Mapping[str, Any]
+# Every field that is read here, or acted upon by clients, wherever it stands.
+_NAMES = (
+    *("schemaVersion", "mediaType", "artifactType", "annotations", "subject"),
+    *("config", "layers", "manifests", "fsLayers", "blobSum", "signatures", "history"),
+    *("digest", "size", "urls", "data", "platform", "architecture", "os"),
+)
+_LARGEST = 2**63 - 1  # clients keep a size in an int64 (descriptor.md)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +64,7 @@ class Descriptor:
     ``size`` is None for the layers of a schema 1 manifest, which does not
     record any.  ``urls`` names other places the content may come from; a
     registry need not hold it (OCI image-spec, descriptor.md).  Raises
-    ManifestInvalid for a media type outside RFC 6838 or a negative size.
+    ManifestInvalid for a media type outside RFC 6838 or an impossible size.
     """
 
     media_type: str
@@ -68,25 +76,27 @@ class Descriptor:
 
     def __post_init__(self) -> None:
         if not isinstance(self.media_type, str) or not _MEDIA_TYPE.fullmatch(self.media_type):
-            raise errors.ManifestInvalid(f"not a media type (RFC 6838): {self.media_type!r:.200}")
-        if self.size is not None and (type(self.size) is not int or self.size < 0):
-            raise errors.ManifestInvalid(f"not a size in bytes: {self.size!r:.100}")
+            raise errors.ManifestInvalid(f"not a media type (RFC 6838): {shown(self.media_type)}")
+        if self.size is not None and not (type(self.size) is int and 0 <= self.size <= _LARGEST):
+            raise errors.ManifestInvalid(f"not a size in bytes: {shown(self.size)}")
 
     @classmethod
     def parse(cls, fields: object) -> Descriptor:
         """Read one from a manifest; raises ManifestInvalid or InvalidReference."""
         if not isinstance(fields, dict):
             raise errors.ManifestInvalid("a descriptor must be an object")
+        document.check_names(fields, _NAMES)
         size = fields.get("size")
-        platform = _object(fields, "platform")
-        return cls(
+        described = cls(
             fields.get("mediaType", ""),
             Digest(fields.get("digest", "")),
             -1 if size is None else size,
-            tuple(map(str, _list(fields, "urls"))),
-            Platform(_text(platform, "architecture"), _text(platform, "os")),
+            _urls(fields),
+            _platform(fields),
             _text(fields, "artifactType"),
         )
+        _check_data(fields, described)
+        return described
 
 
 @dataclasses.dataclass(frozen=True)
@@ -122,12 +132,17 @@ class Manifest:
             declared = str(media_type)  # registries give a signed schema 1 under either name
         if media_type not in (None, declared):
             raise errors.ManifestInvalid(
-                f"manifest is {declared}, but was given as {media_type!r:.200}"
+                f"manifest is {declared}, but was given as {shown(media_type)}"
             )
         try:
-            return cls(content, declared, **_references(fields, declared))
+            parsed = cls(content, declared, **_references(fields, declared))
         except errors.InvalidReference as e:
             raise errors.ManifestInvalid(str(e)) from e
+        blobs = [*parsed.layers, *filter(None, [parsed.config])]
+        _check_agreement("size", ((d.digest, d.size) for d in (*blobs, *parsed.manifests)))
+        # A blob may be of several types; a manifest says itself what it is.
+        _check_agreement("type", ((d.digest, d.media_type) for d in parsed.manifests))
+        return parsed
 
     @property
     def is_index(self) -> bool:
@@ -160,44 +175,44 @@ class Manifest:
         return min(images, key=preference, default=None)
 
 
-def _load(content: bytes) -> _Fields:
+def _load(content: bytes) -> Fields:
     if len(content) > SIZE_LIMIT:
         raise errors.ManifestInvalid(
             f"manifest has {len(content)} bytes, the limit is {SIZE_LIMIT}"
         )
-    try:
-        fields = json.loads(content.decode("utf-8"))
-    except RecursionError as e:
-        raise errors.ManifestInvalid("manifest is nested too deeply") from e
-    except ValueError as e:
-        raise errors.ManifestInvalid(f"manifest is not JSON: {e}") from e
-    if not isinstance(fields, dict):
-        raise errors.ManifestInvalid("manifest is not a JSON object")
-    return fields
+    return document.load(content)
 
 
-def _declared_type(fields: _Fields) -> str:
-    if fields.get("schemaVersion") == 1:
-        return DOCKER_SCHEMA1_SIGNED if fields.get("signatures") else DOCKER_SCHEMA1
-    if fields.get("schemaVersion") != 2:
-        raise errors.ManifestInvalid(
-            f"unknown schemaVersion {fields.get('schemaVersion')!r:.50} in the manifest"
-        )
+def _declared_type(fields: Fields) -> str:
+    document.check_names(fields, _NAMES)
+    version = fields.get("schemaVersion")
+    if type(version) is not int or version not in (1, 2):
+        raise errors.ManifestInvalid(f"unknown schemaVersion {shown(version)} in the manifest")
+    if version == 1:
+        implied = DOCKER_SCHEMA1_SIGNED if _list(fields, "signatures") else DOCKER_SCHEMA1
+        return _known_type(fields, implied, SCHEMA1_TYPES)
     # Only the OCI types may go unnamed (image-spec, manifest.md: mediaType SHOULD be used).
     implied = OCI_INDEX if fields.get("manifests") is not None else OCI_MANIFEST
+    return _known_type(fields, implied, IMAGE_TYPES | INDEX_TYPES)
+
+
+def _known_type(fields: Fields, implied: str, known: frozenset[str]) -> str:
     declared = _text(fields, "mediaType") or implied
-    if declared not in IMAGE_TYPES | INDEX_TYPES:
-        raise errors.ManifestInvalid(f"unknown manifest type {declared!r:.200}")
+    if declared not in known:
+        raise errors.ManifestInvalid(
+            f"unknown manifest type {shown(declared)} of schemaVersion {fields['schemaVersion']}"
+        )
     return declared
 
 
-def _references(fields: _Fields, media_type: str) -> dict[str, Any]:
+def _references(fields: Fields, media_type: str) -> dict[str, Any]:
     if media_type in SCHEMA1_TYPES:
+        _refuse(fields, media_type, ("config", "layers", "manifests", "subject"))
         return {"layers": tuple(_schema1_layers(fields))}
     subject = fields.get("subject")
     annotations = _object(fields, "annotations").items()
     result: dict[str, Any] = {
-        "subject": Descriptor.parse(subject) if subject else None,
+        "subject": None if subject is None else Descriptor.parse(subject),
         "artifact_type": _text(fields, "artifactType"),
         # image-spec, annotations.md: values MUST be strings.
         "annotations": tuple((name, text) for name, text in annotations if isinstance(text, str)),
@@ -212,38 +227,78 @@ def _references(fields: _Fields, media_type: str) -> dict[str, Any]:
     }
 
 
-def _schema1_layers(fields: _Fields) -> Iterator[Descriptor]:
+def _schema1_layers(fields: Fields) -> Iterator[Descriptor]:
     for layer in _list(fields, "fsLayers"):
         if not isinstance(layer, dict):
             raise errors.ManifestInvalid("an entry of fsLayers must be an object")
+        document.check_names(layer, _NAMES)
         yield Descriptor("application/octet-stream", Digest(layer.get("blobSum", "")), None)
 
 
-def _refuse(fields: _Fields, media_type: str, names: tuple[str, ...]) -> None:
+def _refuse(fields: Fields, media_type: str, names: tuple[str, ...]) -> None:
     for name in names:
         if fields.get(name) is not None:
             raise errors.ManifestInvalid(f"a manifest of type {media_type} cannot have {name!r}")
 
 
-def _descriptors(fields: _Fields, name: str) -> tuple[Descriptor, ...]:
+def _descriptors(fields: Fields, name: str) -> tuple[Descriptor, ...]:
     return tuple(map(Descriptor.parse, _list(fields, name)))
 
 
+def _urls(fields: Fields) -> tuple[str, ...]:
+    urls = _list(fields, "urls")
+    if not all(isinstance(url, str) for url in urls):
+        raise errors.ManifestInvalid("'urls' in a manifest has the wrong type")
+    return tuple(urls)
+
+
+def _platform(fields: Fields) -> Platform:
+    platform = _object(fields, "platform")
+    document.check_names(platform, _NAMES)
+    return Platform(_text(platform, "architecture"), _text(platform, "os"))
+
+
+def _check_data(fields: Fields, described: Descriptor) -> None:
+    """What a descriptor embeds is what it describes (descriptor.md, "Embedded Content")."""
+    data = _text(fields, "data")
+    if data is None:
+        return
+    try:
+        content = binascii.a2b_base64(data, strict_mode=True)
+        described.digest.verify(content)
+    except (ValueError, errors.DigestMismatch) as e:
+        raise errors.ManifestInvalid(f"data embedded for {described.digest}: {e}") from e
+    if len(content) != described.size:
+        raise errors.ManifestInvalid(
+            f"data embedded for {described.digest} has {len(content)} bytes, not {described.size}"
+        )
+
+
+def _check_agreement(what: str, claims: Iterable[tuple[Digest, object]]) -> None:
+    """However often content is listed, the same is said of it."""
+    known: dict[Digest, object] = {}
+    for digest, claim in claims:
+        if known.setdefault(digest, claim) != claim:
+            raise errors.ManifestInvalid(
+                f"{digest} is listed with two {what}s: {known[digest]} and {claim}"
+            )
+
+
 # NOTE: Go programs write an empty list or object as null.
-def _list(fields: _Fields, name: str) -> list[Any]:
+def _list(fields: Fields, name: str) -> list[Any]:
     return _field(fields, name, list) or []
 
 
-def _object(fields: _Fields, name: str) -> _Fields:
+def _object(fields: Fields, name: str) -> Fields:
     return _field(fields, name, dict) or {}
 
 
-def _text(fields: _Fields, name: str) -> str | None:
+def _text(fields: Fields, name: str) -> str | None:
     value: str | None = _field(fields, name, str)
     return value
 
 
-def _field(fields: _Fields, name: str, kind: type) -> Any:
+def _field(fields: Fields, name: str, kind: type) -> Any:
     value = fields.get(name)
     if value is not None and not isinstance(value, kind):
         raise errors.ManifestInvalid(f"{name!r} in a manifest has the wrong type")

@@ -11,6 +11,7 @@ import re
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
+from image_uploader_plugins.text import shown
 
 _SEGMENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _NAME = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT})*")
@@ -42,7 +43,7 @@ class RepositoryName:
             or len(self.value) > _NAME_LIMIT
             or not _NAME.fullmatch(self.value)
         ):
-            raise errors.InvalidReference(f"not a repository name: {self.value!r:.300}")
+            raise errors.InvalidReference(f"not a repository name: {shown(self.value)}")
         reserved = RESERVED_SEGMENTS.intersection(self.value.split("/"))
         if reserved:
             raise errors.InvalidReference(
@@ -65,7 +66,7 @@ class Tag:
 
     def __post_init__(self) -> None:
         if not isinstance(self.value, str) or not _TAG.fullmatch(self.value):
-            raise errors.InvalidReference(f"not a tag: {self.value!r:.200}")
+            raise errors.InvalidReference(f"not a tag: {shown(self.value)}")
 
     def __str__(self) -> str:
         return self.value
@@ -89,7 +90,7 @@ class ImageRef:
         name, at, digest = _HOST_AND_PORT.sub("", text, count=1).partition("@")
         name, colon, tag = name.partition(":")
         if not at and not colon:
-            raise errors.InvalidReference(f"neither a tag nor a digest in {text!r:.300}")
+            raise errors.InvalidReference(f"neither a tag nor a digest in {shown(text)}")
         references: list[Tag | Digest] = [Tag(tag)] if colon else []
         if at:
             references.append(Digest(digest))

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import re
-import threading
-from collections.abc import Iterable, Iterator
-from pathlib import Path, PurePath
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
-from cheroot import wsgi
 from werkzeug.exceptions import RequestedRangeNotSatisfiable
 from werkzeug.wrappers import Request, Response
 from werkzeug.wsgi import wrap_file
@@ -23,13 +22,19 @@ from image_uploader_plugins import errors, manifest
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import layout, referrers, views
 from image_uploader_plugins.local_export.layout import RepositoryLayout
+from image_uploader_plugins.local_export.storage import NotFound, Reader
 from image_uploader_plugins.reference import RepositoryName, Tag
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIEnvironment
 
+LOG = logging.getLogger(__name__)
+
 _PATH = re.compile(r"/v2/(.+)/(manifests|blobs|referrers|tags)/([^/]+)")
+_ONE_RANGE = re.compile(r"\s*bytes\s*=[^,]*", re.IGNORECASE)
 _JSON = "application/json"
+# Bytes of a blob in memory, for each client.
+_CHUNK = 64 * 1024
 _LISTS = (*manifest.INDEX_TYPES, "*/*")
 _SINGLE = manifest.MEDIA_TYPES - manifest.INDEX_TYPES
 _UNKNOWN = {
@@ -40,14 +45,23 @@ _UNKNOWN = {
 
 
 class TreeServer:
-    """A WSGI application that serves the tree at ``root``."""
+    """A WSGI application that serves the tree at ``root``.
+
+    Every name in a URL is checked against its grammar before it becomes part
+    of a path, and no symbolic link is followed on the way to a file.
+    """
 
     def __init__(self, root: Path) -> None:
-        self._root = root
+        self._files = Reader(root)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        request = Request(environ)
-        response = self._answer(request)
+        if environ["REQUEST_METHOD"] != "GET" or not _ONE_RANGE.fullmatch(
+            environ.get("HTTP_RANGE", "")
+        ):
+            # RFC 9110, 14.2: ranges are for GET, unknown units are ignored, and several
+            # ranges may be.
+            environ.pop("HTTP_RANGE", None)
+        response = self._answer(Request(environ))
         response.headers["Docker-Distribution-Api-Version"] = "registry/2.0"
         return response(environ, start_response)
 
@@ -58,12 +72,18 @@ class TreeServer:
             return answer
         try:
             return self._route(request)
-        except FileNotFoundError:
+        except NotFound:
             return _error(404, "UNSUPPORTED", "not part of the registry API")
+        except errors.StorageDenied as e:
+            LOG.warning("%s", e)
+            return _error(403, "DENIED", "not served")
         except RequestedRangeNotSatisfiable as e:
             answer = _error(416, "SIZE_INVALID", "no such range")
             answer.headers["Content-Range"] = f"bytes */{e.length}"
             return answer
+        except Exception as e:
+            LOG.error("%.300r: %s: %s", request.path, type(e).__name__, e)
+            return _error(500, "UNKNOWN", "the tree cannot be read")
 
     def _route(self, request: Request) -> Response:
         if request.path.rstrip("/") == "/v2":
@@ -72,7 +92,7 @@ class TreeServer:
             return self._file(request, layout.CATALOG, _JSON)
         match = _PATH.fullmatch(request.path)
         if not match:
-            raise FileNotFoundError
+            raise NotFound(request.path)
         name, kind, reference = match.groups()
         answer = {
             "tags": self._tags,
@@ -87,7 +107,7 @@ class TreeServer:
             return _error(400, "DIGEST_INVALID", str(e))
         try:
             return answer(request, RepositoryLayout(RepositoryName(name)), reference)
-        except (FileNotFoundError, errors.InvalidReference):
+        except (NotFound, errors.InvalidReference):
             if kind == "referrers":
                 return self._no_referrers(request)
             return _error(404, *_UNKNOWN[kind])
@@ -95,9 +115,9 @@ class TreeServer:
     def _blob(self, request: Request, repository: RepositoryLayout, reference: str) -> Response:
         digest = Digest(reference)
         for path in repository.blob_names(digest):
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(NotFound):
                 return self._file(request, path, "application/octet-stream", digest)
-        raise FileNotFoundError
+        raise NotFound(repository.blob(digest, gzip=False))
 
     def _manifest(self, request: Request, repository: RepositoryLayout, reference: str) -> Response:
         if ":" in reference:
@@ -105,28 +125,28 @@ class TreeServer:
         else:
             digest = self._tagged(repository, Tag(reference), request.headers.get("Accept", ""))
         for media_type, name in layout.TYPE_FILES.items():
-            with contextlib.suppress(FileNotFoundError):
+            with contextlib.suppress(NotFound):
                 return self._file(request, repository.manifest(digest) / name, media_type, digest)
-        raise FileNotFoundError
+        raise NotFound(repository.manifest(digest))
 
     def _tagged(self, repository: RepositoryLayout, tag: Tag, accept: str) -> Digest:
         """What a tag is for a client that takes ``accept``."""
         knows_lists = any(known in accept for known in _LISTS)
         single = not knows_lists and any(known in accept for known in _SINGLE)
         links = repository.default_links if single else repository.tag_links
-        folder = (self._root / links / tag.value).readlink()
+        folder = self._files.link(links / tag.value)
         return Digest(folder.name.removeprefix("."))
 
     def _tags(self, request: Request, repository: RepositoryLayout, reference: str) -> Response:
         if reference != "list":
-            raise FileNotFoundError
+            raise NotFound(reference)
         asked, last = request.args.get("n", ""), request.args.get("last", "")
         try:
             number = _number(asked)
             after = Tag(last).value if last else ""
         except errors.InvalidReference as e:
             return _error(400, "PAGINATION_NUMBER_INVALID", str(e))
-        listed = json.loads((self._root / repository.tags_list).read_bytes())["tags"]
+        listed = json.loads(self._files.read(repository.tags_list))["tags"]
         if after and after not in listed:
             return _error(404, "MANIFEST_UNKNOWN", "last is not a tag of the repository")
         rest = [tag for tag in listed if tag > after]
@@ -146,40 +166,26 @@ class TreeServer:
     def _no_referrers(self, request: Request) -> Response:
         return self._index(request, layout.NO_REFERRERS)
 
-    def _index(self, request: Request, path: PurePath) -> Response:
+    def _index(self, request: Request, path: PurePosixPath) -> Response:
         answer = self._file(request, path, manifest.OCI_INDEX)
         if _filter(request):
             answer.headers["OCI-Filters-Applied"] = "artifactType"
         return answer
 
     def _file(
-        self, request: Request, path: PurePath, media_type: str, digest: Digest | None = None
+        self, request: Request, path: PurePosixPath, media_type: str, digest: Digest | None = None
     ) -> Response:
         if digest is None:
-            return _text(request, (self._root / path).read_bytes(), media_type)
-        file = (self._root / path).open("rb")
+            return _text(request, self._files.read(path), media_type)
+        file = self._files.open(path)
         length = file.seek(0, 2)
         file.seek(0)
-        answer = Response(wrap_file(request.environ, file), direct_passthrough=True)
+        answer = Response(wrap_file(request.environ, file, _CHUNK), direct_passthrough=True)
         answer.headers["Content-Type"] = media_type
         answer.headers["Docker-Content-Digest"] = digest.value
         answer.content_length = length
         answer.set_etag(digest.value)
         return _conditional(request, answer, length)
-
-
-@contextlib.contextmanager
-def serving(root: Path, host: str = "127.0.0.1", port: int = 0) -> Iterator[str]:
-    """Serve the tree at ``root`` in a thread; yields ``host:port`` (0 takes a free port)."""
-    server = wsgi.Server((host, port), TreeServer(root))
-    server.prepare()
-    thread = threading.Thread(target=server.serve)
-    thread.start()
-    try:
-        yield f"{server.bind_addr[0]}:{server.bind_addr[1]}"
-    finally:
-        server.stop()
-        thread.join()
 
 
 def _number(text: str) -> int | None:

@@ -6,20 +6,19 @@ Source: OCI distribution-spec 1.1, "Pull".
 from __future__ import annotations
 
 import base64
-import binascii
-import json
 import logging
+import operator
 from collections.abc import Callable, Iterator
-from typing import Any
 
 import requests
 import tenacity
 import urllib3
 
-from image_uploader_plugins import errors, manifest
+from image_uploader_plugins import document, errors, manifest
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.manifest import Descriptor, Manifest
 from image_uploader_plugins.reference import Tag
+from image_uploader_plugins.text import one_line
 
 LOG = logging.getLogger(__name__)
 
@@ -39,7 +38,8 @@ def is_transient(error: BaseException) -> bool:
     """Whether doing the same again can help."""
     if isinstance(error, errors.UploaderError):
         return error.retryable
-    if not isinstance(error, requests.RequestException):
+    # Those that are ValueErrors, too, are about a redirect to what is no URL of ours.
+    if not isinstance(error, requests.RequestException) or isinstance(error, ValueError):
         return False
     return error.response is None or error.response.status_code in _TRANSIENT | {401}
 
@@ -54,12 +54,18 @@ def _wait(state: tenacity.RetryCallState) -> float:
     return tenacity.wait_random_exponential(multiplier=1, max=10)(state)
 
 
+def _log_retry(state: tenacity.RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    wait = state.next_action.sleep if state.next_action else 0
+    LOG.warning("trying again in %.1f seconds: %s", wait, one_line(str(error)))
+
+
 retrying = tenacity.retry(
     reraise=True,
     retry=tenacity.retry_if_exception(is_transient),
     wait=_wait,
     stop=tenacity.stop_after_attempt(_ATTEMPTS),
-    before_sleep=tenacity.before_sleep_log(LOG, logging.WARNING),
+    before_sleep=_log_retry,
 )
 
 
@@ -140,7 +146,11 @@ class RegistrySource:
         self, session: requests.Session, path: str, headers: dict[str, str]
     ) -> requests.Response:
         # requests itself drops the credentials when a redirect leaves the host.
-        return session.get(f"{self._url}/{path}", headers=headers, stream=True, timeout=_TIMEOUT)
+        url = f"{self._url}/{path}"
+        try:
+            return session.get(url, headers=headers, stream=True, timeout=_TIMEOUT)
+        except UnicodeError as e:
+            raise requests.exceptions.InvalidURL(f"{url} leads to what is no URL: {e}") from e
 
 
 def _chunks(response: requests.Response) -> Iterator[bytes]:
@@ -172,13 +182,22 @@ def _checked(content: bytes, reference: Tag | Digest, header: str | None) -> Man
 
 
 def _payload(content: bytes) -> bytes:
-    """What a signed schema 1 manifest signs (its specification, "Signed Manifests")."""
+    """What a signed schema 1 manifest signs (its specification, "Signed Manifests").
+
+    The signature says itself where in the content its payload is: both must
+    say the same, or the digest would be checked of something else than what
+    is copied.
+    """
+    fields = dict(document.load(content))
     try:
-        protected = _decode(json.loads(content)["signatures"][0]["protected"])
-        fields: dict[str, Any] = json.loads(protected)
-        return content[: int(fields["formatLength"])] + _decode(fields["formatTail"])
-    except (LookupError, TypeError, ValueError, binascii.Error) as e:
+        protected = document.load(_decode(fields.pop("signatures")[0]["protected"]))
+        length = protected["formatLength"]
+        payload = content[: operator.index(length)] + _decode(protected["formatTail"])
+    except (LookupError, TypeError, ValueError) as e:
         raise errors.ManifestInvalid(f"signatures of a schema 1 manifest: {e}") from e
+    if document.load(payload) != fields:
+        raise errors.ManifestInvalid("signatures of a schema 1 manifest are for another one")
+    return payload
 
 
 def _decode(text: str) -> bytes:

@@ -30,8 +30,7 @@ class _OneLineErrors(command.Command):
         except Exception as e:
             if self.app.options.debug:
                 raise
-            # A server's answer, or yaml's complaint, may go over several.
-            self.app.LOG.error(" ".join(str(e).split()) or type(e).__name__)
+            self.app.LOG.error("%s", str(e) or type(e).__name__)
             return 1
 
 

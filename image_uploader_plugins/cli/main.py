@@ -4,13 +4,33 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import logging
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from cliff import app, commandmanager
 
+from image_uploader_plugins.text import one_line, printable
+
 COMMANDS = "image_uploader_plugins.commands"
 DISTRIBUTION = "image-uploader-plugins"
+
+_LINE_LIMIT = 20_000  # characters: one line tells of all images that failed
+
+
+class PrintableFormatter(logging.Formatter):
+    """Messages in one line that a terminal only shows; tracebacks in lines of that kind.
+
+    What is logged may be a server's answer, whoever logs it.
+    """
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        return one_line(super().formatMessage(record), _LINE_LIMIT)
+
+    def formatException(self, ei: Any) -> str:
+        lines = super().formatException(ei).splitlines()
+        return "\n".join(printable(line) for line in lines)
 
 
 class Main(app.App):
@@ -26,6 +46,12 @@ class Main(app.App):
             command_manager=commandmanager.CommandManager(COMMANDS),
             deferred_help=True,
         )
+
+    def configure_logging(self) -> None:
+        super().configure_logging()
+        for handler in logging.getLogger().handlers:
+            if handler.formatter and type(handler.formatter) is logging.Formatter:
+                handler.setFormatter(PrintableFormatter(handler.formatter._fmt))
 
     def build_option_parser(
         self, description: str | None, version: str | None, argparse_kwargs: object = None

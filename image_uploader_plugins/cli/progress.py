@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TextIO
 
 from image_uploader_plugins.copying import Summary, size
+from image_uploader_plugins.text import one_line
 
 
 class Progress:
@@ -24,7 +25,7 @@ class Progress:
         self._failed += error is not None
         if not self._on_terminal:
             outcome = "failed" if error else _outcome(summary)
-            self._write(f"{image}: {outcome}\n")
+            self._write(f"{one_line(image)}: {outcome}\n")
             return
         failed = f", {self._failed} failed" if self._failed else ""
         self._write(

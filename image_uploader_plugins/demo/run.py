@@ -13,7 +13,7 @@ from typing import Any
 import requests
 import yaml
 
-from image_uploader_plugins import loader, server, tripleo
+from image_uploader_plugins import listener, loader, tripleo
 from image_uploader_plugins.copying import Summary
 from image_uploader_plugins.demo import http, images
 from image_uploader_plugins.demo.images import Image
@@ -47,7 +47,7 @@ def run(root: Path | None, say: Say) -> None:
         say(textwrap.indent(yaml.safe_dump(first_of(environment), sort_keys=False), "  "))
         summary = _prepare(environment, root)
     say(f"Prepared into {root}: {summary}\n")
-    with server.serving(root) as served:
+    with listener.serving(root) as served:
         say(f"The tree is served on {served}; the source is gone. Pulling everything back:\n")
         for image in corpus:
             say("  " + _pull(image, served))

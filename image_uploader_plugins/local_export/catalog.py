@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.local_export import layout, views
-from image_uploader_plugins.local_export.storage import NotFound, Storage
+from image_uploader_plugins.local_export.storage import Storage
 from image_uploader_plugins.reference import RESERVED_SEGMENTS, RepositoryName
 
 _OURS = views.catalog([]).removesuffix(b"]}")
@@ -27,18 +27,15 @@ class Catalog:
         tripleo-common spaces its catalog differently, and does not sort it:
         that is never right.
         """
-        try:
-            text = self._storage.read(layout.CATALOG)
-        except NotFound:
-            return False
+        text = self._read()
         return text.startswith(_OURS) and listed == (json.dumps(name.value).encode() in text)
 
     def listed(self) -> set[str] | None:
         """The names it lists; None unless it is written just as we write it."""
         try:
-            text = self._storage.read(layout.CATALOG)
+            text = self._read()
             names = views.parse_catalog(text)
-        except (NotFound, ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return None
         return names if text == views.catalog(names) else None
 
@@ -61,8 +58,8 @@ class Catalog:
 
     def _names(self) -> set[str]:
         try:
-            return views.parse_catalog(self._storage.read(layout.CATALOG))
-        except (NotFound, ValueError, KeyError, TypeError):
+            return views.parse_catalog(self._read())
+        except (ValueError, KeyError, TypeError, RecursionError):
             return self._on_disk()
 
     def _on_disk(self) -> set[str]:
@@ -73,6 +70,12 @@ class Catalog:
             return bool(self._storage.names(layout.RepositoryLayout(name).manifests))
         except errors.StorageError:
             return True  # who knows; what is listed stays so
+
+    def _read(self) -> bytes:
+        """The catalog's text; none for what is no file, whose place the next one takes."""
+        if not self._storage.file(layout.CATALOG):
+            return b""
+        return self._storage.read(layout.CATALOG)
 
     def walk(self, folder: PurePosixPath = layout.V2) -> Iterator[RepositoryName]:
         """The repositories on disk, at any depth, also what is left of one."""

@@ -61,7 +61,9 @@ class LocalExportDriver(UploaderDriver):
                 self._tree.adopt(digest, self._tree.repository(name))
         repository = self._tree.repository(target)
         with self._tree.repository_lock(target), self._tree.pool_lock():
-            return frozenset(digest for digest in wanted if self._mount(repository, digest))
+            mounted = frozenset(digest for digest in wanted if self._mount(repository, digest))
+        self._storage.sync(repository.layout.blobs)
+        return mounted
 
     def upload_layer(
         self,
@@ -98,6 +100,7 @@ class LocalExportDriver(UploaderDriver):
         repository = self._tree.repository(target)
         with self._staged_config(manifest, config) as staged, self._tree.repository_lock(target):
             self._check_blobs(repository, manifest, staged is not None)
+            repository.referrers.check(manifest, digest)
             with self._tree.changing(repository):
                 if staged and manifest.config:
                     with self._tree.pool_lock():
@@ -108,11 +111,14 @@ class LocalExportDriver(UploaderDriver):
 
     def delete(self, target: ImageRef) -> Deletion:
         repository = self._tree.repository(target.repository)
-        with self._tree.repository_lock(target.repository), self._tree.changing(repository):
+        with (
+            self._tree.repository_lock(target.repository),
+            self._tree.changing(repository) as resumed,
+        ):
             found = self._remove_names(repository, target.reference)
             repository.refresh()
             # Also for an absent image: what a delete that was killed left behind goes now.
-            deletion = self._collect(repository, target.reference)
+            deletion = self._collect(repository, target.reference, resumed=resumed)
             self._tree.remove_if_empty(repository)
         if not found:
             raise errors.ImageUnknown(f"no such image: {target}")
@@ -141,6 +147,7 @@ class LocalExportDriver(UploaderDriver):
         ):
             self._leases.take(repository.layout, stream.digest)
             self._publish(repository, stream.digest, staged)
+        self._storage.sync(repository.layout.blobs)
         return Descriptor(media_type, stream.digest, stream.size)
 
     def _publish(self, repository: Repository, digest: Digest, staged: Staged) -> None:
@@ -200,7 +207,9 @@ class LocalExportDriver(UploaderDriver):
         repository.remove_pin(reference)
         return repository.has_manifest(reference)
 
-    def _collect(self, repository: Repository, reference: Tag | Digest) -> Deletion:
+    def _collect(
+        self, repository: Repository, reference: Tag | Digest, *, resumed: bool
+    ) -> Deletion:
         deleted = reference if isinstance(reference, Digest) else None
         for lease in self._leases.expired(repository.layout.leases):
             self._storage.unlink(lease.path)
@@ -209,5 +218,7 @@ class LocalExportDriver(UploaderDriver):
         freed = gc.sweep(self._storage, repository, plan)
         digests = tuple(dict.fromkeys(digest for digest, _ in plan.blobs))
         with self._tree.pool_lock():
-            freed += self._pool.sweep(digests)
+            # Who was killed after removing a repository's names told nobody which.
+            candidates = [d for d, _ in self._pool.files()] if resumed else digests
+            freed += self._pool.sweep(candidates)
         return Deletion(plan.manifests, digests, freed)

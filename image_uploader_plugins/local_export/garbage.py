@@ -82,7 +82,7 @@ class Collector:
                 self._tree.remove_if_empty(repository)
         return found
 
-    def _changing(self, repository: Repository) -> contextlib.AbstractContextManager[None]:
+    def _changing(self, repository: Repository) -> contextlib.AbstractContextManager[object]:
         return contextlib.nullcontext() if self._rehearsing else self._tree.changing(repository)
 
     def _manifests(self, repository: Repository, plan: Plan) -> Iterator[Garbage]:
@@ -119,8 +119,7 @@ class Collector:
         for path in self._tree.storage.staged_by_others():
             files = [f for f in self._storage.below(path) if f.kind == "file"]
             size = sum(self._freed(file) for file in files)
-            if not self._rehearsing:
-                self._storage.remove_staged(path)
+            self._storage.remove_staged(path)
             yield Garbage(path, "left by a process that has ended", size)
 
     def _freed(self, file: File) -> int:

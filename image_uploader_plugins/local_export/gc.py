@@ -13,7 +13,7 @@ from collections.abc import Iterable, Mapping
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.repository import Repository
-from image_uploader_plugins.local_export.storage import File, Storage
+from image_uploader_plugins.local_export.storage import File, Storage, failed
 from image_uploader_plugins.manifest import Descriptor, Manifest
 
 
@@ -56,7 +56,8 @@ def plan(
     A referrer that is ``deleted`` goes although its subject stays.
 
     Raises ManifestInvalid or StorageError if a live manifest cannot be read:
-    what it needs cannot be known.
+    what it needs cannot be known.  StorageError also if any manifest cannot be
+    read for now.
     """
     inventory = _take_inventory(repository)
     tagged = {d for tag in repository.tags() for d in repository.tag_digests(tag)}
@@ -111,6 +112,11 @@ def sweep(storage: Storage, repository: Repository, found: Plan) -> int:
     for digest in sorted(found.unnamed):
         repository.write_pin(found.live[digest], digest)
     repository.referrers.rebuild(found.live)
+    for digest in found.manifests:
+        repository.remove_names(digest)
+    # A power loss must not bring back a name whose content is gone, or a pin
+    # whose index is.
+    storage.sync()
     freed = sum(repository.remove_manifest(digest) for digest in found.manifests)
     for _, file in found.blobs:
         storage.unlink(file.path)
@@ -124,6 +130,8 @@ def _take_inventory(repository: Repository) -> _Inventory:
         try:
             readable[digest] = repository.read_manifest(digest)
         except (errors.ManifestInvalid, errors.StorageError) as e:
+            if failed(e):
+                raise  # it may be an index, without which its children count as roots
             broken[digest] = e
     return _Inventory(readable, broken)
 

@@ -10,6 +10,8 @@ from image_uploader_plugins.local_export.layout import RepositoryLayout
 from image_uploader_plugins.local_export.pages import Page
 from image_uploader_plugins.local_export.storage import Storage
 
+_FOLDER_FILE = ".htaccess"
+
 
 class Listing:
     """Callers hold the repository's lock for everything that writes."""
@@ -61,14 +63,14 @@ class Listing:
         for links in self._levels:
             self._remove_links(links, wanted | {pages.START})
         self._remove_links(self._layout.head_links, {str(len(page.tags)) for page in heads})
-        paths = self._all_pages() if listed is None else set(map(_path, stale))
+        paths = self._all_files() if listed is None else set(map(_path, stale))
         self._remove_pages(paths, set(map(_path, kept)))
 
     def _write_page(self, link: PurePosixPath, page: Page) -> None:
         folder = self._layout.pages / page.last
         if page.last != pages.END:
             leading_on = views.page_htaccess(self._layout.name, page.last)
-            self._storage.write(folder / ".htaccess", leading_on)
+            self._storage.write(folder / _FOLDER_FILE, leading_on)
         content = views.tags_list(self._layout.name, page.tags)
         self._storage.write(folder / page.after, content)
         self._storage.symlink(link, f"../.pages/{page.last}")
@@ -77,19 +79,21 @@ class Listing:
         for name in sorted(set(self._storage.names(links)) - wanted):
             self._storage.unlink(links / name)
 
-    def _all_pages(self) -> set[PurePosixPath]:
+    def _all_files(self) -> set[PurePosixPath]:
+        """All that is there of pages; a folder's own file for one that has lost its pages."""
         return {
             PurePosixPath(last, name)
             for last, kind in self._storage.names(self._layout.pages).items()
             if kind == "folder"
-            for name in self._storage.names(self._layout.pages / last)
-            if name != ".htaccess"
+            for name in {_FOLDER_FILE, *self._storage.names(self._layout.pages / last)}
         }
 
     def _remove_pages(self, stale: set[PurePosixPath], kept: set[PurePosixPath]) -> None:
+        folders = {path.parent for path in kept}
         for path in sorted(stale - kept):
-            self._storage.unlink(self._layout.pages / path)
-        for last in sorted({path.parent for path in stale} - {path.parent for path in kept}):
+            if path.parent in folders and path.name != _FOLDER_FILE:
+                self._storage.unlink(self._layout.pages / path)
+        for last in sorted({path.parent for path in stale} - folders):
             self._storage.remove_tree(self._layout.pages / last)
 
 

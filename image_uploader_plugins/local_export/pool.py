@@ -36,6 +36,8 @@ class Pool:
             return False
         if not present or present.inode != pooled.inode:
             repository.link_blob(digest, pooled.path)
+        else:
+            self._storage.settle(present.path.parent)
         return True
 
     def adopt(self, digest: Digest, repository: Repository) -> Staged | None:

@@ -12,10 +12,11 @@ from collections.abc import Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
+from image_uploader_plugins import errors, manifest
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import layout, views
 from image_uploader_plugins.local_export.layout import RepositoryLayout
-from image_uploader_plugins.local_export.storage import NotFound, Storage
+from image_uploader_plugins.local_export.storage import Storage
 from image_uploader_plugins.manifest import Manifest
 
 ALL = "all"
@@ -35,6 +36,21 @@ class Referrers:
         self._storage = storage
         self._folder = repository.referrers
 
+    def check(self, parsed: Manifest, digest: Digest) -> None:
+        """Raise StorageFull for a manifest with which its subject's list would be too long.
+
+        Clients read no index of more than manifest.SIZE_LIMIT bytes.
+        """
+        if parsed.subject is None:
+            return
+        subject = parsed.subject.digest
+        size = len(views.index(self._with(parsed, digest) or [entry(parsed, digest)]))
+        if size > manifest.SIZE_LIMIT:
+            raise errors.StorageFull(
+                self._storage.root / self._folder / subject.value / ALL,
+                f"the list would have {size} bytes, the limit is {manifest.SIZE_LIMIT}",
+            )
+
     def add(self, parsed: Manifest, digest: Digest) -> bool:
         """List a manifest with its subject, if it has one.
 
@@ -42,14 +58,22 @@ class Referrers:
         """
         if parsed.subject is None:
             return True
-        subject = parsed.subject.digest
+        entries = self._with(parsed, digest)
+        if entries is not None:
+            self._write(parsed.subject.digest, entries)
+        return entries is not None
+
+    def _with(self, parsed: Manifest, digest: Digest) -> list[_Entry] | None:
+        """The list of a manifest's subject with the manifest in it; None for a damaged list."""
+        if parsed.subject is None:
+            return []
         try:
-            entries = {described["digest"]: described for described in self._read(subject)}
-        except (ValueError, KeyError, TypeError):
-            return False
+            listed = self._read(parsed.subject.digest)
+            entries = {described["digest"]: described for described in listed}
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return None
         entries[digest.value] = entry(parsed, digest)
-        self._write(subject, entries.values())
-        return True
+        return list(entries.values())
 
     def rebuild(self, manifests: Mapping[Digest, Manifest]) -> None:
         """List exactly these manifests."""
@@ -67,11 +91,10 @@ class Referrers:
         self._storage.remove_tree(self._folder)
 
     def _read(self, subject: Digest) -> list[_Entry]:
-        try:
-            content = self._storage.read(self._folder / subject.value / ALL)
-        except NotFound:
+        path = self._folder / subject.value / ALL
+        if not self._storage.file(path):
             return []
-        entries: list[_Entry] = json.loads(content)["manifests"]
+        entries: list[_Entry] = json.loads(self._storage.read(path))["manifests"]
         return entries
 
     def _write(self, subject: Digest, entries: Iterable[_Entry]) -> None:

@@ -13,7 +13,7 @@ from image_uploader_plugins.local_export import layout, views
 from image_uploader_plugins.local_export.layout import RepositoryLayout
 from image_uploader_plugins.local_export.listing import Listing
 from image_uploader_plugins.local_export.referrers import Referrers
-from image_uploader_plugins.local_export.storage import File, NotFound, Storage
+from image_uploader_plugins.local_export.storage import File, NotFound, Storage, failed
 from image_uploader_plugins.manifest import Manifest
 from image_uploader_plugins.reference import RepositoryName, Tag
 
@@ -103,12 +103,15 @@ class Repository:
             self._write_type_map(self.layout.digest_type_map(digest), digest.value, parsed, digest)
 
     def remove_manifest(self, digest: Digest) -> int:
-        """Remove what names a manifest, and then the manifest; bytes freed."""
+        """Remove a manifest that nothing names any more; bytes freed."""
         file = self._storage.file(self.layout.manifest_content(digest))
-        self._storage.unlink(self.layout.pin(digest))
-        self._storage.unlink(self.layout.digest_type_map(digest))
         self._storage.remove_tree(self.layout.manifest(digest))
         return file.size if file else 0
+
+    def remove_names(self, digest: Digest) -> None:
+        """Remove what leads to a manifest, tags excepted."""
+        self._storage.unlink(self.layout.pin(digest))
+        self._storage.unlink(self.layout.digest_type_map(digest))
 
     # -- tags and pins: the names a manifest lives by
 
@@ -183,14 +186,14 @@ class Repository:
         self._storage.write(self.layout.pin(digest), views.type_map(reference, variants))
 
     def remove_tag(self, tag: Tag) -> None:
-        """The record goes first, and for good before any content may go."""
-        self._storage.unlink(self.layout.type_map(tag), durable=True)
-        self._storage.unlink(self.layout.legacy_tag(tag), durable=True)
+        """The record goes first; callers sync before any content goes."""
+        self._storage.unlink(self.layout.type_map(tag))
+        self._storage.unlink(self.layout.legacy_tag(tag))
         self._storage.unlink(self.layout.tag_links / tag.value)
         self._storage.unlink(self.layout.default_links / tag.value)
 
     def remove_pin(self, digest: Digest) -> None:
-        self._storage.unlink(self.layout.pin(digest), durable=True)
+        self._storage.unlink(self.layout.pin(digest))
 
     # -- views
 
@@ -217,12 +220,23 @@ class Repository:
         if tags or self.manifests():
             self._listing.write((tag.value for tag in tags), thoroughly=thoroughly)
 
+    def settle(self) -> None:
+        """Have the storage make durable all that is here, and that nothing else is."""
+        for folder in (self.layout.top, *self.layout.top.parents):
+            self._storage.settle(folder)
+        for name in filter(layout.is_own_folder, self._storage.names(self.layout.top)):
+            self._storage.settle(self.layout.top / name)
+            for file in self._storage.below(self.layout.top / name):
+                if file.kind == "folder":
+                    self._storage.settle(file.path)
+
     def _refresh_manifests(self) -> None:
         readable = self.readable_manifests()
         for digest in sorted(readable):
             self._write_manifest(readable[digest], digest)
         self.referrers.rebuild(readable)
-        present = self.manifests()
+        # A manifest comes before its pin, and goes after it: one without content is going.
+        present = {digest for digest in self.manifests() if self.has_manifest(digest)}
         for name in sorted(self._storage.names(self.layout.manifests)):
             named = layout.folder_digest(name.removesuffix(layout.TYPE_MAP))
             if name.endswith(layout.TYPE_MAP) and named and named not in present:
@@ -245,7 +259,7 @@ class Repository:
             if ordered:
                 self.write_tag(tag, found[ordered[0]], ordered[0])
         except (errors.ManifestInvalid, errors.StorageError) as e:
-            if isinstance(e, errors.StorageFull | errors.StorageDenied):
+            if failed(e):
                 raise
             report(f"{self.name}:{tag}", e)
 

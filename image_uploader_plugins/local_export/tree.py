@@ -59,6 +59,8 @@ class Tree:
         with self.catalog_lock():
             self.write_foundation(self.storage)
             self.catalog.ensure()
+            self.storage.settle(layout.V2)
+            self.storage.sync(layout.V2)
 
     @staticmethod
     def write_foundation(storage: Storage) -> None:
@@ -117,8 +119,10 @@ class Tree:
 
     def close(self) -> None:
         """Give up the leases that are ours, and leave no temporary file."""
-        self.leases.drop_all()
-        self.storage.close()
+        try:
+            self.leases.drop_all()
+        finally:
+            self.storage.close()
 
     # -- locks
 
@@ -135,21 +139,31 @@ class Tree:
         return self.storage.lock("catalog")
 
     @contextlib.contextmanager
-    def changing(self, repository: Repository) -> Iterator[None]:
+    def changing(self, repository: Repository) -> Iterator[bool]:
         """Under the repository's lock: its views are in order before, and a mark says so after.
 
         The mark stays when we fail or are killed; whoever comes next then
-        looks at every view.
+        looks at every view.  Yields whether there was such a mark.
         """
         mark = layout.UNFINISHED / repository.layout.key
-        if self.storage.file(mark):
+        resumed = self.storage.file(mark) is not None
+        self._write_mark(mark, repository.name)
+        if resumed:
+            self.storage.settle(layout.UNFINISHED)
+            repository.settle()
+            self.storage.sync()
             repository.refresh(thoroughly=True)
-        else:
-            self.storage.write(mark, repository.name.value.encode())
-        yield
+        yield resumed
         # What was removed must not come back once nobody knows that it might.
         self.storage.sync()
         self.storage.unlink(mark)
+
+    def _write_mark(self, mark: PurePosixPath, name: RepositoryName) -> None:
+        try:
+            self.storage.write(mark, name.value.encode())
+        except errors.StorageFull:
+            # An empty file takes no space: whoever has none left deletes images.
+            self.storage.write(mark, b"")
 
     def list_in_catalog(self, name: RepositoryName, *, listed: bool) -> None:
         """Have the catalog name a repository, or not."""

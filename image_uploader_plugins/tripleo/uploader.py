@@ -28,6 +28,8 @@ from image_uploader_plugins.meter import Meter
 from image_uploader_plugins.records import ImageRecord, Outcome, Status
 from image_uploader_plugins.reference import ImageRef
 from image_uploader_plugins.source import RegistrySource, is_transient
+from image_uploader_plugins.text import one_line
+from image_uploader_plugins.tripleo import registries
 from image_uploader_plugins.tripleo.job import Job
 from image_uploader_plugins.tripleo.local import LocalStorage
 
@@ -122,6 +124,11 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
         if not job.is_local:
             self.is_insecure_registry(registry_host=job.host)
 
+    @classmethod
+    def is_insecure_registry(cls, registry_host: str) -> bool:
+        registries.learn(cls, registry_host)
+        return bool(super().is_insecure_registry(registry_host))
+
     @contextlib.contextmanager
     def _opened(self) -> Iterator[UploaderDriver]:
         if self._open_driver is None:
@@ -195,8 +202,7 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
 
         def authenticate() -> requests.Session:
             self._forget_token(f"repository:{job.name}:pull")
-            session: requests.Session = self.authenticate(image_url, username, password)
-            return session
+            return registries.authenticate(self, image_url, username, password)
 
         return RegistrySource(self._build_url(image_url, f"/{job.name}"), authenticate)
 
@@ -342,7 +348,7 @@ def _host_errors(subject: str) -> Iterator[None]:
     try:
         yield
     except (errors.UploaderError, requests.RequestException) as e:
-        about = ": ".join([subject, *getattr(e, "__notes__", ()), str(e)])
+        about = one_line(": ".join([subject, *getattr(e, "__notes__", ()), str(e)]))
         if isinstance(e, errors.ImageUnknown):
             raise exception.ImageNotFoundException(about) from e
         if getattr(getattr(e, "response", None), "status_code", None) == 401:
@@ -351,6 +357,5 @@ def _host_errors(subject: str) -> Iterator[None]:
             raise requests.exceptions.HTTPError(about) from e
         raise exception.ImageUploaderException(about) from e
     except exception.ImageUploaderException as e:
-        if subject in str(e):
-            raise
-        raise exception.ImageUploaderException(f"{subject}: {e}") from e
+        about = str(e) if subject in str(e) else f"{subject}: {e}"
+        raise type(e)(one_line(about)) from e

@@ -247,8 +247,9 @@ def test_a_redirect_to_a_file_of_ours(upload: Any, registry: TamperedRegistry, r
     registry.tamper[f"blobs/{LAYER}"] = lambda answer, headers: Answer(
         302, {"Location": "file:///etc/passwd", "Content-Length": "0"}
     )
-    with pytest.raises(requests.HTTPError, match="file:///etc/passwd"):
+    with pytest.raises(exception.ImageUploaderException, match="file:///etc/passwd"):
         upload()
+    assert registry.asked(f"blobs/{LAYER}") == 1
     assert trees.catalog(root) == []
 
 

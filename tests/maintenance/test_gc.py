@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from image_uploader_plugins.demo import images
-from image_uploader_plugins.local_export import parallel
+from image_uploader_plugins.digest import Digest
+from image_uploader_plugins.local_export import adoption, parallel
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.local_export.garbage import Collector, Garbage
 from image_uploader_plugins.local_export.storage import Storage
@@ -159,6 +160,31 @@ def test_beside_writers(filled: Path) -> None:
                 assert driver.mount_layers(part.repository, part.blobs) == set(part.blobs)
 
 
+def test_a_blob_that_is_linked_again_meanwhile(
+    filled: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between finding out what repositories hold and the pool's lock, an upload takes place."""
+    litter(filled)
+    new, old = images.layer({"new": b"new"}), images.image("ns/img", "1.0", [])
+    with LocalExportDriver(filled) as driver:
+        trees.put(driver, old)
+    look = Collector._held
+
+    def look_and_put(self: Collector) -> set[Digest]:
+        held = look(self)
+        assert new.digest not in held
+        with LocalExportDriver(filled) as driver:
+            assert driver.mount_layers(RepositoryName("ns/new"), [new.digest]) == {new.digest}
+            trees.put(driver, images.image("ns/new", "1.0", [new]))
+        return held
+
+    monkeypatch.setattr(Collector, "_held", look_and_put)
+    gone = {garbage.path.name for garbage in collect(filled)}
+    assert new.digest.encoded not in gone
+    assert Tree(filled).pool.file(new.digest)
+    assert trees.problems(filled) == []
+
+
 def test_a_repository_with_a_manifest_that_cannot_be_read_keeps_everything(
     filled: Path, command: Command
 ) -> None:
@@ -267,3 +293,15 @@ def test_adopting_frees_what_copies_took(root: Path, command: Command) -> None:
     assert status == 0
     assert before - disk(root) >= 2 * len(layer.content)
     assert "6 blobs adopted, 1" in output
+
+
+def test_adopting_a_copy_that_has_other_names_frees_nothing(root: Path, tmp_path: Path) -> None:
+    layer = images.layer({"f": b"x"})
+    for name in "ab":
+        legacy.write_image(root, images.image(name, "1.0", [layer]), "1.0")
+        for copy in (root / f"v2/{name}/blobs").iterdir():
+            os.link(copy, tmp_path / f"{name}-{copy.name}")
+    adopted = list(adoption.adopt(Tree(root)))
+    assert len(adopted) == 4
+    assert sum(blob.bytes_freed for blob in adopted) == 0
+    assert (root / f"v2/b/blobs/{layer.digest}.gz").stat().st_nlink == 4  # a backup, the pool

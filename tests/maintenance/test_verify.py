@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -14,8 +17,11 @@ import pytest
 from image_uploader_plugins.demo import images
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.storage import File
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Remedy, Verification, repair
+from image_uploader_plugins.local_export.verify.contents import Contents
+from image_uploader_plugins.manifest import Manifest
 from image_uploader_plugins.reference import RepositoryName
 from tests.maintenance.conftest import CONTENT, OTHER, SUBJECT, Command
 from tests.support import legacy, trees
@@ -423,6 +429,61 @@ def test_an_upload_under_way_is_no_damage(filled: Path) -> None:
         assert mend(filled) == {}
         trees.put(driver, late)
     assert findings(filled) == {}
+
+
+def test_a_put_half_done_is_no_damage(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Content has been read, and a put has its mark and not yet its tag: verify waits for it."""
+    halfway, go_on = threading.Event(), threading.Event()
+    lock, list_in_catalog, read = Tree.repository_lock, Tree.list_in_catalog, Contents.read
+    late = images.image("ns/img", "3.0", [images.layer({"late": b"late"})])
+
+    def put() -> None:
+        with LocalExportDriver(filled) as driver:
+            trees.put(driver, late)
+
+    def stop(self: Tree, name: RepositoryName, *, listed: bool) -> None:
+        halfway.set()
+        go_on.wait(60)
+        list_in_catalog(self, name, listed=listed)
+
+    def ask(self: Tree, name: RepositoryName) -> AbstractContextManager[None]:
+        if threading.current_thread() is threading.main_thread() and halfway.is_set():
+            go_on.set()
+        return lock(self, name)
+
+    writer = threading.Thread(target=put)
+
+    def read_and_put(self: Contents, files: Iterable[tuple[Digest, File]]) -> None:
+        read(self, files)
+        monkeypatch.setattr(Tree, "list_in_catalog", stop)
+        writer.start()
+        assert halfway.wait(60)
+        assert list((filled / ".local-export/unfinished").iterdir())
+
+    monkeypatch.setattr(Tree, "repository_lock", ask)
+    monkeypatch.setattr(Contents, "read", read_and_put)
+    try:
+        assert Verification(Tree(filled)).report().findings == ()
+    finally:
+        go_on.set()
+        writer.join()
+    assert trees.tags(filled, "ns/img") == ["1.0", "2.0", "3.0"]
+
+
+def test_a_size_that_a_manifest_tells_wrong(filled: Path) -> None:
+    """Other tools took manifests in without looking; which is right is for people to say."""
+    image = images.image("ns/wrong", "1.0", [images.layer({"file": b"one"})])
+    fields = json.loads(image.manifest.content)
+    fields["layers"][0]["size"] += 1
+    content = Manifest.parse(json.dumps(fields).encode(), image.manifest.media_type)
+    legacy.write_image(filled, dataclasses.replace(image, manifest=content), "1.0")
+    mend(filled)
+    size = len(image.blobs[LAYER])
+    assert findings(filled)[blob(LAYER, "ns/wrong")] == (
+        f"has {size} bytes, and a manifest says {size + 1}",
+        Remedy.LOOK,
+        ("ns/wrong:1.0",),
+    )
 
 
 def test_some_repositories(filled: Path) -> None:

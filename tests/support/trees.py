@@ -51,10 +51,10 @@ def served(root: Path) -> dict[str, bytes | str]:
 
 def problems(root: Path) -> list[str]:
     """What is wrong with a tree: names that lie, names that lead nowhere, lists that disagree."""
-    return [*_lying(root), *_dangling(root), *_disagreeing(root)]
+    return [*lying(root), *_dangling(root), *_disagreeing(root)]
 
 
-def _lying(root: Path) -> Iterator[str]:
+def lying(root: Path) -> Iterator[str]:
     for path in (root / "v2").rglob("*"):
         match = re.fullmatch(r"\.?(sha(?:256|512):[0-9a-f]+)(?:\.gz)?", path.name)
         if not match or path.is_symlink():

@@ -5,19 +5,20 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
-from image_uploader_plugins import server
 from tests.support import programs
-from tests.support.registry import free_port
+from tests.support.registry import free_port as free_port
 
 Kind = Literal["nginx", "httpd", "production", "embedded"]
 KINDS: tuple[Kind, ...] = ("nginx", "httpd", "production", "embedded")
 
+PROGRAM = str(Path(sys.executable).with_name("image-uploader"))
 ETC = Path(__file__).parents[2] / "etc"
 _DEADLINE = 30  # seconds
 _ATTEMPTS = 5
@@ -65,8 +66,7 @@ AddType application/x-gzip .gz .tgz
 <FilesMatch "^\.ht">
   Require all denied
 </FilesMatch>
-Define IMAGE_SERVE_ROOT {root}
-Define IMAGE_SERVE_PORT {port}
+{define}
 Include {site}
 """
 
@@ -88,14 +88,26 @@ def serve(kind: Kind, root: Path) -> Iterator[str]:
     they cannot read they do not serve.
     """
     if kind == "embedded":
-        with server.serving(root) as address:
-            yield address
+        with command(root) as url:
+            yield url.removeprefix("http://")
         return
+    write = _nginx if kind == "nginx" else _httpd
+    with running(kind, lambda folder, port: write(kind, root, folder, port)) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def running(kind: Kind, write: Callable[[Path, int], str]) -> Iterator[str]:
+    """nginx or Apache with the main file that ``write`` makes; yields ``host:port``.
+
+    It gets a folder to put what it needs into, and the port.
+    """
     with tempfile.TemporaryDirectory(prefix="web-") as folder_name, contextlib.ExitStack() as stack:
         folder = Path(folder_name)
+        folder.chmod(0o755)
         for attempt in range(_ATTEMPTS):
             port = free_port()
-            process = _start(kind, root, folder, port)
+            process = _start(kind, write(folder, port), folder)
             stack.callback(_stop, process)
             if _listens(process, folder / "pid"):
                 break
@@ -106,20 +118,62 @@ def serve(kind: Kind, root: Path) -> Iterator[str]:
         yield f"127.0.0.1:{port}"
 
 
-def _start(kind: Kind, root: Path, folder: Path, port: int) -> subprocess.Popen[bytes]:
+def nginx_main(folder: Path, site: str) -> str:
+    """nginx's main file with ``site`` in it."""
+    user = "user www-data;" if os.getuid() == 0 else ""
+    return _NGINX.format(folder=folder, user=user, server=site)
+
+
+def httpd_main(folder: Path, site: Path, more: Iterable[str] = (), define: str = "") -> str:
+    """Apache's main file with ``more`` modules than ours need, including ``site``."""
+    modules = "\n".join(
+        f"LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so"
+        for name in (*_MODULES, *more)
+    )
+    user = "User www-data\nGroup www-data" if os.getuid() == 0 else ""
+    return _HTTPD.format(folder=folder, modules=modules, user=user, define=define, site=site)
+
+
+@contextlib.contextmanager
+def command(root: Path, *options: object) -> Iterator[str]:
+    """``image-uploader serve`` as it is installed; yields the URL that it tells."""
+    with started(root, *options) as (_, url):
+        yield url
+
+
+@contextlib.contextmanager
+def started(root: Path, *options: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """The process of ``image-uploader serve``, and its URL."""
+    with tempfile.TemporaryDirectory(prefix="serve-") as folder:
+        config = Path(folder) / "image-uploader.conf"
+        config.write_text(f"[local_export]\nroot = {root}\n")
+        arguments = ["--config-file", config, "serve", "--port", 0, *options]
+        process = subprocess.Popen(
+            [PROGRAM, *map(str, arguments)], stdout=subprocess.PIPE, text=True
+        )
+        assert process.stdout
+        try:
+            line = process.stdout.readline()
+            assert line.startswith(f"serving {root} on "), line
+            yield process, line.split()[-1]
+        finally:
+            process.terminate()
+            process.communicate()
+
+
+def _start(kind: Kind, main: str, folder: Path) -> subprocess.Popen[bytes]:
     config = folder / "server.conf"
+    config.write_text(main)
     if kind == "nginx":
         program = programs.require("nginx", "nginx-light")
-        config.write_text(_nginx(root, folder, port))
         command = [program, "-p", str(folder), "-c", str(config), "-e", str(folder / "log")]
     else:
         program = programs.require("apache2")
-        config.write_text(_httpd(kind, root, folder, port))
         command = [program, "-D", "FOREGROUND", "-f", str(config)]
     return subprocess.Popen(command, start_new_session=True)
 
 
-def _nginx(root: Path, folder: Path, port: int) -> str:
+def _nginx(kind: Kind, root: Path, folder: Path, port: int) -> str:
     site = (ETC / "nginx" / "image-serve.conf").read_text()
     for old, new in (
         ("listen 8787;", f"listen 127.0.0.1:{port};"),
@@ -127,18 +181,14 @@ def _nginx(root: Path, folder: Path, port: int) -> str:
     ):
         assert site.count(old) == 1, f"{old!r} is no longer the one line to change"
         site = site.replace(old, new)
-    user = "user www-data;" if os.getuid() == 0 else ""
-    return _NGINX.format(folder=folder, user=user, server=site)
+    return nginx_main(folder, site)
 
 
 def _httpd(kind: Kind, root: Path, folder: Path, port: int) -> str:
     ours = ETC / "httpd" / "image-serve.conf"
     site = ours if kind == "httpd" else Path(__file__).with_name("tripleo-vhost.conf")
-    modules = "\n".join(
-        f"LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so" for name in _MODULES
-    )
-    user = "User www-data\nGroup www-data" if os.getuid() == 0 else ""
-    return _HTTPD.format(folder=folder, modules=modules, user=user, root=root, port=port, site=site)
+    define = f"Define IMAGE_SERVE_ROOT {root}\nDefine IMAGE_SERVE_PORT {port}"
+    return httpd_main(folder, site, define=define)
 
 
 def _listens(process: subprocess.Popen[bytes], pid_file: Path) -> bool:

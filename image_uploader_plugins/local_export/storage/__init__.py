@@ -9,8 +9,18 @@ Paths are relative to the root and are walked folder by folder without
 following symbolic links, so none leads out of the tree.
 """
 
-from image_uploader_plugins.local_export.storage.ground import NotFound
+from image_uploader_plugins.local_export.storage.ground import NotFound, failed
+from image_uploader_plugins.local_export.storage.reader import Reader
 from image_uploader_plugins.local_export.storage.rehearsal import Change, Rehearsal
 from image_uploader_plugins.local_export.storage.store import File, Staged, Storage
 
-__all__ = ["Change", "File", "NotFound", "Rehearsal", "Staged", "Storage"]
+__all__ = [
+    "Change",
+    "File",
+    "NotFound",
+    "Reader",
+    "Rehearsal",
+    "Staged",
+    "Storage",
+    "failed",
+]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import ParamSpec, TypeVar
 
@@ -20,6 +21,10 @@ FOLDER_MODE = 0o755
 PRIVATE_MODE = 0o700
 
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_WRONG_THINGS = (
+    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP),
+    *(errno.EEXIST, errno.ENOTEMPTY, errno.EINVAL),
+)
 _REMOVED_MEANWHILE_TRIES = 100
 
 
@@ -36,7 +41,15 @@ class Ground:
 
     def make_root(self) -> None:
         """Make what is missing of the way to the root; what exists keeps its mode."""
-        mapped(self.root, _make_root, self.root)
+        way = [self.root, *self.root.parents]
+        missing = self.call(PurePosixPath(), missing_of, way)
+        # A tree is as durable as the way to it: whoever made the last folder
+        # that is there may have been killed before it was.
+        for folder in reversed(way[: len(missing) + 1]):
+            path = PurePosixPath(folder)
+            if folder in missing:
+                self.call(path, make_root_folder, folder)
+            self.call(path, sync_folder, folder.parent)
 
     def call(
         self,
@@ -46,7 +59,10 @@ class Ground:
         **kwargs: _P.kwargs,
     ) -> _T:
         """One system call on ``path``, its OSError turned into a StorageError."""
-        return mapped(self.root / path, function, *args, **kwargs)
+        try:
+            return function(*args, **kwargs)
+        except OSError as e:
+            raise _translate(self.root / path, e) from e
 
     @contextlib.contextmanager
     def folder(self, path: PurePosixPath, *, create: bool = False) -> Iterator[int]:
@@ -70,9 +86,7 @@ class Ground:
         enter = enter or self._enter
         # The root itself may be a link: that is the administrator's choice.
         here = self.call(PurePosixPath(), os.open, str(self.root), os.O_RDONLY | os.O_DIRECTORY)
-        walked = PurePosixPath()
-        for part in path.parts:
-            walked /= part
+        for walked in _way(path):
             try:
                 child = enter(here, walked)
             finally:
@@ -89,7 +103,7 @@ class Ground:
             child = self._enter(parent, path)
         except NotFound:
             made = True
-            self.call(path, _make_folder, path.name, folder_mode(path), parent)
+            self.call(path, make_folder, path.name, folder_mode(path), parent)
             child = self._enter(parent, path)
         try:
             self._settle(parent, child, path, made)
@@ -110,21 +124,25 @@ class Ground:
             self._durable.add(identity)
 
 
+@functools.lru_cache(maxsize=1024)
+def _way(path: PurePosixPath) -> tuple[PurePosixPath, ...]:
+    """The folders on the way to a path, and the path; every call of a storage walks it."""
+    return (*reversed(path.parents), path)[1:]
+
+
 def folder_mode(path: PurePosixPath) -> int:
     return PRIVATE_MODE if path.parts[:1] == layout.STATE.parts else FOLDER_MODE
-
-
-def mapped(path: Path, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-    """Call ``function``; an OSError comes out as the StorageError it means."""
-    try:
-        return function(*args, **kwargs)
-    except OSError as e:
-        raise _translate(path, e) from e
 
 
 def number(error: errors.StorageError) -> int | None:
     """The errno behind an error."""
     return error.__cause__.errno if isinstance(error.__cause__, OSError) else None
+
+
+def failed(error: errors.UploaderError) -> bool:
+    """Whether the disk or the process failed, rather than that wrong things are there."""
+    cause = error.__cause__
+    return isinstance(cause, OSError) and cause.errno not in _WRONG_THINGS
 
 
 def _translate(path: Path, error: OSError) -> errors.StorageError:
@@ -140,13 +158,26 @@ def _translate(path: Path, error: OSError) -> errors.StorageError:
     return errors.StorageError(path, reason)
 
 
-def _make_root(root: Path) -> None:
-    for folder in reversed([root, *root.parents]):
-        with contextlib.suppress(FileExistsError):
-            folder.mkdir()
-            folder.chmod(FOLDER_MODE)
+def missing_of(folders: Sequence[Path]) -> list[Path]:
+    return [folder for folder in folders if not folder.exists()]
 
 
-def _make_folder(name: str, mode: int, parent: int) -> None:
+def make_root_folder(path: Path) -> None:
+    with contextlib.suppress(FileExistsError):
+        path.mkdir()
+        path.chmod(FOLDER_MODE)
+
+
+def sync_folder(path: Path) -> None:
+    # NOTE: who may not list a folder cannot make it durable.
+    with contextlib.suppress(PermissionError):
+        descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def make_folder(name: str, mode: int, parent: int) -> None:
     with contextlib.suppress(FileExistsError):
         os.mkdir(name, mode, dir_fd=parent)

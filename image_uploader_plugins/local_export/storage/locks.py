@@ -13,7 +13,7 @@ from oslo_concurrency import lockutils
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.local_export import layout
-from image_uploader_plugins.local_export.storage.ground import Ground, mapped
+from image_uploader_plugins.local_export.storage.ground import Ground
 
 _Semaphores = collections.defaultdict[tuple[int, int], lockutils.Semaphores]
 
@@ -44,20 +44,21 @@ class Locks:
         key = hashlib.sha256(name.encode()).hexdigest()
         with self._ground.folder(layout.LOCKS, create=True) as folder:
             status = os.fstat(folder)
-            if _is_link(key, folder):
+            if _is_foreign(key, folder):
                 raise errors.StorageError(
-                    self._ground.root / layout.LOCKS / key, "is a symbolic link"
+                    self._ground.root / layout.LOCKS / key, "is a symbolic link, or no file"
                 )
         semaphores = _semaphores[status.st_dev, status.st_ino]
         path = self._ground.root / layout.LOCKS
         lock = lockutils.lock(key, external=True, lock_path=str(path), semaphores=semaphores)
         with contextlib.ExitStack() as stack:
-            mapped(path / key, stack.enter_context, lock)
+            self._ground.call(layout.LOCKS / key, stack.enter_context, lock)
             yield
 
 
-def _is_link(name: str, folder: int) -> bool:
+def _is_foreign(name: str, folder: int) -> bool:
+    # Opening a link would write elsewhere, opening a FIFO would never end.
     try:
-        return stat.S_ISLNK(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
+        return not stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
     except FileNotFoundError:
         return False

@@ -50,7 +50,7 @@ class Rehearsal(Storage):
     def remove_empty(self, path: PurePosixPath) -> bool:
         return not self.names(path)
 
-    def sync(self) -> None:
+    def sync(self, *folders: PurePosixPath) -> None:
         """There is nothing to make durable."""
 
     def _note(self, path: PurePosixPath) -> bool:

@@ -8,7 +8,7 @@ import errno
 import os
 import stat
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from image_uploader_plugins import errors
@@ -24,6 +24,8 @@ from image_uploader_plugins.local_export.storage.ground import (
 
 _CHUNK = 1024 * 1024
 _GZIP_MAGIC = b"\x1f\x8b"
+# NOTE: opening a FIFO would wait for somebody to write into it.
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 # NOTE: EPERM is what file systems without hard links and fs.protected_hardlinks answer.
 _LINK_REFUSED = (errno.EXDEV, errno.EMLINK, errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
@@ -84,10 +86,7 @@ class Storage(Ground):
 
     def chunks(self, path: PurePosixPath, limit: int | None = None) -> Iterator[bytes]:
         """A file piece by piece, ending soon after ``limit`` bytes."""
-        with self.folder(path.parent) as folder:
-            descriptor = self.call(
-                path, os.open, path.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder
-            )
+        descriptor = self._open(path, stat.S_ISREG)
         try:
             size = 0
             while limit is None or size <= limit:
@@ -98,6 +97,15 @@ class Storage(Ground):
                 yield chunk
         finally:
             os.close(descriptor)
+
+    def _open(self, path: PurePosixPath, fits: Callable[[int], bool]) -> int:
+        """A descriptor to read from; ``fits`` says of a mode whether it is of the right kind."""
+        with self.folder(path.parent) as folder:
+            descriptor = self.call(path, os.open, path.name, _READ, dir_fd=folder)
+        if fits(os.fstat(descriptor).st_mode):
+            return descriptor
+        os.close(descriptor)
+        raise errors.StorageError(self.root / path, "is not what belongs there")
 
     def status(self, path: PurePosixPath) -> File | None:
         """What is at ``path``, if there is anything."""
@@ -174,19 +182,24 @@ class Storage(Ground):
             rest = rest[self.call(path, os.write, descriptor, rest) :]
 
     def publish(self, staged: PurePosixPath, path: PurePosixPath) -> None:
-        """Move a temporary file or link to ``path``, over what is there."""
-        with (
-            self.folder(staged.parent) as source,
-            self.folder(path.parent, create=True) as target,
-        ):
-            try:
-                self._rename(staged, source, path, target)
-            except errors.StorageError as e:
-                if number(e) != errno.EXDEV:
-                    raise
-                self._publish_across(staged, source, path, target)
-            self.call(path, os.fsync, target)
-        self.discard(staged)
+        """Move a temporary file or link to ``path``, over what is there, or discard it."""
+        try:
+            with (
+                self.folder(staged.parent) as source,
+                self.folder(path.parent, create=True) as target,
+            ):
+                self._move(staged, source, path, target)
+                self.call(path, os.fsync, target)
+        finally:
+            self.discard(staged)
+
+    def _move(self, staged: PurePosixPath, source: int, path: PurePosixPath, target: int) -> None:
+        try:
+            self._rename(staged, source, path, target)
+        except errors.StorageError as e:
+            if number(e) != errno.EXDEV:
+                raise
+            self._publish_across(staged, source, path, target)
 
     def _rename(self, staged: PurePosixPath, source: int, path: PurePosixPath, target: int) -> None:
         self.call(path, os.rename, staged.name, path.name, src_dir_fd=source, dst_dir_fd=target)
@@ -267,9 +280,7 @@ class Storage(Ground):
 
     def set_mode(self, path: PurePosixPath, *, folder: bool) -> None:
         """Give a file or folder the mode that everything of its kind here has."""
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | (os.O_DIRECTORY if folder else 0)
-        with self.folder(path.parent) as parent:
-            descriptor = self.call(path, os.open, path.name, flags, dir_fd=parent)
+        descriptor = self._open(path, stat.S_ISDIR if folder else stat.S_ISREG)
         try:
             mode = folder_mode(path) if folder else FILE_MODE
             self.call(path, os.fchmod, descriptor, mode)
@@ -334,11 +345,23 @@ class Storage(Ground):
                 self.unlink(path / name)
         self.remove_empty(path)
 
-    def sync(self) -> None:
-        """Make durable what was removed: a power loss brings none of it back."""
+    def settle(self, folder: PurePosixPath) -> None:
+        """Have sync() make the names in a folder durable, whoever made or removed them.
+
+        What is found in its place is not durable yet if whoever put it there
+        was killed, or failed, just then.
+        """
+        self._unsynced.add(folder)
+
+    def sync(self, *folders: PurePosixPath) -> None:
+        """Make durable what was removed or settled: a power loss undoes none of it.
+
+        In these folders alone, if there are any.
+        """
         # Whoever finds nothing to do may count on it only after the other is done.
         with self._syncing:
-            for path in sorted(self._unsynced.copy()):
+            wanted = self._unsynced.intersection(folders) if folders else self._unsynced.copy()
+            for path in sorted(wanted):
                 self._unsynced.discard(path)
                 with contextlib.suppress(NotFound), self.folder(path) as folder:
                     self.call(path, os.fsync, folder)

@@ -153,6 +153,8 @@ class Inspection:
 
     def _catalog(self) -> Iterator[Finding]:
         name, present = self._repository.name, bool(self._repository.manifests())
+        if self._tree.catalog.is_right(name, listed=present):
+            return
         with self._tree.catalog_lock():
             listed = self._tree.catalog.listed()
         if listed is not None and present != (name.value in listed):

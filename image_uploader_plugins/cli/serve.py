@@ -1,0 +1,141 @@
+"""``image-uploader serve``."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import types
+from pathlib import Path
+
+from image_uploader_plugins import errors, webservers
+from image_uploader_plugins.cli.command import Command
+from image_uploader_plugins.local_export import options
+from image_uploader_plugins.local_export.tree import Tree
+
+# The port that registries of deployments are on.
+PORT = 8787
+
+
+_EXAMPLES = """examples:
+  image-uploader serve
+  image-uploader serve -v --host 192.168.24.1
+  image-uploader serve --host :: --port 443 \\
+      --tls-certificate /etc/pki/tls/certs/registry.crt \\
+      --tls-key /etc/pki/tls/private/registry.key
+  image-uploader serve --print nginx >/etc/nginx/conf.d/image-serve.conf
+  image-uploader serve --print apache --server-name registry.example.com
+"""
+
+
+class Serve(Command):
+    """Serve the tree as a read-only registry, or print what a web server needs to.
+
+    The embedded server is for demonstrations, CI and small sites. It answers
+    what Apache and nginx answer, and has no authentication and no limits on
+    speed: where clients are not trusted, let one of those serve the tree.
+
+    It ends with status 0 at SIGTERM or SIGINT, when requests in flight are
+    done, 8 seconds later at most.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = super().get_parser(prog_name)
+        parser.epilog = _EXAMPLES
+        parser.formatter_class = argparse.RawDescriptionHelpFormatter
+        parser.add_argument(
+            "--host",
+            metavar="ADDR",
+            help="address to listen on, 0.0.0.0 or :: for all of them (default: 127.0.0.1, "
+            "since whoever reaches the server may read everything; with --print, all)",
+        )
+        parser.add_argument(
+            "--port",
+            type=_port,
+            default=PORT,
+            metavar="N",
+            help="port to listen on, 0 for any that is free (default: %(default)s)",
+        )
+        parser.add_argument(
+            "--tls-certificate",
+            type=_absolute,
+            metavar="FILE",
+            help="serve HTTPS (TLS 1.2 and later) with this certificate, in PEM, "
+            "followed by the chain that leads to its CA",
+        )
+        parser.add_argument(
+            "--tls-key",
+            type=_absolute,
+            metavar="FILE",
+            help="the certificate's key, in PEM without a password",
+        )
+        parser.add_argument(
+            "--print",
+            choices=sorted(webservers.KINDS),
+            help="print the configuration of a web server for this tree, and serve nothing",
+        )
+        parser.add_argument(
+            "--server-name",
+            metavar="NAME",
+            help="with --print: the host name in the configuration (default: any)",
+        )
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
+        if bool(parsed_args.tls_certificate) != bool(parsed_args.tls_key):
+            raise errors.ConfigurationError("--tls-certificate and --tls-key go together")
+        if parsed_args.print:
+            self.app.stdout.write(self._configuration(parsed_args))
+        elif parsed_args.server_name:
+            raise errors.ConfigurationError("--server-name is for --print")
+        else:
+            self._serve(parsed_args)
+
+    def _configuration(self, parsed_args: argparse.Namespace) -> str:
+        site = webservers.Site(
+            root=Tree(options.values(self.conf).root).storage.root,
+            port=parsed_args.port,
+            host=parsed_args.host,
+            server_name=parsed_args.server_name,
+            certificate=parsed_args.tls_certificate,
+            key=parsed_args.tls_key,
+        )
+        return webservers.KINDS[parsed_args.print](site)
+
+    def _serve(self, parsed_args: argparse.Namespace) -> None:
+        root = Tree.existing(self.conf).storage.root
+        listener = embedded()
+        tls = None
+        if parsed_args.tls_certificate:
+            tls = listener.tls_context(parsed_args.tls_certificate, parsed_args.tls_key)
+        host = parsed_args.host or "127.0.0.1"
+        log = self._say if self.app.options.verbose_level > 1 else None
+        listening = listener.Listener(root, host, parsed_args.port, tls, log)
+        listener.run(listening, lambda url: self._say(f"serving {root} on {url}"))
+
+    def _say(self, line: str) -> None:
+        # Nobody may be reading any more; one write, for threads not to mix their lines.
+        with contextlib.suppress(OSError, ValueError):
+            self.app.stdout.write(line + "\n")
+            self.app.stdout.flush()
+
+
+def embedded() -> types.ModuleType:
+    """The server; raises ConfigurationError where the extra is not installed."""
+    try:
+        from image_uploader_plugins import listener
+    except ImportError as e:
+        raise errors.ConfigurationError(
+            f"{e}: this command needs cheroot and Werkzeug; "
+            "pip install 'image-uploader-plugins[serve]'"
+        ) from e
+    return listener
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text[:6]) < 2**16):
+        raise argparse.ArgumentTypeError(f"not a port: {text!r}")
+    return int(text)
+
+
+def _absolute(text: str) -> Path:
+    return Path(text).absolute()

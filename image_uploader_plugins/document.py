@@ -1,0 +1,63 @@
+"""JSON that everybody reads alike.
+
+Clients are written in Go, whose decoder takes the last of two fields of one
+name and ignores case, so a document may say one thing to us and another to
+whoever pulls it.  What can be read in two ways is refused.
+"""
+
+from __future__ import annotations
+
+import collections
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, NoReturn
+
+from image_uploader_plugins import errors
+from image_uploader_plugins.text import shown
+
+Fields = Mapping[str, Any]
+
+
+def load(content: bytes) -> Fields:
+    """Read a JSON object; raises ManifestInvalid.
+
+    RFC 8259, sections 4 and 8.1: UTF-8, and no name twice in one object.
+    """
+    try:
+        fields = json.loads(
+            content.decode("utf-8"), object_pairs_hook=_object, parse_constant=_refuse_constant
+        )
+    except RecursionError as e:
+        raise errors.ManifestInvalid("manifest is nested too deeply") from e
+    except errors.ManifestInvalid:
+        raise
+    except ValueError as e:
+        raise errors.ManifestInvalid(f"manifest is not JSON: {e}") from e
+    if not isinstance(fields, dict):
+        raise errors.ManifestInvalid("manifest is not a JSON object")
+    return fields
+
+
+def check_names(fields: Fields, known: Iterable[str]) -> None:
+    """Raise ManifestInvalid for a name that others read as one of ``known``, and we do not.
+
+    Source: Go, encoding/json, Unmarshal: "preferring exact matches but also
+    accepting case-insensitive matches", by Unicode's folding.
+    """
+    folded = {name.casefold(): name for name in known}
+    for name in fields:
+        meant = folded.get(name.casefold(), name)
+        if meant != name:
+            raise errors.ManifestInvalid(f"{shown(name)} in a manifest: some read it as {meant!r}")
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    if len(fields) != len(pairs):
+        (twice, _), *_ = collections.Counter(name for name, _ in pairs).most_common(1)
+        raise errors.ManifestInvalid(f"{shown(twice)} stands twice in one object of the manifest")
+    return fields
+
+
+def _refuse_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is no number")

@@ -1,0 +1,399 @@
+"""Bounds on everything that a source decides.
+
+=============================  ==============================================  =====================
+quantity                       bound                                           what comes then
+=============================  ==============================================  =====================
+bytes of a manifest            4 MiB, or what its index says                   ManifestInvalid
+nesting of a manifest's JSON   the interpreter's recursion limit               ManifestInvalid
+numbers in a manifest          4300 digits; a size 2^63-1                      ManifestInvalid
+descriptors of a manifest      what 4 MiB hold (about 50,000)
+children copied of an index    1000, at 4 levels of indexes                    ManifestInvalid
+bytes of a blob                what its descriptor says; 16 GiB without a size SizeMismatch
+bytes of a token, or of GET    1 MiB, after decompression                      RequestException
+  /v2/
+bytes of a redirect's body     none are read
+redirects                      30 (requests)                                   TooManyRedirects
+where a redirect leads         http and https                                  InvalidSchema
+lines of headers               65536 bytes each, 100 of them (http.client)     ConnectionError
+Retry-After                    60 seconds, of 5 attempts
+silence                        30 seconds, of 5 attempts                       Timeout
+text in an error               one line of 1000 printable characters
+digests in an error            10
+labels that become a tag       the grammar of tags                             InvalidReference
+list of a subject's referrers  4 MiB                                           StorageFull
+=============================  ==============================================  =====================
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gzip
+import itertools
+import json
+import logging
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from email.message import Message
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+import yaml
+from oslo_config import cfg
+from tripleo_common.image import exception
+
+from image_uploader_plugins import copying, errors, manifest, session, source, tripleo
+from image_uploader_plugins.cli import main
+from image_uploader_plugins.demo import http, images
+from image_uploader_plugins.demo.http import Answer
+from image_uploader_plugins.digest import Digest
+from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.reference import RepositoryName, Tag
+from tests.hostile import corpus
+from tests.support import trees, web
+from tests.support.registry import TamperedRegistry
+
+IMAGE = images.image("ns/img", "1.0", [images.layer({"file": b"content"})])
+LAYER = IMAGE.manifest.layers[0]
+ENDLESS = Answer(200, {"Content-Type": "application/json"}, itertools.repeat(b"x" * 65536))
+ESCAPES = "\x1b[2J\x1b]0;owned\x07\x9b31m"
+
+Change = Callable[[Answer, Message], Answer]
+NAME = RepositoryName(corpus.NAME)
+
+
+@pytest.fixture
+def upload(
+    source_address: str, registry: TamperedRegistry, conf: cfg.ConfigOpts, tmp_path: Path
+) -> Any:
+    registry.add(IMAGE)
+
+    def upload(name: str = "ns/img:1.0", **more: Any) -> Any:
+        item = {
+            "imagename": f"{source_address}/{name}",
+            "push_destination": "192.0.2.1:8787",
+            **more,
+        }
+        path = tmp_path / "images.yaml"
+        path.write_text(yaml.safe_dump({"container_images": [item]}))
+        return tripleo.upload_files([str(path)], conf)
+
+    return upload
+
+
+def refused_by(address: str) -> Change:
+    realm = f'Bearer realm="http://{address}/token",service="x"'
+    return lambda answer, headers: (
+        answer
+        if headers["Authorization"]
+        else Answer(401, {"WWW-Authenticate": realm, "Content-Length": "0"})
+    )
+
+
+def token(**fields: Any) -> Change:
+    return lambda answer, headers: Answer.of(json.dumps(fields).encode(), "application/json")
+
+
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        (lambda answer, headers: ENDLESS, "more than 1048576 bytes"),
+        (token(token="x" * 2**20), "more than 1048576 bytes"),
+        (token(token="x" * 2**18), ""),
+        (token(token="x\nX-Evil: 1"), "header"),  # noqa: S106
+        (token(), "cannot log in: Invalid auth response"),
+        (lambda answer, headers: Answer.of(b"[]", "application/json"), "cannot log in"),
+        (lambda answer, headers: Answer.of(b"7", "application/json"), "cannot log in"),
+        (lambda answer, headers: Answer.of(b"[" * 10**5, "application/json"), ""),
+        (lambda answer, headers: Answer.of(b"\xff", "application/json"), ""),
+        (lambda answer, headers: Answer(302, {"Location": "/token"}), "30 redirects"),
+    ],
+)
+def test_a_token_that_is_none(
+    upload: Any,
+    registry: TamperedRegistry,
+    source_address: str,
+    root: Path,
+    change: Change,
+    reason: str,
+) -> None:
+    registry.tamper = {"/token": change, "/v2/": refused_by(source_address)}
+    with pytest.raises((requests.RequestException, exception.ImageUploaderException)) as caught:
+        upload()
+    check_error(caught.value, f"{source_address}/ns/img:1.0")
+    assert re.search(reason, str(caught.value)), str(caught.value)
+    assert not (root / "v2/ns").exists()
+
+
+def check_error(error: BaseException, subject: str) -> None:
+    text = str(error)
+    assert subject in text
+    assert text.isprintable()
+    assert len(text) <= 1000
+
+
+@pytest.mark.parametrize(
+    "header",
+    ["x", 'Bearer realm="', "Bearer realm=x,service=y", 'Bearer realm="file:///x"', "y" * 60000],
+)
+def test_a_challenge_that_is_none(
+    upload: Any,
+    registry: TamperedRegistry,
+    source_address: str,
+    root: Path,
+    header: str,
+) -> None:
+    refusal = Answer(401, {"WWW-Authenticate": header, "Content-Length": "0"})
+    registry.tamper["/v2/"] = lambda answer, headers: refusal
+    with pytest.raises((requests.RequestException, exception.ImageUploaderException)) as caught:
+        upload()
+    check_error(caught.value, f"{source_address}/ns/img:1.0")
+    assert not (root / "v2/ns").exists()
+
+
+@pytest.mark.parametrize("part", ["manifests/", f"blobs/{LAYER.digest}"])
+def test_a_redirect_with_a_body_and_without_an_end(
+    upload: Any,
+    registry: TamperedRegistry,
+    root: Path,
+    part: str,
+) -> None:
+    def change(answer: Answer, headers: Message) -> Answer:
+        registry.tamper.clear()
+        where = {"Location": f"{registry.requests[-1][0]}", "Content-Type": "text/html"}
+        return Answer(307, where, ENDLESS.body)
+
+    registry.tamper[part] = change
+    upload()
+    assert trees.problems(root) == []
+
+
+def test_redirects_end(upload: Any, registry: TamperedRegistry, root: Path) -> None:
+    registry.tamper["blobs/"] = lambda answer, headers: Answer(
+        302, {"Location": registry.requests[-1][0], "Content-Length": "0"}
+    )
+    with pytest.raises(exception.ImageUploaderException, match="Exceeded 30 redirects"):
+        upload()
+    assert trees.catalog(root) == []
+
+
+@pytest.mark.parametrize(
+    "headers", [{"X-Long": "x" * 70_000}, {f"X-{n}": "x" for n in range(200)}], ids=["long", "many"]
+)
+def test_headers_end(
+    upload: Any,
+    registry: TamperedRegistry,
+    root: Path,
+    headers: dict[str, str],
+) -> None:
+    registry.tamper["manifests/"] = lambda answer, _: dataclasses.replace(
+        answer, headers={**answer.headers, **headers}
+    )
+    with pytest.raises(requests.RequestException) as caught:
+        upload()
+    check_error(caught.value, "ns/img:1.0")
+    assert trees.catalog(root) == [] if (root / "v2").exists() else True
+
+
+@pytest.mark.parametrize("asked", ["9" * 9, "9" * 5000, "Wed, 21 Oct 2099 07:28:00 GMT", "x"])
+@pytest.mark.parametrize("status", [413, 429, 503])
+def test_nobody_waits_as_long_as_a_registry_says(
+    upload: Any,
+    registry: TamperedRegistry,
+    root: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    status: int,
+    asked: str,
+) -> None:
+    """Neither where we retry nor in urllib3, which would of its own accord."""
+    waits: list[float] = []
+    monkeypatch.setattr(time, "sleep", waits.append)
+    refusal = Answer(status, {"Retry-After": asked, "Content-Length": "0"})
+    registry.tamper["blobs/"] = lambda answer, headers: refusal
+    with pytest.raises((requests.RequestException, exception.ImageUploaderException)):
+        upload()
+    assert registry.asked(f"blobs/{LAYER.digest}") <= 5
+    assert all(wait <= 60 for wait in waits)
+    assert len(waits) <= 2 * 4
+
+
+def test_an_answer_that_unpacks_to_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    bomb = gzip.compress(b"\0" * 50_000_000)
+    headers = {"Content-Encoding": "gzip", "Content-Length": str(len(bomb))}
+    with (
+        http.serving(lambda path, _: Answer(200, headers, [bomb])) as where,
+        session.untrusting() as client,
+        pytest.raises(requests.RequestException, match="more than 1048576"),
+    ):
+        client.get(f"http://{where}/")
+
+
+def test_the_largest_answer_is_whole() -> None:
+    content = bytes(range(256)) * 4096
+    assert len(content) == session.ANSWER_LIMIT
+    with (
+        http.serving(lambda path, _: Answer(200, {}, [content[:7], content[7:]])) as where,
+        session.untrusting() as client,
+    ):
+        assert client.get(f"http://{where}/").content == content
+        with client.get(f"http://{where}/", stream=True) as response:
+            assert response.raw.read() == content
+
+
+@pytest.mark.parametrize(("children", "taken"), [(1000, True), (1001, False)])
+def test_so_many_children(monkeypatch: pytest.MonkeyPatch, children: int, taken: bool) -> None:
+    """Whatever the index holds, no more than so many are asked for."""
+    listed = [
+        corpus.CHILD.descriptor(digest=str(Digest.of(str(n).encode()))) for n in range(children)
+    ]
+    index = manifest.Manifest.parse(corpus.text(corpus.index(*listed)))
+    asked = []
+
+    class Source:
+        def manifest(self, reference: Any, size: int | None = None) -> manifest.Manifest:
+            asked.append(reference)
+            return index if reference == Tag("x") else corpus.CHILD.manifest
+
+    class Driver:
+        def mount_layers(self, target: Any, layers: list[Digest]) -> frozenset[Digest]:
+            return frozenset(layers)
+
+        def put_manifest(self, *args: Any, **more: Any) -> None:
+            """Taken."""
+
+    copier = copying.Copier(Driver(), NAME, Source())  # type: ignore[arg-type]
+    if taken:
+        copier.copy(Tag("x"), None, all_platforms=True)
+        return
+    with pytest.raises(errors.ManifestInvalid, match="more than 1000"):
+        copier.copy(Tag("x"), None, all_platforms=True)
+    assert len(asked) == 1001
+
+
+def test_a_layer_without_a_size_ends(
+    monkeypatch: pytest.MonkeyPatch, driver: Any, root: Path, no_waiting: None
+) -> None:
+    monkeypatch.setattr(source, "UNKNOWN_SIZE_LIMIT", 1_000_000)
+    content = corpus.text(corpus.schema1(fsLayers=[{"blobSum": corpus.ABSENT}]))
+
+    def answer(path: str, headers: Message) -> Answer:
+        if "/blobs/" in path:
+            return ENDLESS
+        return Answer.of(content, manifest.DOCKER_SCHEMA1)
+
+    with http.serving(answer) as where:
+        copier = copying.Copier(
+            driver, NAME, source.RegistrySource(f"http://{where}/v2/x", requests.Session)
+        )
+        with pytest.raises(errors.SizeMismatch, match="expected 1000000"):
+            copier.copy(Tag("x"), Tag("x"), all_platforms=False)
+    assert trees.catalog(root) == []
+    assert list((root / ".local-export/staging").glob("*/*")) == []
+
+
+# -- what people get to read
+
+
+def test_what_a_registry_says_reaches_no_terminal(tmp_path: Path, root: Path) -> None:
+    """Neither its escapes nor its line breaks, in errors or in the log; and no more than a bit."""
+    registry = TamperedRegistry([IMAGE])
+    config, listed = tmp_path / "uploader.conf", tmp_path / "images.yaml"
+    config.write_text(f"[local_export]\nroot = {root}\n")
+    program = str(Path(sys.executable).with_name("image-uploader"))
+    with http.serving(registry) as where:
+        location = {"Location": f"http://{where}/v2/{'x' * 5000}", "Content-Length": "0"}
+        for change in (
+            lambda answer, headers: Answer(404, {"Content-Length": "0"}),
+            lambda answer, headers: Answer(302, location),
+            lambda answer, headers: Answer.of(
+                corpus.text(corpus.image(mediaType=ESCAPES + "\r\nINFO: all is well")), "a/b"
+            ),
+            lambda answer, headers: Answer.of(
+                corpus.text(corpus.image(schemaVersion=[ESCAPES] * 9999)), "a/b"
+            ),
+            lambda answer, headers: Answer(302, {"Location": "gopher://" + ESCAPES}),
+        ):
+            registry.tamper["manifests/"] = change
+            item = {"imagename": f"{where}/ns/img:1.0", "push_destination": "192.0.2.1:8787"}
+            listed.write_text(yaml.safe_dump({"container_images": [item]}))
+            done = subprocess.run(
+                [program, "--config-file", str(config), "upload", str(listed)],
+                capture_output=True,
+                check=False,
+            )
+            assert done.returncode == 1
+            *_, last = lines = done.stderr.decode().splitlines()
+            assert "ns/img:1.0" in last
+            assert all(line.isprintable() for line in lines), lines
+            assert len(last) < 1100
+            assert b"\x1b" not in done.stderr
+
+
+def test_what_an_argument_says_reaches_no_terminal(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """A message that no part of ours made."""
+    assert main.main(["--config-file", f"{tmp_path}/{ESCAPES}", "verify"]) == 1
+    printed = capfd.readouterr().err
+    assert str(tmp_path) in printed
+    assert "\x1b" not in printed
+
+
+def test_a_log_line_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    formatter = main.PrintableFormatter("%(levelname)s: %(message)s")
+    try:
+        raise ValueError(f"bad{ESCAPES}\nERROR: forged")
+    except ValueError:
+        record = logging.LogRecord(
+            "x", logging.ERROR, "x", 1, "a %s", (f"b\n{ESCAPES}",), sys.exc_info()
+        )
+    text = formatter.format(record)
+    first, *rest = text.splitlines()
+    assert first.startswith("ERROR: a b \\x1b[2J")
+    assert all(line.isprintable() for line in rest)
+    assert "Traceback" in rest[0]
+
+
+def test_many_absent_blobs_are_few_in_a_message() -> None:
+    error = errors.BlobUnknown([Digest.of(str(n).encode()) for n in range(50_000)])
+    assert len(error.digests) == 50_000
+    assert str(error).endswith(" and 49990 more")
+    assert len(str(error)) < 1000
+    assert "more" not in str(errors.BlobUnknown(error.digests[:10]))
+
+
+@pytest.mark.parametrize("label", ["a/b", "/..", "x" * 129, ESCAPES, "a\nb", "1.0.json", "\ud800"])
+def test_a_label_that_becomes_a_tag(upload: Any, root: Path, label: str) -> None:
+    with pytest.raises(exception.ImageUploaderException) as caught:
+        upload(modify_append_tag="-" + label)
+    assert str(caught.value).isprintable()
+    assert trees.catalog(root) == [] if (root / "v2").exists() else True
+
+
+# -- what is temporary
+
+
+@pytest.mark.parametrize("kind", web.KINDS)
+def test_what_a_killed_process_leaves_beside_has_no_url(kind: web.Kind) -> None:
+    """Where another file system begins, a temporary file lies in a folder that is served."""
+    name = "." + "0123456789abcdef" * 2
+    with web.open_folder() as folder:
+        root = folder / "image-serve"
+        trees.put(LocalExportDriver(root), IMAGE)
+        top = root / "v2/ns/img"
+        for place in (top / "blobs", top / "manifests", top / "tags", top / ".tags", root / "v2"):
+            (place / name).write_text("half")
+            (place / name).chmod(0o644)
+        with web.serve(kind, root) as where:
+            assert requests.get(f"http://{where}/v2/ns/img/tags/list", timeout=30).ok
+            for place in ("ns/img/blobs", "ns/img/manifests", "ns/img/tags", "ns/img/.tags", ""):
+                url = f"http://{where}/v2/{place}/{name}"
+                answer = requests.get(url, timeout=30)
+                assert answer.status_code in (400, 403, 404), url
+                assert b"half" not in answer.content
+            for path in (".local-export", ".local-export/pool", "v2/../.local-export/locks"):
+                assert requests.get(f"http://{where}/{path}", timeout=30).status_code >= 400

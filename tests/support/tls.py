@@ -1,0 +1,24 @@
+"""A certificate of one's own for 127.0.0.1."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+from tests.support import programs
+
+# Names that clients with a directory of certificates read the one of, and not the other.
+CERTIFICATE, KEY = "ca.crt", "key.pem"
+
+
+def make(folder: Path, *options: str) -> tuple[Path, Path]:
+    """A certificate that is its own CA, and its key, both readable by servers."""
+    certificate, key = folder / CERTIFICATE, folder / KEY
+    command = [
+        *(programs.require("openssl"), "req", "-x509", "-newkey", "ec", "-days", "2"),
+        *("-pkeyopt", "ec_paramgen_curve:P-256", "-subj", "/CN=127.0.0.1"),
+        *("-addext", "subjectAltName=IP:127.0.0.1,IP:::1", "-keyout", key, "-out", certificate),
+        *(options or ("-nodes",)),
+    ]
+    subprocess.run(command, check=True, capture_output=True)
+    return certificate, key
