@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import requests
 
@@ -16,8 +16,16 @@ from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import UploaderDriver
 from image_uploader_plugins.manifest import MEDIA_TYPES, Descriptor, Manifest
 from image_uploader_plugins.meter import Meter
-from image_uploader_plugins.records import BlobRecord, Outcome
-from image_uploader_plugins.reference import RepositoryName, Tag
+from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
+from image_uploader_plugins.results.records import (
+    NEVER_BEGUN,
+    BlobRecord,
+    ChildRecord,
+    ImageRecord,
+    Kind,
+    Outcome,
+    Status,
+)
 from image_uploader_plugins.source import RegistrySource, retrying
 
 LOG = logging.getLogger(__name__)
@@ -67,9 +75,9 @@ class Summary:
 
 
 class Copier:
-    """Copies images into repository ``target`` of ``driver``.
+    """Copies one image into repository ``target`` of ``driver``.
 
-    Keeps count in ``summary`` and account in ``blobs``; ``meter`` is told of
+    Keeps count in ``summary`` and account in ``record``; ``meter`` is told of
     the bytes while they come, and may stop the copying.
     """
 
@@ -78,6 +86,7 @@ class Copier:
         driver: UploaderDriver,
         target: RepositoryName,
         source: RegistrySource,
+        record: ImageRecord | None = None,
         meter: Meter | None = None,
     ) -> None:
         self._driver = driver
@@ -85,8 +94,9 @@ class Copier:
         self._source = source
         self._meter = meter or Meter()
         self._lock = threading.Lock()
+        self._noted: set[Digest] = set()
         self.summary = Summary()
-        self.blobs: list[BlobRecord] = []
+        self.record = record or ImageRecord("", "")
 
     def copy(self, reference: Tag | Digest, tag: Tag | None, *, all_platforms: bool) -> Manifest:
         """Copy the image under ``reference`` and call it ``tag``; returns its manifest.
@@ -99,7 +109,7 @@ class Copier:
         manifest = self._source.manifest(reference)
         if manifest.is_index and not all_platforms and not isinstance(reference, Digest):
             manifest = self._one_of(manifest)
-        self._copy(manifest, tag, 0, set())
+        self.record.become(self._copy(manifest, tag, 0, set()))
         self.summary.images += 1
         return manifest
 
@@ -121,59 +131,98 @@ class Copier:
             )
         return manifest
 
-    def _copy(self, manifest: Manifest, tag: Tag | None, depth: int, seen: set[Digest]) -> None:
+    def _copy(self, manifest: Manifest, tag: Tag | None, depth: int, seen: set[Digest]) -> Status:
         # Children first and without a name: the tag then leads to all of them at once.
-        for child in manifest.manifests:
-            if child.digest in seen:
-                continue
+        statuses = set()
+        children = [ChildRecord.of(child) for child in manifest.manifests]
+        self.record.children += children
+        for child, record in zip(manifest.manifests, children, strict=True):
             if child.media_type not in MEDIA_TYPES:
-                self._note(child, Outcome.SKIPPED, "a manifest of a type that is unknown here")
-                continue
-            seen.add(child.digest)
-            if depth >= _DEPTH_LIMIT or len(seen) > _CHILDREN_LIMIT:
-                raise errors.ManifestInvalid(
-                    f"an index nested deeper than {_DEPTH_LIMIT} or with more than "
-                    f"{_CHILDREN_LIMIT} images: {manifest.digest}"
-                )
-            self._copy(self._fetch(child), None, depth + 1, seen)
-        self._copy_blobs(manifest)
-        self._driver.put_manifest(self._target, manifest.content, manifest.media_type, tag=tag)
+                record.become(Status.SKIPPED, "a manifest of a type that is unknown here")
+            elif child.digest in seen:
+                record.become(Status.SKIPPED, "listed twice")
+            else:
+                seen.add(child.digest)
+                if depth >= _DEPTH_LIMIT or len(seen) > _CHILDREN_LIMIT:
+                    raise errors.ManifestInvalid(
+                        f"an index nested deeper than {_DEPTH_LIMIT} or with more than "
+                        f"{_CHILDREN_LIMIT} images: {manifest.digest}"
+                    )
+                statuses.add(self._copy_child(child, record, depth + 1, seen))
+        statuses.add(self._put(manifest, tag))
+        return Status.COPIED if Status.COPIED in statuses else Status.UNCHANGED
 
-    def _copy_blobs(self, manifest: Manifest) -> None:
+    def _copy_child(
+        self, child: Descriptor, record: ChildRecord, depth: int, seen: set[Digest]
+    ) -> Status:
+        try:
+            record.become(self._copy(self._fetch(child), None, depth, seen))
+        except Exception as e:
+            record.become(Status.FAILED, str(e))
+            raise
+        return record.status
+
+    def _put(self, manifest: Manifest, tag: Tag | None) -> Status:
+        """Copy a manifest's blobs, then itself; whether the target had all of that."""
+        name = ImageRef(self._target, tag or manifest.digest)
+        held = None
+        with contextlib.suppress(errors.UploaderError):  # what is broken is about to be mended
+            held = self._driver.resolve(name)
+        whole = self._copy_blobs(manifest)
+        put = self._driver.put_manifest(
+            self._target, manifest.content, manifest.media_type, tag=tag
+        )
+        # Of a list, the last that is put is the list itself.
+        self.record.digest, self.record.media_type = str(put.digest), put.media_type
+        return Status.UNCHANGED if whole and held == put.digest else Status.COPIED
+
+    def _copy_blobs(self, manifest: Manifest) -> bool:
+        """Whether there was nothing to copy."""
         self._meter.check()
         blobs = list(manifest.blobs())
         config = manifest.config.digest if manifest.config else None
-        present = self._driver.mount_layers(self._target, [blob.digest for blob in blobs])
+        kinds = {b.digest: Kind.CONFIG if b.digest == config else Kind.LAYER for b in blobs}
+        before = self._present(kinds)
+        mounted = self._driver.mount_layers(self._target, list(kinds))
         for blob in blobs:
-            if blob.digest in present:
-                self._count(blob, blob.size or 0, None, is_layer=blob.digest != config)
+            if blob.digest in mounted:
+                self._count(blob, kinds[blob.digest], None, before)
         for layer in manifest.layers:
             if layer.urls:
-                self._note(layer, Outcome.SKIPPED, "foreign: clients get it from its urls")
-        missing = [blob for blob in blobs if blob.digest not in present]
+                self._note(layer, Kind.LAYER, Outcome.SKIPPED, "clients get it from its urls")
+        missing = {blob: kinds[blob.digest] for blob in blobs if blob.digest not in mounted}
+        self._fetch_blobs(missing)
+        return before.issuperset(kinds) and not missing
+
+    def _present(self, digests: Iterable[Digest]) -> frozenset[Digest]:
+        with contextlib.suppress(errors.UploaderError):
+            return self._driver.present(self._target, digests)
+        return frozenset()
+
+    def _fetch_blobs(self, missing: dict[Descriptor, Kind]) -> None:
         if not missing:
             return
         self._meter.expect(sum(blob.size or 0 for blob in missing))
         with concurrent.futures.ThreadPoolExecutor(_PARALLEL_LAYERS) as pool:
-            jobs = [pool.submit(self._copy_blob, blob, blob.digest != config) for blob in missing]
+            jobs = [pool.submit(self._copy_blob, blob, kind) for blob, kind in missing.items()]
             try:
                 for job in concurrent.futures.as_completed(jobs):
                     job.result()
             except BaseException:
                 pool.shutdown(cancel_futures=True)
-                for blob, job in zip(missing, jobs, strict=True):
+                for (blob, kind), job in zip(missing.items(), jobs, strict=True):
                     if job.cancelled():
-                        self._give_up(blob, Outcome.SKIPPED, "the image failed before its turn")
+                        self._give_up(blob, kind, Outcome.SKIPPED, NEVER_BEGUN)
                 raise
 
-    def _copy_blob(self, blob: Descriptor, is_layer: bool) -> None:
+    def _copy_blob(self, blob: Descriptor, kind: Kind) -> None:
         try:
             with _naming(f"blob {blob.digest}"):
                 size, fetched = self._transfer(blob)
         except Exception as e:
-            self._give_up(blob, Outcome.FAILED, " ".join(str(e).split()))
+            self._give_up(blob, kind, Outcome.FAILED, str(e))
             raise
-        self._count(blob, size, fetched, is_layer=is_layer)
+        self._count(dataclasses.replace(blob, size=size), kind, fetched)
 
     @retrying
     def _transfer(self, blob: Descriptor) -> tuple[int, int | None]:
@@ -200,24 +249,34 @@ class Copier:
             self._meter.expect(-(blob.size or 0))
         return stored.size or 0, fetched
 
-    def _count(self, blob: Descriptor, size: int, fetched: int | None, *, is_layer: bool) -> None:
-        outcome = Outcome.MOUNTED if fetched is None else Outcome.FETCHED
+    def _count(
+        self,
+        blob: Descriptor,
+        kind: Kind,
+        fetched: int | None,
+        before: frozenset[Digest] = frozenset(),
+    ) -> None:
+        is_layer, size = kind is Kind.LAYER, blob.size or 0
         with self._lock:
-            self.blobs.append(BlobRecord.of(blob, outcome, size=size))
             if fetched is None:
                 self.summary.layers_mounted += is_layer
                 self.summary.bytes_saved += size
             else:
                 self.summary.layers_uploaded += is_layer
                 self.summary.bytes_fetched += fetched
+        held = Outcome.PRESENT if blob.digest in before else Outcome.MOUNTED
+        self._note(blob, kind, held if fetched is None else Outcome.FETCHED)
 
-    def _give_up(self, blob: Descriptor, outcome: Outcome, reason: str) -> None:
+    def _give_up(self, blob: Descriptor, kind: Kind, outcome: Outcome, why: str) -> None:
         self._meter.expect(-(blob.size or 0))
-        self._note(blob, outcome, reason)
+        self._note(blob, kind, outcome, why)
 
-    def _note(self, blob: Descriptor, outcome: Outcome, reason: str) -> None:
+    def _note(self, blob: Descriptor, kind: Kind, outcome: Outcome, why: str | None = None) -> None:
+        """Put down what became of a blob first; another image of a list may have it, too."""
         with self._lock:
-            self.blobs.append(BlobRecord.of(blob, outcome, reason))
+            if blob.digest not in self._noted:
+                self._noted.add(blob.digest)
+                self.record.blobs.append(BlobRecord.of(blob, kind, outcome, why))
 
 
 @contextlib.contextmanager

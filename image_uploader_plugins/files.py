@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
@@ -54,9 +56,7 @@ def write(path: Path, text: str) -> None:
     """Replace ``path`` as a whole or not at all; raises ConfigurationError."""
     temporary = None
     try:
-        with tempfile.NamedTemporaryFile(
-            "w", encoding="utf-8", dir=path.parent, delete=False
-        ) as file:
+        with _temporary_beside(path) as file:
             temporary = Path(file.name)
             file.write(text)
         temporary.chmod(0o644)
@@ -66,6 +66,31 @@ def write(path: Path, text: str) -> None:
             with contextlib.suppress(OSError):
                 temporary.unlink()
         raise errors.ConfigurationError(f"cannot write {path}: {e}") from e
+
+
+def check_writable(path: Path) -> None:
+    """Raises ConfigurationError where write() could not, as far as one can know before."""
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        with _temporary_beside(path) as file:
+            Path(file.name).unlink()
+    except OSError as e:
+        raise errors.ConfigurationError(f"cannot write {path}: {e}") from e
+
+
+def text_if_any(path: Path) -> str:
+    """A file's text, "" for one that is not there; raises ConfigurationError or ValueError."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+    except OSError as e:
+        raise errors.ConfigurationError(f"cannot read {path}: {e}") from e
+
+
+def _temporary_beside(path: Path) -> IO[str]:
+    return tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False)
 
 
 def write_new(folder: Path, texts: Mapping[PurePosixPath, str]) -> Iterator[Path]:

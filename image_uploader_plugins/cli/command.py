@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import types
 from typing import Any
 
@@ -10,6 +11,8 @@ from cliff import command, lister, show
 from oslo_config import cfg
 
 from image_uploader_plugins import errors, loader
+from image_uploader_plugins.cli import interruption
+from image_uploader_plugins.meter import Meter
 
 CLEANUP = ("full", "partial", "none")
 
@@ -20,13 +23,27 @@ class _OneLineErrors(command.Command):
     app: Any
 
     @property
+    def quiet(self) -> bool:
+        """Whether nothing but errors and what was asked for is to be printed."""
+        return int(self.app.options.verbose_level) == 0
+
+    @functools.cached_property
+    def meter(self) -> Meter:
+        """Counts the bytes of what the command does; a signal stops it."""
+        return Meter()
+
+    @property
     def conf(self) -> cfg.ConfigOpts:
         """The options; raises ConfigurationError."""
         return loader.load_conf(config_files=self.app.options.config_file)
 
     def run(self, parsed_args: argparse.Namespace) -> int:
         try:
-            return int(super().run(parsed_args))
+            with interruption.heeded(self.meter.stop):
+                return int(super().run(parsed_args))
+        except interruption.Interruption as e:
+            self.app.LOG.error("%s", e)
+            return interruption.leave(e.status)
         except Exception as e:
             if self.app.options.debug:
                 raise

@@ -50,6 +50,8 @@ class Main(app.App):
     def configure_logging(self) -> None:
         super().configure_logging()
         for handler in logging.getLogger().handlers:
+            if self.options.verbose_level == 0 and type(handler) is logging.StreamHandler:
+                handler.setLevel(logging.ERROR)  # -q: nothing but errors
             if handler.formatter and type(handler.formatter) is logging.Formatter:
                 handler.setFormatter(PrintableFormatter(handler.formatter._fmt))
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 from typing import Any
 
+from image_uploader_plugins.cli import progress
 from image_uploader_plugins.cli.command import Command
 from image_uploader_plugins.copying import size
 from image_uploader_plugins.local_export.tree import Tree
@@ -54,17 +56,24 @@ class Verify(Command):
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
         tree = Tree.existing(self.conf)
-        verification = Verification(tree, _names(tree, parsed_args.repositories))
-        report = verification.report()
-        mended: tuple[Finding, ...] = ()
-        if parsed_args.repair and report.findings:
-            before = report.findings
-            report = repair(verification, report)
-            mended = tuple(finding for finding in before if finding not in report.findings)
+        names = _names(tree, parsed_args.repositories)
+        with self._watched():
+            verification = Verification(tree, names, self.meter)
+            report = verification.report()
+            mended: tuple[Finding, ...] = ()
+            if parsed_args.repair and report.findings:
+                before = report.findings
+                report = repair(verification, report)
+                mended = tuple(finding for finding in before if finding not in report.findings)
         tree.close()
         tell = self._tell_json if parsed_args.json else self._tell
         tell(report, mended)
         return 1 if report.findings else 0
+
+    def _watched(self) -> contextlib.AbstractContextManager[object]:
+        if self.quiet:
+            return contextlib.nullcontext()
+        return progress.metered(self.app.stderr, "Read", self.meter)
 
     def _tell(self, report: Report, mended: tuple[Finding, ...]) -> None:
         for finding in mended:

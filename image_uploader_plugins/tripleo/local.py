@@ -14,8 +14,8 @@ from image_uploader_plugins import errors, manifest
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import UploaderDriver
 from image_uploader_plugins.manifest import Descriptor
-from image_uploader_plugins.records import BlobRecord, Outcome
 from image_uploader_plugins.reference import RepositoryName, Tag
+from image_uploader_plugins.results.records import BlobRecord, Kind, Outcome
 
 _GZIP = 2  # containers/storage, pkg/archive: type Compression
 
@@ -78,10 +78,11 @@ class LocalStorage:
             held = self._held(entries[diff_id], driver, target, family)
             layer = held or self._write(entries[diff_id], driver, target, family)
             layers.append(layer)
-            blobs.append(BlobRecord.of(layer, Outcome.MOUNTED if held else Outcome.WRITTEN))
+            outcome = Outcome.MOUNTED if held else Outcome.WRITTEN
+            blobs.append(BlobRecord.of(layer, Kind.LAYER, outcome))
         digest = Digest(stored["config"]["digest"])
         described = Descriptor(family.config, digest, len(config))
-        blobs.append(BlobRecord.of(described, Outcome.WRITTEN))
+        blobs.append(BlobRecord.of(described, Kind.CONFIG, Outcome.WRITTEN))
         content = {
             "schemaVersion": 2,
             "mediaType": family.manifest,

@@ -18,15 +18,12 @@ from oslo_config import cfg
 from tripleo_common.image import base, exception, image_uploader
 
 from image_uploader_plugins import loader
-from image_uploader_plugins.copying import Summary
 from image_uploader_plugins.driver import UploaderDriver
-from image_uploader_plugins.journal import Journal, Observer
-from image_uploader_plugins.records import ImageRecord, Status
-from image_uploader_plugins.tripleo.uploader import (
-    OpenDriver,
-    PluginImageUploader,
-    combined,
-)
+from image_uploader_plugins.results.journal import Journal, Observer
+from image_uploader_plugins.results.records import ImageRecord, Status
+from image_uploader_plugins.text import one_line
+from image_uploader_plugins.tripleo.failures import combined, failed
+from image_uploader_plugins.tripleo.uploader import OpenDriver, PluginImageUploader
 
 Manager = image_uploader.ImageUploadManager
 HOST_UPLOADER = image_uploader.DEFAULT_UPLOADER
@@ -160,19 +157,20 @@ def _upload(manager: Any, default: str, journal: Journal) -> list[dict[str, Any]
 
 def _run_theirs(uploader: Any, records: list[ImageRecord], journal: Journal) -> None:
     """Run the tasks of the host's own uploader, which tells of them all together or not at all."""
-    for record in records:
-        record.status = Status.UNKNOWN
-    try:
-        uploader.run_tasks()
-    except Exception as e:
+    with contextlib.ExitStack() as turns:
         for record in records:
-            record.fail(e)
-            if len(records) > 1:
-                record.status = Status.UNKNOWN  # one of them failed; which, it does not say
-        raise
+            turns.enter_context(journal.turn(record))
+        try:
+            uploader.run_tasks()
+        except Exception as e:
+            unsure = f"one of {len(records)} images failed, which is not known: {e}"
+            for record in records:
+                failed(record, e)
+                record.why = one_line(unsure) if len(records) > 1 else record.why
+            raise
     for record in records:
-        record.status = Status.COPIED
-        journal.tell(record, Summary(images=1), None)
+        record.become(Status.COPIED)
+        journal.tell(record)
 
 
 def forget_secure_registries() -> None:
@@ -184,10 +182,10 @@ def forget_secure_registries() -> None:
 def _uploader(manager: Any, record: ImageRecord) -> Any:
     if record.uploader not in manager.uploaders:
         error = exception.ImageUploaderException(
-            f"{record.image}: unknown uploader {record.uploader!r} "
+            f"{record.source}: unknown uploader {record.uploader!r} "
             f"(known: {', '.join(sorted(manager.uploaders))})"
         )
-        record.fail(error)
+        failed(record, error)
         raise error
     return manager.uploader(record.uploader)
 

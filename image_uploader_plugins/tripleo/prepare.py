@@ -15,7 +15,7 @@ from tripleo_common.utils.locks import threadinglock
 
 from image_uploader_plugins import errors, files, loader
 from image_uploader_plugins.copying import Summary
-from image_uploader_plugins.journal import Journal, Observer
+from image_uploader_plugins.results.journal import Journal, Observer
 from image_uploader_plugins.tripleo import manager as managers
 
 LOG = logging.getLogger(__name__)
@@ -88,7 +88,7 @@ def prepare(
     managers.forget_secure_registries()
     entries = _entries(environment)
     for number, entry in enumerate(entries, start=1):
-        journal.entries_left = [_where(left) for left in range(number + 1, len(entries) + 1)]
+        journal.entries_left = tuple(map(_where, range(number + 1, len(entries) + 1)))
         with _managers(conf, journal, entry.pop("uploader", None)) as part:
             parameters.update(
                 kolla_builder.container_images_prepare_multi(

@@ -18,20 +18,21 @@ from urllib.parse import ParseResult, urlparse
 import requests
 from tripleo_common.image import exception, image_uploader
 
-from image_uploader_plugins import errors
 from image_uploader_plugins.copying import Copier, Summary
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import UploaderDriver
-from image_uploader_plugins.journal import Journal
 from image_uploader_plugins.manifest import Manifest
 from image_uploader_plugins.meter import Meter
-from image_uploader_plugins.records import ImageRecord, Outcome, Status
 from image_uploader_plugins.reference import ImageRef
-from image_uploader_plugins.source import RegistrySource, is_transient
-from image_uploader_plugins.text import one_line
+from image_uploader_plugins.results.journal import Journal
+from image_uploader_plugins.results.records import INTERRUPTED, ImageRecord, Outcome, Status
+from image_uploader_plugins.source import RegistrySource
 from image_uploader_plugins.tripleo import registries
+from image_uploader_plugins.tripleo.failures import combined, failed, host_errors
 from image_uploader_plugins.tripleo.job import Job
 from image_uploader_plugins.tripleo.local import LocalStorage
+
+_GRACE = 3  # seconds for transfers in flight to end when the run is told to
 
 OpenDriver = Callable[[], contextlib.AbstractContextManager[UploaderDriver]]
 
@@ -51,7 +52,7 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
         super().__init__()
         self._open_driver: OpenDriver | None = open_driver
         self._name = name
-        self._journal = journal or Journal()
+        self._journal: Journal | None = journal or Journal()
         self.summary = Summary()
         self._queue: list[tuple[Any, ImageRecord]] = []
 
@@ -62,12 +63,12 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
 
     def add_upload_task(self, task: Any) -> None:
         """Queue an UploadTask; raises ImageUploaderException for one that cannot work."""
-        self.add(task, self._journal.plan(task.image_name, self._name))
+        self.add(task, self._plan(task))
 
     def upload_image(self, task: Any) -> list[str]:
         """Run one UploadTask; returns the local images to clean up."""
         with self._opened() as driver:
-            done = self.run_task(driver, task, self._journal.plan(task.image_name, self._name))
+            done = self.run_task(driver, task, self._plan(task))
         if done.error:
             raise done.error
         self.summary.add(done.summary)
@@ -90,7 +91,7 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
                     failures.append(done.error)
                 local_images.extend(done.local_images)
                 self.summary.add(done.summary)
-                self._journal.tell(done.record, done.summary, done.error)
+                self.journal.tell(done.record)
         self.summary.seconds += time.monotonic() - started
         self.cleanup(local_images)
         if failures:
@@ -99,22 +100,32 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
     def _delete(self, image_url: ParseResult, session: requests.Session | None = None) -> Any:
         if image_url.scheme != "docker":
             return super()._delete(image_url, session)
-        with _host_errors(image_url.geturl()), self._opened() as driver:
+        with host_errors(image_url.geturl()), self._opened() as driver:
             return driver.delete(ImageRef.parse(image_url.path.removeprefix("/")))
 
     # -- running tasks
+
+    @property
+    def journal(self) -> Journal:
+        """The run's, or in a worker process one that nobody reads: records go back from there."""
+        if self._journal is None:
+            self._journal = Journal()
+        return self._journal
+
+    def _plan(self, task: Any) -> ImageRecord:
+        return self.journal.plan(task.image_name, self._name)
 
     def add(self, task: Any, record: ImageRecord) -> None:
         """Queue an UploadTask that a journal knows; raises ImageUploaderException."""
         try:
             self._check(task)
         except exception.ImageUploaderException as e:
-            record.fail(e)
+            failed(record, e)
             raise
         self._queue.append((task, record))
 
     def _check(self, task: Any) -> None:
-        with _host_errors(task.image_name):
+        with host_errors(task.image_name):
             job = Job.of(task)
         if task.modify_role and (task.multi_arch or job.is_local or job.tag is None):
             kind = "multi-arch" if task.multi_arch else "local" if job.is_local else "untagged"
@@ -133,7 +144,7 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
     def _opened(self) -> Iterator[UploaderDriver]:
         if self._open_driver is None:
             raise RuntimeError("the copy in a worker process is given its driver")
-        with _host_errors("target"):
+        with host_errors("target"):
             context = self._open_driver()
         with context as driver:
             yield driver
@@ -149,52 +160,48 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
             for job in concurrent.futures.as_completed(jobs):
                 yield _result(job, jobs[job])
         except BaseException:
-            self._journal.meter.stop()
-            # What is in flight must be over before the driver closes.
-            pool.shutdown(cancel_futures=True)
+            self.journal.meter.stop()
+            pool.shutdown(wait=False, cancel_futures=True)
+            # What is in flight ends at its next piece; nobody waits for servers that say nothing.
+            running = [job for job in jobs if not job.cancelled()]
+            concurrent.futures.wait(running, timeout=_GRACE)
             raise
         pool.shutdown()
 
     def run_task(self, driver: UploaderDriver, task: Any, record: ImageRecord) -> _Done:
         """Run one task against an open driver; errors come out as the host knows them."""
-        record.status = Status.INTERRUPTED  # until it is not
-        started = time.monotonic()
         try:
-            with _host_errors(task.image_name):
-                local_images, summary = self._run_task(driver, task, record)
+            with self.journal.turn(record) as meter, host_errors(task.image_name):
+                local_images, summary = self._run_task(driver, task, record, meter)
         except Exception as e:
-            record.fail(e)
+            failed(record, e)
             return _Done(record, Summary(), error=e)
-        finally:
-            record.seconds = time.monotonic() - started
-        record.status = Status.COPIED
         return _Done(record, summary, local_images)
 
     def _run_task(
-        self, driver: UploaderDriver, task: Any, record: ImageRecord
+        self, driver: UploaderDriver, task: Any, record: ImageRecord, meter: Meter
     ) -> tuple[list[str], Summary]:
         job = Job.of(task)
-        record.repository, record.tag = str(job.target), str(job.tag) if job.tag else None
+        record.targets = [job.served]
         if job.is_local:
             return [], self._copy_local(driver, job, job.source, record)
         if task.modify_role:
-            return self._modify(driver, job, task, record)
-        return [], self._copy(driver, job, record, task.multi_arch)[1]
+            return self._modify(driver, job, task, record, meter)
+        return [], self._copy(driver, job, record, meter, task.multi_arch)[1]
 
     def _copy(
-        self, driver: UploaderDriver, job: Job, record: ImageRecord, multi_arch: bool
+        self,
+        driver: UploaderDriver,
+        job: Job,
+        record: ImageRecord,
+        meter: Meter,
+        multi_arch: bool,
     ) -> tuple[Manifest, Summary]:
         source = self._source(job)
         with contextlib.closing(source):
-            copier = Copier(driver, job.target, source, self._meter())
-            record.blobs = copier.blobs
+            copier = Copier(driver, job.target, source, record, meter)
             manifest = copier.copy(job.reference, job.tag, all_platforms=bool(multi_arch))
-        record.digest, record.media_type = str(manifest.digest), manifest.media_type
         return manifest, copier.summary
-
-    def _meter(self) -> Meter | None:
-        # A worker process has a copy of everything; nobody would look at a meter there.
-        return self._journal.meter if self._journal else None
 
     def _source(self, job: Job) -> RegistrySource:
         image_url = urlparse(f"docker://{job.host}/{job.name}:{job.reference}")
@@ -221,16 +228,19 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
         put, blobs = storage.upload(name, driver, job.target, job.tag)
         record.digest, record.media_type = str(put.digest), put.media_type
         record.blobs += blobs
+        record.become(Status.COPIED)
         written = sum(blob.size or 0 for blob in blobs if blob.outcome is Outcome.WRITTEN)
         return Summary(images=1, bytes_fetched=written)
 
     def _modify(
-        self, driver: UploaderDriver, job: Job, task: Any, record: ImageRecord
+        self, driver: UploaderDriver, job: Job, task: Any, record: ImageRecord, meter: Meter
     ) -> tuple[list[str], Summary]:
         """Copy the image as it is, modify it here, and copy the outcome under ``job.tag``."""
         plain = Job.of(_Unmodified(task))
-        manifest, summary = self._copy(driver, plain, record, multi_arch=False)
         modified, unmodified = job.served, plain.served
+        record.targets = [unmodified, modified]
+        manifest, summary = self._copy(driver, plain, record, meter, multi_arch=False)
+        record.become(Status.FAILED, INTERRUPTED, retryable=True)  # there is more to come
         pulled = self._pull(job, manifest.digest)
         self._buildah("tag", pulled, unmodified)
         self.run_modify_playbook(
@@ -321,41 +331,7 @@ def _result(job: concurrent.futures.Future[_Done], record: ImageRecord) -> _Done
     try:
         done = job.result()
     except Exception as e:
-        record.fail(e)
+        failed(record, e)
         return _Done(record, Summary(), error=e)
     vars(record).update(vars(done.record))
     return dataclasses.replace(done, record=record)
-
-
-def combined(failures: list[Exception], total: int) -> Exception:
-    """One error for all ``failures`` out of ``total`` images."""
-    if len(failures) == 1:
-        return failures[0]
-    reasons = "; ".join(sorted(str(failure) for failure in failures))
-    error: Exception = exception.ImageUploaderException(
-        f"{len(failures)} of {total} images failed: {reasons}"
-    )
-    return error
-
-
-@contextlib.contextmanager
-def _host_errors(subject: str) -> Iterator[None]:
-    """Raise errors as the host expects them, with ``subject`` named.
-
-    What may work the next time is a requests HTTPError, a missing image an
-    ImageNotFoundException, everything else an ImageUploaderException.
-    """
-    try:
-        yield
-    except (errors.UploaderError, requests.RequestException) as e:
-        about = one_line(": ".join([subject, *getattr(e, "__notes__", ()), str(e)]))
-        if isinstance(e, errors.ImageUnknown):
-            raise exception.ImageNotFoundException(about) from e
-        if getattr(getattr(e, "response", None), "status_code", None) == 401:
-            about += " (credentials are missing or wrong, or there is no such image)"
-        if is_transient(e):
-            raise requests.exceptions.HTTPError(about) from e
-        raise exception.ImageUploaderException(about) from e
-    except exception.ImageUploaderException as e:
-        about = str(e) if subject in str(e) else f"{subject}: {e}"
-        raise type(e)(one_line(about)) from e
