@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
@@ -59,6 +58,8 @@ def write(path: Path, text: str) -> None:
         with _temporary_beside(path) as file:
             temporary = Path(file.name)
             file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
         temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as e:
@@ -69,10 +70,14 @@ def write(path: Path, text: str) -> None:
 
 
 def check_writable(path: Path) -> None:
-    """Raises ConfigurationError where write() could not, as far as one can know before."""
+    """Raises ConfigurationError where write() could not, as far as one can know before.
+
+    Also for a device or a symbolic link, such as /dev/stdout: write() would
+    put a file in its place.
+    """
     try:
-        if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise OSError("it is not a regular file")
         with _temporary_beside(path) as file:
             Path(file.name).unlink()
     except OSError as e:

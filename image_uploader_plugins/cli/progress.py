@@ -185,7 +185,7 @@ def _say(stream: TextIO, record: ImageRecord) -> None:
 
 def _outcome(record: ImageRecord) -> str:
     if record.status is Status.FAILED:
-        return f"failed: {(record.why or '').removeprefix(f'{record.source}: ')}"
+        return "failed"  # why is said at the end, where people look
     layers = Tally.by_outcome([record])
     return (
         f"{record.status}, {layers[Outcome.FETCHED].count} layers fetched, "

@@ -39,10 +39,7 @@ def text(run: RunRecord) -> str:
 
 
 def _image(image: ImageRecord) -> dict[str, Any]:
-    fields = dataclasses.asdict(image)
-    blobs, children = fields.pop("blobs"), fields.pop("children")
-    fields["seconds"] = _seconds(image.seconds)
-    return {**fields, "layers": _layers([image]), "blobs": blobs, "children": children}
+    return {**dataclasses.asdict(image), "seconds": _seconds(image.seconds)}
 
 
 def _layers(images: Iterable[ImageRecord]) -> dict[str, Any]:

@@ -175,7 +175,7 @@ def test_prepare_writes_the_parameters(
     written = yaml.safe_load(out.read_text())["parameter_defaults"]
     assert written["ContainerCephDaemonImage"] == f"{run.SERVED_AT}/base:1.0"
     assert done.stdout == ""
-    assert f"{source}/base:1.0: 1 layers uploaded, 0 mounted" in done.stderr
+    assert f"{source}/base:1.0: copied, 1 layers fetched, 0 mounted" in done.stderr
     assert "1 images, 1 layers uploaded, 0 layers mounted" in done.stderr.splitlines()[-1]
 
 
