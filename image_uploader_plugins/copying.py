@@ -109,7 +109,9 @@ class Copier:
         manifest = self._source.manifest(reference)
         if manifest.is_index and not all_platforms and not isinstance(reference, Digest):
             manifest = self._one_of(manifest)
-        self.record.become(self._copy(manifest, tag, 0, set()))
+        put, status = self._copy(manifest, tag, 0, set())
+        self.record.digest, self.record.media_type = str(put.digest), put.media_type
+        self.record.become(status)
         self.summary.images += 1
         return manifest
 
@@ -131,7 +133,9 @@ class Copier:
             )
         return manifest
 
-    def _copy(self, manifest: Manifest, tag: Tag | None, depth: int, seen: set[Digest]) -> Status:
+    def _copy(
+        self, manifest: Manifest, tag: Tag | None, depth: int, seen: set[Digest]
+    ) -> tuple[Descriptor, Status]:
         # Children first and without a name: the tag then leads to all of them at once.
         statuses = set()
         children = [ChildRecord.of(child) for child in manifest.manifests]
@@ -149,20 +153,20 @@ class Copier:
                         f"{_CHILDREN_LIMIT} images: {manifest.digest}"
                     )
                 statuses.add(self._copy_child(child, record, depth + 1, seen))
-        statuses.add(self._put(manifest, tag))
-        return Status.COPIED if Status.COPIED in statuses else Status.UNCHANGED
+        put, status = self._put(manifest, tag)
+        return put, Status.COPIED if Status.COPIED in statuses else status
 
     def _copy_child(
         self, child: Descriptor, record: ChildRecord, depth: int, seen: set[Digest]
     ) -> Status:
         try:
-            record.become(self._copy(self._fetch(child), None, depth, seen))
+            record.become(self._copy(self._fetch(child), None, depth, seen)[1])
         except Exception as e:
             record.become(Status.FAILED, str(e))
             raise
         return record.status
 
-    def _put(self, manifest: Manifest, tag: Tag | None) -> Status:
+    def _put(self, manifest: Manifest, tag: Tag | None) -> tuple[Descriptor, Status]:
         """Copy a manifest's blobs, then itself; whether the target had all of that."""
         name = ImageRef(self._target, tag or manifest.digest)
         held = None
@@ -172,9 +176,7 @@ class Copier:
         put = self._driver.put_manifest(
             self._target, manifest.content, manifest.media_type, tag=tag
         )
-        # Of a list, the last that is put is the list itself.
-        self.record.digest, self.record.media_type = str(put.digest), put.media_type
-        return Status.UNCHANGED if whole and held == put.digest else Status.COPIED
+        return put, Status.UNCHANGED if whole and held == put.digest else Status.COPIED
 
     def _copy_blobs(self, manifest: Manifest) -> bool:
         """Whether there was nothing to copy."""

@@ -251,6 +251,21 @@ def test_the_observer_hears_of_every_image(source: str, conf: Any, tmp_path: Pat
     assert why and "not found" in why
 
 
+def test_of_the_hosts_own_uploader_nobody_knows_which_image_failed(
+    source: str, conf: Any, tmp_path: Path
+) -> None:
+    """So none of them is reported as copied."""
+    names = ("absent:1.0", "gone:1.0")
+    items = (entry(source, name, uploader="python", push_destination=source) for name in names)
+    journal = tripleo.Journal()
+    with pytest.raises(exception.ImageNotFoundException):
+        tripleo.upload_files([write(tmp_path, *items)], conf, journal=journal)
+    assert [(record.uploader, record.status) for record in journal.images] == [
+        ("python", Status.FAILED)
+    ] * 2
+    assert str(journal.images[0].why).startswith("one of 2 images failed, which is not known: ")
+
+
 def test_one_failure_does_not_keep_the_others_back(
     source: str, conf: Any, root: Path, tmp_path: Path
 ) -> None:

@@ -216,14 +216,6 @@ def test_prepare_and_the_entries_it_did_not_come_to(cli: Cli, source: str, tmp_p
     assert found["entries_left"] == ["ContainerImagePrepare, entry 3"]
 
 
-def test_the_hosts_own_uploader_says_of_none_that_it_was_copied(cli: Cli, source: str) -> None:
-    file = cli.images(source, "absent:1.0", "gone:1.0", uploader="python")
-    assert cli.upload(file).returncode == 1
-    images = cli.report()["images"]
-    assert [(image["uploader"], image["status"]) for image in images] == 2 * [("python", "failed")]
-    assert images[0]["why"].startswith("one of 2 images failed, which is not known")
-
-
 @pytest.mark.parametrize("kind", ["absent folder", "folder", "link", "device"])
 def test_a_report_that_cannot_be_written_is_refused_before_anything_is_done(
     cli: Cli, source: str, tmp_path: Path, kind: str
