@@ -1,4 +1,4 @@
-"""Copying one image from a source registry to a driver, whoever asks for it."""
+"""Copying one image from a source to a driver, whoever asks for it."""
 
 from __future__ import annotations
 
@@ -14,19 +14,18 @@ import requests
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import UploaderDriver
-from image_uploader_plugins.manifest import MEDIA_TYPES, Descriptor, Manifest
+from image_uploader_plugins.manifest import MEDIA_TYPES, SCHEMA1_TYPES, Descriptor, Manifest
 from image_uploader_plugins.meter import Meter
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
+from image_uploader_plugins.results.account import Account
 from image_uploader_plugins.results.records import (
     NEVER_BEGUN,
-    BlobRecord,
-    ChildRecord,
     ImageRecord,
     Kind,
     Outcome,
     Status,
 )
-from image_uploader_plugins.source import RegistrySource, retrying
+from image_uploader_plugins.source import Source, retrying
 
 LOG = logging.getLogger(__name__)
 
@@ -85,7 +84,7 @@ class Copier:
         self,
         driver: UploaderDriver,
         target: RepositoryName,
-        source: RegistrySource,
+        source: Source,
         record: ImageRecord | None = None,
         meter: Meter | None = None,
     ) -> None:
@@ -94,11 +93,13 @@ class Copier:
         self._source = source
         self._meter = meter or Meter()
         self._lock = threading.Lock()
-        self._noted: set[Digest] = set()
         self.summary = Summary()
         self.record = record or ImageRecord("", "")
+        self._account = Account(self.record)
 
-    def copy(self, reference: Tag | Digest, tag: Tag | None, *, all_platforms: bool) -> Manifest:
+    def copy(
+        self, reference: Tag | Digest | Descriptor, tag: Tag | None, *, all_platforms: bool
+    ) -> Manifest:
         """Copy the image under ``reference`` and call it ``tag``; returns its manifest.
 
         An index is copied whole with ``all_platforms``, or where its digest
@@ -106,102 +107,84 @@ class Copier:
         linux/amd64 image, or its first, is.  Raises UploaderErrors, and
         requests' exceptions for a source that stays out of reach.
         """
-        manifest = self._source.manifest(reference)
-        if manifest.is_index and not all_platforms and not isinstance(reference, Digest):
-            manifest = self._one_of(manifest)
-        put, status = self._copy(manifest, tag, 0, set())
-        self.record.digest, self.record.media_type = str(put.digest), put.media_type
-        self.record.become(status)
+        if isinstance(reference, Descriptor):
+            manifest, digest = fetch(self._source, reference), reference.digest
+        else:
+            manifest = self._source.manifest(reference)
+            digest = reference if isinstance(reference, Digest) else manifest.digest
+        if manifest.is_index and not all_platforms and isinstance(reference, Tag):
+            chosen = self._one_of(manifest)
+            manifest, digest = fetch(self._source, chosen), chosen.digest
+        self._copy(manifest, digest, tag)
         self.summary.images += 1
         return manifest
 
-    def _one_of(self, index: Manifest) -> Manifest:
+    def _one_of(self, index: Manifest) -> Descriptor:
         everything = frozenset(descriptor.digest for descriptor in index.manifests)
         chosen = index.default(_ARCHITECTURE, everything)
         if chosen is None:
             raise errors.ManifestInvalid(f"the index {index.digest} lists no image")
         if chosen.platform.architecture not in (_ARCHITECTURE, None):
             LOG.warning("%s: no image for %s, taking the first", self._target, _ARCHITECTURE)
-        return self._fetch(chosen)
+        return chosen
 
-    def _fetch(self, descriptor: Descriptor) -> Manifest:
-        with _naming(f"manifest {descriptor.digest}"):
-            manifest = self._source.manifest(descriptor.digest, descriptor.size)
-        if manifest.media_type != descriptor.media_type:
-            raise errors.ManifestInvalid(
-                f"{descriptor.digest} is {manifest.media_type}, listed as {descriptor.media_type}"
-            )
-        return manifest
-
-    def _copy(
-        self, manifest: Manifest, tag: Tag | None, depth: int, seen: set[Digest]
-    ) -> tuple[Descriptor, Status]:
-        # Children first and without a name: the tag then leads to all of them at once.
-        statuses = set()
-        children = [ChildRecord.of(child) for child in manifest.manifests]
-        self.record.children += children
-        for child, record in zip(manifest.manifests, children, strict=True):
-            if child.media_type not in MEDIA_TYPES:
-                record.become(Status.SKIPPED, "a manifest of a type that is unknown here")
-            elif child.digest in seen:
-                record.become(Status.SKIPPED, "listed twice")
-            else:
-                seen.add(child.digest)
-                if depth >= _DEPTH_LIMIT or len(seen) > _CHILDREN_LIMIT:
-                    raise errors.ManifestInvalid(
-                        f"an index nested deeper than {_DEPTH_LIMIT} or with more than "
-                        f"{_CHILDREN_LIMIT} images: {manifest.digest}"
-                    )
-                statuses.add(self._copy_child(child, record, depth + 1, seen))
-        put, status = self._put(manifest, tag)
-        return put, Status.COPIED if Status.COPIED in statuses else status
-
-    def _copy_child(
-        self, child: Descriptor, record: ChildRecord, depth: int, seen: set[Digest]
-    ) -> Status:
+    def _copy(self, manifest: Manifest, digest: Digest, tag: Tag | None) -> None:
+        if manifest.is_index:
+            self._account.list_children(manifest, self._source.children(manifest))
+        status = Status.UNCHANGED
         try:
-            record.become(self._copy(self._fetch(child), None, depth, seen)[1])
+            for part, name in walk(self._source, manifest, digest):
+                # The last of all has the tag: it then leads to all of them at once.
+                put, done = self._copy_part(part, name, tag if name == digest else None)
+                self._account.settle_child(name, done)
+                status = done if done is Status.COPIED else status
         except Exception as e:
-            record.become(Status.FAILED, str(e))
+            self._account.fail_child(e)
             raise
-        return record.status
+        self.record.digest, self.record.media_type = str(put.digest), put.media_type
+        self.record.become(status)
 
-    def _put(self, manifest: Manifest, tag: Tag | None) -> tuple[Descriptor, Status]:
-        """Copy a manifest's blobs, then itself; whether the target had all of that."""
-        name = ImageRef(self._target, tag or manifest.digest)
-        held = None
+    def _copy_part(
+        self, part: Manifest, name: Digest, tag: Tag | None
+    ) -> tuple[Descriptor, Status]:
+        """Copy one manifest with its blobs; what was put, and whether the target had all of it."""
+        before = None
         with contextlib.suppress(errors.UploaderError):  # what is broken is about to be mended
-            held = self._driver.resolve(name)
-        whole = self._copy_blobs(manifest)
+            before = self._driver.resolve(ImageRef(self._target, tag or name))
+        whole = self._copy_blobs(part)
+        # NOTE: the digest of a signed schema 1 manifest is not that of its bytes.
+        expected = None if part.media_type in SCHEMA1_TYPES else name
         put = self._driver.put_manifest(
-            self._target, manifest.content, manifest.media_type, tag=tag
+            self._target, part.content, part.media_type, tag=tag, expected=expected
         )
-        return put, Status.UNCHANGED if whole and held == put.digest else Status.COPIED
+        return put, Status.UNCHANGED if whole and before == put.digest else Status.COPIED
 
     def _copy_blobs(self, manifest: Manifest) -> bool:
-        """Whether there was nothing to copy."""
+        """Whether the repository had them all."""
         self._meter.check()
-        blobs = list(manifest.blobs())
         config = manifest.config.digest if manifest.config else None
-        kinds = {b.digest: Kind.CONFIG if b.digest == config else Kind.LAYER for b in blobs}
-        before = self._present(kinds)
-        mounted = self._driver.mount_layers(self._target, list(kinds))
-        for blob in blobs:
+        blobs = {
+            blob: Kind.CONFIG if blob.digest == config else Kind.LAYER for blob in manifest.blobs()
+        }
+        digests = [blob.digest for blob in blobs]
+        before = self._present(digests)
+        mounted = self._driver.mount_layers(self._target, digests)
+        for blob, kind in blobs.items():
             if blob.digest in mounted:
-                self._count(blob, kinds[blob.digest], None, before)
+                held = Outcome.PRESENT if blob.digest in before else Outcome.MOUNTED
+                self._count(blob, kind, held)
         for layer in manifest.layers:
             if layer.urls:
-                self._note(layer, Kind.LAYER, Outcome.SKIPPED, "clients get it from its urls")
-        missing = {blob: kinds[blob.digest] for blob in blobs if blob.digest not in mounted}
-        self._fetch_blobs(missing)
-        return before.issuperset(kinds) and not missing
+                self._account.blob(layer, Kind.LAYER, Outcome.SKIPPED, "clients get it by its urls")
+        self._fetch({blob: kind for blob, kind in blobs.items() if blob.digest not in mounted})
+        return mounted.issuperset(digests) and before.issuperset(digests)
 
     def _present(self, digests: Iterable[Digest]) -> frozenset[Digest]:
         with contextlib.suppress(errors.UploaderError):
             return self._driver.present(self._target, digests)
         return frozenset()
 
-    def _fetch_blobs(self, missing: dict[Descriptor, Kind]) -> None:
+    def _fetch(self, missing: dict[Descriptor, Kind]) -> None:
         if not missing:
             return
         self._meter.expect(sum(blob.size or 0 for blob in missing))
@@ -224,7 +207,8 @@ class Copier:
         except Exception as e:
             self._give_up(blob, kind, Outcome.FAILED, str(e))
             raise
-        self._count(dataclasses.replace(blob, size=size), kind, fetched)
+        outcome = Outcome.MOUNTED if fetched is None else Outcome.FETCHED
+        self._count(dataclasses.replace(blob, size=size), kind, outcome, fetched or 0)
 
     @retrying
     def _transfer(self, blob: Descriptor) -> tuple[int, int | None]:
@@ -251,34 +235,56 @@ class Copier:
             self._meter.expect(-(blob.size or 0))
         return stored.size or 0, fetched
 
-    def _count(
-        self,
-        blob: Descriptor,
-        kind: Kind,
-        fetched: int | None,
-        before: frozenset[Digest] = frozenset(),
-    ) -> None:
-        is_layer, size = kind is Kind.LAYER, blob.size or 0
+    def _count(self, blob: Descriptor, kind: Kind, outcome: Outcome, fetched: int = 0) -> None:
+        is_layer = kind is Kind.LAYER
         with self._lock:
-            if fetched is None:
-                self.summary.layers_mounted += is_layer
-                self.summary.bytes_saved += size
-            else:
+            if outcome is Outcome.FETCHED:
                 self.summary.layers_uploaded += is_layer
                 self.summary.bytes_fetched += fetched
-        held = Outcome.PRESENT if blob.digest in before else Outcome.MOUNTED
-        self._note(blob, kind, held if fetched is None else Outcome.FETCHED)
+            else:
+                self.summary.layers_mounted += is_layer
+                self.summary.bytes_saved += blob.size or 0
+        self._account.blob(blob, kind, outcome)
 
     def _give_up(self, blob: Descriptor, kind: Kind, outcome: Outcome, why: str) -> None:
         self._meter.expect(-(blob.size or 0))
-        self._note(blob, kind, outcome, why)
+        self._account.blob(blob, kind, outcome, why)
 
-    def _note(self, blob: Descriptor, kind: Kind, outcome: Outcome, why: str | None = None) -> None:
-        """Put down what became of a blob first; another image of a list may have it, too."""
-        with self._lock:
-            if blob.digest not in self._noted:
-                self._noted.add(blob.digest)
-                self.record.blobs.append(BlobRecord.of(blob, kind, outcome, why))
+
+def fetch(source: Source, descriptor: Descriptor) -> Manifest:
+    """A manifest that is what its descriptor says; raises what Source.manifest() does."""
+    with _naming(f"manifest {descriptor.digest}"):
+        manifest = source.manifest(descriptor.digest, descriptor.size)
+    if manifest.media_type != descriptor.media_type:
+        raise errors.ManifestInvalid(
+            f"{descriptor.digest} is {manifest.media_type}, listed as {descriptor.media_type}"
+        )
+    return manifest
+
+
+def walk(source: Source, manifest: Manifest, digest: Digest) -> Iterator[tuple[Manifest, Digest]]:
+    """An image's manifests by digest, each once, and before the index that lists it.
+
+    Raises ManifestInvalid for an index that is nested too deeply or has too
+    many of them.
+    """
+    yield from _walk(source, manifest, digest, 0, {digest})
+
+
+def _walk(
+    source: Source, manifest: Manifest, digest: Digest, depth: int, seen: set[Digest]
+) -> Iterator[tuple[Manifest, Digest]]:
+    for child in source.children(manifest):
+        if child.digest in seen or child.media_type not in MEDIA_TYPES:
+            continue
+        seen.add(child.digest)
+        if depth >= _DEPTH_LIMIT or len(seen) > _CHILDREN_LIMIT + 1:
+            raise errors.ManifestInvalid(
+                f"an index nested deeper than {_DEPTH_LIMIT} or with more than "
+                f"{_CHILDREN_LIMIT} images: {manifest.digest}"
+            )
+        yield from _walk(source, fetch(source, child), child.digest, depth + 1, seen)
+    yield manifest, digest
 
 
 @contextlib.contextmanager

@@ -195,9 +195,9 @@ class Listener(wsgi.Server):
         """Listen; raises ConfigurationError that names the address."""
         try:
             super().prepare()
-        except OSError as e:
+        except (OSError, UnicodeError) as e:  # the latter of names that DNS cannot have
             refusal = self._refusal or e
-            reason = refusal.strerror or str(refusal)
+            reason = getattr(refusal, "strerror", None) or str(refusal)
             raise errors.ConfigurationError(f"cannot listen on {self.address}: {reason}") from e
 
     def bind(self, family: int, type: int, proto: int = 0) -> Any:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 import logging
 import os
 import threading
@@ -142,17 +143,22 @@ class Copying:
         return f"{done} of {total} images" + (f", {failed} failed" if failed else "")
 
 
-def copying(stream: TextIO, journal: Journal) -> contextlib.AbstractContextManager[object]:
+def copying(
+    stream: TextIO, journal: Journal, *, quiet: bool = False
+) -> contextlib.AbstractContextManager[object]:
     """Tell of a run on ``stream``: as a display, or in a line for each image."""
-    if on_terminal(stream):
-        return Display(stream, Copying(journal))
-    journal.observer = lambda record: _say(stream, record)
-    return contextlib.nullcontext()
+    shown = on_terminal(stream) and not quiet
+    plain = not shown and not quiet
+    # Without an observer it would log what failed, which is told at the end.
+    journal.observer = functools.partial(_say, stream) if plain else lambda record: None
+    return Display(stream, Copying(journal)) if shown else contextlib.nullcontext()
 
 
-def metered(stream: TextIO, verb: str, meter: Meter) -> contextlib.AbstractContextManager[object]:
+def metered(
+    stream: TextIO, verb: str, meter: Meter, *, quiet: bool = False
+) -> contextlib.AbstractContextManager[object]:
     """Tell on ``stream``, if it is a terminal, of work that a meter counts."""
-    if not on_terminal(stream):
+    if quiet or not on_terminal(stream):
         return contextlib.nullcontext()
     pace = Pace()
     return Display(stream, lambda: [f"{verb} {pace.text(meter.done, meter.expected)}"])

@@ -72,10 +72,7 @@ class Telling:
 
     def watched(self) -> contextlib.AbstractContextManager[object]:
         """The part of it that copies."""
-        if self._command.quiet:
-            self.journal.observer = lambda record: None
-            return contextlib.nullcontext()
-        return progress.copying(self._command.app.stderr, self.journal)
+        return progress.copying(self._command.app.stderr, self.journal, quiet=self._command.quiet)
 
     def _write(self, ending: Ending, why: str | None) -> None:
         run = self.journal.run(self._name, ending, why)

@@ -45,8 +45,9 @@ class Serve(Command):
         parser.add_argument(
             "--host",
             metavar="ADDR",
-            help="address to listen on, 0.0.0.0 or :: for all of them (default: 127.0.0.1, "
-            "since whoever reaches the server may read everything; with --print, all)",
+            help="address to listen on, 0.0.0.0 for all of IPv4, :: for all (default: 127.0.0.1, "
+            "since whoever reaches the server may read everything; with --print, all, "
+            "nginx's of IPv4)",
         )
         parser.add_argument(
             "--port",

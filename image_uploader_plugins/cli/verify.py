@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import dataclasses
 import json
 from typing import Any
@@ -57,7 +56,7 @@ class Verify(Command):
     def take_action(self, parsed_args: argparse.Namespace) -> int:
         tree = Tree.existing(self.conf)
         names = _names(tree, parsed_args.repositories)
-        with self._watched():
+        with progress.metered(self.app.stderr, "Read", self.meter, quiet=self.quiet):
             verification = Verification(tree, names, self.meter)
             report = verification.report()
             mended: tuple[Finding, ...] = ()
@@ -69,11 +68,6 @@ class Verify(Command):
         tell = self._tell_json if parsed_args.json else self._tell
         tell(report, mended)
         return 1 if report.findings else 0
-
-    def _watched(self) -> contextlib.AbstractContextManager[object]:
-        if self.quiet:
-            return contextlib.nullcontext()
-        return progress.metered(self.app.stderr, "Read", self.meter)
 
     def _tell(self, report: Report, mended: tuple[Finding, ...]) -> None:
         for finding in mended:

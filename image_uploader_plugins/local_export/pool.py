@@ -62,6 +62,7 @@ class Pool:
         except BaseException:
             self._storage.discard(staged)
             raise
+        self._storage.sync_file(staged)
         return Staged(staged, present.size, gzip=False)
 
     def files(self) -> Iterator[tuple[Digest, File]]:

@@ -59,6 +59,9 @@ class Journal:
             self._at_work[id(record)] = record, meter, start
         try:
             yield meter
+        except Exception as e:
+            record.become(Status.FAILED, str(e) or type(e).__name__)
+            raise
         finally:
             _measure(record, meter, start)
             with self._lock:

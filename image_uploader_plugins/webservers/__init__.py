@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import ipaddress
 import re
@@ -20,9 +21,10 @@ _HTTP_PORTS = (80, 443, 8008, 8443)
 class Site:
     """A tree and where it is to be served.
 
-    ``host`` is an address, None for all; ``certificate`` and ``key`` are
-    files in PEM, None for plain HTTP.  Raises ConfigurationError for what no
-    configuration can have.
+    ``host`` is an address, ``::`` for all and None for those that the server
+    takes by default (nginx those of IPv4, Apache all); ``certificate`` and
+    ``key`` are files in PEM, None for plain HTTP.  Raises ConfigurationError
+    for what no configuration can have.
     """
 
     root: Path
@@ -37,15 +39,12 @@ class Site:
             raise errors.ConfigurationError("--port 0 is no port for a web server")
         if self.server_name is not None and not _NAME.fullmatch(self.server_name):
             raise errors.ConfigurationError(f"--server-name is no host name: {self.server_name!r}")
-        if self.host is not None:
-            try:
-                ipaddress.ip_address(self.host)
-            except ValueError:
-                raise errors.ConfigurationError(f"--host is no address: {self.host!r}") from None
+        if self.host is not None and not _is_address(self.host):
+            raise errors.ConfigurationError(f"--host is no address: {self.host!r}")
 
     @property
     def address(self) -> str:
-        """``host:port`` with brackets around IPv6; for all addresses, ``port``."""
+        """``host:port`` with brackets around IPv6; without a host, ``port``."""
         if self.host is None:
             return str(self.port)
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
@@ -54,7 +53,10 @@ class Site:
 def nginx(site: Site) -> str:
     """A file for nginx's ``conf.d``."""
     root = _nginx_value(site.root)
-    listen = [f"listen {site.address}{' ssl' if site.certificate else ''};"]
+    # NOTE: nginx's "::" is all of IPv6 and, unlike Apache's and ours, nothing of IPv4.
+    addresses = [str(site.port), site.address] if site.host == "::" else [site.address]
+    tls = " ssl" if site.certificate else ""
+    listen = [f"listen {address}{tls};" for address in addresses]
     if site.server_name:
         listen.append(f"server_name {site.server_name};")
     if site.certificate and site.key:
@@ -105,6 +107,13 @@ def apache(site: Site) -> str:
 
 
 KINDS = {"apache": apache, "nginx": nginx}
+
+
+def _is_address(text: str) -> bool:
+    # NOTE: after "%" ipaddress takes any text for a zone, line breaks too.
+    with contextlib.suppress(ValueError):
+        return "%" not in text and bool(ipaddress.ip_address(text))
+    return False
 
 
 def _preamble(site: Site, program: str, steps: list[str]) -> str:

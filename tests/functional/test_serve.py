@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import socket
+import string
 import subprocess
 import textwrap
 from collections.abc import Iterator
@@ -79,6 +80,19 @@ def test_it_ends_well(root: Path, number: signal.Signals) -> None:
         assert requests.get(url + "/v2/", timeout=TIMEOUT).json() == {}
         process.send_signal(number)
         assert process.wait(TIMEOUT) == 0
+
+
+def test_its_port_is_free_at_once(root: Path) -> None:
+    """For the next start, while clients still have their ends of connections open."""
+    port = ("--port", web.free_port())
+    with contextlib.ExitStack() as clients:
+        for _ in range(2):
+            with web.started(root, *port) as (process, url):
+                client = clients.enter_context(raw.connected(url.removeprefix("http://")))
+                client.sendall(b"GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n")
+                assert client.recv(4096).startswith(b"HTTP/1.1 200")
+                process.terminate()
+                assert process.wait(TIMEOUT) == 0
 
 
 def test_what_is_in_flight_is_finished(root: Path) -> None:
@@ -192,6 +206,9 @@ def test_what_cannot_be_served(root: Path, folder: Path, tmp_path: Path) -> None
             (("--port", port), f"cannot listen on 127.0.0.1:{port}: Address already in use"),
             (("--host", "192.0.2.1"), "cannot listen on 192.0.2.1:8787: Cannot assign requested"),
             (("--host", "no.invalid"), "cannot listen on no.invalid:8787: "),
+            (("--host", "no..name"), "cannot listen on no..name:8787: "),
+            (("--print", "nginx", "--host", "::1%\n}"), "--host is no address: '::1%\\n}'"),
+            (("--print", "apache", "--server-name", "a;\nb"), "--server-name is no host name: 'a;"),
             (("--tls-key", key), "--tls-certificate and --tls-key go together"),
             (("--tls-certificate", tmp_path / "x", "--tls-key", key), f"cannot read {tmp_path}/x"),
             (("--tls-certificate", nothing, "--tls-key", key), f"{nothing} holds no certificate"),
@@ -254,28 +271,34 @@ def serving(kind: web.Kind, more: str, *roots: Path, options: tuple[object, ...]
 WEB = pytest.mark.parametrize("kind", ["nginx", "httpd"])
 
 
+# Characters that no path in the server's configuration can have.
+REFUSED = {"nginx": "$", "httpd": "\"$%'*?[\\]"}
+
+
 @WEB
 @pytest.mark.parametrize("secure", [False, True])
-def test_what_is_printed_serves(kind: web.Kind, secure: bool, root: Path, folder: Path) -> None:
-    """As it is, beside the configuration of another tree."""
-    with web.open_folder() as other, web.open_folder() as spaced:
+def test_what_is_printed_serves(kind: web.Kind, secure: bool) -> None:
+    """As it is, beside the configuration of another tree, with every path that is not refused."""
+    special = "".join(sorted(set(string.punctuation).difference("/", REFUSED[kind])))
+    with web.open_folder() as other, web.open_folder() as folder:
         make(other / "tree", images.corpus()[1])
-        # Apache's files cannot have quotes.
-        served = root if kind == "nginx" else spaced / "tree of images & more"
-        if kind == "httpd":
-            make(served)
-        options = ("--server-name", "registry.example.com", *(secured(folder) if secure else ()))
+        served, keys = folder / f"tree {special} ä", folder / f"keys {special} ä"
+        make(served)
+        keys.mkdir()
+        certificate, _ = tls.make(keys)
+        options = ("--server-name", "registry.example.com", *(secured(keys) if secure else ()))
         with serving(kind, "", other / "tree", served, options=options) as address:
             scheme = "https" if secure else "http"
-            for method in ("GET", "HEAD"):
-                answer = requests.request(
-                    method,
-                    f"{scheme}://{address}{TARGET}",
-                    verify=str(folder / tls.CERTIFICATE),
-                    timeout=TIMEOUT,
-                )
-                assert answer.headers["Docker-Content-Digest"] == str(IMAGE.digest)
-            trust = ("--src-cert-dir", folder) if secure else ("--src-tls-verify=false",)
+            for target in (TARGET, f"/v2/{IMAGE.repository}/tags/list?n=1"):
+                for method in ("GET", "HEAD"):
+                    answer = requests.request(
+                        method,
+                        f"{scheme}://{address}{target}",
+                        verify=str(certificate),
+                        timeout=TIMEOUT,
+                    )
+                    assert answer.status_code == 200
+            trust = ("--src-cert-dir", keys) if secure else ("--src-tls-verify=false",)
             skopeo(f"{address}/{IMAGE.repository}:{IMAGE.tag}", *trust)
 
 

@@ -295,6 +295,29 @@ def test_adopting_frees_what_copies_took(root: Path, command: Command) -> None:
     assert "6 blobs adopted, 1" in output
 
 
+def test_what_is_adopted_is_durable_before_it_is_in_the_pool(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever wrote it may not have waited for the disk."""
+    image = images.image("a", "1.0", [images.layer({"f": b"x"})])
+    legacy.write_image(root, image, "1.0")
+    blobs = {path.stat().st_ino for path in (root / "v2/a/blobs").iterdir()}
+    synced, sync = set(), os.fsync
+
+    def fsync(descriptor: int) -> None:
+        inode = os.fstat(descriptor).st_ino
+        if inode in blobs:
+            assert not [
+                p for p in (root / ".local-export/pool").rglob("*") if p.stat().st_ino == inode
+            ]
+            synced.add(inode)
+        sync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", fsync)
+    assert len(list(adoption.adopt(Tree(root)))) == 2
+    assert synced == blobs
+
+
 def test_adopting_a_copy_that_has_other_names_frees_nothing(root: Path, tmp_path: Path) -> None:
     layer = images.layer({"f": b"x"})
     for name in "ab":

@@ -80,10 +80,11 @@ def test_what_is_no_host_name(kind: Kind, name: str) -> None:
 
 
 def test_addresses() -> None:
-    for host in ("localhost", "1.2.3", "[::1]", "::1;", "0.0.0.0\n"):
+    for host in ("localhost", "1.2.3", "[::1]", "::1;", "0.0.0.0\n", "", "fe80::1%eth0", "::1%\n}"):
         with pytest.raises(errors.ConfigurationError, match="--host is no address"):
             Site(ROOT, 8787, host)
     assert "    listen [::1]:8787;\n" in webservers.nginx(Site(ROOT, 8787, "::1"))
+    assert "    listen 8787;\n    listen [::]:8787;\n" in webservers.nginx(Site(ROOT, 8787, "::"))
     text = webservers.apache(Site(ROOT, 8787, "::1"))
     assert "\nListen [::1]:${IMAGE_SERVE_PORT}\n<VirtualHost [::1]:${IMAGE_SERVE_PORT}>\n" in text
     with pytest.raises(errors.ConfigurationError, match="--port 0"):

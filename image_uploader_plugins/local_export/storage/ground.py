@@ -62,6 +62,7 @@ class Ground:
         try:
             return function(*args, **kwargs)
         except OSError as e:
+            # NOTE: made for an error alone, the whole path costs nothing otherwise.
             raise _translate(self.root / path, e) from e
 
     @contextlib.contextmanager
@@ -122,6 +123,14 @@ class Ground:
         if made or identity not in self._durable:
             self.call(path, os.fsync, parent)
             self._durable.add(identity)
+
+
+def mapped(path: Path, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    """The same for a path that is not in a tree."""
+    try:
+        return function(*args, **kwargs)
+    except OSError as e:
+        raise _translate(path, e) from e
 
 
 @functools.lru_cache(maxsize=1024)

@@ -1,0 +1,1 @@
+"""A target for image-uploader: one OCI image layout for each repository."""

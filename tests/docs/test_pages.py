@@ -1,0 +1,140 @@
+"""What pages tell their readers to type, typed; and what comes out, compared."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import subprocess
+import sysconfig
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from image_uploader_plugins.demo import http, images
+from image_uploader_plugins.demo.registry import SourceRegistry
+from tests.docs import console
+from tests.support import legacy, programs, trees
+
+SERVE = "image-uploader serve"
+SERVED_AT = "127.0.0.1:8787"
+
+
+class Reader:
+    """Someone with a home directory who does what a page says.
+
+    ``elsewhere`` maps what the pages call something to where it is in the test.
+    """
+
+    def __init__(self, home: Path, background: contextlib.ExitStack) -> None:
+        self.home = home
+        self.elsewhere = {"/home/me": str(home)}
+        self._background = background
+        path = (str(home / "bin"), sysconfig.get_path("scripts"), os.environ["PATH"])
+        self._environment = {**os.environ, "HOME": str(home), "PATH": os.pathsep.join(path)}
+
+    def follow(self, page: str) -> int:
+        """The number of commands that the page shows; each must do what it says."""
+        count = 0
+        for step in console.steps(page):
+            if isinstance(step, console.File):
+                (self.home / step.name).write_text(self._here(step.text))
+                continue
+            line = self._here(step.line)
+            got = self._start(line) if step.line == SERVE else self._run(line)
+            if step.output is not None:
+                wanted = self._here(step.output)
+                assert console.agrees(wanted, got), f"{page}: {line}\n{got}"
+                count += 1
+        return count
+
+    def _here(self, text: str) -> str:
+        for name, place in self.elsewhere.items():
+            text = text.replace(name, place)
+        return text
+
+    def _run(self, line: str) -> str:
+        done = subprocess.run(
+            ["bash", "-o", "pipefail", "-c", line],
+            cwd=self.home,
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert done.returncode == 0, f"{line}: {done.stdout}"
+        return done.stdout
+
+    def _start(self, line: str) -> str:
+        """Run a server until the test ends; it chooses a port of its own."""
+        process = subprocess.Popen(
+            [*line.split(), "--port", "0"],
+            cwd=self.home,
+            env=self._environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        self._background.enter_context(process)
+        self._background.callback(process.terminate)
+        assert process.stdout
+        told = process.stdout.readline()
+        self.elsewhere[SERVED_AT] = told.strip().rpartition("/")[2]
+        return told
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> Iterator[Reader]:
+    with contextlib.ExitStack() as background:
+        yield Reader(tmp_path, background)
+
+
+@pytest.fixture
+def podman(reader: Reader) -> Iterator[None]:
+    """podman with a storage of its own, under the name that pages call it by."""
+    program = programs.require("podman")
+    # podman takes no path of more than 50 characters.
+    with tempfile.TemporaryDirectory(prefix="pull-") as folder:
+        storage = f"--root {folder}/root --runroot {folder}/run --storage-driver vfs"
+        (reader.home / "bin").mkdir()
+        script = reader.home / "bin" / "podman"
+        script.write_text(f'#!/bin/sh\nexec {program} {storage} "$@"\n')
+        script.chmod(0o755)
+        yield
+        subprocess.run([str(script), "rmi", "--all", "--force"], check=True, capture_output=True)
+
+
+@pytest.mark.usefixtures("podman")
+def test_the_first_registry(reader: Reader) -> None:
+    programs.require("curl")
+    child = images.image("prometheus/node-exporter", None, [images.layer({"file": b"one"})])
+    image = images.index("prometheus/node-exporter", "v1.3.1", [child])
+    with http.serving(SourceRegistry([image])) as source:
+        reader.elsewhere["quay.io/"] = f"{source}/"
+        assert reader.follow("first.rst") == 8
+
+
+def test_operating(reader: Reader) -> None:
+    programs.require("tar")
+    programs.require("rsync")
+    for place in ("/var/lib", "/srv"):
+        reader.elsewhere[place] = str(reader.home / place[1:].replace("/", "-"))
+    (reader.home / "srv" / "backup").mkdir(parents=True)
+    assert reader.follow("operating.rst") == 12
+    assert trees.problems(reader.home / "var-lib" / "image-serve") == []
+
+
+def test_moving_a_tree(reader: Reader) -> None:
+    root = reader.home / "image-serve"
+    reader.elsewhere["/var/lib/image-serve"] = str(root)
+    base = images.layer({"base": b"base" * 100})
+    api = images.image("openstack/nova-api", "wallaby", [base, images.layer({"api": b"1"})])
+    compute = images.image("openstack/nova-compute", "wallaby", [base, images.layer({"c": b"1"})])
+    legacy.write_image(root, api, "wallaby")
+    legacy.write_blobs(root, compute)
+    legacy.write_manifest(root, compute)
+    legacy.write_symlink_tag(root, compute, "wallaby")
+    legacy.write_lists(root, {str(i.repository): ["wallaby"] for i in (api, compute)})
+    (root / "v2" / "index.json").write_text("{}")
+    assert reader.follow("moving.rst") == 2
+    assert trees.problems(root) == []
