@@ -157,17 +157,17 @@ def _upload(manager: Any, default: str, journal: Journal) -> list[dict[str, Any]
 
 def _run_theirs(uploader: Any, records: list[ImageRecord], journal: Journal) -> None:
     """Run the tasks of the host's own uploader, which tells of them all together or not at all."""
-    with contextlib.ExitStack() as turns:
-        for record in records:
-            turns.enter_context(journal.turn(record))
-        try:
-            uploader.run_tasks()
-        except Exception as e:
-            unsure = f"one of {len(records)} images failed, which is not known: {e}"
+    try:
+        with contextlib.ExitStack() as turns:
             for record in records:
-                failed(record, e)
-                record.why = one_line(unsure) if len(records) > 1 else record.why
-            raise
+                turns.enter_context(journal.turn(record))
+            uploader.run_tasks()
+    except Exception as e:
+        unsure = f"one of {len(records)} images failed, which is not known: {e}"
+        for record in records:
+            failed(record, e)
+            record.why = one_line(unsure) if len(records) > 1 else record.why
+        raise
     for record in records:
         record.become(Status.COPIED)
         journal.tell(record)

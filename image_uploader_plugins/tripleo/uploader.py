@@ -68,7 +68,7 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
     def upload_image(self, task: Any) -> list[str]:
         """Run one UploadTask; returns the local images to clean up."""
         with self._opened() as driver:
-            done = self.run_task(driver, task, self._plan(task))
+            done = self._work(driver, task, self._plan(task))
         if done.error:
             raise done.error
         self.summary.add(done.summary)
@@ -168,7 +168,7 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
             raise
         pool.shutdown()
 
-    def run_task(self, driver: UploaderDriver, task: Any, record: ImageRecord) -> _Done:
+    def _work(self, driver: UploaderDriver, task: Any, record: ImageRecord) -> _Done:
         """Run one task against an open driver; errors come out as the host knows them."""
         try:
             with self.journal.turn(record) as meter, host_errors(task.image_name):
@@ -316,14 +316,14 @@ class _Done:
 def _run(
     uploader: PluginImageUploader, driver: UploaderDriver, task: Any, record: ImageRecord
 ) -> _Done:
-    return uploader.run_task(driver, task, record)
+    return uploader._work(driver, task, record)
 
 
 def _run_and_close(
     uploader: PluginImageUploader, driver: UploaderDriver, task: Any, record: ImageRecord
 ) -> _Done:
     with driver:  # a copy that came to this process for the one task
-        return uploader.run_task(driver, task, record)
+        return uploader._work(driver, task, record)
 
 
 def _result(job: concurrent.futures.Future[_Done], record: ImageRecord) -> _Done:
