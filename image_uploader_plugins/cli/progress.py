@@ -127,6 +127,8 @@ class Copying:
         self._image: tuple[ImageRecord | None, Pace] = None, self._pace
 
     def __call__(self) -> list[str]:
+        if not self._journal.images:
+            return []  # the host is still finding out which
         at_work = self._journal.at_work()
         expected, certain = self._journal.expected()
         pace = self._pace.text(self._journal.meter.done, expected, certain=certain)
