@@ -287,6 +287,14 @@ def test_quiet(cli: Cli, source: str) -> None:
     assert line.startswith(f"ERROR: {source}/absent:1.0: not found")
 
 
+def test_quiet_means_no_warnings(cli: Cli, source: str, tmp_path: Path) -> None:
+    cli.root.write_text("no folder")
+    arguments = ("upload", cli.images(source, by_name("base")), "--metrics", tmp_path / "m.prom")
+    assert "WARNING: " in cli.run(*arguments).stderr
+    (line,) = cli.run("-q", *arguments).stderr.splitlines()
+    assert line.startswith("ERROR: ")
+
+
 def test_all_that_was_expected_is_done_in_the_end(source: str, tmp_path: Path, root: Path) -> None:
     conf = loader.load_conf(config_files=[])
     options.values(conf)
