@@ -117,7 +117,7 @@ class _Part:
         """Tags, and the manifests that live by none."""
         yield from self._tagged.items()
         readable = self._inventory.readable
-        live = gc.reachable(readable, filter(None, self._roots)) & self._inventory.present()
+        live = gc.closure(gc.edges(readable), filter(None, self._roots)) & self._inventory.present()
         children = {c.digest for d in live if d in readable for c in readable[d].manifests}
         named = set(self._tagged.values()) - self._repository.pins()
         yield from ((None, digest) for digest in sorted(live - children - named))

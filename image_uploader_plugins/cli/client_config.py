@@ -8,18 +8,6 @@ from pathlib import Path
 from image_uploader_plugins import clients, errors, files
 from image_uploader_plugins.cli.command import Command
 
-_EXAMPLES = """examples:
-  image-uploader client-config quay.io --mirror http://192.168.24.1:8787
-  image-uploader client-config docker.io --mirror https://registry.example.com \\
-      --ca ca.crt --for containerd --for docker
-  image-uploader client-config '*' --mirror http://192.168.24.1:8787 --for k3s -o /
-
-containerd reads /etc/containerd/certs.d if config_path in the section
-[plugins."io.containerd.grpc.v1.cri".registry] of its config.toml says so
-(containerd 2: [plugins."io.containerd.cri.v1.images".registry]). k3s and
-docker read their files when they start, the others for every pull.
-"""
-
 
 class ClientConfig(Command):
     """Print what clients need to pull a registry's images from where the tree is served.
@@ -31,10 +19,20 @@ class ClientConfig(Command):
     tree does not have, clients get from the registry itself.
     """
 
+    examples = (
+        "image-uploader client-config quay.io --mirror http://192.168.24.1:8787",
+        "image-uploader client-config docker.io --mirror https://registry.example.com \\\n"
+        "      --ca ca.crt --for containerd --for docker",
+        "image-uploader client-config '*' --mirror http://192.168.24.1:8787 --for k3s -o /",
+    )
+    notes = """\
+containerd reads /etc/containerd/certs.d if config_path in the section
+[plugins."io.containerd.grpc.v1.cri".registry] of its config.toml says so
+(containerd 2: [plugins."io.containerd.cri.v1.images".registry]). k3s and
+docker read their files when they start, the others for every pull."""
+
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = super().get_parser(prog_name)
-        parser.epilog = _EXAMPLES
-        parser.formatter_class = argparse.RawDescriptionHelpFormatter
         parser.add_argument(
             "registry", metavar="IMAGE-HOST", help="the registry to stand in for: quay.io, *"
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import functools
 import types
-from typing import Any
+from typing import Any, ClassVar
 
 from cliff import command, lister, show
 from oslo_config import cfg
@@ -17,10 +17,33 @@ from image_uploader_plugins.meter import Meter
 CLEANUP = ("full", "partial", "none")
 
 
-class _OneLineErrors(command.Command):
-    """A subcommand whose errors come out in one line, with exit status 1."""
+class HelpFormatter(argparse.HelpFormatter):
+    """Fills paragraphs, and leaves indented ones, which are examples, alone.
 
+    The documentation shows the same text as reStructuredText, which wants
+    two colons where examples follow.
+    """
+
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return "\n\n".join(
+            paragraph.rstrip()
+            if paragraph.startswith(" ")
+            else super(HelpFormatter, self)._fill_text(_one_colon(paragraph), width, indent)
+            for paragraph in text.split("\n\n")
+            if paragraph.strip()
+        )
+
+
+class Base(command.Command):
+    """A subcommand whose errors come out in one line each, with exit status 1.
+
+    ``examples`` are command lines that the help ends with, but for ``notes``.
+    """
+
+    examples: ClassVar[tuple[str, ...]] = ()
+    notes = ""
     app: Any
+    _status = 0
 
     @property
     def quiet(self) -> bool:
@@ -37,29 +60,45 @@ class _OneLineErrors(command.Command):
         """The options; raises ConfigurationError."""
         return loader.load_conf(config_files=self.app.options.config_file)
 
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = super().get_parser(prog_name)
+        parser.formatter_class = HelpFormatter
+        return parser
+
+    def get_epilog(self) -> str:
+        lines = "\n".join(f"  $ {example}" for example in self.examples)
+        return "\n\n".join(filter(None, ["Examples::", lines, self.notes, super().get_epilog()]))
+
     def run(self, parsed_args: argparse.Namespace) -> int:
         try:
             with interruption.heeded(self.meter.stop):
-                return int(super().run(parsed_args))
+                return max(int(super().run(parsed_args)), self._status)
         except interruption.Interruption as e:
             self.app.LOG.error("%s", e)
             return interruption.leave(e.status)
+        except BrokenPipeError:
+            raise  # whoever reads our output has seen enough
         except Exception as e:
             if self.app.options.debug:
                 raise
-            self.app.LOG.error("%s", str(e) or type(e).__name__)
-            return 1
+            self.complain(_words(e))
+            return self._status
+
+    def complain(self, problem: object) -> None:
+        """Report what went wrong, and go on; the exit status will be 1."""
+        self.app.LOG.error("%s", problem)
+        self._status = 1
 
 
-class Command(_OneLineErrors, command.Command):
+class Command(Base, command.Command):
     """A subcommand that prints what it likes; take_action may return an exit status."""
 
 
-class Lister(_OneLineErrors, lister.Lister):
+class Lister(Base, lister.Lister):
     """A subcommand that gives rows, in the format that -f chooses."""
 
 
-class ShowOne(_OneLineErrors, show.ShowOne):
+class ShowOne(Base, show.ShowOne):
     """A subcommand that gives one thing's fields, in the format that -f chooses."""
 
 
@@ -82,3 +121,15 @@ def add_cleanup(parser: argparse.ArgumentParser) -> None:
         help="what to remove from local storage after images were modified: all of them, "
         "all but the modified ones, or none (default: %(default)s)",
     )
+
+
+def _words(error: Exception) -> str:
+    """What an error says; a builtin one says little without its name."""
+    name = type(error).__name__
+    if type(error).__module__ == "builtins" and not isinstance(error, OSError | ValueError):
+        return f"{name}: {error} (--debug shows where)"
+    return str(error).strip() or name
+
+
+def _one_colon(paragraph: str) -> str:
+    return paragraph[:-1] if paragraph.endswith("::") else paragraph

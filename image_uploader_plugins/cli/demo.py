@@ -14,6 +14,8 @@ class Demo(Command):
     Needs no network and leaves nothing behind, unless --root says where.
     """
 
+    examples = ("image-uploader demo", "image-uploader demo --root /tmp/image-serve")
+
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = super().get_parser(prog_name)
         parser.add_argument(

@@ -25,6 +25,13 @@ class Export(Command):
     of schema 1, are left out and named; the exit status is then 1.
     """
 
+    examples = (
+        "image-uploader export carried.tar",
+        "image-uploader export carried 'openstack/*' base:1.0",
+        "image-uploader export --list-blobs there.txt",
+        "image-uploader export --since there.txt carried.tar",
+    )
+
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = super().get_parser(prog_name)
         parser.add_argument("destination", type=Path, metavar="DEST", help="directory or .tar file")

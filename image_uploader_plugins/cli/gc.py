@@ -22,6 +22,8 @@ class Gc(Command):
     exit status is 1.
     """
 
+    examples = ("image-uploader gc --dry-run", "image-uploader gc", "image-uploader gc --adopt")
+
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = super().get_parser(prog_name)
         parser.add_argument(

@@ -3,19 +3,31 @@
 from __future__ import annotations
 
 import argparse
+import difflib
 import importlib.metadata
+import io
 import logging
+import os
+import signal
 import sys
 from collections.abc import Sequence
 from typing import Any
 
 from cliff import app, commandmanager
 
+from image_uploader_plugins.cli.guide import Complete, Help
 from image_uploader_plugins.text import one_line, printable
 
 COMMANDS = "image_uploader_plugins.commands"
 DISTRIBUTION = "image-uploader-plugins"
 
+_WRONG_USAGE = 2
+_INTERRUPTED = 128 + signal.SIGINT
+_NO_READER = 128 + signal.SIGPIPE
+_STATUSES = (
+    "The exit status is 0 when all is well, 1 when something is wrong or failed, 2 for a wrong "
+    "command line, 130 or 143 after SIGINT or SIGTERM, and 141 when nobody reads the output."
+)
 _LINE_LIMIT = 20_000  # characters: one line tells of all images that failed
 
 
@@ -36,6 +48,9 @@ class PrintableFormatter(logging.Formatter):
 class Main(app.App):
     """Copies container images to where machines can pull them from."""
 
+    NAME = "image-uploader"
+    LOG = logging.getLogger(NAME)
+
     # Errors are one line; --debug adds the traceback.
     CONSOLE_MESSAGE_FORMAT = "%(levelname)s: %(message)s"
 
@@ -46,6 +61,8 @@ class Main(app.App):
             command_manager=commandmanager.CommandManager(COMMANDS),
             deferred_help=True,
         )
+        self.command_manager.add_command("help", Help)
+        self.command_manager.add_command("complete", Complete)
 
     def configure_logging(self) -> None:
         super().configure_logging()
@@ -58,7 +75,10 @@ class Main(app.App):
     def build_option_parser(
         self, description: str | None, version: str | None, argparse_kwargs: object = None
     ) -> argparse.ArgumentParser:
-        parser: argparse.ArgumentParser = super().build_option_parser(description, version)
+        settings = {"prog": self.NAME, "epilog": _STATUSES, "allow_abbrev": False}
+        parser: argparse.ArgumentParser = super().build_option_parser(
+            description, version, settings
+        )
         parser.add_argument(
             "--config-file",
             action="append",
@@ -68,10 +88,62 @@ class Main(app.App):
         )
         return parser
 
-    def run(self, argv: list[str]) -> int:
-        # Without arguments cliff would open a shell of its own.
-        return int(super().run(argv or ["help"]) or 0)
+    def initialize_app(self, argv: list[str]) -> None:
+        # Without a command cliff would open a shell of its own.
+        self.options.deferred_help |= not argv
+
+    def run_subcommand(self, argv: list[str]) -> int:
+        try:
+            self.command_manager.find_command(argv)
+        except ValueError:
+            return self.refuse(argv[0])
+        except Exception as e:
+            if self.options.debug:
+                raise
+            self.LOG.error(f"{argv[0]} cannot be loaded: {e}")
+            return 1
+        return int(super().run_subcommand(argv))
+
+    def refuse(self, name: str) -> int:
+        """Say that there is no such command, and which ones look like it; the exit status."""
+        kind = "option" if name.startswith("-") else "command"
+        names = sorted(command for command, _ in self.command_manager)
+        alike = [n for n in names if n.startswith(name)] or difflib.get_close_matches(name, names)
+        hint = f"did you mean {' or '.join(alike)}? " if alike else ""
+        message = f"there is no {kind} {name!r}: {hint}{self.NAME} --help lists them"
+        self.LOG.error(message)
+        return _WRONG_USAGE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    return Main().run(list(sys.argv[1:] if argv is None else argv))
+    """Run a command line; the exit status is 0, 1 for failure, 2 for wrong usage, or a signal's."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # where a locale has no such letter
+    try:
+        status = _run(list(sys.argv[1:] if argv is None else argv))
+    except KeyboardInterrupt:
+        status = _INTERRUPTED
+    return _flush() or status
+
+
+def _run(argv: list[str]) -> int:
+    try:
+        return Main().run(argv)
+    except SystemExit as e:  # from argparse, and after help
+        return e.code if isinstance(e.code, int) else 0
+
+
+def _flush() -> int:
+    """Write what is left of the output; the exit status where nobody takes it."""
+    try:
+        if sys.stdout:
+            sys.stdout.flush()
+    except OSError as e:
+        # Or the interpreter would try again, and complain in its own words.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(e, BrokenPipeError):
+            return _NO_READER
+        print(f"ERROR: cannot write the output: {e}", file=sys.stderr)
+        return 1
+    return 0

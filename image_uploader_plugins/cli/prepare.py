@@ -24,6 +24,12 @@ class Prepare(Command):
     an environment file.
     """
 
+    examples = (
+        "image-uploader prepare -e containers-prepare-parameter.yaml \\\n"
+        "      --output-env-file containers-images-environment.yaml",
+        "image-uploader prepare -e containers-prepare-parameter.yaml --dry-run",
+    )
+
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = super().get_parser(prog_name)
         parser.add_argument(

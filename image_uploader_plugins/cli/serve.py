@@ -16,17 +16,6 @@ from image_uploader_plugins.local_export.tree import Tree
 PORT = 8787
 
 
-_EXAMPLES = """examples:
-  image-uploader serve
-  image-uploader serve -v --host 192.168.24.1
-  image-uploader serve --host :: --port 443 \\
-      --tls-certificate /etc/pki/tls/certs/registry.crt \\
-      --tls-key /etc/pki/tls/private/registry.key
-  image-uploader serve --print nginx >/etc/nginx/conf.d/image-serve.conf
-  image-uploader serve --print apache --server-name registry.example.com
-"""
-
-
 class Serve(Command):
     """Serve the tree as a read-only registry, or print what a web server needs to.
 
@@ -38,10 +27,18 @@ class Serve(Command):
     done, 8 seconds later at most.
     """
 
+    examples = (
+        "image-uploader serve",
+        "image-uploader serve -v --host 192.168.24.1",
+        "image-uploader serve --host :: --port 443 \\\n"
+        "      --tls-certificate /etc/pki/tls/certs/registry.crt \\\n"
+        "      --tls-key /etc/pki/tls/private/registry.key",
+        "image-uploader serve --print nginx >/etc/nginx/conf.d/image-serve.conf",
+        "image-uploader serve --print apache --server-name registry.example.com",
+    )
+
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = super().get_parser(prog_name)
-        parser.epilog = _EXAMPLES
-        parser.formatter_class = argparse.RawDescriptionHelpFormatter
         parser.add_argument(
             "--host",
             metavar="ADDR",

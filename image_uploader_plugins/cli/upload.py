@@ -17,6 +17,11 @@ class Upload(Command):
     modify_append_tag.
     """
 
+    examples = (
+        "image-uploader upload images.yaml",
+        "image-uploader upload --multi-arch infra.yaml monitoring.yaml",
+    )
+
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = super().get_parser(prog_name)
         parser.add_argument("files", nargs="+", metavar="FILE", help="yaml with container_images")

@@ -36,6 +36,12 @@ class Verify(Command):
     when something is wrong and, with --repair, when something still is.
     """
 
+    examples = (
+        "image-uploader verify",
+        "image-uploader verify --repair",
+        "image-uploader verify --json prometheus/node-exporter",
+    )
+
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = super().get_parser(prog_name)
         parser.add_argument(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -113,18 +113,17 @@ class LocalExportDriver(UploaderDriver):
         return Descriptor(media_type, digest, len(content))
 
     def delete(self, target: ImageRef) -> Deletion:
-        repository = self._tree.repository(target.repository)
-        with (
-            self._tree.repository_lock(target.repository),
-            self._tree.changing(repository) as resumed,
-        ):
-            found = self._remove_names(repository, target.reference)
-            repository.refresh()
-            # Also for an absent image: what a delete that was killed left behind goes now.
-            deletion = self._collect(repository, target.reference, resumed=resumed)
-            self._tree.remove_if_empty(repository)
+        found, deletion = self._delete(target.repository, [target.reference])
         if not found:
             raise errors.ImageUnknown(f"no such image: {target}")
+        return deletion
+
+    def delete_all(self, name: RepositoryName, references: Collection[Tag | Digest]) -> Deletion:
+        """Delete several images of one repository, for the cost of one.
+
+        Those that are not there are passed over.
+        """
+        _, deletion = self._delete(name, references)
         return deletion
 
     def resolve(self, target: ImageRef) -> Digest | None:
@@ -212,25 +211,41 @@ class LocalExportDriver(UploaderDriver):
 
     # -- deleting
 
-    def _remove_names(self, repository: Repository, reference: Tag | Digest) -> bool:
-        if isinstance(reference, Tag):
-            found = reference in repository.tags()
-            repository.remove_tag(reference)
-            return found
-        for tag in repository.tags():
-            if repository.tag_digests(tag)[:1] == [reference]:
-                repository.remove_tag(tag)
-        repository.remove_pin(reference)
-        return repository.has_manifest(reference)
+    def _delete(
+        self, name: RepositoryName, references: Collection[Tag | Digest]
+    ) -> tuple[bool, Deletion]:
+        repository = self._tree.repository(name)
+        with (
+            self._tree.repository_lock(name),
+            self._tree.changing(repository) as resumed,
+        ):
+            found = self._remove_names(repository, references)
+            repository.refresh()
+            # Also for an absent image: what a delete that was killed left behind goes now.
+            deletion = self._collect(repository, references, resumed=resumed)
+            self._tree.remove_if_empty(repository)
+        return found, deletion
+
+    def _remove_names(self, repository: Repository, references: Collection[Tag | Digest]) -> bool:
+        tags = {reference for reference in references if isinstance(reference, Tag)}
+        digests = {reference for reference in references if isinstance(reference, Digest)}
+        present = repository.tags()
+        found = not tags.isdisjoint(present) or any(map(repository.has_manifest, digests))
+        if digests:
+            tags |= {t for t in present if digests.intersection(repository.tag_digests(t)[:1])}
+        for tag in sorted(tags):
+            repository.remove_tag(tag)
+        for digest in sorted(digests):
+            repository.remove_pin(digest)
+        return found
 
     def _collect(
-        self, repository: Repository, reference: Tag | Digest, *, resumed: bool
+        self, repository: Repository, references: Collection[Tag | Digest], *, resumed: bool
     ) -> Deletion:
-        deleted = reference if isinstance(reference, Digest) else None
         for lease in self._leases.expired(repository.layout.leases):
             self._storage.unlink(lease.path)
         held = self._leases.live(repository.layout)
-        plan = gc.plan(self._storage, repository, held, deleted)
+        plan = gc.plan(self._storage, repository, held, references)
         freed = gc.sweep(self._storage, repository, plan)
         digests = tuple(dict.fromkeys(digest for digest, _ in plan.blobs))
         with self._tree.pool_lock():

@@ -8,13 +8,14 @@ referrers.  Blobs are kept for live manifests and for uploads in flight.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.repository import Repository
 from image_uploader_plugins.local_export.storage import File, Storage, failed
 from image_uploader_plugins.manifest import Descriptor, Manifest
+from image_uploader_plugins.reference import Tag
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,25 +50,28 @@ def plan(
     storage: Storage,
     repository: Repository,
     held: frozenset[Digest],
-    deleted: Digest | None = None,
+    without: Collection[Tag | Digest] = (),
 ) -> Plan:
     """What no root of the repository and no upload (``held``) needs.
 
-    A referrer that is ``deleted`` goes although its subject stays.
+    As if the names in ``without`` were gone: tags, and digests with all tags
+    that are for them.  A referrer among them goes although its subject stays.
 
     Raises ManifestInvalid or StorageError if a live manifest cannot be read:
     what it needs cannot be known.  StorageError also if any manifest cannot be
     read for now.
     """
+    gone = frozenset(without)
     inventory = take_inventory(repository)
-    tagged = {d for tag in repository.tags() for d in repository.tag_digests(tag)}
-    pins = repository.pins()
+    found = [repository.tag_digests(tag) for tag in repository.tags() - gone]
+    tagged = {d for digests in found if not gone.intersection(digests[:1]) for d in digests}
+    pins = repository.pins() - gone
     # A name that leads nowhere needs nothing; verification reports it.
     roots = (tagged | (pins - inventory.children())) & inventory.present()
-    live = reachable(inventory.readable, roots, deleted)
+    live = closure(edges(inventory.readable, gone), roots)
     for digest in sorted(live & inventory.broken.keys()):
         raise inventory.broken[digest]
-    needed = {b.digest for d in live for b in _all_blobs(inventory.readable[d])} | held
+    needed = {b.digest for d in live for b in all_blobs(inventory.readable[d])} | held
     dead = sorted(repository.manifests() - live)
     # An index that outlived its children in a crash would turn their pins into roots.
     dead.sort(key=lambda d: d in inventory.readable and inventory.readable[d].is_index)
@@ -80,28 +84,36 @@ def plan(
     )
 
 
-def reachable(
-    manifests: Mapping[Digest, Manifest], roots: Iterable[Digest], deleted: Digest | None = None
-) -> set[Digest]:
-    """The roots, and what hangs on them by an index or, unless ``deleted``, by a subject.
+def edges(
+    manifests: Mapping[Digest, Manifest], without: Collection[Tag | Digest] = ()
+) -> dict[Digest, list[Digest]]:
+    """What each manifest keeps: what it lists, and what has it for a subject.
 
-    An index may list children that are absent; an absent root stays in the
-    result, for the caller to complain about.
+    An index may list children that are absent; a referrer ``without`` which
+    things are looked at is kept by no subject.
     """
-    referrers: dict[Digest, list[Digest]] = {}
+    found = {
+        digest: [d.digest for d in parsed.manifests if d.digest in manifests]
+        for digest, parsed in manifests.items()
+    }
     for digest, parsed in manifests.items():
-        if parsed.subject and digest != deleted:
-            referrers.setdefault(parsed.subject.digest, []).append(digest)
+        if parsed.subject and digest not in without:
+            found.setdefault(parsed.subject.digest, []).append(digest)
+    return found
+
+
+def closure(kept: Mapping[Digest, Iterable[Digest]], roots: Iterable[Digest]) -> set[Digest]:
+    """The roots, and all that they keep.
+
+    An absent root stays in the result, for the caller to complain about.
+    """
     live: set[Digest] = set()
     pending = list(roots)
     while pending:
         digest = pending.pop()
-        if digest in live:
-            continue
-        live.add(digest)
-        pending += referrers.get(digest, [])
-        if digest in manifests:
-            pending += [d.digest for d in manifests[digest].manifests if d.digest in manifests]
+        if digest not in live:
+            live.add(digest)
+            pending += kept.get(digest, ())
     return live
 
 
@@ -125,7 +137,7 @@ def sweep(storage: Storage, repository: Repository, found: Plan) -> int:
 
 
 def take_inventory(repository: Repository) -> Inventory:
-    """Read every manifest of a repository."""
+    """Read every manifest; raises StorageError if one cannot be read for now."""
     readable, broken = {}, {}
     for digest in repository.manifests():
         try:
@@ -137,5 +149,6 @@ def take_inventory(repository: Repository) -> Inventory:
     return Inventory(readable, broken)
 
 
-def _all_blobs(parsed: Manifest) -> Iterable[Descriptor]:
+def all_blobs(parsed: Manifest) -> Iterable[Descriptor]:
+    """Config and layers, also those that may come from elsewhere."""
     return (d for d in (parsed.config, *parsed.layers) if d)

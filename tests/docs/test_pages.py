@@ -124,6 +124,12 @@ def test_operating(reader: Reader) -> None:
     assert trees.problems(reader.home / "var-lib" / "image-serve") == []
 
 
+def test_looking(reader: Reader) -> None:
+    reader.elsewhere["/var/lib"] = str(reader.home / "var-lib")
+    assert reader.follow("looking.rst") == 7
+    assert trees.problems(reader.home / "var-lib" / "image-serve") == []
+
+
 def test_moving_a_tree(reader: Reader) -> None:
     root = reader.home / "image-serve"
     reader.elsewhere["/var/lib/image-serve"] = str(root)

@@ -1,0 +1,39 @@
+"""``image-uploader help`` and ``image-uploader complete``."""
+
+from __future__ import annotations
+
+import argparse
+
+from cliff import complete, help
+
+from image_uploader_plugins.cli.command import Base
+
+
+class Help(Base, help.HelpCommand):
+    """Show what a command does, with its options and examples."""
+
+    examples = ("image-uploader help verify", "image-uploader verify --help")
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = super().get_parser(prog_name)
+        command = next(action for action in parser._actions if action.dest == "cmd")
+        # "list -f json --help" arrives here as "help list -f json".
+        command.nargs, command.help = argparse.REMAINDER, "the command's name"
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> int:
+        if parsed_args.cmd:
+            try:
+                self.app.command_manager.find_command(parsed_args.cmd)
+            except ValueError:
+                return int(self.app.refuse(parsed_args.cmd[0]))
+        return int(super().take_action(parsed_args))
+
+
+class Complete(Base, complete.CompleteCommand):
+    """Print what makes bash complete the names of commands and options.
+
+    Needs the package bash-completion, as most of what completes does.
+    """
+
+    examples = ("image-uploader complete >/etc/bash_completion.d/image-uploader.bash",)

@@ -1,0 +1,165 @@
+"""``image-uploader prune``."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import re
+from fractions import Fraction
+from pathlib import Path
+
+from image_uploader_plugins import errors
+from image_uploader_plugins.cli.patterns import HELP, Pattern
+from image_uploader_plugins.cli.removal import Images, Removal
+from image_uploader_plugins.cli.retention import Retention, read_list
+from image_uploader_plugins.local_export.inventory import Holdings, Reference, exists
+from image_uploader_plugins.local_export.tree import Tree
+from image_uploader_plugins.reference import ImageRef, RepositoryName
+
+_SHARE = "0.5"
+
+
+class Prune(Removal):
+    """Delete all tags but those that are to be kept.
+
+    A tag stays when it is listed, fits a pattern, or is one of the newest of
+    its repository; and with an image stays what refers to it: signatures and
+    the like, by their subject or by a tag like sha256-DIGEST.sig, which never
+    count among the newest. The age of a tag is the modification time of its
+    file: when it was put, or moved to other content. Manifests that were put
+    by digest and have no tag stay.
+
+    A repository with a tag that cannot be read is left as it is, and the exit
+    status is 1.
+    """
+
+    examples = (
+        "image-uploader prune --dry-run --keep-newest 3",
+        "image-uploader prune --keep-list deployed.txt --keep '*:stable' 'openstack/*'",
+        "image-uploader prune --keep-newest 1 --max-share 0.9 builds",
+    )
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = super().get_parser(prog_name)
+        parser.add_argument(
+            "repositories",
+            nargs="*",
+            type=_repositories,
+            metavar="PATTERN",
+            help="prune the repositories that fit one of these alone (default: all)",
+        )
+        parser.add_argument(
+            "--keep-list",
+            action="append",
+            default=[],
+            type=Path,
+            metavar="FILE",
+            help="keep the images in this file: one a line, REPOSITORY:TAG or REPOSITORY@DIGEST, "
+            "maybe with a host and port before it; # begins a comment",
+        )
+        parser.add_argument(
+            "--keep",
+            action="append",
+            default=[],
+            type=Pattern,
+            metavar="PATTERN",
+            help=f"keep what fits, may be given several times: {HELP}",
+        )
+        parser.add_argument(
+            "--keep-newest",
+            type=_count,
+            default=0,
+            metavar="N",
+            help="keep the N newest tags of each repository",
+        )
+        parser.add_argument(
+            "--max-share",
+            type=_share,
+            default=_SHARE,
+            metavar="SHARE",
+            help="delete nothing where more than this share of a repository's tags, or of the "
+            "tree's, would go: from 0 to 1, which is all (default: %(default)s)",
+        )
+        parser.add_argument(
+            "--dry-run", action="store_true", help="tell what would go; change nothing"
+        )
+        self._parser = parser
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
+        listed = frozenset[ImageRef]().union(*map(read_list, parsed_args.keep_list))
+        retention = Retention(listed, tuple(parsed_args.keep), parsed_args.keep_newest)
+        if not retention:
+            self._parser.error(
+                "nothing to keep: say what with --keep-list (of one image or more), --keep or "
+                "--keep-newest"
+            )
+        with contextlib.closing(Tree.existing(self.conf)) as tree:
+            names = self._names(tree, parsed_args.repositories)
+            self._warn_of_absent(tree, retention)
+            found = {name: self._going(tree, name, retention) for name in names}
+            images = {name: going for name, going in found.items() if going}
+            allowed = self._is_allowed(tree, images, parsed_args.max_share)
+            if allowed or parsed_args.dry_run:
+                self.remove(tree, images, rehearsing=parsed_args.dry_run)
+
+    def _names(self, tree: Tree, patterns: list[Pattern]) -> list[RepositoryName]:
+        names = tree.repositories()
+        for pattern in patterns:
+            if not any(map(pattern.fits_repository, names)):
+                raise errors.ConfigurationError(f"no repository fits {pattern.text!r}")
+        return [
+            name for name in names if not patterns or any(p.fits_repository(name) for p in patterns)
+        ]
+
+    def _warn_of_absent(self, tree: Tree, retention: Retention) -> None:
+        # A misspelt name keeps nothing.
+        for image in sorted(retention.listed, key=str):
+            if not exists(tree, image):
+                self.app.LOG.warning("to be kept, and not there: %s", image)
+
+    def _going(self, tree: Tree, name: RepositoryName, retention: Retention) -> list[Reference]:
+        try:
+            holdings = Holdings(tree, name)
+            digests = holdings.readable_tags()
+            kept = retention.kept(holdings, digests)
+        except errors.UploaderError as e:
+            self.complain(f"{name} is left as it is: {e}")
+            return []
+        return sorted(digests.keys() - kept)
+
+    def _is_allowed(self, tree: Tree, images: Images, share: Fraction) -> bool:
+        going = total = 0
+        allowed = True
+        for name in tree.repositories():
+            tags, gone = len(tree.repository(name).tags()), len(images.get(name, ()))
+            going, total = going + gone, total + tags
+            allowed &= self._is_little(gone, tags, str(name), share)
+        return self._is_little(going, total, "the tree", share) and allowed
+
+    def _is_little(self, gone: int, tags: int, where: str, share: Fraction) -> bool:
+        if gone <= tags * share:
+            return True
+        self.complain(
+            f"{gone} of the {tags} tags of {where} would go, more than --max-share "
+            f"{float(share):g} allows: nothing is deleted"
+        )
+        return False
+
+
+def _repositories(text: str) -> Pattern:
+    if ":" in text:
+        raise argparse.ArgumentTypeError(f"a pattern of repositories has no tag: {text!r}")
+    return Pattern(text)
+
+
+def _count(text: str) -> int:
+    if not re.fullmatch(r"[1-9][0-9]{0,8}", text):
+        raise argparse.ArgumentTypeError(f"not a number of tags: {text!r}")
+    return int(text)
+
+
+def _share(text: str) -> Fraction:
+    if not re.fullmatch(r"0?\.[0-9]{1,9}|[01](?:\.0{1,9})?", text):
+        raise argparse.ArgumentTypeError(f"not a share from 0 to 1: {text!r}")
+    return Fraction(text)
