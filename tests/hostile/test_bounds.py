@@ -55,6 +55,7 @@ from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.reference import RepositoryName, Tag
 from tests.hostile import corpus
 from tests.support import trees, web
+from tests.support.memory import MemoryDriver
 from tests.support.registry import TamperedRegistry
 
 IMAGE = images.image("ns/img", "1.0", [images.layer({"file": b"content"})])
@@ -261,14 +262,14 @@ def test_so_many_children(monkeypatch: pytest.MonkeyPatch, children: int, taken:
         def blob(self, descriptor: Any) -> Iterator[bytes]:
             raise AssertionError("all are there")
 
-    class Driver:
-        def mount_layers(self, target: Any, layers: list[Digest]) -> frozenset[Digest]:
+    class Driver(MemoryDriver):
+        def mount_layers(self, target: Any, layers: Any, sources: Any = None) -> frozenset[Digest]:
             return frozenset(layers)
 
-        def put_manifest(self, *args: Any, **more: Any) -> None:
-            """Taken."""
+        def put_manifest(self, target: Any, content: bytes, *args: Any, **more: Any) -> Any:
+            return manifest.Descriptor("a/b", Digest.of(content), len(content))
 
-    copier = copying.Copier(Driver(), NAME, Source())  # type: ignore[arg-type]
+    copier = copying.Copier(Driver(), NAME, Source())
     if taken:
         copier.copy(Tag("x"), None, all_platforms=True)
         return
@@ -336,14 +337,15 @@ def test_what_a_registry_says_reaches_no_terminal(tmp_path: Path, root: Path) ->
             assert b"\x1b" not in done.stderr
 
 
-def test_what_an_argument_says_reaches_no_terminal(
-    tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_what_an_argument_says_reaches_no_terminal(tmp_path: Path) -> None:
     """A message that no part of ours made."""
-    assert main.main(["--config-file", f"{tmp_path}/{ESCAPES}", "verify"]) == 1
-    printed = capfd.readouterr().err
-    assert str(tmp_path) in printed
-    assert "\x1b" not in printed
+    program = str(Path(sys.executable).with_name("image-uploader"))
+    done = subprocess.run(
+        [program, "--config-file", f"{tmp_path}/{ESCAPES}", "verify"], capture_output=True
+    )
+    assert done.returncode == 1
+    assert str(tmp_path).encode() in done.stderr
+    assert b"\x1b" not in done.stderr
 
 
 def test_a_log_line_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
