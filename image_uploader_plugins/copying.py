@@ -1,4 +1,4 @@
-"""Copying one image from a source registry to a driver, whoever asks for it."""
+"""Copying one image from a source to a driver, whoever asks for it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ import requests
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import UploaderDriver
-from image_uploader_plugins.manifest import MEDIA_TYPES, Descriptor, Manifest
+from image_uploader_plugins.manifest import MEDIA_TYPES, SCHEMA1_TYPES, Descriptor, Manifest
 from image_uploader_plugins.reference import RepositoryName, Tag
-from image_uploader_plugins.source import RegistrySource, retrying
+from image_uploader_plugins.source import Source, retrying
 
 LOG = logging.getLogger(__name__)
 
@@ -67,16 +67,16 @@ class Summary:
 class Copier:
     """Copies images into repository ``target`` of ``driver`` and keeps count in ``summary``."""
 
-    def __init__(
-        self, driver: UploaderDriver, target: RepositoryName, source: RegistrySource
-    ) -> None:
+    def __init__(self, driver: UploaderDriver, target: RepositoryName, source: Source) -> None:
         self._driver = driver
         self._target = target
         self._source = source
         self._lock = threading.Lock()
         self.summary = Summary()
 
-    def copy(self, reference: Tag | Digest, tag: Tag | None, *, all_platforms: bool) -> Manifest:
+    def copy(
+        self, reference: Tag | Digest | Descriptor, tag: Tag | None, *, all_platforms: bool
+    ) -> Manifest:
         """Copy the image under ``reference`` and call it ``tag``; returns its manifest.
 
         An index is copied whole with ``all_platforms``, or where its digest
@@ -84,45 +84,39 @@ class Copier:
         linux/amd64 image, or its first, is.  Raises UploaderErrors, and
         requests' exceptions for a source that stays out of reach.
         """
-        manifest = self._source.manifest(reference)
-        if manifest.is_index and not all_platforms and not isinstance(reference, Digest):
-            manifest = self._one_of(manifest)
-        self._copy(manifest, tag, 0, set())
+        if isinstance(reference, Descriptor):
+            manifest, digest = fetch(self._source, reference), reference.digest
+        else:
+            manifest = self._source.manifest(reference)
+            digest = reference if isinstance(reference, Digest) else manifest.digest
+        if manifest.is_index and not all_platforms and isinstance(reference, Tag):
+            chosen = self._one_of(manifest)
+            manifest, digest = fetch(self._source, chosen), chosen.digest
+        self._copy(manifest, digest, tag)
         self.summary.images += 1
         return manifest
 
-    def _one_of(self, index: Manifest) -> Manifest:
+    def _one_of(self, index: Manifest) -> Descriptor:
         everything = frozenset(descriptor.digest for descriptor in index.manifests)
         chosen = index.default(_ARCHITECTURE, everything)
         if chosen is None:
             raise errors.ManifestInvalid(f"the index {index.digest} lists no image")
         if chosen.platform.architecture not in (_ARCHITECTURE, None):
             LOG.warning("%s: no image for %s, taking the first", self._target, _ARCHITECTURE)
-        return self._fetch(chosen)
+        return chosen
 
-    def _fetch(self, descriptor: Descriptor) -> Manifest:
-        with _naming(f"manifest {descriptor.digest}"):
-            manifest = self._source.manifest(descriptor.digest, descriptor.size)
-        if manifest.media_type != descriptor.media_type:
-            raise errors.ManifestInvalid(
-                f"{descriptor.digest} is {manifest.media_type}, listed as {descriptor.media_type}"
+    def _copy(self, manifest: Manifest, digest: Digest, tag: Tag | None) -> None:
+        for part, name in walk(self._source, manifest, digest):
+            self._copy_blobs(part)
+            self._driver.put_manifest(
+                self._target,
+                part.content,
+                part.media_type,
+                # The last of all: it then leads to all of them at once.
+                tag=tag if name == digest else None,
+                # NOTE: the digest of a signed schema 1 manifest is not that of its bytes.
+                expected=None if part.media_type in SCHEMA1_TYPES else name,
             )
-        return manifest
-
-    def _copy(self, manifest: Manifest, tag: Tag | None, depth: int, seen: set[Digest]) -> None:
-        # Children first and without a name: the tag then leads to all of them at once.
-        for child in manifest.manifests:
-            if child.digest in seen or child.media_type not in MEDIA_TYPES:
-                continue
-            seen.add(child.digest)
-            if depth >= _DEPTH_LIMIT or len(seen) > _CHILDREN_LIMIT:
-                raise errors.ManifestInvalid(
-                    f"an index nested deeper than {_DEPTH_LIMIT} or with more than "
-                    f"{_CHILDREN_LIMIT} images: {manifest.digest}"
-                )
-            self._copy(self._fetch(child), None, depth + 1, seen)
-        self._copy_blobs(manifest)
-        self._driver.put_manifest(self._target, manifest.content, manifest.media_type, tag=tag)
 
     def _copy_blobs(self, manifest: Manifest) -> None:
         blobs = list(manifest.blobs())
@@ -173,6 +167,42 @@ class Copier:
             else:
                 self.summary.layers_uploaded += is_layer
                 self.summary.bytes_fetched += fetched
+
+
+def fetch(source: Source, descriptor: Descriptor) -> Manifest:
+    """A manifest that is what its descriptor says; raises what Source.manifest() does."""
+    with _naming(f"manifest {descriptor.digest}"):
+        manifest = source.manifest(descriptor.digest, descriptor.size)
+    if manifest.media_type != descriptor.media_type:
+        raise errors.ManifestInvalid(
+            f"{descriptor.digest} is {manifest.media_type}, listed as {descriptor.media_type}"
+        )
+    return manifest
+
+
+def walk(source: Source, manifest: Manifest, digest: Digest) -> Iterator[tuple[Manifest, Digest]]:
+    """An image's manifests by digest, each once, and before the index that lists it.
+
+    Raises ManifestInvalid for an index that is nested too deeply or has too
+    many of them.
+    """
+    yield from _walk(source, manifest, digest, 0, {digest})
+
+
+def _walk(
+    source: Source, manifest: Manifest, digest: Digest, depth: int, seen: set[Digest]
+) -> Iterator[tuple[Manifest, Digest]]:
+    for child in source.children(manifest):
+        if child.digest in seen or child.media_type not in MEDIA_TYPES:
+            continue
+        seen.add(child.digest)
+        if depth >= _DEPTH_LIMIT or len(seen) > _CHILDREN_LIMIT + 1:
+            raise errors.ManifestInvalid(
+                f"an index nested deeper than {_DEPTH_LIMIT} or with more than "
+                f"{_CHILDREN_LIMIT} images: {manifest.digest}"
+            )
+        yield from _walk(source, fetch(source, child), child.digest, depth + 1, seen)
+    yield manifest, digest
 
 
 @contextlib.contextmanager

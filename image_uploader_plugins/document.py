@@ -18,24 +18,29 @@ from image_uploader_plugins.text import shown
 Fields = Mapping[str, Any]
 
 
-def load(content: bytes) -> Fields:
-    """Read a JSON object; raises ManifestInvalid.
+def load(content: bytes, what: str = "manifest") -> Fields:
+    """Read a JSON object, called ``what`` in errors; raises ManifestInvalid.
 
     RFC 8259, sections 4 and 8.1: UTF-8, and no name twice in one object.
     """
+    fields = load_any(content, what)
+    if not isinstance(fields, dict):
+        raise errors.ManifestInvalid(f"{what} is not a JSON object")
+    return fields
+
+
+def load_any(content: bytes, what: str = "manifest") -> Any:
+    """Read JSON of any kind, as strictly; ``what`` it is called in a ManifestInvalid."""
     try:
-        fields = json.loads(
+        return json.loads(
             content.decode("utf-8"), object_pairs_hook=_object, parse_constant=_refuse_constant
         )
     except RecursionError as e:
-        raise errors.ManifestInvalid("manifest is nested too deeply") from e
+        raise errors.ManifestInvalid(f"{what} is nested too deeply") from e
     except errors.ManifestInvalid:
         raise
     except ValueError as e:
-        raise errors.ManifestInvalid(f"manifest is not JSON: {e}") from e
-    if not isinstance(fields, dict):
-        raise errors.ManifestInvalid("manifest is not a JSON object")
-    return fields
+        raise errors.ManifestInvalid(f"{what} is not JSON: {e}") from e
 
 
 def check_names(fields: Fields, known: Iterable[str]) -> None:
@@ -48,14 +53,14 @@ def check_names(fields: Fields, known: Iterable[str]) -> None:
     for name in fields:
         meant = folded.get(name.casefold(), name)
         if meant != name:
-            raise errors.ManifestInvalid(f"{shown(name)} in a manifest: some read it as {meant!r}")
+            raise errors.ManifestInvalid(f"{shown(name)}: some read it as {meant!r}")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     fields = dict(pairs)
     if len(fields) != len(pairs):
         (twice, _), *_ = collections.Counter(name for name, _ in pairs).most_common(1)
-        raise errors.ManifestInvalid(f"{shown(twice)} stands twice in one object of the manifest")
+        raise errors.ManifestInvalid(f"{shown(twice)} stands twice in one object")
     return fields
 
 

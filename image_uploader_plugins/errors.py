@@ -80,6 +80,18 @@ class ImageUnknown(UploaderError):
     """No such repository, tag or manifest."""
 
 
+class ArchiveInvalid(UploaderError):
+    """An archive at ``path`` that is damaged, or not of a kind that is known."""
+
+    def __init__(self, path: object, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
 class StorageError(UploaderError):
     """The storage below a driver failed at ``path``."""
 

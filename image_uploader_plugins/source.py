@@ -1,14 +1,15 @@
-"""A registry to copy from, over HTTP; everything it says is checked here.
+"""What images are copied from; a registry, over HTTP, and everything it says is checked here.
 
 Source: OCI distribution-spec 1.1, "Pull".
 """
 
 from __future__ import annotations
 
+import abc
 import base64
 import logging
 import operator
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import requests
 import tenacity
@@ -69,7 +70,29 @@ retrying = tenacity.retry(
 )
 
 
-class RegistrySource:
+class Source(abc.ABC):
+    """Where manifests and blobs come from; safe to use from several threads."""
+
+    @abc.abstractmethod
+    def manifest(self, reference: Tag | Digest, size: int | None = None) -> Manifest:
+        """The manifest under ``reference``, checked against it and the size in bytes."""
+
+    @abc.abstractmethod
+    def blob(self, descriptor: Descriptor) -> Iterator[bytes]:
+        """The blob's bytes, as many as its descriptor says; the digest is the receiver's to check.
+
+        Raises SizeMismatch instead of ending otherwise.
+        """
+
+    def children(self, index: Manifest) -> Sequence[Descriptor]:
+        """Those manifests of an index that are to be copied with it.
+
+        Raises ImageUnknown where one is missing that should not be.
+        """
+        return index.manifests
+
+
+class RegistrySource(Source):
     """One repository of a registry.
 
     ``url`` is the repository's (``https://host/v2/<name>``); ``authenticate``

@@ -119,8 +119,11 @@ class Collector:
         for path in self._tree.storage.staged_by_others():
             files = [f for f in self._storage.below(path) if f.kind == "file"]
             size = sum(self._freed(file) for file in files)
+            # A lock alone may be one that is just being made.
+            has_folder = self._storage.status(path) is not None
             self._storage.remove_staged(path)
-            yield Garbage(path, "left by a process that has ended", size)
+            if has_folder:
+                yield Garbage(path, "left by a process that has ended", size)
 
     def _freed(self, file: File) -> int:
         """The bytes that removing this link frees; counts it as removed."""

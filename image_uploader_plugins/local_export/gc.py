@@ -32,7 +32,7 @@ class Plan:
 
 
 @dataclasses.dataclass(frozen=True)
-class _Inventory:
+class Inventory:
     """All manifests of a repository, as far as they can be read."""
 
     readable: Mapping[Digest, Manifest]
@@ -59,7 +59,7 @@ def plan(
     what it needs cannot be known.  StorageError also if any manifest cannot be
     read for now.
     """
-    inventory = _take_inventory(repository)
+    inventory = take_inventory(repository)
     tagged = {d for tag in repository.tags() for d in repository.tag_digests(tag)}
     pins = repository.pins()
     # A name that leads nowhere needs nothing; verification reports it.
@@ -124,7 +124,8 @@ def sweep(storage: Storage, repository: Repository, found: Plan) -> int:
     return freed
 
 
-def _take_inventory(repository: Repository) -> _Inventory:
+def take_inventory(repository: Repository) -> Inventory:
+    """Read every manifest of a repository."""
     readable, broken = {}, {}
     for digest in repository.manifests():
         try:
@@ -133,7 +134,7 @@ def _take_inventory(repository: Repository) -> _Inventory:
             if failed(e):
                 raise  # it may be an index, without which its children count as roots
             broken[digest] = e
-    return _Inventory(readable, broken)
+    return Inventory(readable, broken)
 
 
 def _all_blobs(parsed: Manifest) -> Iterable[Descriptor]:

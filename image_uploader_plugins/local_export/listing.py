@@ -57,8 +57,8 @@ class Listing:
             changed += [(links / page.after, page) for page in pages.pages(new - old)]
             kept |= set(pages.pages(new))
             stale |= set(pages.pages(old - new))
-        # In one order, so that a failure at any step repeats.
-        for link, page in sorted(changed, key=lambda change: change[0]):
+        # The shorter first: a page that grows is then no longer one that fewer were asked of.
+        for link, page in sorted(changed, key=lambda change: (len(change[1].tags), change[0])):
             self._write_page(link, page)
         for links in self._levels:
             self._remove_links(links, wanted | {pages.START})

@@ -9,7 +9,7 @@ Paths are relative to the root and are walked folder by folder without
 following symbolic links, so none leads out of the tree.
 """
 
-from image_uploader_plugins.local_export.storage.ground import NotFound, failed
+from image_uploader_plugins.local_export.storage.ground import NotFound, failed, mapped
 from image_uploader_plugins.local_export.storage.reader import Reader
 from image_uploader_plugins.local_export.storage.rehearsal import Change, Rehearsal
 from image_uploader_plugins.local_export.storage.store import File, Staged, Storage
@@ -23,4 +23,5 @@ __all__ = [
     "Staged",
     "Storage",
     "failed",
+    "mapped",
 ]

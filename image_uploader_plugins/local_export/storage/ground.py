@@ -59,10 +59,7 @@ class Ground:
         **kwargs: _P.kwargs,
     ) -> _T:
         """One system call on ``path``, its OSError turned into a StorageError."""
-        try:
-            return function(*args, **kwargs)
-        except OSError as e:
-            raise _translate(self.root / path, e) from e
+        return mapped(self.root / path, function, *args, **kwargs)
 
     @contextlib.contextmanager
     def folder(self, path: PurePosixPath, *, create: bool = False) -> Iterator[int]:
@@ -122,6 +119,14 @@ class Ground:
         if made or identity not in self._durable:
             self.call(path, os.fsync, parent)
             self._durable.add(identity)
+
+
+def mapped(path: Path, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+    """One system call on ``path``, its OSError turned into a StorageError."""
+    try:
+        return function(*args, **kwargs)
+    except OSError as e:
+        raise _translate(path, e) from e
 
 
 @functools.lru_cache(maxsize=1024)

@@ -237,25 +237,29 @@ class Storage(Ground):
 
     def stage_link(self, source: PurePosixPath) -> PurePosixPath:
         """A temporary name for the file ``source`` that outlives it."""
+        return self.try_link(source, self) or self.stage(self.chunks(source)).path
+
+    def try_link(self, source: PurePosixPath, origin: Storage) -> PurePosixPath | None:
+        """A temporary name here for a file of ``origin``; None where links are refused."""
         staged = self._staging.new()
         try:
             with (
-                self.folder(source.parent) as origin,
-                self.folder(staged.parent, create=True) as folder,
+                origin.folder(source.parent) as folder,
+                self.folder(staged.parent, create=True) as target,
             ):
-                self.call(
+                origin.call(
                     source,
                     os.link,
                     source.name,
                     staged.name,
-                    src_dir_fd=origin,
-                    dst_dir_fd=folder,
+                    src_dir_fd=folder,
+                    dst_dir_fd=target,
                     follow_symlinks=False,
                 )
         except errors.StorageError as e:
             if number(e) not in _LINK_REFUSED:
                 raise
-            return self.stage(self.chunks(source)).path
+            return None
         return staged
 
     def can_link(self, source: File, target: File) -> bool:

@@ -1,0 +1,117 @@
+"""The files of an archive by name, whether it is a directory or a tar.
+
+Nothing is unpacked to where its name says, and nothing outside is ever read.
+"""
+
+from __future__ import annotations
+
+import abc
+import stat
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+from image_uploader_plugins import document, errors
+from image_uploader_plugins.local_export.storage import Storage, mapped
+from image_uploader_plugins.text import shown
+
+CHUNK = 1024 * 1024
+# A list of some 50,000 images.
+LIST_LIMIT = 16 * 1024 * 1024
+
+_NAME_LIMIT = 1024
+
+
+class Files(abc.ABC):
+    """The files of the archive at ``path``.
+
+    All methods raise ArchiveInvalid or StorageError, naming archive and file,
+    for a name that leads elsewhere and for what is no regular file.  Safe to
+    use from several threads.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @abc.abstractmethod
+    def size(self, name: str) -> int | None:
+        """Bytes; None where there is no such file."""
+
+    @abc.abstractmethod
+    def chunks(self, name: str) -> Iterator[bytes]:
+        """A file's bytes, in chunks of up to 1 MiB."""
+
+    @abc.abstractmethod
+    def names(self) -> Iterator[str]:
+        """All regular files."""
+
+    def close(self) -> None:  # noqa: B027 - a directory has nothing to close
+        """Give up what is open."""
+
+    def read(self, name: str, limit: int) -> bytes:
+        """A whole file of up to ``limit`` bytes; it must be there."""
+        size = self.size(name)
+        if size is None:
+            raise self.invalid(name, "is missing")
+        if size > limit:
+            raise self.invalid(name, f"has {size} bytes, the limit is {limit}")
+        return b"".join(self.chunks(name))
+
+    def load(self, name: str, limit: int = LIST_LIMIT) -> Any:
+        """A file of JSON that everybody reads alike."""
+        content = self.read(name, limit)
+        try:
+            return document.load_any(content, name)
+        except errors.ManifestInvalid as e:
+            raise errors.ArchiveInvalid(self.path, f"{name}: {e}") from e
+
+    def invalid(self, name: str, reason: str) -> errors.ArchiveInvalid:
+        return errors.ArchiveInvalid(self.path, f"{shown(name)} {reason}")
+
+    def clean(self, name: object) -> str:
+        """A name as the archive's own text gives it, in its one spelling."""
+        found = clean(name)
+        if found is None:
+            raise self.invalid(str(name), "is not the name of a file in the archive")
+        return found
+
+
+def open_file(path: Path) -> IO[bytes]:
+    """A regular file, for reading; opening a FIFO would wait for somebody to write into it."""
+    if not stat.S_ISREG(mapped(path, path.stat).st_mode):
+        raise errors.ArchiveInvalid(path, "is no file")
+    return mapped(path, path.open, "rb")
+
+
+def clean(name: object) -> str | None:
+    """``a/b`` for ``./a//b``; None for what is absolute, leads upwards or cannot be a name."""
+    if not isinstance(name, str) or len(name) > _NAME_LIMIT or not name.isprintable():
+        return None
+    path = PurePosixPath(name)
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        return None
+    return str(path)
+
+
+class Folder(Files):
+    """A directory, whose symbolic links are not followed."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self._storage = Storage(path)
+
+    def size(self, name: str) -> int | None:
+        found = self._storage.status(PurePosixPath(self.clean(name)))
+        if found is None:
+            return None
+        if found.kind != "file":
+            raise self.invalid(name, "is no regular file")
+        return found.size
+
+    def chunks(self, name: str) -> Iterator[bytes]:
+        if self.size(name) is None:
+            raise self.invalid(name, "is missing")
+        return self._storage.chunks(PurePosixPath(self.clean(name)))
+
+    def names(self) -> Iterator[str]:
+        return (str(f.path) for f in self._storage.below(PurePosixPath()) if f.kind == "file")

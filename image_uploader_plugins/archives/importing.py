@@ -1,0 +1,63 @@
+"""Bringing the images of an archive to a target."""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+from image_uploader_plugins.archives.naming import Job
+from image_uploader_plugins.archives.source import Archive, MissingBlobs
+from image_uploader_plugins.copying import Copier, Summary
+from image_uploader_plugins.digest import Digest
+from image_uploader_plugins.driver import UploaderDriver
+from image_uploader_plugins.local_export import parallel
+from image_uploader_plugins.manifest import Descriptor
+from image_uploader_plugins.reference import RepositoryName
+
+
+@dataclasses.dataclass(frozen=True)
+class Cargo:
+    """Images of an archive, all of which have been read and are what they should be.
+
+    ``absent`` are blobs that only the target may have.
+    """
+
+    archive: Archive
+    jobs: Sequence[Job]
+    absent: dict[RepositoryName, set[Digest]]
+
+    def deliver(self, driver: UploaderDriver) -> Iterator[tuple[Job, Summary]]:
+        """Copy each image, and tell so.
+
+        Raises MissingBlobs, before any is copied, and what a Copier does.
+        """
+        missing: set[Digest] = set()
+        for repository, digests in self.absent.items():
+            missing |= digests - driver.mount_layers(repository, sorted(digests))
+        if missing:
+            raise MissingBlobs(sorted(missing))
+        for job in self.jobs:
+            copier = Copier(driver, job.repository, self.archive)
+            copier.copy(job.descriptor, job.tag, all_platforms=True)
+            yield job, copier.summary
+
+
+def inspect(archive: Archive, jobs: Sequence[Job]) -> Cargo:
+    """Read everything that is to be imported, each blob once; nothing is written anywhere.
+
+    A target verifies as well, but image by image: what is wrong with the last
+    one must not be found out after the first is there.  Raises ArchiveInvalid.
+    """
+    present: set[Descriptor] = set()
+    absent: dict[RepositoryName, set[Digest]] = collections.defaultdict(set)
+    for image, repository in dict.fromkeys((job.descriptor, job.repository) for job in jobs):
+        for part, _ in archive.parts(image):
+            for blob in part.blobs():
+                if archive.holds(blob.digest):
+                    present.add(Descriptor("application/octet-stream", blob.digest, blob.size))
+                else:
+                    absent[repository].add(blob.digest)
+    for _ in parallel.each(archive.verify, sorted(present, key=lambda blob: blob.digest)):
+        pass
+    return Cargo(archive, jobs, dict(absent))

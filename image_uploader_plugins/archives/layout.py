@@ -1,0 +1,116 @@
+"""OCI layouts.
+
+Source: OCI image-spec 1.1.1, image-layout.md and annotations.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from image_uploader_plugins import document, errors, manifest
+from image_uploader_plugins.archives.files import Files
+from image_uploader_plugins.archives.source import Archive, Entry
+from image_uploader_plugins.digest import Digest
+from image_uploader_plugins.manifest import Descriptor
+from image_uploader_plugins.text import shown
+
+VERSION_FILE = "oci-layout"
+VERSION = {"imageLayoutVersion": "1.0.0"}
+INDEX = "index.json"
+BLOBS = "blobs"
+
+REF_NAME = "org.opencontainers.image.ref.name"
+CONTAINERD_NAME = "io.containerd.image.name"
+# Ours: that part of the name that is the repository, and manifests that an
+# index lists and the tree it came from did not hold.
+REPOSITORY = "org.openstack.image-uploader.repository"
+ABSENT = "org.openstack.image-uploader.absent"
+
+_VERSION_LIMIT = 4096
+_NAMES = ("schemaVersion", "mediaType", "manifests", "imageLayoutVersion")
+
+
+class Layout(Archive):
+    """An OCI layout; raises ArchiveInvalid for one of another version, or with a broken list."""
+
+    def __init__(self, files: Files, *, sparse: bool = False) -> None:
+        super().__init__(files, sparse=sparse)
+        _check_version(files)
+        for number, fields in enumerate(listed(files), 1):
+            try:
+                self._add(fields)
+            except (errors.InvalidReference, errors.ManifestInvalid) as e:
+                reason = f"{INDEX}, entry {number}: {e}"
+                raise errors.ArchiveInvalid(files.path, reason) from e
+
+    def place(self, digest: Digest) -> str:
+        return blob(digest)
+
+    def digests(self) -> Iterator[Digest]:
+        for name in self.files.names():
+            digest = blob_digest(name)
+            if digest:
+                yield digest
+
+    def _add(self, fields: Any) -> None:
+        descriptor = Descriptor.parse(fields)
+        names = entry_annotations(fields)
+        # NOTE: beside containerd's, ref.name is just the tag.
+        name = names.get(CONTAINERD_NAME) or names.get(REF_NAME) or None
+        if descriptor.media_type not in manifest.IMAGE_TYPES | manifest.INDEX_TYPES:
+            # image-layout.md, "index.json": what is unknown must be ignored.
+            self.skipped.append(f"{name or descriptor.digest} is of type {descriptor.media_type}")
+            return
+        self.known_absent |= {Digest(text) for text in names.get(ABSENT, "").split(",") if text}
+        self.entries.append(Entry(descriptor, name, names.get(REPOSITORY)))
+
+
+def blob(digest: Digest) -> str:
+    """Where a layout keeps a blob."""
+    return f"{BLOBS}/{digest.algorithm}/{digest.encoded}"
+
+
+def blob_digest(name: str) -> Digest | None:
+    """The blob that a layout keeps under a name; None for any other file."""
+    algorithm, _, encoded = name.removeprefix(f"{BLOBS}/").partition("/")
+    try:
+        digest = Digest(f"{algorithm}:{encoded}")
+    except errors.InvalidReference:
+        return None
+    return digest if blob(digest) == name else None
+
+
+def listed(files: Files) -> list[Any]:
+    """What index.json lists, unchecked; raises ArchiveInvalid."""
+    index = _mapping(files, INDEX)
+    if index.get("schemaVersion") != 2:
+        raise files.invalid(INDEX, f"has schemaVersion {shown(index.get('schemaVersion'))}, not 2")
+    found = index.get("manifests") or []
+    if not isinstance(found, list):
+        raise files.invalid(INDEX, "has 'manifests' that are no list")
+    return found
+
+
+def entry_annotations(fields: Any) -> dict[str, str]:
+    """Those of an entry that follow annotations.md: values are strings."""
+    found = fields.get("annotations") if isinstance(fields, dict) else None
+    pairs = found.items() if isinstance(found, dict) else ()
+    return {name: text for name, text in pairs if isinstance(text, str)}
+
+
+def _check_version(files: Files) -> None:
+    found = _mapping(files, VERSION_FILE, _VERSION_LIMIT).get("imageLayoutVersion")
+    if found != VERSION["imageLayoutVersion"]:
+        raise files.invalid(VERSION_FILE, f"says version {shown(found)}, 1.0.0 is known")
+
+
+def _mapping(files: Files, name: str, *limit: int) -> Mapping[str, Any]:
+    fields = files.load(name, *limit)
+    if not isinstance(fields, dict):
+        raise files.invalid(name, "is not a JSON object")
+    try:
+        document.check_names(fields, _NAMES)
+    except errors.ManifestInvalid as e:
+        raise files.invalid(name, f"is ambiguous: {e}") from e
+    return fields

@@ -1,0 +1,194 @@
+"""What of a tree is to be exported: found under its locks, and held until that is done."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import fnmatch
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from image_uploader_plugins import errors
+from image_uploader_plugins.archives import layout
+from image_uploader_plugins.digest import Digest
+from image_uploader_plugins.local_export import gc
+from image_uploader_plugins.local_export.gc import Inventory
+from image_uploader_plugins.local_export.repository import Repository
+from image_uploader_plugins.local_export.tree import Tree
+from image_uploader_plugins.manifest import MEDIA_TYPES, SCHEMA1_TYPES, Descriptor, Manifest
+from image_uploader_plugins.reference import RepositoryName, Tag
+from image_uploader_plugins.text import shown
+
+
+@dataclasses.dataclass
+class Selection:
+    """Entries of an index.json, and the content that they need.
+
+    ``holders`` names a repository for each blob; ``problems`` are images that
+    cannot be exported, and why.
+    """
+
+    entries: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    manifests: dict[Digest, bytes] = dataclasses.field(default_factory=dict)
+    blobs: dict[Digest, Descriptor] = dataclasses.field(default_factory=dict)
+    holders: dict[Digest, RepositoryName] = dataclasses.field(default_factory=dict)
+    problems: list[str] = dataclasses.field(default_factory=list)
+
+
+@contextlib.contextmanager
+def selected(tree: Tree, patterns: Sequence[str] = ()) -> Iterator[Selection]:
+    """The images that match one of ``patterns`` (default: all), with what refers to them.
+
+    A pattern is for a repository, ``repository:tag`` or ``repository@digest``.
+    No delete takes the blobs away until the context ends.  Raises
+    ImageUnknown for a pattern that nothing matches.
+    """
+    selector = _Selector(tree, patterns)
+    try:
+        for name in tree.repositories():
+            with tree.repository_lock(name):
+                selector.add(tree.repository(name))
+        for pattern in patterns:
+            if pattern not in selector.matched:
+                raise errors.ImageUnknown(f"no image {shown(pattern)} in {tree.storage.root}")
+        yield selector.selection
+    finally:
+        for digest, holder in selector.selection.holders.items():
+            tree.leases.drop(tree.repository(holder).layout, [digest])
+
+
+class _Selector:
+    """Goes through repositories; ``matched`` are the patterns that chose something."""
+
+    def __init__(self, tree: Tree, patterns: Sequence[str]) -> None:
+        self._tree = tree
+        self._patterns = patterns
+        self.selection = Selection()
+        self.matched: set[str] = set()
+
+    def add(self, repository: Repository) -> None:
+        """Under its lock: add what is chosen of a repository, and lease its blobs."""
+        tags, digests = self._chosen(repository)
+        if not tags and not digests:
+            return
+        part = _Part(repository, tags, digests)
+        for tag, digest in part.names():
+            problem = part.problem(digest)
+            if digest is None or problem:
+                name = f"{repository.name}:{tag}" if tag else f"{repository.name}@{digest}"
+                self.selection.problems.append(f"{name}: {problem}")
+                continue
+            self.selection.entries.append(part.entry(tag, digest))
+            for member, parsed in part.parts(digest).items():
+                self.selection.manifests[member] = parsed.content
+                self._hold(repository, parsed)
+
+    def _hold(self, repository: Repository, parsed: Manifest) -> None:
+        for blob in parsed.blobs():
+            if blob.digest not in self.selection.holders:
+                self._tree.leases.take(repository.layout, blob.digest)
+                self.selection.holders[blob.digest] = repository.name
+                self.selection.blobs[blob.digest] = blob
+
+    def _chosen(self, repository: Repository) -> tuple[list[Tag], set[Digest]]:
+        name, tags, pins = repository.name, sorted(repository.tags()), repository.pins()
+        if self._matches(str(name)):
+            return tags, pins
+        digests = {d for d in repository.manifests() if self._matches(f"{name}@{d}")}
+        return [tag for tag in tags if self._matches(f"{name}:{tag}")], digests
+
+    def _matches(self, text: str) -> bool:
+        found = {pattern for pattern in self._patterns if fnmatch.fnmatchcase(text, pattern)}
+        self.matched |= found
+        return bool(found) or not self._patterns
+
+
+class _Part:
+    """What is chosen of one repository, and what hangs on it."""
+
+    def __init__(self, repository: Repository, tags: Sequence[Tag], digests: set[Digest]) -> None:
+        self._repository = repository
+        self._inventory: Inventory = gc.take_inventory(repository)
+        self._problems: dict[Digest, str] = {}
+        self._tagged = {tag: self._leads_to(tag) for tag in tags}
+        self._roots = {*self._tagged.values(), *digests} - {None}
+
+    def names(self) -> Iterator[tuple[Tag | None, Digest | None]]:
+        """Tags, and the manifests that live by none."""
+        yield from self._tagged.items()
+        readable = self._inventory.readable
+        live = gc.reachable(readable, filter(None, self._roots)) & self._inventory.present()
+        children = {c.digest for d in live if d in readable for c in readable[d].manifests}
+        named = set(self._tagged.values()) - self._repository.pins()
+        yield from ((None, digest) for digest in sorted(live - children - named))
+
+    def problem(self, digest: Digest | None) -> str | None:
+        """Why an image cannot be exported, if it cannot."""
+        if digest is None:
+            return "it leads to no manifest that is there"
+        if digest in self._inventory.broken:
+            return str(self._inventory.broken[digest])
+        for name, parsed in self.parts(digest).items():
+            if name not in self._problems:
+                self._problems[name] = self._problem(parsed) or ""
+            if self._problems[name]:
+                return self._problems[name]
+        broken = self._children(digest) & self._inventory.broken.keys()
+        return str(self._inventory.broken[min(broken)]) if broken else None
+
+    def parts(self, digest: Digest) -> dict[Digest, Manifest]:
+        """A manifest and, for an index, all that are in it and in the repository."""
+        found: dict[Digest, Manifest] = {}
+        pending = [digest]
+        while pending:
+            name = pending.pop()
+            if name not in found and name in self._inventory.readable:
+                found[name] = self._inventory.readable[name]
+                pending += [child.digest for child in found[name].manifests]
+        return found
+
+    def entry(self, tag: Tag | None, digest: Digest) -> dict[str, Any]:
+        """An image as index.json describes it."""
+        parsed, name = self._inventory.readable[digest], self._repository.name
+        annotations = {layout.REPOSITORY: name.value}
+        if tag:
+            annotations[layout.REF_NAME] = f"{name}:{tag}"
+        absent = self._children(digest) - self._inventory.present()
+        if absent:
+            annotations[layout.ABSENT] = ",".join(sorted(d.value for d in absent))
+        return {
+            "mediaType": parsed.media_type,
+            "digest": digest.value,
+            "size": len(parsed.content),
+            "annotations": annotations,
+        }
+
+    def _children(self, digest: Digest) -> set[Digest]:
+        return {
+            child.digest
+            for parsed in self.parts(digest).values()
+            for child in parsed.manifests
+            if child.media_type in MEDIA_TYPES
+        }
+
+    def _leads_to(self, tag: Tag) -> Digest | None:
+        try:
+            found = self._repository.tag_digests(tag)
+        except errors.ManifestInvalid:
+            return None
+        present = [digest for digest in found if digest in self._inventory.present()]
+        readable = self._inventory.readable
+        # NOTE: tripleo-common also writes a list and a child without saying which is which.
+        present.sort(key=lambda d: not (d in readable and readable[d].is_index))
+        return present[0] if present else None
+
+    def _problem(self, parsed: Manifest) -> str | None:
+        if parsed.media_type in SCHEMA1_TYPES:
+            return "a schema 1 manifest, for which an OCI layout has no place"
+        for blob in parsed.blobs():
+            file = self._repository.blob(blob.digest)
+            if file is None:
+                return f"blob {blob.digest} is missing"
+            if blob.size not in (None, file.size):
+                return f"blob {blob.digest} has {file.size} bytes, expected {blob.size}"
+        return None

@@ -1,0 +1,135 @@
+"""An archive as what images are copied from, and the images it lists."""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+from image_uploader_plugins import copying, errors, manifest
+from image_uploader_plugins.archives.files import Files
+from image_uploader_plugins.digest import Digest, VerifiedStream
+from image_uploader_plugins.manifest import Descriptor, Manifest
+from image_uploader_plugins.reference import Tag
+from image_uploader_plugins.source import Source
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """An image that an archive lists, by the name that it gives it, if any.
+
+    ``repository`` is that part of the name where the archive says so;
+    otherwise it has to be found out, since there may be a host in front.
+    """
+
+    descriptor: Descriptor
+    name: str | None = None
+    repository: str | None = None
+
+    def __str__(self) -> str:
+        return self.name or str(self.descriptor.digest)
+
+
+class Archive(Source):
+    """What all kinds of archives have in common: content by digest.
+
+    ``entries`` are the images to be had, ``skipped`` says what else is listed
+    and cannot be.  With ``sparse`` an index may list manifests that are not
+    there.
+    """
+
+    def __init__(self, files: Files, *, sparse: bool = False) -> None:
+        self.files = files
+        self.entries: list[Entry] = []
+        self.skipped: list[str] = []
+        self.sparse = sparse
+        # Manifests that may be absent, since they were where the archive was written.
+        self.known_absent: set[Digest] = set()
+
+    @abc.abstractmethod
+    def place(self, digest: Digest) -> str | None:
+        """The file that should hold a digest's content, there or not."""
+
+    @abc.abstractmethod
+    def digests(self) -> Iterator[Digest]:
+        """All blobs that it holds."""
+
+    def manifest(self, reference: Tag | Digest, size: int | None = None) -> Manifest:
+        """The manifest by digest; raises ImageUnknown or ArchiveInvalid."""
+        if not isinstance(reference, Digest) or not self.holds(reference):
+            raise errors.ImageUnknown(f"{self.files.path}: holds no manifest {reference}")
+        with self._blamed(f"manifest {reference}: "):
+            content = self.content(reference, manifest.SIZE_LIMIT)
+            return Manifest.parse(b"".join(VerifiedStream([content], reference, size)))
+
+    def fetch(self, descriptor: Descriptor) -> Manifest:
+        """The manifest that is what its descriptor says; raises what manifest() does."""
+        with self._blamed():
+            return copying.fetch(self, descriptor)
+
+    def parts(self, descriptor: Descriptor) -> Iterator[tuple[Manifest, Digest]]:
+        """An image's manifests by digest, each before the index that lists it."""
+        with self._blamed():
+            yield from copying.walk(self, self.fetch(descriptor), descriptor.digest)
+
+    def blob(self, descriptor: Descriptor) -> Iterator[bytes]:
+        place = self.place(descriptor.digest)
+        size = self.files.size(place) if place else None
+        if place is None or size is None:
+            raise MissingBlobs([descriptor.digest])
+        if descriptor.size not in (None, size):
+            reason = f"has {size} bytes, expected {descriptor.size}"
+            raise errors.ArchiveInvalid(self.files.path, f"blob {descriptor.digest} {reason}")
+        return self.files.chunks(place)
+
+    def verify(self, descriptor: Descriptor) -> None:
+        """Read a blob to the end; raises ArchiveInvalid unless it is what it should be."""
+        with self._blamed(f"blob {descriptor.digest}: "):
+            for _ in VerifiedStream(self.blob(descriptor), descriptor.digest):
+                pass
+
+    def children(self, index: Manifest) -> Sequence[Descriptor]:
+        absent = [
+            child.digest
+            for child in index.manifests
+            if child.media_type in manifest.MEDIA_TYPES and not self.holds(child.digest)
+        ]
+        unexpected = [digest for digest in absent if digest not in self.known_absent]
+        if unexpected and not self.sparse:
+            more = f" and {len(unexpected) - 1} more" if len(unexpected) > 1 else ""
+            raise errors.ImageUnknown(
+                f"{self.files.path}: lacks {unexpected[0]}{more} of an index "
+                "(--sparse imports what is there)"
+            )
+        return [child for child in index.manifests if child.digest not in absent]
+
+    def holds(self, digest: Digest) -> bool:
+        place = self.place(digest)
+        return place is not None and self.files.size(place) is not None
+
+    def content(self, digest: Digest, limit: int) -> bytes:
+        """A whole blob of up to ``limit`` bytes, unverified; it must be there."""
+        return self.files.read(self.place(digest) or "", limit)
+
+    @contextlib.contextmanager
+    def _blamed(self, subject: str = "") -> Iterator[None]:
+        """Say which archive it is whose content is not as it should be."""
+        try:
+            yield
+        except (errors.ContentMismatch, errors.ManifestInvalid) as e:
+            raise errors.ArchiveInvalid(self.files.path, f"{subject}{e}") from e
+
+    def close(self) -> None:
+        self.files.close()
+
+
+class MissingBlobs(errors.BlobUnknown):
+    """Neither the archive nor the target has them."""
+
+    def __str__(self) -> str:
+        return (
+            super()
+            .__str__()
+            .replace("not in the repository", "neither in the archive nor in the target", 1)
+        )

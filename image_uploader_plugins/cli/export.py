@@ -1,0 +1,95 @@
+"""``image-uploader export``."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from collections.abc import Sequence
+from pathlib import Path
+
+from image_uploader_plugins import errors, files
+from image_uploader_plugins.archives.exporting import Exporter, Outcome, list_blobs
+from image_uploader_plugins.archives.known import known_blobs
+from image_uploader_plugins.cli.command import Command
+from image_uploader_plugins.copying import size
+from image_uploader_plugins.local_export.tree import Tree
+
+
+class Export(Command):
+    """Write images of local-export's tree to an OCI layout, for image-uploader import.
+
+    DEST is a directory, new or of an earlier export, or a tar where it ends
+    in .tar.  It then holds just these images, under their full names, with
+    what refers to them.  In a directory on the tree's file system blobs are
+    hard links.  Images that cannot be exported, such as those with a manifest
+    of schema 1, are left out and named; the exit status is then 1.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = super().get_parser(prog_name)
+        parser.add_argument("destination", type=Path, metavar="DEST", help="directory or .tar file")
+        parser.add_argument(
+            "images",
+            nargs="*",
+            metavar="IMAGE",
+            help="export these alone: REPOSITORY, REPOSITORY:TAG or REPOSITORY@DIGEST, also with "
+            "* and ? (default: all)",
+        )
+        parser.add_argument(
+            "--since",
+            action="append",
+            default=[],
+            type=Path,
+            metavar="OTHER",
+            help="leave out blobs that the other side has: those in a layout or archive, or in a "
+            "file with a digest on each line; may be given several times",
+        )
+        parser.add_argument(
+            "--list-blobs",
+            action="store_true",
+            help="write a list for --since to DEST instead, or to standard output for -: "
+            "the digest of each blob here",
+        )
+        parser.add_argument(
+            "--copy", action="store_true", help="copy blobs also where hard links are possible"
+        )
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> int:
+        with contextlib.closing(Tree.existing(self.conf)) as tree:
+            if parsed_args.list_blobs:
+                return self._list_blobs(tree, parsed_args.destination, parsed_args.images)
+            _check_since(parsed_args.destination, parsed_args.since)
+            known = known_blobs(parsed_args.since)
+            exporter = Exporter(tree, copied=parsed_args.copy)
+            outcome = exporter.export(parsed_args.destination, parsed_args.images, known)
+        self._tell(outcome)
+        return self._complain(outcome.problems)
+
+    def _list_blobs(self, tree: Tree, path: Path, patterns: Sequence[str]) -> int:
+        digests, problems = list_blobs(tree, patterns)
+        text = "".join(f"{digest}\n" for digest in digests)
+        if str(path) == "-":
+            self.app.stdout.write(text)
+        else:
+            files.write(path, text)
+        print(f"{len(digests)} blobs listed", file=self.app.stderr)
+        return self._complain(problems)
+
+    def _tell(self, outcome: Outcome) -> None:
+        print(
+            f"{outcome.images} images, {outcome.blobs} blobs ({size(outcome.bytes_blobs)}), "
+            f"{outcome.known} that the other side has ({size(outcome.bytes_known)}) left out",
+            file=self.app.stderr,
+        )
+
+    def _complain(self, problems: Sequence[str]) -> int:
+        for problem in problems:
+            self.app.LOG.error("not exported: %s", problem)
+        return 1 if problems else 0
+
+
+def _check_since(destination: Path, since: Sequence[Path]) -> None:
+    """The blobs of an export that was cut short are there, and the other side lacks them."""
+    if destination.resolve() in {path.resolve() for path in since}:
+        raise errors.ConfigurationError(f"{destination}: --since must be another one than DEST")

@@ -1,0 +1,68 @@
+"""``image-uploader import``."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+from pathlib import Path
+
+from image_uploader_plugins import loader
+from image_uploader_plugins.archives import open_archive
+from image_uploader_plugins.archives.importing import inspect
+from image_uploader_plugins.archives.naming import Name, plan
+from image_uploader_plugins.cli.command import Command
+from image_uploader_plugins.cli.progress import Progress
+from image_uploader_plugins.copying import Summary
+
+
+class Import(Command):
+    """Copy images from a directory or tar file to the configured driver.
+
+    SOURCE is an OCI layout, as a directory or a tar, or what docker save and
+    podman save write; a tar may be gzip.  Everything that is to be imported is
+    read and verified before the first image is copied.  Blobs that SOURCE
+    lacks, since it was exported with --since, are taken from the target.
+    """
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = super().get_parser(prog_name)
+        parser.add_argument("source", type=Path, metavar="SOURCE", help="directory or tar file")
+        parser.add_argument(
+            "images",
+            nargs="*",
+            metavar="IMAGE",
+            help="import these alone: names or digests as SOURCE has them, also with * and ? "
+            "(default: all)",
+        )
+        parser.add_argument(
+            "--as",
+            dest="name",
+            metavar="REPOSITORY[:TAG]",
+            help="what to call the image, or just the repository for images that have tags "
+            "(default: the names in SOURCE, without a host)",
+        )
+        parser.add_argument(
+            "--sparse",
+            action="store_true",
+            help="accept lists of platforms of which SOURCE has just some",
+        )
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> int:
+        name = Name.parse(parsed_args.name) if parsed_args.name else None
+        total = Summary()
+        with (
+            contextlib.closing(
+                open_archive(parsed_args.source, sparse=parsed_args.sparse)
+            ) as archive,
+            Progress(self.app.stderr) as progress,
+        ):
+            cargo = inspect(archive, plan(archive, parsed_args.images, name))
+            with loader.load_driver(self.conf) as driver:
+                for job, summary in cargo.deliver(driver):
+                    progress(str(job), summary, None)
+                    total.add(summary)
+        print(total, file=self.app.stderr)
+        for skipped in archive.skipped:
+            self.app.LOG.error("%s: not imported: %s", parsed_args.source, skipped)
+        return 1 if archive.skipped else 0

@@ -1,0 +1,47 @@
+from pathlib import Path
+
+import pytest
+
+from image_uploader_plugins.demo import images
+from image_uploader_plugins.digest import Digest
+from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.manifest import SCHEMA1_TYPES
+from tests.carry import archives
+from tests.functional import content
+from tests.functional.content import referrer
+from tests.maintenance.conftest import command
+
+__all__ = ["command"]
+
+ATTACHED = images.image("ns/img", "1.0", [images.layer({"file": b"one"})])
+UNTAGGED = images.image("ns/img", None, [images.layer({"file": b"two"})])
+REFERRER = referrer(ATTACHED, "application/vnd.example.sbom+json", "about")
+SIGNATURE = referrer(REFERRER, "application/vnd.example.signature+json", "signature")
+# It goes by its sha512 digest.
+LONG = images.image("long/digest", "1.0", [images.layer({"file": b"one"})])
+# Everything that a layout has a place for.
+EVERYTHING = [
+    *(i for i in content.everything() if i.manifest.media_type not in SCHEMA1_TYPES),
+    ATTACHED,
+    UNTAGGED,
+    REFERRER,
+    SIGNATURE,
+]
+
+
+@pytest.fixture(scope="session")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tree that no test changes."""
+    root = archives.fill(tmp_path_factory.mktemp("original") / "image-serve", EVERYTHING)
+    with LocalExportDriver(root) as driver:
+        for digest, blob in LONG.blobs.items():
+            driver.upload_layer(LONG.repository, [blob], expected=digest)
+        content = LONG.manifest.content
+        driver.put_manifest(
+            LONG.repository,
+            content,
+            LONG.manifest.media_type,
+            tag=LONG.tag,
+            expected=Digest.of(content, "sha512"),
+        )
+    return root
