@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -110,18 +110,27 @@ class LocalExportDriver(UploaderDriver):
         return Descriptor(media_type, digest, len(content))
 
     def delete(self, target: ImageRef) -> Deletion:
-        repository = self._tree.repository(target.repository)
-        with (
-            self._tree.repository_lock(target.repository),
-            self._tree.changing(repository) as resumed,
-        ):
-            found = self._remove_names(repository, target.reference)
+        return self.delete_chosen(target.repository, lambda repository: [target.reference])
+
+    def delete_chosen(
+        self, name: RepositoryName, choose: Callable[[Repository], Collection[Tag | Digest]]
+    ) -> Deletion:
+        """Remove many images of one repository as delete() removes each, with one look at it.
+
+        ``choose`` is asked under the repository's lock.  What is there goes
+        also when ImageUnknown says that something is not.
+        """
+        repository = self._tree.repository(name)
+        with self._tree.repository_lock(name), self._tree.changing(repository) as resumed:
+            targets = choose(repository)
+            missing = self._remove_names(repository, targets)
             repository.refresh()
             # Also for an absent image: what a delete that was killed left behind goes now.
-            deletion = self._collect(repository, target.reference, resumed=resumed)
+            deletion = self._collect(repository, targets, resumed=resumed)
             self._tree.remove_if_empty(repository)
-        if not found:
-            raise errors.ImageUnknown(f"no such image: {target}")
+        if missing:
+            listed = ", ".join(str(ImageRef(name, reference)) for reference in missing)
+            raise errors.ImageUnknown(f"no such image: {listed}")
         return deletion
 
     def close(self) -> None:
@@ -196,21 +205,25 @@ class LocalExportDriver(UploaderDriver):
 
     # -- deleting
 
-    def _remove_names(self, repository: Repository, reference: Tag | Digest) -> bool:
-        if isinstance(reference, Tag):
-            found = reference in repository.tags()
-            repository.remove_tag(reference)
-            return found
-        for tag in repository.tags():
-            if repository.tag_digests(tag)[:1] == [reference]:
-                repository.remove_tag(tag)
-        repository.remove_pin(reference)
-        return repository.has_manifest(reference)
+    def _remove_names(
+        self, repository: Repository, targets: Collection[Tag | Digest]
+    ) -> list[Tag | Digest]:
+        """Remove what leads to the targets; those that are not there."""
+        tags = repository.tags()
+        for name in sorted(gc.names(repository, targets), key=str):
+            if isinstance(name, Tag):
+                repository.remove_tag(name)
+            else:
+                repository.remove_pin(name)
+        return [
+            target
+            for target in targets
+            if not (target in tags if isinstance(target, Tag) else repository.has_manifest(target))
+        ]
 
     def _collect(
-        self, repository: Repository, reference: Tag | Digest, *, resumed: bool
+        self, repository: Repository, deleted: Collection[Tag | Digest], *, resumed: bool
     ) -> Deletion:
-        deleted = reference if isinstance(reference, Digest) else None
         for lease in self._leases.expired(repository.layout.leases):
             self._storage.unlink(lease.path)
         held = self._leases.live(repository.layout)

@@ -8,13 +8,14 @@ referrers.  Blobs are kept for live manifests and for uploads in flight.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.repository import Repository
 from image_uploader_plugins.local_export.storage import File, Storage, failed
 from image_uploader_plugins.manifest import Descriptor, Manifest
+from image_uploader_plugins.reference import Tag
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,25 +50,27 @@ def plan(
     storage: Storage,
     repository: Repository,
     held: frozenset[Digest],
-    deleted: Digest | None = None,
+    deleted: Collection[Tag | Digest] = (),
 ) -> Plan:
     """What no root of the repository and no upload (``held``) needs.
 
-    A referrer that is ``deleted`` goes although its subject stays.
+    The names in ``deleted`` (see names()) need nothing, on disk or not; a
+    referrer that is one of them goes although its subject stays.
 
     Raises ManifestInvalid or StorageError if a live manifest cannot be read:
     what it needs cannot be known.  StorageError also if any manifest cannot be
     read for now.
     """
     inventory = take_inventory(repository)
-    tagged = {d for tag in repository.tags() for d in repository.tag_digests(tag)}
-    pins = repository.pins()
+    tags = (tag for tag in repository.tags() if tag not in deleted)
+    tagged = {d for tag in tags for d in repository.tag_digests(tag)}
+    pins = {digest for digest in repository.pins() if digest not in deleted}
     # A name that leads nowhere needs nothing; verification reports it.
     roots = (tagged | (pins - inventory.children())) & inventory.present()
-    live = reachable(inventory.readable, roots, deleted)
+    live = follow(edges(inventory.readable, deleted), roots)
     for digest in sorted(live & inventory.broken.keys()):
         raise inventory.broken[digest]
-    needed = {b.digest for d in live for b in _all_blobs(inventory.readable[d])} | held
+    needed = {b.digest for d in live for b in all_blobs(inventory.readable[d])} | held
     dead = sorted(repository.manifests() - live)
     # An index that outlived its children in a crash would turn their pins into roots.
     dead.sort(key=lambda d: d in inventory.readable and inventory.readable[d].is_index)
@@ -80,28 +83,53 @@ def plan(
     )
 
 
-def reachable(
-    manifests: Mapping[Digest, Manifest], roots: Iterable[Digest], deleted: Digest | None = None
-) -> set[Digest]:
-    """The roots, and what hangs on them by an index or, unless ``deleted``, by a subject.
+def names(repository: Repository, references: Collection[Tag | Digest]) -> frozenset[Tag | Digest]:
+    """What goes with these: the same and, for a digest, every tag that is for it.
+
+    Raises ManifestInvalid or StorageError for a tag of which this cannot be known.
+    """
+    digests = {reference for reference in references if isinstance(reference, Digest)}
+    tags = repository.tags() if digests else ()
+    return frozenset(
+        {
+            *references,
+            *(tag for tag in tags if digests.intersection(repository.tag_digests(tag)[:1])),
+        }
+    )
+
+
+def reachable(manifests: Mapping[Digest, Manifest], roots: Iterable[Digest]) -> set[Digest]:
+    """The roots, and what hangs on them by an index or by a subject.
 
     An index may list children that are absent; an absent root stays in the
     result, for the caller to complain about.
     """
-    referrers: dict[Digest, list[Digest]] = {}
+    return follow(edges(manifests), roots)
+
+
+def edges(
+    manifests: Mapping[Digest, Manifest], deleted: Collection[object] = ()
+) -> Mapping[Digest, Collection[Digest]]:
+    """What hangs on each manifest: its children, and its referrers unless ``deleted``."""
+    found = {
+        digest: [d.digest for d in parsed.manifests if d.digest in manifests]
+        for digest, parsed in manifests.items()
+    }
     for digest, parsed in manifests.items():
-        if parsed.subject and digest != deleted:
-            referrers.setdefault(parsed.subject.digest, []).append(digest)
+        if parsed.subject and digest not in deleted:
+            found.setdefault(parsed.subject.digest, []).append(digest)
+    return found
+
+
+def follow(edges: Mapping[Digest, Collection[Digest]], roots: Iterable[Digest]) -> set[Digest]:
+    """The roots, and whatever hangs on them."""
     live: set[Digest] = set()
     pending = list(roots)
     while pending:
         digest = pending.pop()
-        if digest in live:
-            continue
-        live.add(digest)
-        pending += referrers.get(digest, [])
-        if digest in manifests:
-            pending += [d.digest for d in manifests[digest].manifests if d.digest in manifests]
+        if digest not in live:
+            live.add(digest)
+            pending += edges.get(digest, ())
     return live
 
 
@@ -137,5 +165,6 @@ def take_inventory(repository: Repository) -> Inventory:
     return Inventory(readable, broken)
 
 
-def _all_blobs(parsed: Manifest) -> Iterable[Descriptor]:
+def all_blobs(parsed: Manifest) -> Iterable[Descriptor]:
+    """Also those that the repository need not hold."""
     return (d for d in (parsed.config, *parsed.layers) if d)
