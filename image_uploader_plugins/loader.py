@@ -78,7 +78,7 @@ def load_driver(conf: cfg.ConfigOpts, name: str | None = None) -> UploaderDriver
     refuses its options.
     """
     name = name or selected(conf)
-    kind = _load_class(name)
+    kind = load_class(name)
     try:
         return kind.from_conf(conf)
     except (errors.UploaderError, cfg.Error, ValueError) as e:
@@ -97,7 +97,8 @@ def _ignore(*_: object) -> None:
     """A driver that does not load is reported when it is asked for."""
 
 
-def _load_class(name: str) -> type[UploaderDriver]:
+def load_class(name: str) -> type[UploaderDriver]:
+    """The class of an installed driver; raises ConfigurationError as load_driver() does."""
     reasons: list[BaseException] = []
     try:
         manager: stevedore_driver.DriverManager[Any] = stevedore_driver.DriverManager(
@@ -110,9 +111,17 @@ def _load_class(name: str) -> type[UploaderDriver]:
         raise _refusal(name, str(reasons[0]) if reasons else "not installed") from e
     except exception.MultipleMatches as e:
         raise _refusal(name, "installed more than once") from e
-    if not (isinstance(manager.driver, type) and issubclass(manager.driver, UploaderDriver)):
-        raise _refusal(name, f"{manager.driver!r} is not an UploaderDriver")
-    return manager.driver
+    try:
+        return check_class(manager.driver)
+    except TypeError as e:
+        raise _refusal(name, str(e)) from e
+
+
+def check_class(loaded: object) -> type[UploaderDriver]:
+    """What an entry point has loaded, if it is a driver's class; raises TypeError."""
+    if not (isinstance(loaded, type) and issubclass(loaded, UploaderDriver)):
+        raise TypeError(f"{loaded!r} is not an UploaderDriver")
+    return loaded
 
 
 def _refusal(name: str, reason: str) -> errors.ConfigurationError:

@@ -25,6 +25,12 @@ class Export(Command):
     of schema 1, are left out and named; the exit status is then 1.
     """
 
+    examples = (
+        "image-uploader export /media/disk/images",
+        "image-uploader export nova.tar 'openstack/nova-*'",
+        "image-uploader export --since known.txt /media/disk/images",
+    )
+
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = super().get_parser(prog_name)
         parser.add_argument("destination", type=Path, metavar="DEST", help="directory or .tar file")

@@ -24,6 +24,11 @@ class Import(Command):
     lacks, since it was exported with --since, are taken from the target.
     """
 
+    examples = (
+        "image-uploader import /media/disk/images",
+        "image-uploader import saved.tar --as prometheus/node-exporter",
+    )
+
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = super().get_parser(prog_name)
         parser.add_argument("source", type=Path, metavar="SOURCE", help="directory or tar file")
