@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from oslo_config import cfg
-from stevedore import driver as stevedore_driver
-from stevedore import exception, extension
+from stevedore import exception, extension, named
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.driver import UploaderDriver
@@ -101,18 +100,20 @@ def load_class(name: str) -> type[UploaderDriver]:
     """The class of an installed driver; raises ConfigurationError as load_driver() does."""
     reasons: list[BaseException] = []
     try:
-        manager: stevedore_driver.DriverManager[Any] = stevedore_driver.DriverManager(
+        # NOTE: stevedore's DriverManager does not pass on_missing_entrypoints_callback on.
+        manager: named.NamedExtensionManager[Any] = named.NamedExtensionManager(
             NAMESPACE,
-            name,
+            [name],
             on_load_failure_callback=lambda manager, entry_point, e: reasons.append(e),
             on_missing_entrypoints_callback=_ignore,
+            conflict_resolver=extension.error_on_conflict,
         )
-    except exception.NoMatches as e:
-        raise _refusal(name, str(reasons[0]) if reasons else "not installed") from e
     except exception.MultipleMatches as e:
         raise _refusal(name, "installed more than once") from e
+    if not manager.extensions:
+        raise _refusal(name, str(reasons[0]) if reasons else "not installed")
     try:
-        return check_class(manager.driver)
+        return check_class(manager[name].plugin)
     except TypeError as e:
         raise _refusal(name, str(e)) from e
 

@@ -15,6 +15,9 @@ from image_uploader_plugins.text import one_line
 
 Record = dict[str, Any]
 
+# Formats that have neither lists nor escapes of their own.
+FLAT = ("csv", "shell", "value")
+
 _AGES = ((86400 * 365, "year"), (86400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
 _SHORT = 12
 _SHOWN = 3

@@ -69,13 +69,15 @@ class Delete(Command):
     def _tell(self, targets: _Targets, deletions: Iterator[Deletion], what: str) -> None:
         count = freed = 0
         for (name, references), deletion in zip(targets.items(), deletions, strict=True):
-            gone = [
-                *(str(ImageRef(name, reference)) for reference in references),
-                *(f"{name}: manifest {digest}" for digest in deletion.manifests),
-                *(f"{name}: blob {digest}" for digest in deletion.blobs),
-            ]
-            print(*(f"{text}: {what}" for text in gone), sep="\n", file=self.app.stdout)
-            count += len(references)
+            kept = {r for r in references if isinstance(r, Digest)}.difference(deletion.manifests)
+            for reference in references:
+                outcome = "stays, for others need it" if reference in kept else what
+                print(f"{ImageRef(name, reference)}: {outcome}", file=self.app.stdout)
+            for digest in deletion.manifests:
+                print(f"{name}: manifest {digest}: {what}", file=self.app.stdout)
+            for digest in deletion.blobs:
+                print(f"{name}: blob {digest}: {what}", file=self.app.stdout)
+            count += len(references) - len(kept)
             freed += deletion.bytes_freed
         print(f"{plural(count, 'image')} {what}, {size(freed)} freed", file=self.app.stdout)
 

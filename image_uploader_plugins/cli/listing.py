@@ -20,8 +20,6 @@ _COLUMNS = (
     *("Repository", "Tag", "Digest", "Kind", "Platforms"),
     *("Size", "Own", "Shared", "Written", "Referrers"),
 )
-# What has no lists of its own gets them in one word.
-_FLAT = ("csv", "value")
 
 
 class List(Lister):
@@ -73,7 +71,7 @@ class List(Lister):
                 self.complain(f"{image.ref}: {image.problem}")
         for pattern in patterns.unmatched():
             self.complain(f"no image {shown(pattern)} in {tree.storage.root}")
-        flat = parsed_args.formatter in _FLAT
+        flat = parsed_args.formatter in cells.FLAT
         return _COLUMNS, (_row(image, flat=flat) for image in images)
 
 

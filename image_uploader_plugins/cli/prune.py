@@ -68,8 +68,7 @@ class Prune(Command):
             action="append",
             default=[],
             metavar="PATTERN",
-            help="keep what matches, REPOSITORY or REPOSITORY:TAG with * and ?; may be given "
-            "several times",
+            help="keep what matches, as in a list, and with * and ?; may be given several times",
         )
         parser.add_argument(
             "--keep-newest",

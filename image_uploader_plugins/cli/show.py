@@ -62,7 +62,7 @@ class Show(ShowOne):
         for problem in found.problems:
             self.complain(f"{ref}: {problem}")
         fields = {
-            **_identity(found),
+            **_identity(found, flat=parsed_args.formatter in cells.FLAT),
             **_content(found),
             "Annotations": cells.Pairs(dict(found.manifest.annotations)),
             "Labels": cells.Pairs(found.labels),
@@ -73,15 +73,15 @@ class Show(ShowOne):
         return tuple(fields), tuple(fields.values())
 
 
-def _identity(found: Description) -> Mapping[str, object]:
-    image = found.image
+def _identity(found: Description, *, flat: bool) -> Mapping[str, object]:
+    image, artifact_type = found.image, found.manifest.artifact_type
     return {
         "Image": str(image.ref),
         "Digest": str(image.digest),
         "Tags": cells.Words([str(tag) for tag in found.tags]),
         "Kind": image.kind,
         "Media type": found.manifest.media_type,
-        "Artifact type": cells.Text(found.manifest.artifact_type),
+        "Artifact type": cells.line(artifact_type or "") if flat else cells.Text(artifact_type),
         "Platforms": cells.Words(list(image.platforms)),
         "Written": cells.Moment(image.written),
     }

@@ -27,8 +27,8 @@ CONFIG_TYPES = frozenset(
 class Holdings:
     """Every manifest of a repository, read once; the repository's lock must be held.
 
-    ``tags`` lead to the manifests that are there, the one each tag is for
-    first; ``problems`` says of damaged tags what is wrong.  ``pins`` are the
+    ``tags`` are the manifests each leads to, the one it is for first, there
+    or not; ``problems`` says of damaged tags what is wrong.  ``pins`` are the
     manifests put without a tag that live by that, ``users`` the tags and pins
     that a manifest lives by.
     """
@@ -48,7 +48,7 @@ class Holdings:
         self._edges = gc.edges(self.manifests, self.pins)
         self.users: dict[Digest, set[Name]] = {digest: set() for digest in inventory.present()}
         for root, digests in self.roots.items():
-            for digest in self.follow(digests):
+            for digest in self.follow(digests) & self.users.keys():
                 self.users[digest].add(root)
 
     def follow(self, digests: Iterable[Digest]) -> set[Digest]:
@@ -56,7 +56,7 @@ class Holdings:
         return gc.follow(self._edges, digests)
 
     def digest(self, name: Name) -> Digest | None:
-        """The manifest that a name is for; None where it leads nowhere."""
+        """The manifest that a name is for, there or not; None for a damaged tag."""
         return name if isinstance(name, Digest) else next(iter(self.tags[name]), None)
 
     def names(self, digest: Digest) -> set[Name]:
@@ -70,8 +70,8 @@ class Holdings:
             return str(self.broken[digest])
         if digest and digest in self.manifests:
             return None
-        nowhere = "it leads to no manifest that is there"
-        return self.problems.get(name, nowhere) if isinstance(name, Tag) else nowhere
+        missing = f"it leads to {digest}, which is missing" if digest else "it leads nowhere"
+        return self.problems.get(name, missing) if isinstance(name, Tag) else missing
 
     def written(self, name: Name) -> float:
         """When a name was last written, by the time of its file, in seconds since the epoch."""
@@ -130,7 +130,6 @@ class Holdings:
         except (errors.ManifestInvalid, errors.StorageError) as e:
             self.problems[tag] = str(e)
             return []
-        present = [digest for digest in found if digest in self.manifests or digest in self.broken]
         # NOTE: tripleo-common also writes a list and a child without saying which is which.
-        indexes = {d for d in present if d in self.manifests and self.manifests[d].is_index}
-        return sorted(present, key=lambda digest: digest not in indexes)
+        indexes = {d for d in found if d in self.manifests and self.manifests[d].is_index}
+        return sorted(found, key=lambda digest: digest not in indexes)

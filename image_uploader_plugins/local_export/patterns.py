@@ -24,8 +24,9 @@ class Patterns:
         return bool(self._texts)
 
     def match(self, text: str) -> bool:
-        """Whether one of them is for this name."""
-        found = {pattern for pattern in self._texts if fnmatch.fnmatchcase(text, pattern)}
+        """Whether one of them is for this name; a digest must be asked for as one."""
+        kind = [pattern for pattern in self._texts if ("@" in pattern) == ("@" in text)]
+        found = {pattern for pattern in kind if fnmatch.fnmatchcase(text, pattern)}
         self._matched |= found
         return bool(found)
 

@@ -24,8 +24,8 @@ _ABOUT = re.compile(r"(sha256|sha512)-([0-9a-f]{64,128})(?:\..*)?")
 class Rule:
     """What is to be kept: images by name, by pattern, and the newest tags of each repository.
 
-    ``listed`` holds names without ``*`` and ``?``; by digest it keeps every
-    tag that leads there.
+    ``listed`` holds names without ``*`` and ``?``.  A manifest's digest keeps
+    every tag that leads there.
     """
 
     listed: Patterns
@@ -74,13 +74,15 @@ def stale(holdings: Holdings, rule: Rule) -> set[Name]:
 
 def _kept(holdings: Holdings, rule: Rule, about: Collection[Name]) -> set[Name]:
     """The tags and pins that a rule keeps by themselves."""
-    name = holdings.repository.name
-    listed = [digest for digest in holdings.users if rule.listed.match(f"{name}@{digest}")]
-    kept = {user for digest in listed for user in holdings.users[digest]}
-    for tag in holdings.tags:
+    kept: set[Name] = set()
+    names: list[Name] = [*holdings.tags, *holdings.users]
+    for name in names:
         # Both are asked, so that each knows what it was of use for.
-        if any([rule.listed.match_image(name, tag), rule.patterns.match_image(name, tag)]):
-            kept.add(tag)
+        asked = [
+            p.match_image(holdings.repository.name, name) for p in (rule.listed, rule.patterns)
+        ]
+        if any(asked):
+            kept |= {name} if isinstance(name, Tag) else holdings.users[name]
     images = [tag for tag in holdings.tags if tag not in about]
     images.sort(key=lambda tag: (-holdings.written(tag), tag))
     return kept.union(images[: rule.newest])
