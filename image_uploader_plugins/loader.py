@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from oslo_config import cfg
-from stevedore import exception, extension, named
+from stevedore import extension, named
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.driver import UploaderDriver
@@ -99,21 +99,20 @@ def _ignore(*_: object) -> None:
 def load_class(name: str) -> type[UploaderDriver]:
     """The class of an installed driver; raises ConfigurationError as load_driver() does."""
     reasons: list[BaseException] = []
-    try:
-        # NOTE: stevedore's DriverManager does not pass on_missing_entrypoints_callback on.
-        manager: named.NamedExtensionManager[Any] = named.NamedExtensionManager(
-            NAMESPACE,
-            [name],
-            on_load_failure_callback=lambda manager, entry_point, e: reasons.append(e),
-            on_missing_entrypoints_callback=_ignore,
-            conflict_resolver=extension.error_on_conflict,
-        )
-    except exception.MultipleMatches as e:
-        raise _refusal(name, "installed more than once") from e
-    if not manager.extensions:
+    # NOTE: stevedore's DriverManager does not pass on_missing_entrypoints_callback on.
+    manager: named.NamedExtensionManager[Any] = named.NamedExtensionManager(
+        NAMESPACE,
+        [name],
+        on_load_failure_callback=lambda manager, entry_point, e: reasons.append(e),
+        on_missing_entrypoints_callback=_ignore,
+    )
+    found = [extension.plugin for extension in manager]
+    if len(found) > 1:
+        raise _refusal(name, "installed more than once")
+    if not found:
         raise _refusal(name, str(reasons[0]) if reasons else "not installed")
     try:
-        return check_class(manager[name].plugin)
+        return check_class(found[0])
     except TypeError as e:
         raise _refusal(name, str(e)) from e
 
