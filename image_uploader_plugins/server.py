@@ -86,6 +86,8 @@ class TreeServer:
             return _error(500, "UNKNOWN", "the tree cannot be read")
 
     def _route(self, request: Request) -> Response:
+        if request.path in ("/", "/index.html"):
+            return self._page(request)
         if request.path.rstrip("/") == "/v2":
             return self._file(request, layout.API_ROOT, _JSON)
         if request.path == "/v2/_catalog":
@@ -111,6 +113,13 @@ class TreeServer:
             if kind == "referrers":
                 return self._no_referrers(request)
             return _error(404, *_UNKNOWN[kind])
+
+    def _page(self, request: Request) -> Response:
+        answer = self._file(request, layout.PAGE, "text/html; charset=utf-8")
+        # The page has its policy in it; this is what a page cannot say itself.
+        answer.headers["Content-Security-Policy"] = "frame-ancestors 'none'"
+        answer.headers["X-Content-Type-Options"] = "nosniff"
+        return answer
 
     def _blob(self, request: Request, repository: RepositoryLayout, reference: str) -> Response:
         digest = Digest(reference)

@@ -104,6 +104,8 @@ class LocalExportDriver(UploaderDriver):
             with self._tree.changing(repository):
                 if staged and manifest.config:
                     with self._tree.pool_lock():
+                        # Dropped below like those of uploads: it must not be another upload's.
+                        self._leases.take(repository.layout, manifest.config.digest)
                         self._publish(repository, manifest.config.digest, staged)
                 self._name(repository, manifest, digest, tag)
             self._leases.drop(repository.layout, (blob.digest for blob in manifest.blobs()))

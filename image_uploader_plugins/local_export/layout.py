@@ -2,6 +2,7 @@
 
 ::
 
+    index.html                               what is in the registry, for people: a page
     v2/index.json                            the answer to GET /v2/
     v2/.htaccess                             what Apache needs to be told once
     v2/_catalog                              {"repositories": [...]}
@@ -45,6 +46,7 @@ from image_uploader_plugins import errors, manifest
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.reference import RepositoryName, Tag
 
+PAGE = PurePosixPath("index.html")
 V2 = PurePosixPath("v2")
 API_ROOT = V2 / "index.json"
 API_HTACCESS = V2 / ".htaccess"

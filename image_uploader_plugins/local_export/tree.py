@@ -67,6 +67,7 @@ class Tree:
         storage.write(layout.API_ROOT, views.API_ROOT)
         storage.write(layout.API_HTACCESS, views.API_HTACCESS)
         storage.write(layout.NO_REFERRERS, views.index([]))
+        storage.write(layout.PAGE, views.PAGE)
 
     def repository(self, name: RepositoryName, storage: Storage | None = None) -> Repository:
         """A repository of the tree, maybe on a rehearsal's ``storage``."""

@@ -22,6 +22,9 @@ API_ROOT = b"{}"
 # What the production vhost does not say; the reasons stand beside the rules.
 API_HTACCESS = resources.files(__package__).joinpath("api.htaccess").read_bytes()
 
+# Reads what it shows from the registry's API, in the browser.
+PAGE = resources.files(__package__).joinpath("page.html").read_bytes()
+
 
 @dataclasses.dataclass(frozen=True)
 class Variant:

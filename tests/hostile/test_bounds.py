@@ -35,7 +35,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from email.message import Message
 from pathlib import Path
 from typing import Any
@@ -253,10 +253,13 @@ def test_so_many_children(monkeypatch: pytest.MonkeyPatch, children: int, taken:
     index = manifest.Manifest.parse(corpus.text(corpus.index(*listed)))
     asked = []
 
-    class Source:
+    class Source(source.Source):
         def manifest(self, reference: Any, size: int | None = None) -> manifest.Manifest:
             asked.append(reference)
             return index if reference == Tag("x") else corpus.CHILD.manifest
+
+        def blob(self, descriptor: Any) -> Iterator[bytes]:
+            raise AssertionError("all are there")
 
     class Driver:
         def mount_layers(self, target: Any, layers: list[Digest]) -> frozenset[Digest]:

@@ -206,6 +206,21 @@ def test_an_expired_lease_protects_nothing(root: Path) -> None:
     assert not lease.exists()
 
 
+def test_a_config_in_passing_takes_no_uploads_lease(driver: LocalExportDriver) -> None:
+    """Of two threads with one image, one has uploaded its config, and the other is done first."""
+    image = images.image("ns/img", "mine", [])
+    parsed, config = image.manifest, image.manifest.config
+    assert config
+    content = image.blobs[config.digest]
+    driver.upload_layer(image.repository, [content], expected=config.digest)
+    name = ImageRef(image.repository, Tag("other"))
+    driver.put_manifest(
+        name.repository, parsed.content, parsed.media_type, tag=Tag("other"), config=content
+    )
+    driver.delete(name)
+    driver.put_manifest(image.repository, parsed.content, parsed.media_type, tag=image.tag)
+
+
 def test_a_lease_of_the_future_protects(driver: LocalExportDriver, root: Path) -> None:
     blob = images.layer({"file": b"in flight"})
     driver.upload_layer(NAME, [blob.content])

@@ -59,7 +59,11 @@ class Ground:
         **kwargs: _P.kwargs,
     ) -> _T:
         """One system call on ``path``, its OSError turned into a StorageError."""
-        return mapped(self.root / path, function, *args, **kwargs)
+        try:
+            return function(*args, **kwargs)
+        except OSError as e:
+            # NOTE: made for an error alone, the whole path costs nothing otherwise.
+            raise _translate(self.root / path, e) from e
 
     @contextlib.contextmanager
     def folder(self, path: PurePosixPath, *, create: bool = False) -> Iterator[int]:
@@ -122,7 +126,7 @@ class Ground:
 
 
 def mapped(path: Path, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-    """One system call on ``path``, its OSError turned into a StorageError."""
+    """The same for a path that is not in a tree."""
     try:
         return function(*args, **kwargs)
     except OSError as e:

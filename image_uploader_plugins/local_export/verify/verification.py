@@ -107,9 +107,9 @@ class Verification:
         self.tree.write_foundation(rehearsal)
         for change in rehearsal.changes:
             yield Finding(change.path, change.reason, Remedy.REPAIR)
-        for name in self.tree.storage.names(layout.V2):
-            file = self.tree.storage.file(layout.V2 / name)
-            if file and layout.is_temporary(name):
+        for path in (layout.PAGE, *map(layout.V2.joinpath, self.tree.storage.names(layout.V2))):
+            file = self.tree.storage.file(path)
+            if file and layout.is_temporary(path.name):
                 yield Finding(file.path, "a temporary file that was left behind", Remedy.REPAIR)
             elif file:
                 yield from wrong_mode(file)
