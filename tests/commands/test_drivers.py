@@ -67,3 +67,13 @@ def test_the_selected_one_must_work(others: Path, config: Path, name: str) -> No
     assert "local-export" in done.stdout
     assert done.stderr.startswith(f"ERROR: cannot load driver '{name}' from ")
     assert done.stderr.count("\n") == 1
+
+
+def test_one_name_for_two_drivers(others: Path, config: Path) -> None:
+    (others / "others-1.5.dist-info" / "entry_points.txt").write_text(
+        "[image_uploader_plugins.drivers]\nlocal-export = json:dumps\n"
+    )
+    done = drivers(others, config, "-f", "value", "-c", "Package")
+    assert sorted(done.stdout.split()) == [DISTRIBUTION, "others"]
+    assert done.returncode == 1
+    assert "installed more than once" in done.stderr

@@ -114,6 +114,12 @@ def test_the_first_registry(reader: Reader) -> None:
         assert reader.follow("first.rst") == 8
 
 
+def test_looking(reader: Reader) -> None:
+    reader.elsewhere["/var/lib"] = str(reader.home / "var-lib")
+    assert reader.follow("looking.rst") == 11
+    assert trees.problems(reader.home / "var-lib" / "image-serve") == []
+
+
 def test_operating(reader: Reader) -> None:
     programs.require("tar")
     programs.require("rsync")
