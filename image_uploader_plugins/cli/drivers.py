@@ -43,7 +43,10 @@ class Drivers(Lister):
         """Why it is no driver; empty for one."""
         try:
             loader.check_class(entry_point.load())
-        except Exception as e:  # whatever a module of others raises while it is imported
+        except (
+            Exception,
+            SystemExit,
+        ) as e:  # whatever a module of others raises while it is imported
             return f"{type(e).__name__}: {e}"
         return ""
 

@@ -94,6 +94,10 @@ class Prune(Command):
         if not (parsed_args.keep_list or parsed_args.keep or parsed_args.keep_newest):
             return self.misused("nothing to keep: give --keep-list, --keep or --keep-newest")
         listed = [text for name in parsed_args.keep_list for text in _read(name)]
+        if not (listed or parsed_args.keep or parsed_args.keep_newest):
+            raise errors.ConfigurationError(
+                f"{parsed_args.keep_list[0]}: it names no image to keep"
+            )
         rule = Rule(Patterns(listed), Patterns(parsed_args.keep), parsed_args.keep_newest)
         with contextlib.closing(Tree.existing(self.conf)) as tree:
             names = _repositories(tree, parsed_args.patterns)
@@ -138,7 +142,11 @@ class Prune(Command):
 
 
 def _read(name: str) -> list[str]:
-    lines = sys.stdin.readlines() if name == "-" else Path(name).read_text().splitlines()
+    """A list's images; raises ConfigurationError."""
+    try:
+        lines = sys.stdin.readlines() if name == "-" else Path(name).read_text().splitlines()
+    except (OSError, UnicodeDecodeError) as e:
+        raise errors.ConfigurationError(f"cannot read {shown(name)}: {e}") from e
     return retention.parse_list(lines, name)
 
 

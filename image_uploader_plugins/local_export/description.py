@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.local_export import inventory
+from image_uploader_plugins.local_export import inventory, parallel
 from image_uploader_plugins.local_export.holdings import Holdings
 from image_uploader_plugins.local_export.inventory import Image
 from image_uploader_plugins.local_export.storage import File
@@ -16,7 +16,7 @@ from image_uploader_plugins.manifest import Descriptor, Manifest
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
 
 Check = Callable[[Digest, File], str | None]
-"""What is wrong with a blob's content, if anything is."""
+"""What is wrong with a blob's content, if anything is; asked from several threads."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,7 +82,7 @@ def describe(tree: Tree, ref: ImageRef, check: Check | None = None) -> Descripti
         tuple(_child(holdings, child) for child in parsed.manifests),
         tuple(_referrer(holdings, found) for found in image.referrers),
         _labels(holdings, parsed),
-        tuple(_problems(holdings, digest, check)),
+        (*_missing(holdings, digest), *_blob_problems(holdings, digest, check)),
     )
 
 
@@ -144,8 +144,8 @@ def _labels(holdings: Holdings, parsed: Manifest) -> Mapping[str, str]:
     return {name: text for name, text in labels.items() if isinstance(text, str)}
 
 
-def _problems(holdings: Holdings, digest: Digest, check: Check | None) -> Iterator[str]:
-    """What of an image is not there as its manifests say."""
+def _missing(holdings: Holdings, digest: Digest) -> Iterator[str]:
+    """What of an image's manifests is not there or cannot be read."""
     for part, parsed in holdings.parts(digest).items():
         for child in parsed.manifests:
             if child.digest in holdings.broken:
@@ -154,10 +154,19 @@ def _problems(holdings: Holdings, digest: Digest, check: Check | None) -> Iterat
                 runs_on = inventory.platform(child.platform)
                 described = f"{child.digest} ({runs_on})" if runs_on else str(child.digest)
                 yield f"{described} is missing, and {part} lists it"
-        for blob in parsed.blobs():
-            problem = _blob_problem(holdings, blob, check)
-            if problem:
-                yield f"blob {blob.digest}: {problem}"
+
+
+def _blob_problems(holdings: Holdings, digest: Digest, check: Check | None) -> Iterator[str]:
+    """What of its blobs is not as its manifests say."""
+    parts = holdings.parts(digest).values()
+    blobs = {(blob.digest, blob.size): blob for parsed in parts for blob in parsed.blobs()}
+
+    def look(blob: Descriptor) -> str | None:
+        return _blob_problem(holdings, blob, check)
+
+    for blob, problem in parallel.each(look, blobs.values()):
+        if problem:
+            yield f"blob {blob.digest}: {problem}"
 
 
 def _blob_problem(holdings: Holdings, blob: Descriptor, check: Check | None) -> str | None:

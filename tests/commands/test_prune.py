@@ -123,12 +123,27 @@ def test_a_damaged_list_keeps_everything(run: Run, filled: Path, tmp_path: Path,
     assert trees.served(filled) == before
 
 
-def test_a_list_that_is_not_there_keeps_everything(run: Run, filled: Path) -> None:
+@pytest.mark.parametrize("content", [None, b"", b"# nothing\n", b"\xff\n"])
+def test_a_list_without_images_keeps_everything(
+    run: Run, filled: Path, tmp_path: Path, content: bytes | None
+) -> None:
+    names = tmp_path / "in-use.txt"
+    if content is not None:
+        names.write_bytes(content)
     before = trees.served(filled)
-    result = run("prune", "--max-share", "1", "--keep-list", "/no/such")
+    result = run("prune", "--max-share", "1", "--keep-list", str(names))
     assert (result.status, result.out, result.err.count("\n")) == (1, "", 1)
-    assert "/no/such" in result.err
+    assert str(names) in result.err
     assert trees.served(filled) == before
+
+
+def test_a_digest_is_kept_by_no_pattern_for_tags(run: Run, filled: Path) -> None:
+    assert run("prune", "--max-share", "1", "--keep", "*:?[0-9]*", "ns/a").status == 0
+    assert trees.tags(filled, "ns/a") == ["v1", "v2", "v3", "v4"]
+    assert (
+        run("prune", "--max-share", "1", "--keep", "ns/a:v1", "--keep", "*:*0*", "ns/a").status == 0
+    )
+    assert trees.tags(filled, "ns/a") == ["v1"]
 
 
 @pytest.mark.parametrize("tag", ["v1", "v4"])

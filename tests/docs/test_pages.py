@@ -116,7 +116,7 @@ def test_the_first_registry(reader: Reader) -> None:
 
 def test_looking(reader: Reader) -> None:
     reader.elsewhere["/var/lib"] = str(reader.home / "var-lib")
-    assert reader.follow("looking.rst") == 11
+    assert reader.follow("looking.rst") == 12
     assert trees.problems(reader.home / "var-lib" / "image-serve") == []
 
 
