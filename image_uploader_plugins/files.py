@@ -94,10 +94,17 @@ def _has(path: Path, text: str) -> bool:
     raise errors.ConfigurationError(f"{path} has other content; put the two together by hand")
 
 
-def _load(name: str) -> Any:
+def text(name: str | Path) -> str:
+    """A whole file; raises ConfigurationError naming it."""
     try:
-        return yaml.safe_load(Path(name).read_text(encoding="utf-8"))
+        return Path(name).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as e:
         raise errors.ConfigurationError(f"cannot read {name}: {e}") from e
+
+
+def _load(name: str) -> Any:
+    content = text(name)
+    try:
+        return yaml.safe_load(content)
     except yaml.YAMLError as e:
         raise errors.ConfigurationError(f"{name} is not yaml: {' '.join(str(e).split())}") from e

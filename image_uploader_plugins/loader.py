@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from oslo_config import cfg
-from stevedore import extension, named
+from stevedore import driver as stevedore_driver
+from stevedore import exception, extension
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.driver import UploaderDriver
@@ -77,7 +78,7 @@ def load_driver(conf: cfg.ConfigOpts, name: str | None = None) -> UploaderDriver
     refuses its options.
     """
     name = name or selected(conf)
-    kind = load_class(name)
+    kind = _load_class(name)
     try:
         return kind.from_conf(conf)
     except (errors.UploaderError, cfg.Error, ValueError) as e:
@@ -96,32 +97,22 @@ def _ignore(*_: object) -> None:
     """A driver that does not load is reported when it is asked for."""
 
 
-def load_class(name: str) -> type[UploaderDriver]:
-    """The class of an installed driver; raises ConfigurationError as load_driver() does."""
+def _load_class(name: str) -> type[UploaderDriver]:
     reasons: list[BaseException] = []
-    # NOTE: stevedore's DriverManager does not pass on_missing_entrypoints_callback on.
-    manager: named.NamedExtensionManager[Any] = named.NamedExtensionManager(
-        NAMESPACE,
-        [name],
-        on_load_failure_callback=lambda manager, entry_point, e: reasons.append(e),
-        on_missing_entrypoints_callback=_ignore,
-    )
-    found = [extension.plugin for extension in manager]
-    if len(found) > 1:
-        raise _refusal(name, "installed more than once")
-    if not found:
-        raise _refusal(name, str(reasons[0]) if reasons else "not installed")
     try:
-        return check_class(found[0])
-    except TypeError as e:
-        raise _refusal(name, str(e)) from e
-
-
-def check_class(loaded: object) -> type[UploaderDriver]:
-    """What an entry point has loaded, if it is a driver's class; raises TypeError."""
-    if not (isinstance(loaded, type) and issubclass(loaded, UploaderDriver)):
-        raise TypeError(f"{loaded!r} is not an UploaderDriver")
-    return loaded
+        manager: stevedore_driver.DriverManager[Any] = stevedore_driver.DriverManager(
+            NAMESPACE,
+            name,
+            on_load_failure_callback=lambda manager, entry_point, e: reasons.append(e),
+            on_missing_entrypoints_callback=_ignore,
+        )
+    except exception.NoMatches as e:
+        raise _refusal(name, str(reasons[0]) if reasons else "not installed") from e
+    except exception.MultipleMatches as e:
+        raise _refusal(name, "installed more than once") from e
+    if not (isinstance(manager.driver, type) and issubclass(manager.driver, UploaderDriver)):
+        raise _refusal(name, f"{manager.driver!r} is not an UploaderDriver")
+    return manager.driver
 
 
 def _refusal(name: str, reason: str) -> errors.ConfigurationError:

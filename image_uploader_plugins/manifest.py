@@ -51,10 +51,14 @@ _LARGEST = 2**63 - 1  # clients keep a size in an int64 (descriptor.md)
 
 @dataclasses.dataclass(frozen=True)
 class Platform:
-    """What an entry of an index runs on, as far as a choice depends on it."""
+    """What an entry of an index runs on: text as written, of no grammar."""
 
     architecture: str | None = None
     os: str | None = None
+    variant: str | None = None
+
+    def __str__(self) -> str:
+        return "/".join(filter(None, (self.os, self.architecture, self.variant)))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -255,7 +259,7 @@ def _urls(fields: Fields) -> tuple[str, ...]:
 def _platform(fields: Fields) -> Platform:
     platform = _object(fields, "platform")
     document.check_names(platform, _NAMES)
-    return Platform(_text(platform, "architecture"), _text(platform, "os"))
+    return Platform(*(_text(platform, name) for name in ("architecture", "os", "variant")))
 
 
 def _check_data(fields: Fields, described: Descriptor) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import fnmatch
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,7 +13,6 @@ from image_uploader_plugins.archives import layout
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import gc
 from image_uploader_plugins.local_export.gc import Inventory
-from image_uploader_plugins.local_export.patterns import Patterns
 from image_uploader_plugins.local_export.repository import Repository
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.manifest import MEDIA_TYPES, SCHEMA1_TYPES, Descriptor, Manifest
@@ -43,14 +43,14 @@ def selected(tree: Tree, patterns: Sequence[str] = ()) -> Iterator[Selection]:
     No delete takes the blobs away until the context ends.  Raises
     ImageUnknown for a pattern that nothing matches.
     """
-    wanted = Patterns(patterns)
-    selector = _Selector(tree, wanted)
+    selector = _Selector(tree, patterns)
     try:
         for name in tree.repositories():
             with tree.repository_lock(name):
                 selector.add(tree.repository(name))
-        for pattern in wanted.unmatched():
-            raise errors.ImageUnknown(f"no image {shown(pattern)} in {tree.storage.root}")
+        for pattern in patterns:
+            if pattern not in selector.matched:
+                raise errors.ImageUnknown(f"no image {shown(pattern)} in {tree.storage.root}")
         yield selector.selection
     finally:
         for digest, holder in selector.selection.holders.items():
@@ -58,12 +58,13 @@ def selected(tree: Tree, patterns: Sequence[str] = ()) -> Iterator[Selection]:
 
 
 class _Selector:
-    """Goes through repositories."""
+    """Goes through repositories; ``matched`` are the patterns that chose something."""
 
-    def __init__(self, tree: Tree, patterns: Patterns) -> None:
+    def __init__(self, tree: Tree, patterns: Sequence[str]) -> None:
         self._tree = tree
         self._patterns = patterns
         self.selection = Selection()
+        self.matched: set[str] = set()
 
     def add(self, repository: Repository) -> None:
         """Under its lock: add what is chosen of a repository, and lease its blobs."""
@@ -91,10 +92,15 @@ class _Selector:
 
     def _chosen(self, repository: Repository) -> tuple[list[Tag], set[Digest]]:
         name, tags, pins = repository.name, sorted(repository.tags()), repository.pins()
-        if not self._patterns or self._patterns.match(str(name)):
+        if self._matches(str(name)):
             return tags, pins
-        digests = {d for d in repository.manifests() if self._patterns.match(f"{name}@{d}")}
-        return [tag for tag in tags if self._patterns.match(f"{name}:{tag}")], digests
+        digests = {d for d in repository.manifests() if self._matches(f"{name}@{d}")}
+        return [tag for tag in tags if self._matches(f"{name}:{tag}")], digests
+
+    def _matches(self, text: str) -> bool:
+        found = {pattern for pattern in self._patterns if fnmatch.fnmatchcase(text, pattern)}
+        self.matched |= found
+        return bool(found) or not self._patterns
 
 
 class _Part:
@@ -111,7 +117,7 @@ class _Part:
         """Tags, and the manifests that live by none."""
         yield from self._tagged.items()
         readable = self._inventory.readable
-        live = gc.reachable(readable, filter(None, self._roots)) & self._inventory.present()
+        live = gc.closure(gc.edges(readable), filter(None, self._roots)) & self._inventory.present()
         children = {c.digest for d in live if d in readable for c in readable[d].manifests}
         named = set(self._tagged.values()) - self._repository.pins()
         yield from ((None, digest) for digest in sorted(live - children - named))

@@ -13,10 +13,6 @@ from image_uploader_plugins import errors, loader
 
 CLEANUP = ("full", "partial", "none")
 
-# Exit statuses.
-FAILED = 1
-MISUSED = 2
-
 
 class HelpFormatter(argparse.HelpFormatter):
     """Fills paragraphs, and leaves indented ones, which are examples, alone.
@@ -74,12 +70,7 @@ class Base(command.Command):
     def complain(self, problem: object) -> None:
         """Report what went wrong, and go on; the exit status will be 1."""
         self.app.LOG.error("%s", problem)
-        self._status = FAILED
-
-    def misused(self, problem: str) -> int:
-        """Report a command line that cannot be meant; the exit status."""
-        self.app.LOG.error("%s", problem)
-        return MISUSED
+        self._status = 1
 
 
 class Command(Base, command.Command):

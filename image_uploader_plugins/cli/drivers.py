@@ -3,62 +3,66 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
-from importlib.metadata import EntryPoint, entry_points
+import collections
+import importlib.metadata
 from typing import Any
 
-from image_uploader_plugins import errors, loader
-from image_uploader_plugins.cli import cells
+from image_uploader_plugins import loader
 from image_uploader_plugins.cli.command import Lister
+from image_uploader_plugins.driver import UploaderDriver
+from image_uploader_plugins.text import one_line
 
-_COLUMNS = ("Name", "Selected", "Package", "Version", "Class", "Loads", "Error")
+_COLUMNS = ("Name", "Selected", "Package", "Version", "Loads", "Problem")
+_Row = tuple[Any, ...]
 
 
 class Drivers(Lister):
-    """List the drivers that are installed: what images can be written to.
+    """List the drivers that are installed, and whether each loads.
 
-    Those are the entry points of the group image_uploader_plugins.drivers.
-    Each is loaded, and Error says why one cannot be used; [image_uploader]
-    driver selects one. The exit status is 1 if that one is not usable.
+    A driver is an entry point in the group image_uploader_plugins.drivers, of
+    any package. The option driver in the section [image_uploader] selects
+    one; the exit status is 1 where that one cannot be used.
     """
 
     examples = ("image-uploader drivers", "image-uploader drivers -f json")
 
-    def take_action(
-        self, parsed_args: argparse.Namespace
-    ) -> tuple[Sequence[str], Iterator[tuple[Any, ...]]]:
+    def take_action(self, parsed_args: argparse.Namespace) -> tuple[tuple[str, ...], list[_Row]]:
         selected = loader.selected(self.conf)
-        found = sorted(entry_points(group=loader.NAMESPACE), key=lambda e: (e.name, e.value))
-        problems = {entry_point: self._problem(entry_point) for entry_point in found}
-        try:
-            loader.load_class(selected)
-        except errors.ConfigurationError as e:
-            self.complain(e)
-        return _COLUMNS, (
-            _row(entry_point, problem, selected=entry_point.name == selected)
-            for entry_point, problem in problems.items()
+        found = sorted(
+            importlib.metadata.entry_points(group=loader.NAMESPACE),
+            key=lambda entry_point: (entry_point.name, entry_point.value),
         )
-
-    def _problem(self, entry_point: EntryPoint) -> str:
-        """Why it is no driver; empty for one."""
-        try:
-            loader.check_class(entry_point.load())
-        except (
-            Exception,
-            SystemExit,
-        ) as e:  # whatever a module of others raises while it is imported
-            return f"{type(e).__name__}: {e}"
-        return ""
+        count = collections.Counter(entry_point.name for entry_point in found)
+        rows = [_row(entry_point, selected, count[entry_point.name]) for entry_point in found]
+        if selected not in count:
+            self.complain(f"driver {selected!r} is selected and not installed")
+        for name, chosen, *_, problem in rows:
+            if chosen and problem:
+                self.complain(f"driver {name!r} is selected and cannot be used: {problem}")
+        return _COLUMNS, rows
 
 
-def _row(entry_point: EntryPoint, problem: str, *, selected: bool) -> tuple[Any, ...]:
+def _row(entry_point: importlib.metadata.EntryPoint, selected: str, count: int) -> _Row:
+    problem = _problem(entry_point)
+    if count > 1 and not problem:
+        problem = "installed more than once"
     package = entry_point.dist
     return (
-        entry_point.name,
-        cells.YesNo(selected),
-        package.name if package else "",
-        package.version if package else "",
-        entry_point.value,
-        cells.YesNo(not problem),
-        cells.line(problem),
+        one_line(entry_point.name),
+        entry_point.name == selected,
+        one_line(package.name) if package else "",
+        one_line(package.version) if package else "",
+        not problem,
+        problem,
     )
+
+
+def _problem(entry_point: importlib.metadata.EntryPoint) -> str:
+    """Why a driver cannot be used; an empty text if it can."""
+    try:
+        kind = entry_point.load()
+    except Exception as e:  # whatever its import does
+        return one_line(f"{type(e).__name__}: {e}")
+    if not (isinstance(kind, type) and issubclass(kind, UploaderDriver)):
+        return one_line(f"{entry_point.value} is not an UploaderDriver")
+    return ""

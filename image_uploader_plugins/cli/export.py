@@ -26,9 +26,10 @@ class Export(Command):
     """
 
     examples = (
-        "image-uploader export /media/disk/images",
-        "image-uploader export nova.tar 'openstack/nova-*'",
-        "image-uploader export --since known.txt /media/disk/images",
+        "image-uploader export carried.tar",
+        "image-uploader export carried 'openstack/*' base:1.0",
+        "image-uploader export --list-blobs there.txt",
+        "image-uploader export --since there.txt carried.tar",
     )
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:

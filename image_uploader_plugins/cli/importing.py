@@ -25,8 +25,8 @@ class Import(Command):
     """
 
     examples = (
-        "image-uploader import /media/disk/images",
-        "image-uploader import saved.tar --as prometheus/node-exporter",
+        "image-uploader import carried.tar",
+        "image-uploader import saved.tar --as tools/builder:1.0",
     )
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:

@@ -15,13 +15,13 @@ from typing import Any
 
 from cliff import app, commandmanager
 
-from image_uploader_plugins.cli.command import FAILED, MISUSED
 from image_uploader_plugins.cli.guide import Complete, Help
 from image_uploader_plugins.text import one_line, printable
 
 COMMANDS = "image_uploader_plugins.commands"
 DISTRIBUTION = "image-uploader-plugins"
 
+_WRONG_USAGE = 2
 _INTERRUPTED = 128 + signal.SIGINT
 _NO_READER = 128 + signal.SIGPIPE
 _STATUSES = (
@@ -99,7 +99,7 @@ class Main(app.App):
             if self.options.debug:
                 raise
             self.LOG.error(f"{argv[0]} cannot be loaded: {e}")
-            return FAILED
+            return 1
         return int(super().run_subcommand(argv))
 
     def refuse(self, name: str) -> int:
@@ -110,7 +110,7 @@ class Main(app.App):
         hint = f"did you mean {' or '.join(alike)}? " if alike else ""
         message = f"there is no {kind} {name!r}: {hint}{self.NAME} --help lists them"
         self.LOG.error(message)
-        return MISUSED
+        return _WRONG_USAGE
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -143,5 +143,5 @@ def _flush() -> int:
         if isinstance(e, BrokenPipeError):
             return _NO_READER
         print(f"ERROR: cannot write the output: {e}", file=sys.stderr)
-        return FAILED
+        return 1
     return 0

@@ -4,170 +4,162 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import sys
-from collections.abc import Iterator, Sequence
+import re
+from fractions import Fraction
 from pathlib import Path
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.cli.cells import plural, some
-from image_uploader_plugins.cli.command import Command
-from image_uploader_plugins.copying import size
-from image_uploader_plugins.driver import Deletion
-from image_uploader_plugins.local_export import retention
-from image_uploader_plugins.local_export.driver import LocalExportDriver
-from image_uploader_plugins.local_export.patterns import Patterns
-from image_uploader_plugins.local_export.pruning import Excess, Plan
-from image_uploader_plugins.local_export.retention import Rule
+from image_uploader_plugins.cli.patterns import HELP, Pattern
+from image_uploader_plugins.cli.removal import Images, Removal
+from image_uploader_plugins.cli.retention import Retention, read_list
+from image_uploader_plugins.local_export.inventory import Holdings, Reference, exists
 from image_uploader_plugins.local_export.tree import Tree
-from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
-from image_uploader_plugins.text import shown
+from image_uploader_plugins.reference import ImageRef, RepositoryName
 
-_HALF = 0.5
+_SHARE = "0.5"
 
 
-class Prune(Command):
-    """Delete tags from the tree of local-export, but for those that are to be kept.
+class Prune(Removal):
+    """Delete all tags but those that are to be kept.
 
-    A tag stays if a list, a pattern or its age keeps it. The age of a tag is
-    that of its file in the tree: when it was put there or last moved, which a
-    restored backup keeps and a repair may change. What kept images lead to
-    stays, and what is about them: referrers, and tags such as
-    sha256-DIGEST.sig, which do not count as newest. Manifests put without a
-    tag stay, unless what they refer to goes.
+    A tag stays when it is listed, fits a pattern, or is one of the newest of
+    its repository; and with an image stays what refers to it: signatures and
+    the like, by their subject or by a tag like sha256-DIGEST.sig, which never
+    count among the newest. The age of a tag is the modification time of its
+    file: when it was put, or moved to other content. Manifests that were put
+    by digest and have no tag stay.
 
-    Refuses to delete more than a share of any repository's tags, and so of
-    the tree's; then nothing is deleted, and the exit status is 1. An image
-    that is put meanwhile stays.
+    A repository with a tag that cannot be read is left as it is, and the exit
+    status is 1.
     """
 
     examples = (
-        "image-uploader prune --keep-newest 5 --dry-run",
-        "image-uploader prune --keep-list in-use.txt --keep '*:latest' 'openstack/*'",
-        "image-uploader prune --keep-newest 3 --max-share 0.9",
+        "image-uploader prune --dry-run --keep-newest 3",
+        "image-uploader prune --keep-list deployed.txt --keep '*:stable' 'openstack/*'",
+        "image-uploader prune --keep-newest 1 --max-share 0.9 builds",
     )
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = super().get_parser(prog_name)
         parser.add_argument(
-            "patterns",
+            "repositories",
             nargs="*",
-            metavar="REPOSITORY",
-            help="look at these repositories alone, also with * and ? (default: all)",
+            type=_repositories,
+            metavar="PATTERN",
+            help="prune the repositories that fit one of these alone (default: all)",
         )
         parser.add_argument(
             "--keep-list",
             action="append",
             default=[],
+            type=Path,
             metavar="FILE",
-            help="keep what a file names, - for standard input: on each line REPOSITORY, "
-            "REPOSITORY:TAG or REPOSITORY@DIGEST, a HOST:PORT/ before it is ignored, and what "
-            "follows #; may be given several times",
+            help="keep the images in this file: one a line, REPOSITORY:TAG or REPOSITORY@DIGEST, "
+            "maybe with a host and port before it; # begins a comment",
         )
         parser.add_argument(
             "--keep",
             action="append",
             default=[],
+            type=Pattern,
             metavar="PATTERN",
-            help="keep what matches, as in a list, and with * and ?; may be given several times",
+            help=f"keep what fits, may be given several times: {HELP}",
         )
         parser.add_argument(
             "--keep-newest",
             type=_count,
             default=0,
             metavar="N",
-            help="keep the newest N tags of each repository",
+            help="keep the N newest tags of each repository",
         )
         parser.add_argument(
             "--max-share",
             type=_share,
-            default=_HALF,
+            default=_SHARE,
             metavar="SHARE",
-            help="delete no more than this share of a repository's tags, from 0 to 1 "
-            "(default: %(default)s)",
+            help="delete nothing where more than this share of a repository's tags, or of the "
+            "tree's, would go: from 0 to 1, which is all (default: %(default)s)",
         )
         parser.add_argument(
             "--dry-run", action="store_true", help="tell what would go; change nothing"
         )
+        self._parser = parser
         return parser
 
-    def take_action(self, parsed_args: argparse.Namespace) -> int:
-        if not (parsed_args.keep_list or parsed_args.keep or parsed_args.keep_newest):
-            return self.misused("nothing to keep: give --keep-list, --keep or --keep-newest")
-        listed = [text for name in parsed_args.keep_list for text in _read(name)]
-        if not (listed or parsed_args.keep or parsed_args.keep_newest):
-            raise errors.ConfigurationError(
-                f"{parsed_args.keep_list[0]}: it names no image to keep"
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
+        listed = frozenset[ImageRef]().union(*map(read_list, parsed_args.keep_list))
+        retention = Retention(listed, tuple(parsed_args.keep), parsed_args.keep_newest)
+        if not retention:
+            self._parser.error(
+                "nothing to keep: say what with --keep-list (of one image or more), --keep or "
+                "--keep-newest"
             )
-        rule = Rule(Patterns(listed), Patterns(parsed_args.keep), parsed_args.keep_newest)
         with contextlib.closing(Tree.existing(self.conf)) as tree:
-            names = _repositories(tree, parsed_args.patterns)
-            plan = Plan(tree, names, rule, parsed_args.max_share)
-            for problem in plan.problems:
-                self.complain(f"nothing is deleted beside it: {problem}")
-            if parsed_args.dry_run:
-                self._tell(plan, plan.preview(), "would go")
-            self._warn(rule, whole=not parsed_args.patterns)
-        if plan.excesses:
-            self._refuse(plan.excesses, parsed_args.max_share)
-        elif not parsed_args.dry_run:
-            with LocalExportDriver.from_conf(self.conf) as driver:
-                self._tell(plan, plan.carry_out(driver), "deleted")
-        return 0
+            names = self._names(tree, parsed_args.repositories)
+            self._warn_of_absent(tree, retention)
+            found = {name: self._going(tree, name, retention) for name in names}
+            images = {name: going for name, going in found.items() if going}
+            allowed = self._is_allowed(tree, images, parsed_args.max_share)
+            if allowed or parsed_args.dry_run:
+                self.remove(tree, images, rehearsing=parsed_args.dry_run)
 
-    def _tell(
-        self, plan: Plan, deletions: Iterator[tuple[RepositoryName, Deletion]], what: str
-    ) -> None:
-        manifests = blobs = freed = 0
-        for name, deletion in deletions:
-            for reference in sorted(plan.stale[name], key=str):
-                print(f"{ImageRef(name, reference)}: {what}", file=self.app.stdout)
-            manifests += len(deletion.manifests)
-            blobs += len(deletion.blobs)
-            freed += deletion.bytes_freed
-        tags = sum(isinstance(n, Tag) for names in plan.stale.values() for n in names)
-        content = f"{plural(manifests, 'manifest')}, {plural(blobs, 'blob')}, {size(freed)} freed"
-        print(f"{tags} of {plural(plan.tags, 'tag')} {what}: {content}", file=self.app.stdout)
+    def _names(self, tree: Tree, patterns: list[Pattern]) -> list[RepositoryName]:
+        names = tree.repositories()
+        for pattern in patterns:
+            if not any(map(pattern.fits_repository, names)):
+                raise errors.ConfigurationError(f"no repository fits {pattern.text!r}")
+        return [
+            name for name in names if not patterns or any(p.fits_repository(name) for p in patterns)
+        ]
 
-    def _warn(self, rule: Rule, *, whole: bool) -> None:
-        """What is kept for nothing may be a mistake in writing."""
-        for pattern in rule.patterns.unmatched() + (rule.listed.unmatched() if whole else []):
-            self.app.LOG.warning("no image %s to keep", shown(pattern))
+    def _warn_of_absent(self, tree: Tree, retention: Retention) -> None:
+        # A misspelt name keeps nothing.
+        for image in sorted(retention.listed, key=str):
+            if not exists(tree, image):
+                self.app.LOG.warning("to be kept, and not there: %s", image)
 
-    def _refuse(self, excesses: Sequence[Excess], max_share: float) -> None:
-        described = some(list(map(str, excesses)))
+    def _going(self, tree: Tree, name: RepositoryName, retention: Retention) -> list[Reference]:
+        try:
+            holdings = Holdings(tree, name)
+            digests = holdings.readable_tags()
+            kept = retention.kept(holdings, digests)
+        except errors.UploaderError as e:
+            self.complain(f"{name} is left as it is: {e}")
+            return []
+        return sorted(digests.keys() - kept)
+
+    def _is_allowed(self, tree: Tree, images: Images, share: Fraction) -> bool:
+        going = total = 0
+        allowed = True
+        for name in tree.repositories():
+            tags, gone = len(tree.repository(name).tags()), len(images.get(name, ()))
+            going, total = going + gone, total + tags
+            allowed &= self._is_little(gone, tags, str(name), share)
+        return self._is_little(going, total, "the tree", share) and allowed
+
+    def _is_little(self, gone: int, tags: int, where: str, share: Fraction) -> bool:
+        if gone <= tags * share:
+            return True
         self.complain(
-            f"refused, nothing is deleted: {described} would go, and --max-share allows "
-            f"{max_share:.0%} of a repository's; --max-share 1 allows all"
+            f"{gone} of the {tags} tags of {where} would go, more than --max-share "
+            f"{float(share):g} allows: nothing is deleted"
         )
+        return False
 
 
-def _read(name: str) -> list[str]:
-    """A list's images; raises ConfigurationError."""
-    try:
-        lines = sys.stdin.readlines() if name == "-" else Path(name).read_text().splitlines()
-    except (OSError, UnicodeDecodeError) as e:
-        raise errors.ConfigurationError(f"cannot read {shown(name)}: {e}") from e
-    return retention.parse_list(lines, name)
-
-
-def _repositories(tree: Tree, texts: Sequence[str]) -> list[RepositoryName]:
-    """Those that match; raises ImageUnknown for a pattern that is for none."""
-    patterns = Patterns(texts)
-    names = [name for name in tree.repositories() if not texts or patterns.match(str(name))]
-    for text in patterns.unmatched():
-        raise errors.ImageUnknown(f"no repository {shown(text)} in {tree.storage.root}")
-    return names
+def _repositories(text: str) -> Pattern:
+    if ":" in text:
+        raise argparse.ArgumentTypeError(f"a pattern of repositories has no tag: {text!r}")
+    return Pattern(text)
 
 
 def _count(text: str) -> int:
-    count = int(text)
-    if count < 1:
-        raise argparse.ArgumentTypeError(f"not a count of tags to keep: {text}")
-    return count
+    if not re.fullmatch(r"[1-9][0-9]{0,8}", text):
+        raise argparse.ArgumentTypeError(f"not a number of tags: {text!r}")
+    return int(text)
 
 
-def _share(text: str) -> float:
-    share = float(text)
-    if not 0 <= share <= 1:
-        raise argparse.ArgumentTypeError(f"not between 0 and 1: {text}")
-    return share
+def _share(text: str) -> Fraction:
+    if not re.fullmatch(r"0?\.[0-9]{1,9}|[01](?:\.0{1,9})?", text):
+        raise argparse.ArgumentTypeError(f"not a share from 0 to 1: {text!r}")
+    return Fraction(text)

@@ -4,168 +4,261 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from collections.abc import Mapping, Sequence
+import re
+import time
+from collections.abc import Iterator
+from typing import Any
 
-from image_uploader_plugins.cli import cells
+from cliff.columns import FormattableColumn
+
+from image_uploader_plugins import errors
+from image_uploader_plugins.cli.cells import Size, Words, age, rfc_3339
 from image_uploader_plugins.cli.command import ShowOne
-from image_uploader_plugins.local_export import description
-from image_uploader_plugins.local_export.description import Description, Layer, Member
+from image_uploader_plugins.cli.delete import image
+from image_uploader_plugins.copying import size
+from image_uploader_plugins.digest import Digest
+from image_uploader_plugins.local_export import completeness
+from image_uploader_plugins.local_export.inventory import (
+    ARTIFACT,
+    IMAGE,
+    LIST,
+    SCHEMA1,
+    Holdings,
+    Image,
+)
 from image_uploader_plugins.local_export.tree import Tree
-from image_uploader_plugins.local_export.verify.contents import Contents
-from image_uploader_plugins.manifest import Descriptor
-from image_uploader_plugins.reference import ImageRef
+from image_uploader_plugins.manifest import Descriptor, Manifest
+from image_uploader_plugins.reference import ImageRef, Tag
+from image_uploader_plugins.text import one_line
 
-_SOMEWHERE = "HOST:PORT"
+_HOST = "127.0.0.1:8787"
+_SHARERS = 3
+_COMMAND_LIMIT = 1000  # characters: names and digests are never cut
+_LIMIT = 200  # characters of a stranger's text in a line
+
+_COLUMNS = (
+    *("Image", "Tags", "Digest", "Media type", "Kind", "Platforms", "Size", "Own", "Shared"),
+    *("Changed", "Created", "Config", "Layers", "Images", "Referrers", "Annotations", "Labels"),
+    *("Pull", "Complete"),
+)
 
 
 class Show(ShowOne):
-    """Show an image in the tree of local-export, by tag or digest.
+    """Show one image of the tree: what it consists of, and whether it is complete.
 
-    What a registry gave, such as labels, is one line each and has escapes for
-    what does not print; json and yaml have it as it is.
-
-    The exit status is 1 where the image is not complete: a manifest or blob
-    is missing or has the wrong size or, with --verify, the wrong content.
+    Own is what a delete would free, Shared what other images hold as well.
+    Layers come with the images that share them; a list comes with its images,
+    each of which can be shown by its digest. The exit status is 1 where
+    something that the image needs is missing or has the wrong size or, with
+    --verify, the wrong content.
     """
 
     examples = (
         "image-uploader show prometheus/node-exporter:v1.3.1",
-        "image-uploader show --verify --host 192.168.24.1:8787 --plain-http base:1.0",
-        "image-uploader show -f json -c Layers base:1.0",
+        "image-uploader show --verify -f json base:1.0",
+        "image-uploader show --host https://registry.example.com -c Pull -f value base:1.0",
     )
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = super().get_parser(prog_name)
-        parser.add_argument("image", metavar="IMAGE", help="REPOSITORY:TAG or REPOSITORY@DIGEST")
         parser.add_argument(
-            "--verify", action="store_true", help="read every blob and compare it with its digest"
+            "image", type=image, metavar="IMAGE", help="REPOSITORY:TAG or REPOSITORY@DIGEST"
         )
         parser.add_argument(
             "--host",
-            default=_SOMEWHERE,
-            metavar="HOST[:PORT]",
-            help="where the tree is served, for the commands that pull (default: %(default)s)",
+            type=_host,
+            default=_HOST,
+            metavar="ADDRESS",
+            help="where the tree is served, for the commands to pull with: host and maybe port, "
+            "with https:// before it where it speaks TLS (default: %(default)s)",
         )
         parser.add_argument(
-            "--plain-http", action="store_true", help="have them do without TLS there"
+            "--verify", action="store_true", help="read all content and compare it with its digest"
         )
         return parser
 
-    def take_action(
-        self, parsed_args: argparse.Namespace
-    ) -> tuple[Sequence[str], Sequence[object]]:
-        ref = ImageRef.parse(parsed_args.image)
+    def take_action(self, parsed_args: argparse.Namespace) -> tuple[Any, ...]:
+        wanted: ImageRef = parsed_args.image
         with contextlib.closing(Tree.existing(self.conf)) as tree:
-            contents = Contents(tree.storage, lambda done, total: None)
-            check = contents.problem if parsed_args.verify else None
-            found = description.describe(tree, ref, check)
-        for problem in found.problems:
-            self.complain(f"{ref}: {problem}")
-        fields = {
-            **_identity(found, flat=parsed_args.formatter in cells.FLAT),
-            **_content(found),
-            "Annotations": cells.Pairs(dict(found.manifest.annotations)),
-            "Labels": cells.Pairs(found.labels),
-            "Pull": cells.Values(_pull(found, parsed_args.host, plain=parsed_args.plain_http)),
-            "Complete": cells.YesNo(not found.problems),
-            "Problems": cells.Lines(list(found.problems)),
-        }
-        return tuple(fields), tuple(fields.values())
+            holdings = Holdings(tree, wanted.repository)
+            found = _find(holdings, wanted)
+            if found.manifest is None or found.digest is None:
+                raise errors.ManifestInvalid(f"{found}: {found.problem}")
+            hashing = parsed_args.verify
+            problems = list(completeness.problems(tree, holdings, found.digest, hashing=hashing))
+            for problem in problems:
+                self.complain(f"{found}: {problem}")
+            sharers = self._sharers(tree, found.manifest)
+            for names in sharers.values():
+                names.discard(str(found))
+        return _COLUMNS, (
+            *_summary(holdings, found, found.manifest),
+            *_parts(holdings, found, found.manifest, sharers),
+            Words(_commands(found, parsed_args.host), _COMMAND_LIMIT),
+            not problems,
+        )
+
+    def _sharers(self, tree: Tree, manifest: Manifest) -> dict[Digest, set[str]]:
+        """The images of the tree that hold each of a manifest's layers."""
+        found: dict[Digest, set[str]] = {layer.digest: set() for layer in manifest.layers}
+        for name in tree.repositories():
+            if not any(map(tree.repository(name).blob, found)):
+                continue
+            try:
+                for who, digest in Holdings(tree, name).uses(found.keys()):
+                    found[digest].add(who)
+            except errors.UploaderError as e:
+                self.complain(f"{name} is left out of what shares layers: {e}")
+        return found
 
 
-def _identity(found: Description, *, flat: bool) -> Mapping[str, object]:
-    image, artifact_type = found.image, found.manifest.artifact_type
+class _Lines(FormattableColumn[list[dict[str, Any]]]):
+    """Several things of some fields each: a line each for people."""
+
+    def human_readable(self) -> str:
+        return "\n".join(
+            "  ".join(one_line(str(part), _LIMIT) for part in self.parts(**fields) if part)
+            for fields in self._value
+        )
+
+    def parts(self, **fields: Any) -> Iterator[Any]:
+        raise NotImplementedError
+
+
+class _Blobs(_Lines):
+    def parts(self, **fields: Any) -> Iterator[Any]:
+        yield fields["digest"]
+        yield size(fields["size"])
+        yield fields["media_type"]
+        shared = fields.get("shared_with", [])
+        more = f" and {len(shared) - _SHARERS} more" if len(shared) > _SHARERS else ""
+        yield f"shared with {', '.join(shared[:_SHARERS])}{more}" if shared else ""
+
+
+class _Manifests(_Lines):
+    def parts(self, **fields: Any) -> Iterator[Any]:
+        yield fields["digest"]
+        yield fields.get("platform", "")
+        yield fields.get("artifact_type") or fields["media_type"]
+        yield "" if fields.get("present", True) else "missing"
+
+
+class _Notes(FormattableColumn[dict[str, str]]):
+    """Names and values of strangers."""
+
+    def human_readable(self) -> str:
+        return "\n".join(one_line(f"{k}={v}", _LIMIT) for k, v in self._value.items())
+
+
+class _Moment(FormattableColumn[float]):
+    """Seconds since the epoch."""
+
+    def human_readable(self) -> str:
+        elapsed = age(max(0, int(time.time() - self._value)))
+        return f"{self.machine_readable()} ({elapsed} ago)"
+
+    def machine_readable(self) -> str:  # type: ignore[override]
+        return rfc_3339(self._value)
+
+
+def _find(holdings: Holdings, wanted: ImageRef) -> Image:
+    if isinstance(wanted.reference, Tag):
+        known = wanted.reference in holdings.tags
+        found = list(holdings.tagged(wanted.reference)) if known else []
+    else:
+        found = list(holdings.by_digest(wanted.reference))
+    if not found:
+        raise errors.ImageUnknown(f"no such image: {wanted}")
+    return found[0]
+
+
+def _summary(holdings: Holdings, found: Image, manifest: Manifest) -> Iterator[Any]:
+    created = holdings.config(manifest).get("created", "") if found.kind == IMAGE else ""
+    tags = holdings.tags_of(found.digest) if found.digest else []
+    yield str(found)
+    yield Words([tag.value for tag in tags])
+    yield str(found.digest)
+    yield manifest.media_type
+    yield found.kind
+    yield Words(found.platforms)
+    yield from map(Size, (found.size, found.own, found.shared))
+    yield _Moment(found.changed)
+    yield one_line(created, _LIMIT) if isinstance(created, str) else ""
+
+
+def _parts(
+    holdings: Holdings, found: Image, manifest: Manifest, sharers: dict[Digest, set[str]]
+) -> Iterator[Any]:
+    yield _Blobs([_blob(holdings, manifest.config)] if manifest.config else [])
+    yield _Blobs(
+        [
+            {**_blob(holdings, layer), "shared_with": sorted(sharers[layer.digest])}
+            for layer in manifest.layers
+        ]
+    )
+    yield _Manifests([_child(holdings, child) for child in manifest.manifests])
+    yield _Manifests([_referrer(holdings, digest) for digest in found.referrers])
+    yield _Notes(dict(manifest.annotations))
+    yield _Notes(_labels(holdings, manifest) if found.kind == IMAGE else {})
+
+
+def _blob(holdings: Holdings, blob: Descriptor) -> dict[str, Any]:
     return {
-        "Image": str(image.ref),
-        "Digest": str(image.digest),
-        "Tags": cells.Words([str(tag) for tag in found.tags]),
-        "Kind": image.kind,
-        "Media type": found.manifest.media_type,
-        "Artifact type": cells.line(artifact_type or "") if flat else cells.Text(artifact_type),
-        "Platforms": cells.Words(list(image.platforms)),
-        "Written": cells.Moment(image.written),
+        "digest": str(blob.digest),
+        "size": holdings.size(blob),
+        "media_type": blob.media_type,
     }
 
 
-def _content(found: Description) -> Mapping[str, object]:
-    image, parsed = found.image, found.manifest
+def _child(holdings: Holdings, child: Descriptor) -> dict[str, Any]:
     return {
-        "Size": cells.Size(image.size),
-        "Own": cells.Size(image.own),
-        "Shared": cells.Size(image.shared),
-        "Config": cells.Records(
-            [_descriptor(parsed.config)] if parsed.config else [], _content_line
-        ),
-        "Layers": cells.Records(list(map(_layer, found.layers)), _layer_line),
-        "Manifests": cells.Records(list(map(_member, found.children)), _member_line),
-        "Subject": cells.Records(
-            [_descriptor(parsed.subject)] if parsed.subject else [], _content_line
-        ),
-        "Referrers": cells.Records(list(map(_member, found.referrers)), _member_line),
+        "digest": str(child.digest),
+        "platform": str(child.platform),
+        "media_type": child.media_type,
+        "present": child.digest in holdings.manifests,
     }
 
 
-def _descriptor(described: Descriptor) -> cells.Record:
+def _referrer(holdings: Holdings, digest: Digest) -> dict[str, Any]:
+    manifest = holdings.manifests[digest]
+    artifact_type = manifest.artifact_type or (
+        manifest.config.media_type if manifest.config else ""
+    )
     return {
-        "digest": str(described.digest),
-        "media_type": described.media_type,
-        "size": described.size,
+        "digest": str(digest),
+        "media_type": manifest.media_type,
+        "artifact_type": artifact_type,
     }
 
 
-def _layer(layer: Layer) -> cells.Record:
-    return {
-        "digest": str(layer.digest),
-        "media_type": layer.media_type,
-        "size": layer.size,
-        "shared_with": list(layer.shared_with),
-    }
+def _labels(holdings: Holdings, manifest: Manifest) -> dict[str, str]:
+    settings = holdings.config(manifest).get("config")
+    labels = settings.get("Labels") if isinstance(settings, dict) else None
+    pairs = labels.items() if isinstance(labels, dict) else ()
+    return {name: value for name, value in pairs if isinstance(value, str)}
 
 
-def _member(member: Member) -> cells.Record:
-    return {
-        "digest": str(member.digest),
-        "media_type": member.media_type,
-        "size": member.size,
-        "platform": member.platform,
-        "artifact_type": member.artifact_type,
-        "present": member.present,
-    }
+def _commands(found: Image, host: str) -> Iterator[str]:
+    """What pulls the image, for the clients that know its kind."""
+    scheme, _, address = host.rpartition("://")
+    plain = scheme != "https"
+    name = f"{address}/{found}"
+    where = f"dir:{found.name.value.rpartition('/')[2]}"
+    skopeo = "skopeo copy" + (" --src-tls-verify=false" if plain else "")
+    podman = "podman pull" + (" --tls-verify=false" if plain else "")
+    if found.kind in (IMAGE, LIST, SCHEMA1):
+        yield f"{podman} {name}"
+        yield f"docker pull {name}"
+    yield f"{skopeo}{' --all' if found.kind == LIST else ''} docker://{name} {where}"
+    if found.kind in (IMAGE, LIST):
+        yield f"ctr images pull{' --plain-http' if plain else ''} {name}"
+    if found.kind == ARTIFACT:
+        yield f"oras pull{' --plain-http' if plain else ''} {name}"
 
 
-def _content_line(record: cells.Record) -> str:
-    size = "" if record["size"] is None else "  " + cells.Size(record["size"]).human_readable()
-    return f"{record['digest']}{size}"
-
-
-def _layer_line(record: cells.Record) -> str:
-    shared: list[str] = record["shared_with"]
-    return _content_line(record) + (f"  shared with {cells.some(shared)}" if shared else "")
-
-
-def _member_line(record: cells.Record) -> str:
-    words = (record["platform"], record["artifact_type"], "" if record["present"] else "MISSING")
-    return "  ".join([_content_line(record), *filter(None, words)])
-
-
-def _pull(found: Description, host: str, *, plain: bool) -> dict[str, str]:
-    """Commands that fetch the image from where the tree is served, by the client's name."""
-    ref = found.image.ref
-    name, local = f"{host}/{ref}", str(ref.repository).rpartition("/")[2]
-    insecure = {
-        "podman": "--tls-verify=false ",
-        "skopeo": "--src-tls-verify=false ",
-        "ctr": "--plain-http ",
-        "oras": "--plain-http ",
-    }
-    option = {client: text if plain else "" for client, text in insecure.items()}
-    several = "--all " if found.manifest.is_index else ""
-    skopeo = f"skopeo copy {several}{option['skopeo']}docker://{name} oci:{local}"
-    if found.image.kind == "artifact":
-        return {"skopeo": skopeo, "oras": f"oras pull {option['oras']}{name}"}
-    return {
-        "podman": f"podman pull {option['podman']}{name}",
-        "docker": f"docker pull {name}",
-        "skopeo": skopeo,
-        "ctr": f"ctr images pull {option['ctr']}{name}",
-    }
+def _host(text: str) -> str:
+    if not re.fullmatch(
+        r"(?:https?://)?(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?", text
+    ):
+        raise argparse.ArgumentTypeError(f"not an address: {text!r}")
+    return text

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -112,27 +112,17 @@ class LocalExportDriver(UploaderDriver):
         return Descriptor(media_type, digest, len(content))
 
     def delete(self, target: ImageRef) -> Deletion:
-        return self.delete_chosen(target.repository, lambda repository: [target.reference])
+        found, deletion = self._delete(target.repository, [target.reference])
+        if not found:
+            raise errors.ImageUnknown(f"no such image: {target}")
+        return deletion
 
-    def delete_chosen(
-        self, name: RepositoryName, choose: Callable[[Repository], Collection[Tag | Digest]]
-    ) -> Deletion:
-        """Remove many images of one repository as delete() removes each, with one look at it.
+    def delete_all(self, name: RepositoryName, references: Collection[Tag | Digest]) -> Deletion:
+        """Delete several images of one repository, for the cost of one.
 
-        ``choose`` is asked under the repository's lock.  What is there goes
-        also when ImageUnknown says that something is not.
+        Those that are not there are passed over.
         """
-        repository = self._tree.repository(name)
-        with self._tree.repository_lock(name), self._tree.changing(repository) as resumed:
-            targets = choose(repository)
-            missing = self._remove_names(repository, targets)
-            repository.refresh()
-            # Also for an absent image: what a delete that was killed left behind goes now.
-            deletion = self._collect(repository, targets, resumed=resumed)
-            self._tree.remove_if_empty(repository)
-        if missing:
-            listed = ", ".join(str(ImageRef(name, reference)) for reference in missing)
-            raise errors.ImageUnknown(f"no such image: {listed}")
+        _, deletion = self._delete(name, references)
         return deletion
 
     def close(self) -> None:
@@ -207,29 +197,41 @@ class LocalExportDriver(UploaderDriver):
 
     # -- deleting
 
-    def _remove_names(
-        self, repository: Repository, targets: Collection[Tag | Digest]
-    ) -> list[Tag | Digest]:
-        """Remove what leads to the targets; those that are not there."""
-        tags = repository.tags()
-        for name in sorted(gc.names(repository, targets), key=str):
-            if isinstance(name, Tag):
-                repository.remove_tag(name)
-            else:
-                repository.remove_pin(name)
-        return [
-            target
-            for target in targets
-            if not (target in tags if isinstance(target, Tag) else repository.has_manifest(target))
-        ]
+    def _delete(
+        self, name: RepositoryName, references: Collection[Tag | Digest]
+    ) -> tuple[bool, Deletion]:
+        repository = self._tree.repository(name)
+        with (
+            self._tree.repository_lock(name),
+            self._tree.changing(repository) as resumed,
+        ):
+            found = self._remove_names(repository, references)
+            repository.refresh()
+            # Also for an absent image: what a delete that was killed left behind goes now.
+            deletion = self._collect(repository, references, resumed=resumed)
+            self._tree.remove_if_empty(repository)
+        return found, deletion
+
+    def _remove_names(self, repository: Repository, references: Collection[Tag | Digest]) -> bool:
+        tags = {reference for reference in references if isinstance(reference, Tag)}
+        digests = {reference for reference in references if isinstance(reference, Digest)}
+        present = repository.tags()
+        found = not tags.isdisjoint(present) or any(map(repository.has_manifest, digests))
+        if digests:
+            tags |= {t for t in present if digests.intersection(repository.tag_digests(t)[:1])}
+        for tag in sorted(tags):
+            repository.remove_tag(tag)
+        for digest in sorted(digests):
+            repository.remove_pin(digest)
+        return found
 
     def _collect(
-        self, repository: Repository, deleted: Collection[Tag | Digest], *, resumed: bool
+        self, repository: Repository, references: Collection[Tag | Digest], *, resumed: bool
     ) -> Deletion:
         for lease in self._leases.expired(repository.layout.leases):
             self._storage.unlink(lease.path)
         held = self._leases.live(repository.layout)
-        plan = gc.plan(self._storage, repository, held, deleted)
+        plan = gc.plan(self._storage, repository, held, references)
         freed = gc.sweep(self._storage, repository, plan)
         digests = tuple(dict.fromkeys(digest for digest, _ in plan.blobs))
         with self._tree.pool_lock():

@@ -50,24 +50,25 @@ def plan(
     storage: Storage,
     repository: Repository,
     held: frozenset[Digest],
-    deleted: Collection[Tag | Digest] = (),
+    without: Collection[Tag | Digest] = (),
 ) -> Plan:
     """What no root of the repository and no upload (``held``) needs.
 
-    The names in ``deleted`` (see names()) need nothing, on disk or not; a
-    referrer that is one of them goes although its subject stays.
+    As if the names in ``without`` were gone: tags, and digests with all tags
+    that are for them.  A referrer among them goes although its subject stays.
 
     Raises ManifestInvalid or StorageError if a live manifest cannot be read:
     what it needs cannot be known.  StorageError also if any manifest cannot be
     read for now.
     """
+    gone = frozenset(without)
     inventory = take_inventory(repository)
-    tags = (tag for tag in repository.tags() if tag not in deleted)
-    tagged = {d for tag in tags for d in repository.tag_digests(tag)}
-    pins = {digest for digest in repository.pins() if digest not in deleted}
+    found = [repository.tag_digests(tag) for tag in repository.tags() - gone]
+    tagged = {d for digests in found if not gone.intersection(digests[:1]) for d in digests}
+    pins = repository.pins() - gone
     # A name that leads nowhere needs nothing; verification reports it.
     roots = (tagged | (pins - inventory.children())) & inventory.present()
-    live = follow(edges(inventory.readable, deleted), roots)
+    live = closure(edges(inventory.readable, gone), roots)
     for digest in sorted(live & inventory.broken.keys()):
         raise inventory.broken[digest]
     needed = {b.digest for d in live for b in all_blobs(inventory.readable[d])} | held
@@ -83,53 +84,36 @@ def plan(
     )
 
 
-def names(repository: Repository, references: Collection[Tag | Digest]) -> frozenset[Tag | Digest]:
-    """What goes with these: the same and, for a digest, every tag that is for it.
-
-    Raises ManifestInvalid or StorageError for a tag of which this cannot be known.
-    """
-    digests = {reference for reference in references if isinstance(reference, Digest)}
-    tags = repository.tags() if digests else ()
-    return frozenset(
-        {
-            *references,
-            *(tag for tag in tags if digests.intersection(repository.tag_digests(tag)[:1])),
-        }
-    )
-
-
-def reachable(manifests: Mapping[Digest, Manifest], roots: Iterable[Digest]) -> set[Digest]:
-    """The roots, and what hangs on them by an index or by a subject.
-
-    An index may list children that are absent; an absent root stays in the
-    result, for the caller to complain about.
-    """
-    return follow(edges(manifests), roots)
-
-
 def edges(
-    manifests: Mapping[Digest, Manifest], deleted: Collection[object] = ()
-) -> Mapping[Digest, Collection[Digest]]:
-    """What hangs on each manifest: its children, and its referrers unless ``deleted``."""
+    manifests: Mapping[Digest, Manifest], without: Collection[Tag | Digest] = ()
+) -> dict[Digest, list[Digest]]:
+    """What each manifest keeps: what it lists, and what has it for a subject.
+
+    An index may list children that are absent; a referrer ``without`` which
+    things are looked at is kept by no subject.
+    """
     found = {
         digest: [d.digest for d in parsed.manifests if d.digest in manifests]
         for digest, parsed in manifests.items()
     }
     for digest, parsed in manifests.items():
-        if parsed.subject and digest not in deleted:
+        if parsed.subject and digest not in without:
             found.setdefault(parsed.subject.digest, []).append(digest)
     return found
 
 
-def follow(edges: Mapping[Digest, Collection[Digest]], roots: Iterable[Digest]) -> set[Digest]:
-    """The roots, and whatever hangs on them."""
+def closure(kept: Mapping[Digest, Iterable[Digest]], roots: Iterable[Digest]) -> set[Digest]:
+    """The roots, and all that they keep.
+
+    An absent root stays in the result, for the caller to complain about.
+    """
     live: set[Digest] = set()
     pending = list(roots)
     while pending:
         digest = pending.pop()
         if digest not in live:
             live.add(digest)
-            pending += edges.get(digest, ())
+            pending += kept.get(digest, ())
     return live
 
 
@@ -153,7 +137,7 @@ def sweep(storage: Storage, repository: Repository, found: Plan) -> int:
 
 
 def take_inventory(repository: Repository) -> Inventory:
-    """Read every manifest of a repository."""
+    """Read every manifest; raises StorageError if one cannot be read for now."""
     readable, broken = {}, {}
     for digest in repository.manifests():
         try:
@@ -166,5 +150,5 @@ def take_inventory(repository: Repository) -> Inventory:
 
 
 def all_blobs(parsed: Manifest) -> Iterable[Descriptor]:
-    """Also those that the repository need not hold."""
+    """Config and layers, also those that may come from elsewhere."""
     return (d for d in (parsed.config, *parsed.layers) if d)

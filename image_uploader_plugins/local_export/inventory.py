@@ -1,143 +1,398 @@
-"""The images of a tree: what they are, and which content is theirs alone."""
+"""What a repository holds, for whoever looks: read once, without a lock, changing nothing."""
 
 from __future__ import annotations
 
+import collections
+import contextlib
 import dataclasses
-from collections.abc import Collection, Iterator, Mapping
+import functools
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
-from image_uploader_plugins import manifest
+from image_uploader_plugins import document, errors
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.local_export import gc, parallel
-from image_uploader_plugins.local_export.holdings import CONFIG_TYPES, Holdings, Name
-from image_uploader_plugins.local_export.patterns import Patterns
-from image_uploader_plugins.local_export.removal import Links
+from image_uploader_plugins.driver import Deletion
+from image_uploader_plugins.local_export import gc
+from image_uploader_plugins.local_export.pool import Pool
+from image_uploader_plugins.local_export.storage import File
 from image_uploader_plugins.local_export.tree import Tree
-from image_uploader_plugins.manifest import Manifest, Platform
+from image_uploader_plugins.manifest import SCHEMA1_TYPES, SIZE_LIMIT, Descriptor, Manifest
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
+
+IMAGE = "image"
+LIST = "list"
+ARTIFACT = "artifact"
+SCHEMA1 = "schema 1"
+DAMAGED = "damaged"
+
+# What a container runtime starts; everything else in a manifest's config is an artifact's.
+_IMAGE_CONFIGS = frozenset(
+    {
+        "application/vnd.docker.container.image.v1+json",
+        "application/vnd.oci.image.config.v1+json",
+    }
+)
+# What builders write for what runs nowhere, as attestations.
+_NOWHERE = "unknown/unknown"
+
+Reference = Tag | Digest
+Inode = tuple[int, int]
 
 
 @dataclasses.dataclass(frozen=True)
 class Image:
-    """What there is to know of an image at first sight.
+    """A tag, or a manifest without one; sizes in bytes, ``changed`` in seconds since the epoch.
 
-    ``digest`` is None where a tag leads nowhere; ``problem`` says why an
-    image cannot be read.  ``size`` is that of its manifests and blobs, in
-    bytes, ``own`` what deleting this name would free, ``shared`` how much of
-    the size would stay.  ``written`` is when its name was, in seconds since
-    the epoch.  ``platforms`` are as a registry gave them.
+    ``size`` is all that a pull of all platforms gets.  ``own`` is what the
+    disk gets back when the image is deleted, and what goes with it; ``shared``
+    is what others need of ``size``.  ``changed`` is when the
+    file that is the name was written.  ``manifest`` is None where ``problem``
+    says why it cannot be read.
     """
 
-    ref: ImageRef
+    name: RepositoryName
+    tag: Tag | None
     digest: Digest | None
-    kind: str = "damaged"
+    manifest: Manifest | None = None
+    problem: str = ""
+    kind: str = DAMAGED
     platforms: tuple[str, ...] = ()
     size: int = 0
     own: int = 0
     shared: int = 0
-    written: float = 0
+    changed: float = 0.0
     referrers: tuple[Digest, ...] = ()
-    problem: str | None = None
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.tag}" if self.tag else f"{self.name}@{self.digest}"
 
 
-def images(tree: Tree, patterns: Patterns, *, untagged: bool = False) -> Iterator[Image]:
-    """The images that are meant: of each repository by tag, then by digest those without.
+class Holdings:
+    """All of one repository.
 
-    The latter only if ``untagged``.  Holds a repository's lock while it is
-    read.
+    Raises StorageError where a manifest cannot be read for now.
     """
 
-    def read(name: RepositoryName) -> list[Image]:
-        with tree.repository_lock(name):
-            chosen = patterns.chosen(tree.repository(name))
-            wanted = {n for n in chosen if untagged or isinstance(n, Tag)}
-            return list(_images(tree, name, wanted)) if wanted else []
+    def __init__(self, tree: Tree, name: RepositoryName) -> None:
+        self.name = name
+        self._tree = tree
+        self._repository = tree.repository(name)
+        # Names first: what they lead to was there before them.
+        self.tags = {tag: self._digests(tag) for tag in sorted(self._repository.tags())}
+        pins = self._repository.pins()
+        inventory = gc.take_inventory(self._repository)
+        self.manifests = inventory.readable
+        self.broken = inventory.broken
+        self.edges = gc.edges(self.manifests)
+        self._pins = pins - inventory.children()
+        self._present = inventory.present()
 
-    for _, found in parallel.each(read, tree.repositories()):
-        yield from found
+    def _digests(self, tag: Tag) -> list[Digest] | errors.UploaderError:
+        try:
+            return self._repository.tag_digests(tag)
+        except (errors.ManifestInvalid, errors.StorageError) as e:
+            return e
+
+    # -- images
+
+    def images(self, *, untagged: bool = False) -> Iterator[Image]:
+        """One for each tag, in their order; then for what no tag is for."""
+        for tag in self.tags:
+            yield from self.tagged(tag)
+        if untagged:
+            named = {digest for digests in self._tagged.values() for digest in digests[:1]}
+            for digest in sorted(self._present - named):
+                yield from self.by_digest(digest)
+
+    def tagged(self, tag: Tag) -> Iterator[Image]:
+        """The image of a tag; none where the tag has gone meanwhile."""
+        found, changed = self.tags[tag], self.changed(tag)
+        if changed is None:
+            return
+        if isinstance(found, errors.UploaderError) or not found:
+            problem = str(found) if found else "leads nowhere"
+            yield Image(self.name, tag, None, problem=problem, changed=changed)
+        else:
+            yield self._image(tag, found[0], tag, changed)
+
+    def by_digest(self, digest: Digest) -> Iterator[Image]:
+        """The image of that digest; none where there is no such manifest."""
+        file = self._tree.storage.file(self._repository.layout.manifest_content(digest))
+        if file and digest in self._present:
+            yield self._image(None, digest, digest, file.modified)
+
+    def changed(self, tag: Tag) -> float | None:
+        """When a tag's file was written, in seconds since the epoch; None where it has gone."""
+        layout = self._repository.layout
+        found = map(self._tree.storage.status, (layout.type_map(tag), layout.legacy_tag(tag)))
+        return next((file.modified for file in found if file), None)
+
+    def _image(
+        self, tag: Tag | None, digest: Digest, reference: Reference, changed: float
+    ) -> Image:
+        manifest = self.manifests.get(digest)
+        if manifest is None:
+            problem = str(self.broken.get(digest, f"leads to {digest}, which is missing"))
+            return Image(self.name, tag, digest, problem=problem, changed=changed)
+        lost = self.lost([reference])
+        freed = self._freed(lost)
+        sizes = self._sizes(digest)
+        return Image(
+            self.name,
+            tag,
+            digest,
+            manifest,
+            kind=kind(manifest),
+            platforms=self.platforms(digest),
+            size=sum(sizes.values()),
+            own=sum(freed.values()),
+            shared=sum(size for part, size in sizes.items() if not freed.get(part)),
+            changed=changed,
+            referrers=self.referrers(digest),
+        )
+
+    def readable_tags(self) -> dict[Tag, Digest]:
+        """What each tag is for; raises ManifestInvalid or StorageError if that cannot be known."""
+        found = {}
+        for tag, digests in self.tags.items():
+            if isinstance(digests, errors.UploaderError):
+                raise digests
+            if digests[0:1] and digests[0] in self.broken:
+                raise self.broken[digests[0]]
+            if not digests or digests[0] not in self.manifests:
+                raise errors.ManifestInvalid(f"{self.name}:{tag} leads nowhere")
+            found[tag] = digests[0]
+        return found
+
+    def needed(self, digest: Digest) -> set[Digest]:
+        """A manifest, and what it lists, as far as it is there."""
+        return gc.closure(self._children, [digest])
+
+    def referrers(self, digest: Digest) -> tuple[Digest, ...]:
+        """What has a manifest for its subject."""
+        return tuple(sorted(self._referrers.get(digest, ())))
+
+    def tags_of(self, digest: Digest) -> list[Tag]:
+        """The tags that are for just this manifest."""
+        return [tag for tag, digests in self._tagged.items() if digests[:1] == [digest]]
+
+    def platforms(self, digest: Digest) -> tuple[str, ...]:
+        """What an image runs on, as its configuration or the index says."""
+        manifest = self.manifests[digest]
+        if manifest.is_index:
+            found = [str(child.platform) for child in manifest.manifests]
+        elif kind(manifest) == IMAGE:
+            fields = self.config(manifest)
+            parts = (fields.get(name) for name in ("os", "architecture", "variant"))
+            found = ["/".join(part for part in parts if part and isinstance(part, str))]
+        else:
+            found = []
+        return tuple(dict.fromkeys(p for p in found if p and p != _NOWHERE))
+
+    def config(self, manifest: Manifest) -> document.Fields:
+        """An image's configuration; nothing where it is missing or unreadable."""
+        with contextlib.suppress(errors.ManifestInvalid, errors.StorageError):
+            file = self._repository.blob(manifest.config.digest) if manifest.config else None
+            if file:
+                return document.load(self._tree.storage.read(file.path, SIZE_LIMIT))
+        return {}
+
+    def _sizes(self, digest: Digest) -> dict[Digest, int]:
+        """The bytes of all that an image is made of."""
+        manifests = {d: self.manifests[d] for d in self.needed(digest)}
+        sizes = {d: len(manifest.content) for d, manifest in manifests.items()}
+        for manifest in manifests.values():
+            for blob in manifest.blobs():
+                sizes[blob.digest] = self.size(blob)
+        return sizes
+
+    def size(self, blob: Descriptor) -> int:
+        """A blob's bytes, as its manifest says or, where that does not, its file."""
+        if blob.size is not None:
+            return blob.size
+        file = self.file(blob.digest)
+        return file.size if file else 0
+
+    def file(self, digest: Digest) -> File | None:
+        """A blob's file."""
+        return self._repository.blob(digest)
+
+    def uses(self, blobs: Collection[Digest]) -> Iterator[tuple[str, Digest]]:
+        """Which images need which of these blobs; what no tag leads to goes by its digest."""
+        reached: set[Digest] = set()
+        for tag, digests in self._tagged.items():
+            needed = gc.closure(self._children, digests[:1]) & self.manifests.keys()
+            reached |= needed
+            yield from ((f"{self.name}:{tag}", digest) for digest in self._used(needed, blobs))
+        for digest in sorted(self.manifests.keys() - reached):
+            yield from ((f"{self.name}@{digest}", blob) for blob in self._used({digest}, blobs))
+
+    def _used(self, manifests: set[Digest], blobs: Collection[Digest]) -> set[Digest]:
+        listed = (blob.digest for d in manifests for blob in self.manifests[d].blobs())
+        return {digest for digest in listed if digest in blobs}
+
+    # -- what a delete would take
+
+    def lost(self, without: Collection[Reference]) -> set[Digest]:
+        """The manifests that nothing needs once these names are gone.
+
+        Looks at what hangs on them alone, so that a list of all images costs
+        little more than reading them.
+        """
+        tags = {tag for tag in without if isinstance(tag, Tag)}
+        tags |= {
+            tag for digest in without if isinstance(digest, Digest) for tag in self._for[digest]
+        }
+        starts = {digest for tag in tags for digest in self._tagged.get(tag, ())}
+        starts |= {digest for digest in without if isinstance(digest, Digest)}
+        hanging = gc.closure(self.edges, starts) & self._present
+        gone = tags.union(without)
+        kept = (digest for digest in hanging if self._is_kept(digest, gone, hanging))
+        return hanging - gc.closure(self.edges, kept)
+
+    def _is_kept(self, digest: Digest, gone: set[Reference], hanging: set[Digest]) -> bool:
+        if self._names[digest] - gone:
+            return True
+        keepers = self._parents[digest]
+        if digest in gone:  # by its own digest, whatever it refers to
+            keepers = {d for d in keepers if digest in self._children.get(d, ())}
+        return not keepers <= hanging
+
+    def _freed(self, lost: set[Digest]) -> dict[Digest, int]:
+        """The bytes that the disk gets back for each part, when these manifests go."""
+        freed = {d: len(self.manifests[d].content) for d in lost if d in self.manifests}
+        for digest in list(freed):
+            for blob in gc.all_blobs(self.manifests[digest]):
+                if blob.digest not in freed and self._users[blob.digest] <= lost:
+                    files = self._files(blob.digest)
+                    freed[blob.digest] = bytes_freed(self._tree.pool, files, collections.Counter())
+        return freed
+
+    def _files(self, digest: Digest) -> list[tuple[Digest, File]]:
+        if digest in self._held:
+            return []
+        names = self._repository.layout.blob_names(digest)
+        return [(digest, file) for file in map(self._tree.storage.file, names) if file]
+
+    # -- found out once, and only if somebody asks
+
+    @functools.cached_property
+    def _tagged(self) -> Mapping[Tag, list[Digest]]:
+        return {tag: found for tag, found in self.tags.items() if isinstance(found, list)}
+
+    @functools.cached_property
+    def _for(self) -> Mapping[Digest, list[Tag]]:
+        found: dict[Digest, list[Tag]] = collections.defaultdict(list)
+        for tag, digests in self._tagged.items():
+            for digest in digests[:1]:
+                found[digest].append(tag)
+        return found
+
+    @functools.cached_property
+    def _children(self) -> Mapping[Digest, list[Digest]]:
+        return {
+            digest: [d.digest for d in manifest.manifests if d.digest in self.manifests]
+            for digest, manifest in self.manifests.items()
+        }
+
+    @functools.cached_property
+    def _referrers(self) -> Mapping[Digest, set[Digest]]:
+        found: dict[Digest, set[Digest]] = collections.defaultdict(set)
+        for digest, manifest in self.manifests.items():
+            if manifest.subject:
+                found[manifest.subject.digest].add(digest)
+        return found
+
+    @functools.cached_property
+    def _names(self) -> Mapping[Digest, set[Reference]]:
+        """The names that keep each manifest."""
+        found: dict[Digest, set[Reference]] = collections.defaultdict(set)
+        for tag, digests in self._tagged.items():
+            for digest in digests:
+                found[digest].add(tag)
+        for digest in self._pins:
+            found[digest].add(digest)
+        return found
+
+    @functools.cached_property
+    def _live(self) -> set[Digest]:
+        return gc.closure(self.edges, self._names) & self._present
+
+    @functools.cached_property
+    def _parents(self) -> Mapping[Digest, set[Digest]]:
+        """What keeps each manifest, of what is kept itself."""
+        found: dict[Digest, set[Digest]] = collections.defaultdict(set)
+        for keeper in self._live:
+            for digest in self.edges.get(keeper, ()):
+                found[digest].add(keeper)
+        return found
+
+    @functools.cached_property
+    def _users(self) -> Mapping[Digest, set[Digest]]:
+        """The manifests that need each blob."""
+        found: dict[Digest, set[Digest]] = collections.defaultdict(set)
+        for digest in self._live & self.manifests.keys():
+            for blob in gc.all_blobs(self.manifests[digest]):
+                found[blob.digest].add(digest)
+        return found
+
+    @functools.cached_property
+    def _held(self) -> frozenset[Digest]:
+        return self._tree.leases.live(self._repository.layout)
 
 
-def _images(tree: Tree, name: RepositoryName, wanted: Collection[Name]) -> Iterator[Image]:
-    holdings = Holdings(tree, name)
-    yield from (describe(tree, holdings, tag) for tag in holdings.tags if tag in wanted)
-    tagged = {digests[0] for digests in holdings.tags.values() if digests}
-    digests = {name for name in wanted if isinstance(name, Digest)}
-    yield from (describe(tree, holdings, digest) for digest in sorted(digests - tagged))
+def kind(manifest: Manifest) -> str:
+    """What a manifest is for whoever pulls it."""
+    if manifest.is_index:
+        return LIST
+    if manifest.media_type in SCHEMA1_TYPES:
+        return SCHEMA1
+    config = manifest.config.media_type if manifest.config else None
+    return IMAGE if config in _IMAGE_CONFIGS else ARTIFACT
 
 
-def describe(tree: Tree, holdings: Holdings, name: Name) -> Image:
-    """One image that is there, under its repository's lock."""
-    ref, digest = ImageRef(holdings.repository.name, name), holdings.digest(name)
-    written, problem = holdings.written(name), holdings.problem(name)
-    if digest is None or problem:
-        return Image(ref, digest, written=written, problem=problem)
-    parsed, size = holdings.manifests[digest], _sizes(holdings, digest)
-    own = _freed(tree, holdings, name)
-    return Image(
-        ref,
-        digest,
-        kind(parsed),
-        tuple(platforms(holdings, parsed)),
-        sum(size.values()),
-        sum(own.values()),
-        sum(bytes for part, bytes in size.items() if part not in own),
-        written,
-        tuple(holdings.referrers.get(digest, ())),
-    )
+def bytes_freed(
+    pool: Pool, files: Iterable[tuple[Digest, File]], gone: collections.Counter[Inode]
+) -> int:
+    """What the disk gets back for these files of repositories, and the pool's behind them.
+
+    ``gone`` counts the links that went before, and is told of these.
+    """
+    removed = list(files)
+    gone.update(file.inode for _, file in removed)
+    freed = {file.inode: file.size for _, file in removed if gone[file.inode] == file.links}
+    for digest in {digest for digest, _ in removed}:
+        pooled = pool.file(digest)
+        if pooled and pooled.links - gone[pooled.inode] == 1:
+            freed[pooled.inode] = pooled.size
+    return sum(freed.values())
 
 
-def kind(parsed: Manifest) -> str:
-    """What a manifest is, in a word or two."""
-    if parsed.media_type in manifest.SCHEMA1_TYPES:
-        return "schema 1"
-    if parsed.is_index:
-        return "list"
-    runs = parsed.config is not None and parsed.config.media_type in CONFIG_TYPES
-    return "image" if runs and not parsed.artifact_type else "artifact"
+class Forecast:
+    """Says what deletes would do, one after the other, and does nothing."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self._gone: collections.Counter[Inode] = collections.Counter()
+
+    def delete_all(self, name: RepositoryName, references: Collection[Reference]) -> Deletion:
+        """What deleting these images of a repository, which has all others, would remove.
+
+        Raises ManifestInvalid or StorageError where the delete would.
+        """
+        storage = self._tree.storage
+        repository = self._tree.repository(name)
+        held = self._tree.leases.live(repository.layout)
+        plan = gc.plan(storage, repository, held, references)
+        contents = (repository.layout.manifest_content(digest) for digest in plan.manifests)
+        size = sum(file.size for file in map(storage.file, contents) if file)
+        size += bytes_freed(self._tree.pool, plan.blobs, self._gone)
+        digests = tuple(dict.fromkeys(digest for digest, _ in plan.blobs))
+        return Deletion(plan.manifests, digests, size)
 
 
-def platforms(holdings: Holdings, parsed: Manifest) -> list[str]:
-    """What an image runs on: linux/amd64, several for an index, none for what does not say."""
-    if parsed.is_index:
-        found = [platform(child.platform) for child in parsed.manifests]
-    else:
-        config = holdings.config(parsed)
-        found = [platform(Platform(_text(config.get("architecture")), _text(config.get("os"))))]
-    # What tools attach to an index says that it runs on unknown/unknown.
-    return [text for text in dict.fromkeys(found) if text and text != "unknown/unknown"]
-
-
-def platform(described: Platform) -> str:
-    """As clients write it; empty where nothing is said."""
-    return "/".join(filter(None, (described.os, described.architecture)))
-
-
-def _text(value: object) -> str | None:
-    return value if isinstance(value, str) else None
-
-
-def _freed(tree: Tree, holdings: Holdings, name: Name) -> Mapping[Digest, int]:
-    """The manifests and blobs that go when a name is deleted, and the bytes freed for each."""
-    removed = {name} if isinstance(name, Tag) else holdings.names(name)
-    roots = {d for n in removed for d in holdings.roots.get(n, ())}
-    roots |= {name} if isinstance(name, Digest) else set()
-    gone = {d for d in holdings.follow(roots) if holdings.users.get(d, set()) <= removed}
-    parsed = {d: holdings.manifests[d] for d in gone if d in holdings.manifests}
-    freed = {digest: len(m.content) for digest, m in parsed.items()}
-    links = Links(tree.pool)
-    needed = {blob.digest for m in parsed.values() for blob in gc.all_blobs(m)} - holdings.held
-    for digest in (d for d in needed if holdings.blob_users[d] <= removed):
-        file = holdings.repository.blob(digest)
-        size = links.remove(digest, file) if file else 0
-        if size:
-            freed[digest] = size
-    return freed
-
-
-def _sizes(holdings: Holdings, digest: Digest) -> Mapping[Digest, int]:
-    """The bytes of each manifest and blob that an image is made of."""
-    parts = holdings.parts(digest)
-    sizes = {part: len(parsed.content) for part, parsed in parts.items()}
-    for blob in (blob for parsed in parts.values() for blob in parsed.blobs()):
-        file = holdings.repository.blob(blob.digest) if blob.size is None else None
-        sizes[blob.digest] = file.size if file else blob.size or 0
-    return sizes
+def exists(tree: Tree, image: ImageRef) -> bool:
+    """Whether a delete would find an image."""
+    repository = tree.repository(image.repository)
+    if isinstance(image.reference, Tag):
+        return image.reference in repository.tags()
+    return repository.has_manifest(image.reference)

@@ -11,36 +11,7 @@ from pathlib import Path
 import pytest
 
 from image_uploader_plugins.cli.main import main
-from image_uploader_plugins.demo import images
-from image_uploader_plugins.local_export.driver import LocalExportDriver
-from tests.functional.content import artifact, nested_index, referrer, schema_1
-from tests.support import trees
-
-HOSTILE = "a\x1b[31mred\r\nERROR: fake\u202e"
-
-BASE = images.layer({"base": b"base" * 100})
-ONE = images.image("ns/img", "1.0", [BASE, images.layer({"file": b"one"})])
-TWO = images.image("ns/img", "2.0", [BASE, images.layer({"file": b"two"})])
-COPY = images.image("ns/copy", "1.0", [images.layer({"file": b"one"})])
-LIST = images.index(
-    "ns/list",
-    "1.0",
-    [images.image("ns/list", None, [BASE], architecture=a) for a in ("arm64", "riscv64")],
-)
-NOTE = referrer(ONE, "application/vnd.example.sbom+json", "about")
-STRANGE = images.image(
-    "odd/strange",
-    "1.0",
-    [images.layer({"file": b"strange"}, oci=True)],
-    oci=True,
-    labels={HOSTILE: HOSTILE, "plain": "text"},
-    annotations={HOSTILE: HOSTILE},
-    artifactType=HOSTILE,
-)
-CONTENT = [
-    *(ONE, TWO, COPY, LIST, NOTE, STRANGE),
-    *(artifact(), nested_index(), schema_1()),
-]
+from tests.commands import content
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,22 +33,6 @@ def config(root: Path, tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture(scope="session")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tmp_path_factory.mktemp("template") / "image-serve"
-    with LocalExportDriver(root) as driver:
-        for image in CONTENT:
-            trees.put(driver, image)
-        trees.put(driver, TWO, "latest")
-    return root
-
-
-@pytest.fixture
-def filled(template: Path, root: Path) -> Path:
-    """A tree with one of everything; ns/img:latest is a second name of 2.0."""
-    return copied(template, root)
-
-
 @pytest.fixture
 def run(config: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     """Run a command line on the tree."""
@@ -96,14 +51,21 @@ def run(config: Path, capsys: pytest.CaptureFixture[str]) -> Run:
     return run
 
 
-def copied(tree: Path, root: Path) -> Path:
-    """A tree of one's own, with its links and times."""
-    subprocess.run(["cp", "-a", str(tree), str(root)], check=True)
+@pytest.fixture(scope="session")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tree with all of the content, not to be changed."""
+    root = tmp_path_factory.mktemp("full") / "image-serve"
+    content.fill(root)
     return root
 
 
-def content_bytes(root: Path) -> int:
-    """Bytes of manifests and blobs on the disk, each inode once."""
-    paths = [*root.rglob("blobs/*"), *root.rglob("pool/*/*/*"), *root.rglob("index.json")]
-    found = {path.stat().st_ino: path.stat().st_size for path in paths}
-    return sum(found.values())
+@pytest.fixture
+def filled(root: Path, full: Path) -> Path:
+    """The same for one test."""
+    copy_tree(full, root)
+    return root
+
+
+def copy_tree(source: Path, target: Path) -> None:
+    """A tree again, with what is linked in it, and its times."""
+    subprocess.run(["cp", "-a", str(source), str(target)], check=True)

@@ -1,4 +1,4 @@
-"""What delete removes, what it spares, and that a dry run says just what it then does."""
+"""Deleting images: what goes, what stays, and what is said of it."""
 
 from __future__ import annotations
 
@@ -7,110 +7,128 @@ from pathlib import Path
 
 import pytest
 
-from image_uploader_plugins.copying import size
-from tests.commands.conftest import (
-    BASE,
-    LIST,
-    NOTE,
-    ONE,
-    TWO,
-    Run,
-    content_bytes,
-)
+from image_uploader_plugins.local_export.driver import LocalExportDriver
+from tests.commands import content
+from tests.commands.conftest import Run, copy_tree
 from tests.support import trees
 
-IMAGES = [
-    ["ns/img:1.0"],
-    ["ns/img:2.0", "ns/img:latest", "ns/list:1.0"],
-    [f"ns/img@{TWO.digest}"],
-    [f"ns/img@{NOTE.digest}"],
-    [f"ns/list@{LIST.digest}", "ns/img:1.0", "ns/copy:1.0"],
-    ["odd/nested:1.0", "old/schema1:1.0", "old/schema1:1.0"],
-]
+ABSENT = f"ns/img@sha256:{'0' * 64}"
 
 
-@pytest.mark.parametrize("names", IMAGES, ids=lambda names: names[0][:14])
-def test_a_dry_run_says_what_then_happens(run: Run, filled: Path, names: list[str]) -> None:
-    before, bytes_before = trees.served(filled), content_bytes(filled)
-    rehearsed = run("delete", "--dry-run", *names)
-    assert (rehearsed.status, rehearsed.err) == (0, "")
-    assert trees.served(filled) == before
-    result = run("delete", *names)
+def test_a_tag_and_what_it_alone_needs_go(run: Run, filled: Path) -> None:
+    result = run("delete", "ns/img:2.0")
     assert (result.status, result.err) == (0, "")
-    assert result.out == rehearsed.out.replace("would go", "deleted")
-    gone = [name for name in before if name.endswith("index.json")]
-    gone = [name for name in gone if name not in trees.served(filled)]
-    assert len(re.findall(r": manifest ", result.out)) == len(gone) > 0
-    assert result.out.endswith(f", {size(bytes_before - content_bytes(filled))} freed\n")
+    lines = result.out.splitlines()
+    assert lines[:2] == ["ns/img:2.0: deleted", f"  manifest {content.TWO.digest}"]
+    assert re.fullmatch(r"1 image, 1 manifest, 2 blobs deleted, [\d.]+ k?B freed", lines[-1])
+    assert trees.tags(filled, "ns/img") == ["1.0", "latest"]
     assert trees.problems(filled) == []
-    assert run("verify").status == 0
+
+
+def test_by_digest_all_its_tags_go(run: Run, filled: Path) -> None:
+    assert run("delete", f"ns/img@{content.ONE.digest}").status == 0
+    assert trees.tags(filled, "ns/img") == ["2.0"]
+
+
+def test_what_a_list_needs_stays(run: Run, filled: Path) -> None:
+    child = f"ns/multi@{content.CHILDREN[1].digest}"
+    result = run("delete", child)
+    assert result.status == 0
+    assert result.out.splitlines()[0] == f"{child}: stays, something else needs it"
+    assert trees.tags(filled, "ns/multi") == ["1.0", "fewer"]
+    assert trees.problems(filled) == []
+
+
+def test_all_tags_of_a_repository(run: Run, filled: Path) -> None:
+    assert run("delete", "--all-tags", "ns/multi", "--all-tags", "alone").status == 0
+    assert "ns/multi" not in trees.catalog(filled)
+    assert "alone" not in trees.catalog(filled)
+    assert trees.problems(filled) == []
 
 
 @pytest.mark.parametrize(
-    ("wrong", "problem"),
+    ("arguments", "problem"),
     [
-        ("ns/img:3.0", "no such image: ns/img:3.0"),
-        ("no/such:1.0", "no such image: no/such:1.0"),
-        (f"ns/copy@{LIST.digest}", f"no such image: ns/copy@{LIST.digest}"),
-        ("ns/img", "neither a tag nor a digest in 'ns/img'"),
-        ("ns/img:*", "not a tag: '*'"),
+        (["alone:2.0"], "no such image: alone:2.0"),
+        ([ABSENT], f"no such image: {ABSENT}"),
+        (["no/such:1"], "no such image: no/such:1"),
+        (["--all-tags", "no/such"], "no tags in repository no/such"),
     ],
 )
-@pytest.mark.parametrize("more", [[], ["--dry-run"]])
-def test_nothing_goes_where_one_is_missing(
-    run: Run, filled: Path, wrong: str, problem: str, more: list[str]
+def test_one_that_is_missing_stops_all(
+    run: Run, filled: Path, arguments: list[str], problem: str
 ) -> None:
     before = trees.served(filled)
-    result = run("delete", *more, "ns/img:1.0", wrong, "ns/copy:1.0")
+    result = run("delete", "alone:1.0", *arguments)
     assert (result.status, result.out, result.err) == (1, "", f"ERROR: {problem}\n")
     assert trees.served(filled) == before
 
 
-def test_what_others_need_stays(run: Run, filled: Path) -> None:
-    child = LIST.children[0].digest
-    result = run("delete", f"ns/list@{child}", "ns/img:latest")
-    assert result.status == 0
-    assert f"ns/list@{child}: stays, for others need it\n" in result.out
-    assert result.out.endswith("1 image deleted, 0 B freed\n")
-    assert run("show", "ns/list:1.0").status == run("show", "ns/img:2.0").status == 0
-    assert trees.tags(filled, "ns/img") == ["1.0", "2.0"]
-    run("delete", "ns/img:1.0", "ns/img:2.0")
-    assert not list(filled.glob(f"v2/ns/img/blobs/{BASE.digest}*"))
-    assert list(filled.glob(f"v2/ns/list/blobs/{BASE.digest}*"))
-
-
-def test_a_whole_repository(run: Run, filled: Path) -> None:
+@pytest.mark.parametrize(
+    "arguments", [[], ["alone"], ["../x:1"], ["alone:1.0", "--all-tags", "a/blobs"]]
+)
+def test_wrong_usage(run: Run, filled: Path, arguments: list[str]) -> None:
     before = trees.served(filled)
-    rehearsed = run("delete", "--all-tags", "--dry-run", "ns/img", "odd/nested")
-    assert trees.served(filled) == before
-    result = run("delete", "--all-tags", "ns/img", "odd/nested")
-    assert (result.status, result.err) == (0, "")
-    assert result.out == rehearsed.out.replace("would go", "deleted")
-    for digest in (ONE.digest, TWO.digest, NOTE.digest):
-        assert f"ns/img: manifest {digest}: deleted\n" in result.out
-    assert not (filled / "v2/ns/img").exists()
-    rest = {path for path in before if not path.startswith(("v2/ns/img/", "v2/odd/nested/"))}
-    assert set(trees.served(filled)) == rest
-    assert trees.problems(filled) == []
-
-
-def test_a_repository_that_is_not_there(run: Run, filled: Path) -> None:
-    before = trees.served(filled)
-    for name, problem in (("no/such", "no such repository: no/such"), ("a:b", "not a repository")):
-        result = run("delete", "--all-tags", "ns/img", name)
-        assert (result.status, result.out) == (1, "")
-        assert result.err.startswith(f"ERROR: {problem}")
+    result = run("delete", *arguments)
+    assert (result.status, result.out) == (2, "")
     assert trees.served(filled) == before
 
 
-def test_what_cannot_be_read_keeps_all(run: Run, filled: Path) -> None:
-    (filled / f"v2/ns/img/manifests/{ONE.digest}/index.json").write_text("{}")
-    blobs = sorted(filled.glob("v2/ns/img/blobs/*"))
-    for more in (["--dry-run"], []):
-        result = run("delete", *more, "ns/img:2.0")
-        assert result.status == 1
-        assert result.err.count("\n") == 1
-        assert str(ONE.digest) in result.err
-    assert sorted(filled.glob("v2/ns/img/blobs/*")) == blobs
-    # The damaged image itself can go.
-    assert run("delete", "ns/img:1.0").status == 0
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["ns/img:1.0"],
+        [f"ns/img@{content.TWO.digest}"],
+        ["ns/img:1.0", "ns/img:latest", "ns/copy:1.0"],
+        ["ns/multi:1.0", "ns/multi:arm", "alone:1.0", f"ns/img@{content.SIGNATURE.digest}"],
+        ["--all-tags", "ns/img", "ns/copy:1.0", "--all-tags", "ns/multi"],
+    ],
+)
+def test_a_rehearsal_says_what_happens_then(
+    run: Run, filled: Path, tmp_path: Path, arguments: list[str]
+) -> None:
+    copy_tree(filled, tmp_path / "before")
+    before = trees.served(filled)
+    foreseen = run("delete", "--dry-run", *arguments)
+    assert (foreseen.status, foreseen.err) == (0, "")
+    assert trees.served(filled) == before
+    done = run("delete", *arguments)
+    assert foreseen.out.replace("would go", "deleted") == done.out
+    assert trees.served(filled) != before
+
+
+def test_a_repository_that_cannot_be_read_keeps_none_of_the_others(run: Run, filled: Path) -> None:
+    path = filled / "v2/ns/img/manifests" / str(content.TWO.digest) / "index.json"
+    path.unlink()
+    path.write_text("no json")
+    arguments = ["alone:1.0", "ns/img:1.0", "ns/multi:1.0"]
+    foreseen = run("delete", "--dry-run", *arguments)
+    result = run("delete", *arguments)
+    assert foreseen.out.replace("would go", "deleted") == result.out
+    assert foreseen.err == result.err
+    assert (foreseen.status, result.status) == (1, 1)
+    assert re.fullmatch(r"ERROR: ns/img: .*index.json: content hashes to .*\n", result.err)
+    assert "alone:1.0: deleted\n" in result.out
+    assert "ns/multi:1.0: deleted\n" in result.out
+    assert result.out.endswith("freed\n")
+    assert "2 images," in result.out
+
+
+def test_several_cost_one(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However many tags of a repository go, its manifests are read once."""
+    from image_uploader_plugins.local_export import gc
+
+    count = 0
+    plan = gc.plan
+
+    def counting(*arguments: object) -> gc.Plan:
+        nonlocal count
+        count += 1
+        return plan(*arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(gc, "plan", counting)
+    with LocalExportDriver(filled) as driver:
+        names = [content.ONE.tag, content.TWO.tag]
+        driver.delete_all(content.ONE.repository, [name for name in names if name])
+    assert count == 1
+    assert trees.tags(filled, "ns/img") == ["latest"]

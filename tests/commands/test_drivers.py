@@ -1,79 +1,69 @@
-"""What drivers says of what is installed."""
+"""Which drivers are installed, and which of them work."""
 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
+import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from image_uploader_plugins.cli.main import DISTRIBUTION
-from tests.commands.test_uniform import PROGRAM
+from tests.commands.conftest import Run
 
-MODULE = """
-raise ImportError("no such thing:\\n\x1b[31mred")
-"""
+
+def install(folder: Path, name: str, value: str) -> None:
+    info = folder / f"{name.replace('-', '_')}-1.2.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}-package\nVersion: 1.2\n")
+    (info / "entry_points.txt").write_text(f"[image_uploader_plugins.drivers]\n{name} = {value}\n")
 
 
 @pytest.fixture
-def others(tmp_path: Path) -> Path:
-    """A package with a driver that cannot be imported, and one that is none."""
-    folder = tmp_path / "others"
-    info = folder / "others-1.5.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: others\nVersion: 1.5\n")
-    (info / "entry_points.txt").write_text(
-        "[image_uploader_plugins.drivers]\nbroken = broken_driver:Driver\nnone = json:dumps\n"
-    )
-    (folder / "broken_driver.py").write_text(MODULE)
+def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "site"
+    folder.mkdir()
+    monkeypatch.setattr(sys, "path", [*sys.path, str(folder)])
     return folder
 
 
-def drivers(others: Path, config: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [str(PROGRAM), "--config-file", str(config), "drivers", *more],
-        env={**os.environ, "PYTHONPATH": str(others)},
-        capture_output=True,
-        text=True,
-        check=False,
+def test_ours(run: Run) -> None:
+    result = run("drivers", "-f", "json")
+    assert (result.status, result.err) == (0, "")
+    (row,) = (row for row in json.loads(result.out) if row["Name"] == "local-export")
+    assert row["Package"] == "image-uploader-plugins"
+    assert (row["Selected"], row["Loads"], row["Problem"]) == (True, True, "")
+
+
+def test_those_that_do_not_work(run: Run, site: Path) -> None:
+    install(site, "absent", "no_such_module:Driver")
+    install(site, "wrong", "json:JSONDecoder")
+    (site / "broken_driver.py").write_text("raise RuntimeError('no\\n\\x1b[31mgood')\n")
+    install(site, "broken", "broken_driver:Driver")
+    result = run("drivers", "-f", "json")
+    assert result.status == 0
+    rows = {row["Name"]: row for row in json.loads(result.out)}
+    assert rows["absent"]["Package"] == "absent-package"
+    assert rows["absent"]["Version"] == "1.2"
+    assert rows["absent"]["Problem"] == "ModuleNotFoundError: No module named 'no_such_module'"
+    assert rows["wrong"]["Problem"] == "json:JSONDecoder is not an UploaderDriver"
+    assert rows["broken"]["Problem"] == "RuntimeError: no \\x1b[31mgood"
+    assert not any(rows[name]["Loads"] for name in ("absent", "wrong", "broken"))
+
+
+def test_two_of_one_name(run: Run, site: Path) -> None:
+    install(site, "local-export", "image_uploader_plugins.local_export.driver:LocalExportDriver")
+    result = run("drivers", "-f", "json")
+    assert result.status == 1
+    rows = [row for row in json.loads(result.out) if row["Name"] == "local-export"]
+    assert [row["Problem"] for row in rows] == ["installed more than once"] * 2
+    assert "ERROR: driver 'local-export' is selected and cannot be used" in result.err
+
+
+def test_the_selected_one_is_missing(run: Run, config: Path) -> None:
+    config.write_text("[image_uploader]\ndriver = elsewhere\n")
+    result = run("drivers")
+    assert (result.status, result.err) == (
+        1,
+        "ERROR: driver 'elsewhere' is selected and not installed\n",
     )
-
-
-def test_what_is_installed(others: Path, config: Path) -> None:
-    done = drivers(others, config, "-f", "json")
-    assert (done.returncode, done.stderr) == (0, "")
-    found: dict[str, dict[str, Any]] = {row["Name"]: row for row in json.loads(done.stdout)}
-    assert list(found) == ["broken", "local-export", "none"]
-    ours = found["local-export"]
-    assert (ours["Package"], ours["Selected"], ours["Loads"]) == (DISTRIBUTION, True, True)
-    assert ours["Error"] == ""
-    broken = found["broken"]
-    assert (broken["Package"], broken["Version"], broken["Loads"]) == ("others", "1.5", False)
-    assert broken["Error"].startswith("ImportError: no such thing: ")
-    assert "\x1b" not in broken["Error"]
-    assert found["none"]["Error"].startswith("TypeError: ")
-    assert [row["Selected"] for row in found.values()] == [False, True, False]
-
-
-@pytest.mark.parametrize("name", ["broken", "none", "absent"])
-def test_the_selected_one_must_work(others: Path, config: Path, name: str) -> None:
-    with config.open("a") as file:
-        file.write(f"[image_uploader]\ndriver = {name}\n")
-    done = drivers(others, config)
-    assert done.returncode == 1
-    assert "local-export" in done.stdout
-    assert done.stderr.startswith(f"ERROR: cannot load driver '{name}' from ")
-    assert done.stderr.count("\n") == 1
-
-
-def test_one_name_for_two_drivers(others: Path, config: Path) -> None:
-    (others / "others-1.5.dist-info" / "entry_points.txt").write_text(
-        "[image_uploader_plugins.drivers]\nlocal-export = json:dumps\n"
-    )
-    done = drivers(others, config, "-f", "value", "-c", "Package")
-    assert sorted(done.stdout.split()) == [DISTRIBUTION, "others"]
-    assert done.returncode == 1
-    assert "installed more than once" in done.stderr
+    assert "local-export" in result.out

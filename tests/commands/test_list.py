@@ -1,225 +1,170 @@
-"""What list says of a tree, and that own is what a delete then frees."""
+"""What the tree holds, as a list."""
 
 from __future__ import annotations
 
-import collections
 import csv
-import io
 import json
-import shutil
-import subprocess
+import os
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from image_uploader_plugins.demo import images
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.local_export import inventory
 from image_uploader_plugins.local_export.driver import LocalExportDriver
-from image_uploader_plugins.local_export.patterns import Patterns
-from image_uploader_plugins.local_export.repository import Repository
-from image_uploader_plugins.local_export.tree import Tree
-from image_uploader_plugins.manifest import Manifest
-from tests.commands.conftest import (
-    HOSTILE,
-    LIST,
-    NOTE,
-    ONE,
-    STRANGE,
-    TWO,
-    Run,
-    content_bytes,
-    copied,
-)
-from tests.commands.test_uniform import PROGRAM
-from tests.support import legacy, trees
+from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
+from tests.commands import content
+from tests.commands.conftest import Run, copy_tree
+from tests.support import trees
 
 
-def rows(run: Run, *arguments: str) -> list[dict[str, Any]]:
+def listed(run: Run, *arguments: str) -> list[dict[str, Any]]:
     result = run("list", "-f", "json", *arguments)
     assert (result.status, result.err) == (0, "")
-    found: list[dict[str, Any]] = json.loads(result.out)
-    return found
+    rows: list[dict[str, Any]] = json.loads(result.out)
+    return rows
+
+
+def names(rows: list[dict[str, Any]]) -> list[str]:
+    return [f"{row['Repository']}:{row['Tag']}" for row in rows]
 
 
 @pytest.mark.usefixtures("filled")
-def test_each_tag_is_a_row_in_order(run: Run) -> None:
-    found = [(r["Repository"], r["Tag"], r["Kind"], r["Platforms"]) for r in rows(run)]
-    assert found == [
-        ("ns/copy", "1.0", "image", ["linux/amd64"]),
-        ("ns/img", "1.0", "image", ["linux/amd64"]),
-        ("ns/img", "2.0", "image", ["linux/amd64"]),
-        ("ns/img", "latest", "image", ["linux/amd64"]),
-        ("ns/list", "1.0", "list", ["linux/arm64", "linux/riscv64"]),
-        ("odd/artifact", "1.0", "artifact", []),
-        ("odd/nested", "1.0", "list", ["linux/s390x"]),
-        ("odd/strange", "1.0", "artifact", ["linux/amd64"]),
-        ("old/schema1", "1.0", "schema 1", ["amd64"]),
+def test_each_tag_is_there_once_and_in_order(run: Run) -> None:
+    rows = listed(run)
+    assert names(rows) == [
+        *("alone:1.0", "ns/chart:0.1", "ns/copy:1.0", "ns/hostile:1.0"),
+        *("ns/img:1.0", "ns/img:2.0", "ns/img:latest"),
+        *("ns/multi:1.0", "ns/multi:arm", "ns/multi:fewer"),
     ]
+    kinds = {name: row["Kind"] for name, row in zip(names(rows), rows, strict=True)}
+    assert {name for name, kind in kinds.items() if kind == "list"} == {
+        "ns/multi:1.0",
+        "ns/multi:fewer",
+    }
+    assert kinds["ns/chart:0.1"] == "artifact"
+    assert rows[4]["Digest"] == str(content.ONE.digest)
+    assert rows[4]["Referrers"] == [str(content.SIGNATURE.digest)]
+    assert rows[7]["Platforms"] == ["linux/amd64", "linux/arm64"]
+    assert rows[8]["Platforms"] == ["linux/arm64"]
 
 
 @pytest.mark.usefixtures("filled")
-def test_sizes_and_referrers(run: Run) -> None:
-    one, two, latest = rows(run, "ns/img")
-    whole = len(ONE.manifest.content) + sum(map(len, ONE.blobs.values()))
-    assert one["Digest"] == str(ONE.digest)
-    assert one["Size"] == whole == one["Own"] + one["Shared"]
-    # The base is TWO's, too, and the other layer is in ns/copy.
-    layers = sum(layer.size or 0 for layer in ONE.manifest.layers)
-    assert one["Shared"] == layers
-    assert one["Referrers"] == [str(NOTE.digest)]
-    assert (two["Digest"], two["Own"]) == (latest["Digest"], latest["Own"]) == (str(TWO.digest), 0)
-
-
-def test_own_is_what_a_delete_frees(filled: Path, tmp_path: Path) -> None:
-    tree = Tree(filled)
-    found = list(inventory.images(tree, Patterns([]), untagged=True))
-    tree.close()
-    assert {isinstance(image.ref.reference, Digest) for image in found} == {True, False}
-    assert sum(image.own > 0 for image in found) == 8
-    for number, image in enumerate(found):
-        copy = copied(filled, tmp_path / str(number))
-        before = content_bytes(copy)
-        with LocalExportDriver(copy) as driver:
-            assert driver.delete(image.ref).bytes_freed == image.own, image.ref
-        assert before - content_bytes(copy) == image.own, image.ref
-        shutil.rmtree(copy)
-
-
-@pytest.mark.usefixtures("filled")
-def test_all_lists_what_has_no_tag(run: Run) -> None:
-    found = {(r["Repository"], r["Digest"]) for r in rows(run, "--all") if not r["Tag"]}
-    assert ("ns/img", str(NOTE.digest)) in found
-    assert {("ns/list", str(child.digest)) for child in LIST.children} <= found
-    assert ("ns/list", str(LIST.digest)) not in found
-    assert len(found) == len(set(found)) == 1 + 2 + 4
-
-
-@pytest.mark.usefixtures("filled")
-def test_formats(run: Run) -> None:
-    listed = rows(run)
-    assert yaml.safe_load(run("list", "-f", "yaml").out) == listed
+def test_a_tree_is_listed_alike_in_all_formats(run: Run) -> None:
+    rows = listed(run)
+    columns = [word for name in rows[0] if name != "Age" for word in ("-c", name)]
+    ageless = [{name: row[name] for name in row if name != "Age"} for row in rows]
+    assert yaml.safe_load(run("list", "-f", "yaml", *columns).out) == ageless
+    flat = list(csv.DictReader(run("list", "-f", "csv").out.splitlines()))
+    assert names(flat) == names(rows)
+    assert [int(row["Size"]) for row in flat] == [row["Size"] for row in rows]
+    assert flat[7]["Platforms"] == "linux/amd64 linux/arm64"
     table = run("list").out
-    assert " kB " in table
-    assert TWO.digest.encoded[:12] in table
-    assert str(TWO.digest) not in table
-    flat = list(csv.DictReader(io.StringIO(run("list", "-f", "csv").out)))
-    assert [row["Size"] for row in flat] == [str(row["Size"]) for row in listed]
-    assert flat[4]["Platforms"] == "linux/arm64,linux/riscv64"
-    assert listed[0]["Written"].endswith("Z")
-    assert "second" in table
+    assert "| 1 minute" not in table
+    assert f"| {str(content.ONE.digest)[:19]} |" in table
+    assert " kB |" in table
+
+
+@pytest.mark.parametrize(
+    ("patterns", "expected"),
+    [
+        (["ns/img"], ["ns/img:1.0", "ns/img:2.0", "ns/img:latest"]),
+        (["*:1.0"], ["alone", "ns/copy", "ns/hostile", "ns/img", "ns/multi"]),
+        (["*/i*:[12].0", "alone"], ["alone:1.0", "ns/img:1.0", "ns/img:2.0"]),
+        (["ns/im?:latest"], ["ns/img:latest"]),
+    ],
+)
+@pytest.mark.usefixtures("filled")
+def test_patterns(run: Run, patterns: list[str], expected: list[str]) -> None:
+    rows = listed(run, *patterns)
+    assert names(rows) == [name if ":" in name else f"{name}:1.0" for name in expected]
 
 
 @pytest.mark.usefixtures("filled")
-def test_sorting_keeps_the_order_of_equals(run: Run) -> None:
-    plain = [(r["Kind"], r["Repository"], r["Tag"]) for r in rows(run)]
-    found = [(r["Kind"], r["Repository"], r["Tag"]) for r in rows(run, "--sort-column", "Kind")]
-    assert found == sorted(plain, key=lambda row: row[0])
+def test_a_pattern_that_nothing_fits_is_an_error_after_the_list(run: Run) -> None:
+    result = run("list", "-f", "value", "-c", "Repository", "alone", "ns/ing")
+    assert (result.status, result.out) == (1, "alone\n")
+    assert result.err == "ERROR: no image fits 'ns/ing'\n"
+    assert run("list", "ns/img:").status == 2
 
 
-@pytest.mark.usefixtures("filled")
-def test_patterns(run: Run) -> None:
-    def listed(*patterns: str) -> list[str]:
-        return [f"{row['Repository']}:{row['Tag']}" for row in rows(run, *patterns)]
-
-    assert listed("ns/img") == ["ns/img:1.0", "ns/img:2.0", "ns/img:latest"]
-    assert listed("ns/*:1.0") == ["ns/copy:1.0", "ns/img:1.0", "ns/list:1.0"]
-    assert listed("*:latest", "ns/c*") == ["ns/copy:1.0", "ns/img:latest"]
-    assert [r["Digest"] for r in rows(run, f"ns/img@{NOTE.digest}")] == [str(NOTE.digest)]
-
-
-@pytest.mark.usefixtures("filled")
-def test_a_pattern_for_nothing_is_a_failure_beside_the_rest(run: Run, root: Path) -> None:
-    result = run("list", "-f", "json", "ns/copy", "ns/\x1b[31m\n")
-    assert result.status == 1
-    assert [row["Repository"] for row in json.loads(result.out)] == ["ns/copy"]
-    assert result.err == f"ERROR: no image 'ns/\\x1b[31m\\n' in {root}\n"
-
-
-def test_what_cannot_be_read_is_a_row_and_an_error(run: Run, filled: Path) -> None:
-    manifests = filled / "v2/ns/img/manifests"
-    (manifests / str(ONE.digest) / "index.json").write_text("{}")
-    (manifests / "latest.type-map").write_text("nonsense \x1b[31m")
-    shutil.rmtree(filled / f"v2/ns/list/manifests/{LIST.digest}")
-    result = run("list", "-f", "json", "ns/*")
-    found = {f"{row['Repository']}:{row['Tag']}": row for row in json.loads(result.out)}
-    assert result.status == 1
-    damaged = {name for name, row in found.items() if row["Kind"] == "damaged"}
-    assert damaged == {"ns/img:1.0", "ns/img:latest", "ns/list:1.0"}
-    assert found["ns/img:2.0"]["Kind"] == "image"
-    errors = result.err.splitlines()
-    assert [line.split()[1] for line in errors] == [f"{name}:" for name in sorted(damaged)]
-    assert "\x1b" not in result.err
-
-
-def test_text_of_strangers_stays_in_its_cell(run: Run, filled: Path) -> None:
-    platform = {"architecture": HOSTILE, "os": HOSTILE}
-    child = images.image("odd/platform", None, [])
-    content = {"manifests": [child.descriptor(platform=platform)], "schemaVersion": 2}
-    manifest = Manifest.parse(
-        json.dumps({**content, "mediaType": LIST.manifest.media_type}).encode()
-    )
+def test_own_is_what_a_delete_frees(run: Run, filled: Path, tmp_path: Path) -> None:
     with LocalExportDriver(filled) as driver:
-        trees.put(driver, child)
-        driver.put_manifest(
-            child.repository, manifest.content, manifest.media_type, tag=STRANGE.tag
-        )
-    for form in ("table", "csv", "value"):
-        result = run("list", "-f", form, "odd/platform")
-        assert result.status == 0
-        assert "fake" in result.out
-        assert not set("\x1b\r\u202e") & set(result.out)
-        assert not any(line.startswith("ERROR") for line in result.out.splitlines())
+        for image in content.MORE:
+            trees.put(driver, image)
+        trees.put(driver, content.referrer(content.MULTI, "application/x", "tagged"), "sbom")
+    rows = listed(run, "--all")
+    assert len(rows) > 18
+    for number, row in enumerate(rows):
+        copy = tmp_path / str(number)
+        copy_tree(filled, copy)
+        reference = Tag(row["Tag"]) if row["Tag"] else Digest(row["Digest"])
+        with LocalExportDriver(copy) as driver:
+            freed = driver.delete(ImageRef(RepositoryName(row["Repository"]), reference))
+        assert row["Own"] == freed.bytes_freed, row
+        assert row["Shared"] <= row["Size"]
+    by_name = dict(zip(names(rows), rows, strict=True))
+    assert by_name["alone:1.0"]["Shared"] == 0
+    assert by_name["alone:1.0"]["Own"] == by_name["alone:1.0"]["Size"]
+    assert by_name["ns/img:1.0"]["Own"] == 0
+    old = by_name["old/schema1:1.0"]
+    blobs = sum(map(len, content.OLD.blobs.values()))
+    assert old["Size"] == len(content.OLD.manifest.content) + blobs
+    assert old["Kind"] == "schema 1"
 
 
+def test_age_is_that_of_the_tags_file(run: Run, filled: Path) -> None:
+    path = filled / "v2" / "alone" / "manifests" / "1.0.type-map"
+    before = time.time() - 3 * 86400 - 5
+    os.utime(path, (before, before))
+    (row,) = listed(run, "alone")
+    assert 3 * 86400 <= row["Age"] < 3 * 86400 + 3600
+    assert " 3 days " in run("list", "alone").out
+    os.utime(path, (before * 2, before * 2))
+    assert listed(run, "alone")[0]["Age"] == 0
+
+
+def test_what_is_damaged_is_listed_as_that(run: Run, filled: Path) -> None:
+    manifests = filled / "v2" / "ns" / "img" / "manifests"
+    content_path = manifests / str(content.TWO.digest) / "index.json"
+    content_path.unlink()
+    content_path.write_text("no json")
+    (manifests / "latest.type-map").unlink()
+    (manifests / "latest.type-map").write_bytes(b"\xff")
+    result = run("list", "-f", "json", "ns/*")
+    assert result.status == 1
+    rows = dict(zip(names(found := json.loads(result.out)), found, strict=True))
+    assert [name for name, row in rows.items() if row["Kind"] == "damaged"] == [
+        "ns/img:2.0",
+        "ns/img:latest",
+    ]
+    assert rows["ns/img:1.0"]["Kind"] == "image"
+    assert len(result.err.splitlines()) == 2
+    assert all(line.startswith("ERROR: ns/img:") for line in result.err.splitlines())
+
+
+@pytest.mark.parametrize("style", ["table", "json", "yaml", "csv", "value"])
 @pytest.mark.usefixtures("filled")
-def test_each_manifest_is_read_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    read: collections.Counter[tuple[str, Digest]] = collections.Counter()
-    original = Repository.read_manifest
+def test_nothing_that_a_terminal_obeys(run: Run, style: str) -> None:
+    result = run("list", "ns/hostile", "-f", style)
+    assert result.status == 0
+    assert all(line.isprintable() for line in result.out.splitlines())
+    assert "forged" in result.out
+    assert not any(line.startswith("ERROR") for line in result.out.splitlines())
 
-    def count(self: Repository, digest: Digest) -> Manifest:
-        read[str(self.name), digest] += 1
-        return original(self, digest)
 
-    monkeypatch.setattr(Repository, "read_manifest", count)
-    assert len(rows(run, "--all")) == len(read) + 1  # ns/img:latest is 2.0
-    assert set(read.values()) == {1}
+def test_legacy_tags_are_listed(run: Run, filled: Path) -> None:
+    manifests = filled / "v2" / "alone" / "manifests"
+    (manifests / "1.0.type-map").unlink()
+    (manifests / "1.0").symlink_to(str(content.ALONE.digest))
+    (row,) = listed(run, "alone")
+    assert (row["Tag"], row["Kind"]) == ("1.0", "image")
+    assert row["Age"] < 3600
 
 
 def test_looking_changes_nothing(run: Run, filled: Path) -> None:
     before = trees.served(filled)
-    rows(run, "--all")
-    run("show", "ns/img:1.0")
+    run("list", "--all")
     assert trees.served(filled) == before
-    assert [path for path in (filled / ".local-export/staging").rglob("*") if path.is_file()] == []
-
-
-def test_a_tree_of_tripleo_common(run: Run, root: Path) -> None:
-    legacy.write_image(root, ONE, "1.0")
-    legacy.write_image(root, LIST, "1.0")
-    legacy.write_symlink_tag(root, ONE, "old")
-    (root / "v2/index.json").write_text("{}")
-    found = rows(run)
-    assert [(r["Repository"], r["Tag"], r["Kind"]) for r in found] == [
-        ("ns/img", "1.0", "image"),
-        ("ns/img", "old", "image"),
-        ("ns/list", "1.0", "list"),
-    ]
-    assert found[2]["Own"] == found[2]["Size"]
-
-
-@pytest.mark.usefixtures("filled")
-def test_a_reader_that_leaves_in_the_middle_is_no_trouble(config: Path) -> None:
-    command = [str(PROGRAM), "--config-file", str(config), "list", "--all", "-f", "json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout and process.stderr
-        process.stdout.close()
-        assert process.stderr.read() == b""
-    assert process.returncode == 141
-
-
-def test_an_empty_tree_is_an_empty_list(run: Run, root: Path) -> None:
-    LocalExportDriver(root).close()
-    assert rows(run) == []

@@ -1,10 +1,8 @@
-"""What prune keeps, what goes with the rest, and what it refuses."""
+"""Pruning: what stays is what was said to stay, and too much at once is refused."""
 
 from __future__ import annotations
 
-import io
 import os
-import re
 from pathlib import Path
 
 import pytest
@@ -12,246 +10,166 @@ import pytest
 from image_uploader_plugins.demo import images
 from image_uploader_plugins.demo.images import Image
 from image_uploader_plugins.local_export.driver import LocalExportDriver
-from image_uploader_plugins.local_export.patterns import Patterns
-from image_uploader_plugins.local_export.pruning import Plan
-from image_uploader_plugins.local_export.retention import Rule
-from image_uploader_plugins.local_export.tree import Tree
-from image_uploader_plugins.reference import RepositoryName
-from tests.commands.conftest import Run, content_bytes
+from tests.commands.conftest import Run, copy_tree
 from tests.functional.content import referrer
 from tests.support import trees
 
-REPOSITORIES = ("ns/a", "ns/b", "other")
+TAGS = [f"v{number}" for number in range(6)]
 
 
-def image(name: str, tag: str) -> Image:
-    return images.image(name, tag, [images.layer({name: tag.encode()})])
+def versions(name: str) -> list[Image]:
+    return [images.image(name, tag, [images.layer({"is": (name + tag).encode()})]) for tag in TAGS]
 
 
-IMAGES = {f"{n}:{t}": image(n, t) for n in REPOSITORIES for t in ("v1", "v2", "v3", "v4")}
+A, B = versions("a"), versions("ns/b")
+SIGNED_BY_TAG = f"{str(A[5].digest).replace(':', '-')}.sig"
+ORPHANED = f"{str(A[0].digest).replace(':', '-')}.sig"
 
 
-def date(root: Path, name: str, tag: str, seconds: int) -> None:
-    os.utime(root / f"v2/{name}/manifests/{tag}.type-map", (seconds, seconds))
-
-
-@pytest.fixture(scope="module")
-def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """v4 is the oldest tag of each repository, v2 and v3 are of one age, v1 is the newest."""
+@pytest.fixture(scope="session")
+def pruned(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("prune") / "image-serve"
     with LocalExportDriver(root) as driver:
-        for made in IMAGES.values():
-            trees.put(driver, made)
-    for name in REPOSITORIES:
-        for tag, age in (("v1", 4000), ("v2", 3000), ("v3", 3000), ("v4", 2000)):
-            date(root, name, tag, age)
+        for number, image in enumerate(A + B):
+            trees.put(driver, image)
+            path = root / f"v2/{image.repository}/manifests/{image.tag}.type-map"
+            os.utime(path, (10**9 + number, 10**9 + number))
+        signature = images.artifact("a", None, "application/x.sig", b"signature")
+        trees.put(driver, signature, SIGNED_BY_TAG)
+        trees.put(driver, signature, ORPHANED)
+        sbom = referrer(A[5], "application/x.sbom", "sbom")
+        trees.put(driver, sbom, "sbom")
+        trees.put(driver, referrer(sbom, "application/x.sig", "signature of it"), "signed-sbom")
     return root
 
 
-def left(root: Path) -> list[str]:
-    return [f"{name}:{tag}" for name in trees.catalog(root) for tag in trees.tags(root, name)]
+@pytest.fixture
+def root(tmp_path: Path, pruned: Path) -> Path:
+    copy_tree(pruned, tmp_path / "image-serve")
+    return tmp_path / "image-serve"
 
 
-def keeping(*tags: str) -> list[str]:
-    return [f"{name}:{tag}" for name in REPOSITORIES for tag in tags]
+def left(root: Path, name: str) -> list[str]:
+    return [tag for tag in trees.tags(root, name) if tag.startswith("v")]
 
 
-@pytest.mark.parametrize(("count", "kept"), [("2", ["v1", "v2"]), ("3", ["v1", "v2", "v3"])])
-def test_the_newest_of_each_repository(run: Run, filled: Path, count: str, kept: list[str]) -> None:
-    assert run("prune", "--keep-newest", count).status == 0
-    assert left(filled) == keeping(*kept)
-    assert trees.problems(filled) == []
-
-
-def test_a_dry_run_says_what_then_happens(run: Run, filled: Path) -> None:
-    before, size = trees.served(filled), content_bytes(filled)
-    rehearsed = run("prune", "--keep-newest", "3", "--dry-run")
-    assert (rehearsed.status, rehearsed.err) == (0, "")
-    assert trees.served(filled) == before
+def test_the_newest_of_each_repository_stay(run: Run, root: Path) -> None:
+    path = root / "v2/a/manifests/v0.type-map"
+    os.utime(path, (2 * 10**9, 2 * 10**9))  # moved to other content just now
     result = run("prune", "--keep-newest", "3")
-    freed = size - content_bytes(filled)
-    assert result.out == (
-        "ns/a:v4: deleted\nns/b:v4: deleted\nother:v4: deleted\n"
-        f"3 of 12 tags deleted: 3 manifests, 6 blobs, {freed / 1000:.1f} kB freed\n"
-    )
-    assert result.out == rehearsed.out.replace("would go", "deleted")
-    assert run("verify").status == 0
+    assert (result.status, result.err) == (0, "")
+    assert left(root, "a") == ["v0", "v4", "v5"]
+    assert left(root, "ns/b") == ["v3", "v4", "v5"]
+    assert trees.problems(root) == []
 
 
-def test_patterns_and_repositories(run: Run, filled: Path) -> None:
-    keep = ["--keep", "*:v3", "--keep", "ns/b:v[14]"]
-    assert run("prune", "--max-share", "0.75", *keep, "ns/*").status == 0
-    assert left(filled) == [
-        *("ns/a:v3", "ns/b:v1", "ns/b:v3", "ns/b:v4"),
-        *keeping("v1", "v2", "v3", "v4")[8:],
-    ]
+def test_what_refers_to_what_stays_stays_and_never_counts(run: Run, root: Path) -> None:
+    assert run("prune", "--keep-newest", "1", "--max-share", "1", "a").status == 0
+    assert sorted(trees.tags(root, "a")) == sorted(["v5", SIGNED_BY_TAG, "sbom", "signed-sbom"])
+    assert trees.problems(root) == []
 
 
-def test_a_list(run: Run, filled: Path, tmp_path: Path) -> None:
-    names = tmp_path / "in-use.txt"
-    names.write_text(
-        "# what runs\n\n192.168.24.1:8787/ns/a:v4  # oldest\nother\n"
-        f"ns/b@{IMAGES['ns/b:v2'].digest}\nns/b:v1\nns/a:gone\n"
-    )
-    result = run("prune", "--max-share", "1", "--keep-list", str(names))
+def test_what_refers_to_what_goes_goes(run: Run, root: Path) -> None:
+    assert run("prune", "--keep", "a:v0", "--max-share", "1", "a").status == 0
+    assert sorted(trees.tags(root, "a")) == sorted(["v0", ORPHANED])
+
+
+def test_patterns_and_lists_add_up(run: Run, root: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.write_text(f"# what runs\n\n192.0.2.1:8787/a:v1  # here\na@{A[2].digest}\nns/b:v9\n")
+    arguments = ["prune", "--keep-list", str(kept), "--keep", "*:v5", "--max-share", "0.9"]
+    result = run(*arguments)
     assert result.status == 0
-    assert result.err == "WARNING: no image 'ns/a:gone' to keep\n"
-    assert left(filled) == [
-        "ns/a:v4",
-        "ns/b:v1",
-        "ns/b:v2",
-        *("other:v1", "other:v2", "other:v3", "other:v4"),
-    ]
+    assert result.err == "WARNING: to be kept, and not there: ns/b:v9\n"
+    assert left(root, "a") == ["v1", "v2", "v5"]
+    assert left(root, "ns/b") == ["v5"]
 
 
-def test_a_list_from_standard_input(
-    run: Run, filled: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("sys.stdin", io.StringIO("ns/a:v1\nns/a:v3\n"))
-    assert run("prune", "--keep-list", "-", "ns/a").status == 0
-    assert left(filled)[:3] == ["ns/a:v1", "ns/a:v3", "ns/b:v1"]
+def test_other_repositories_are_left_alone(run: Run, root: Path) -> None:
+    assert run("prune", "--keep-newest", "3", "ns/*").status == 0
+    assert left(root, "a") == TAGS
+    assert left(root, "ns/b") == TAGS[3:]
 
 
-@pytest.mark.parametrize("line", ["ns/a:", "ns/a:v1 ns/a:v2", "NS/A", "ns/a@sha256:1", "*:v1"])
-def test_a_damaged_list_keeps_everything(run: Run, filled: Path, tmp_path: Path, line: str) -> None:
-    names = tmp_path / "in-use.txt"
-    names.write_text(f"ns/a:v1\n{line}\n")
-    before = trees.served(filled)
-    result = run("prune", "--max-share", "1", "--keep-list", str(names))
+def test_too_much_is_refused(run: Run, root: Path) -> None:
+    before = trees.served(root)
+    result = run("prune", "--keep-newest", "2", "ns/b")
     assert (result.status, result.out) == (1, "")
-    assert result.err.startswith(f"ERROR: {names}, line 2: ")
-    assert trees.served(filled) == before
-
-
-@pytest.mark.parametrize("content", [None, b"", b"# nothing\n", b"\xff\n"])
-def test_a_list_without_images_keeps_everything(
-    run: Run, filled: Path, tmp_path: Path, content: bytes | None
-) -> None:
-    names = tmp_path / "in-use.txt"
-    if content is not None:
-        names.write_bytes(content)
-    before = trees.served(filled)
-    result = run("prune", "--max-share", "1", "--keep-list", str(names))
-    assert (result.status, result.out, result.err.count("\n")) == (1, "", 1)
-    assert str(names) in result.err
-    assert trees.served(filled) == before
-
-
-def test_a_digest_is_kept_by_no_pattern_for_tags(run: Run, filled: Path) -> None:
-    assert run("prune", "--max-share", "1", "--keep", "*:?[0-9]*", "ns/a").status == 0
-    assert trees.tags(filled, "ns/a") == ["v1", "v2", "v3", "v4"]
-    assert (
-        run("prune", "--max-share", "1", "--keep", "ns/a:v1", "--keep", "*:*0*", "ns/a").status == 0
+    assert result.err == (
+        "ERROR: 4 of the 6 tags of ns/b would go, more than --max-share 0.5 allows: "
+        "nothing is deleted\n"
     )
-    assert trees.tags(filled, "ns/a") == ["v1"]
+    assert trees.served(root) == before
+    rehearsed = run("prune", "--keep-newest", "2", "ns/b", "--dry-run")
+    assert rehearsed.status == 1
+    assert "ns/b:v0: would go\n" in rehearsed.out
+    assert trees.served(root) == before
+    assert run("prune", "--keep-newest", "2", "ns/b", "--max-share", "0.7").status == 0
+    assert left(root, "ns/b") == ["v4", "v5"]
 
 
-@pytest.mark.parametrize("tag", ["v1", "v4"])
-def test_what_is_about_an_image_goes_and_stays_with_it(run: Run, filled: Path, tag: str) -> None:
-    subject = IMAGES[f"ns/a:{tag}"]
-    note = referrer(subject, "application/vnd.example.sbom+json", "about")
-    about_note = referrer(note, "application/vnd.example.signature", "about that")
-    signature = f"sha256-{subject.digest.encoded}.sig"
-    free = images.artifact("ns/a", None, "application/vnd.example", b"of its own")
-    with LocalExportDriver(filled) as driver:
-        for more in (note, about_note, free):
-            trees.put(driver, more)
-        trees.put(driver, image("ns/a", "signature"), signature)
-        trees.put(driver, referrer(subject, "application/vnd.example.b", "b"), "tagged")
-    assert run("prune", "--keep-newest", "3", "--max-share", "0.8").status == 0
-    stays = tag == "v1"
-    companions = [signature, "tagged"] if stays else []
-    assert trees.tags(filled, "ns/a") == sorted([*companions, "v1", "v2", "v3"])
-    for part in (note, about_note):
-        assert (filled / f"v2/ns/a/manifests/{part.digest}").exists() is stays
-    assert (filled / f"v2/ns/a/manifests/{free.digest}").exists()
-    assert trees.problems(filled) == []
-    assert run("verify").status == 0
+def test_too_much_of_the_tree_is_refused(run: Run, root: Path) -> None:
+    """12 tags and 4 attachments: 4 of each 6 are within the share, and more than half of all."""
+    result = run("prune", "--keep-newest", "1", "--keep", "a:s*", "--max-share", "0.6")
+    assert result.status == 1
+    assert result.err.splitlines()[-1].startswith("ERROR: 10 of the 16 tags of the tree")
+    assert left(root, "a") == TAGS
 
 
-def test_a_digest_in_a_list_keeps_the_index_around_it(run: Run, filled: Path) -> None:
-    child = images.image("ns/a", None, [images.layer({"c": b"c"})])
-    index = images.index("ns/a", "multi", [child])
-    with LocalExportDriver(filled) as driver:
-        trees.put(driver, index)
-    command = ["prune", "--max-share", "1", "--keep", f"ns/a@{child.digest}", "ns/a"]
-    assert run(*command, "--keep", "*:v1").status == 0
-    assert trees.tags(filled, "ns/a") == ["multi", "v1"]
-
-
-def test_too_much_is_refused(run: Run, filled: Path) -> None:
-    before = trees.served(filled)
-    for more in ([], ["--dry-run"]):
-        result = run("prune", "--keep-newest", "1", "--keep", "ns/*", *more)
-        assert result.status == 1
-        assert result.err == (
-            "ERROR: refused, nothing is deleted: 3 of 4 tags of other would go, and --max-share "
-            "allows 50% of a repository's; --max-share 1 allows all\n"
-        )
-        assert ("other:v4: would go" in result.out) is bool(more)
-        assert trees.served(filled) == before
-    assert run("prune", "--keep-newest", "1", "--keep", "ns/*", "--max-share", "0.75").status == 0
-    assert left(filled) == [*keeping("v1", "v2", "v3", "v4")[:8], "other:v1"]
+def test_a_rehearsal_says_what_happens_then(run: Run, root: Path) -> None:
+    before = trees.served(root)
+    foreseen = run("prune", "--keep-newest", "3", "--dry-run")
+    assert trees.served(root) == before
+    done = run("prune", "--keep-newest", "3")
+    assert foreseen.out.replace("would go", "deleted") == done.out
 
 
 @pytest.mark.parametrize(
     "arguments",
     [
         [],
-        ["--dry-run", "ns/a"],
+        ["a"],
+        ["--keep-list", "/dev/null"],
         ["--keep-newest", "0"],
-        ["--keep-newest", "x"],
+        ["--keep-newest", "-1"],
         ["--keep-newest", "1", "--max-share", "1.5"],
-        ["--keep-newest", "1", "--max-share", "nan"],
+        ["--keep-newest", "1", "--max-share", "1e9"],
+        ["--keep-newest", "1", "a:v1"],
+        ["--keep", ""],
     ],
 )
-def test_wrong_usage(run: Run, filled: Path, arguments: list[str]) -> None:
-    before = trees.served(filled)
-    result = run("prune", *arguments)
-    assert (result.status, result.out) == (2, "")
-    assert re.search(r"nothing to keep|argument --", result.err)
-    assert trees.served(filled) == before
+def test_nothing_to_keep_and_wrong_numbers(run: Run, root: Path, arguments: list[str]) -> None:
+    before = trees.served(root)
+    assert run("prune", *arguments).status == 2
+    assert trees.served(root) == before
 
 
-def test_no_such_repository(run: Run, filled: Path) -> None:
-    before = trees.served(filled)
-    result = run("prune", "--keep-newest", "3", "ns/a", "no/*")
-    assert (result.status, result.err) == (1, f"ERROR: no repository 'no/*' in {filled}\n")
-    assert trees.served(filled) == before
+def test_a_list_that_cannot_be_read(run: Run, root: Path, tmp_path: Path) -> None:
+    before = trees.served(root)
+    kept = tmp_path / "kept"
+    kept.write_text("a:v1\na\n")
+    result = run("prune", "--keep-list", str(kept))
+    assert (result.status, result.err) == (
+        1,
+        f"ERROR: {kept}, line 2: neither a tag nor a digest in 'a'\n",
+    )
+    kept.write_bytes(b"\xff")
+    assert run("prune", "--keep-list", str(kept)).status == 1
+    assert run("prune", "--keep-list", str(tmp_path / "absent")).status == 1
+    assert run("prune", "--keep-newest", "1", "no/such").status == 1
+    assert trees.served(root) == before
 
 
-@pytest.mark.parametrize("damaged", ["manifest", "tag"])
-def test_what_cannot_be_read_keeps_its_repository(run: Run, filled: Path, damaged: str) -> None:
-    manifests = filled / "v2/ns/a/manifests"
-    path = manifests / f"{IMAGES['ns/a:v1'].digest}/index.json"
-    (path if damaged == "manifest" else manifests / "v4.type-map").write_text("{}")
+@pytest.mark.parametrize("damage", ["manifest", "tag"])
+def test_a_repository_that_cannot_be_read_is_left_alone(run: Run, root: Path, damage: str) -> None:
+    manifests = root / "v2/a/manifests"
+    path = manifests / "v1.type-map"
+    if damage == "manifest":
+        path = manifests / str(A[1].digest) / "index.json"
+    path.unlink()
+    path.write_bytes(b"\xff")
     result = run("prune", "--keep-newest", "3")
     assert result.status == 1
-    assert result.err.startswith("ERROR: nothing is deleted beside it: ")
-    assert left(filled) == [*keeping("v1", "v2", "v3", "v4")[:4], *keeping("v1", "v2", "v3")[3:]]
-
-
-def test_what_is_put_meanwhile_stays(filled: Path) -> None:
-    tree = Tree(filled)
-    names = [RepositoryName(name) for name in REPOSITORIES]
-    plan = Plan(tree, names, Rule(Patterns([]), Patterns([]), 2), 0.5)
-    tree.close()
-    with LocalExportDriver(filled) as driver:
-        trees.put(driver, image("ns/a", "new"), "v4")
-        done = list(plan.carry_out(driver))
-    assert [str(name) for name, _ in done] == list(REPOSITORIES)
-    assert left(filled) == ["ns/a:v1", "ns/a:v2", "ns/a:v4", *keeping("v1", "v2")[2:]]
-
-
-def test_one_look_at_a_repository_however_many_go(
-    run: Run, filled: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    calls = []
-    original = LocalExportDriver.delete_chosen
-    monkeypatch.setattr(
-        LocalExportDriver,
-        "delete_chosen",
-        lambda self, name, choose: calls.append(str(name)) or original(self, name, choose),
-    )
-    assert run("prune", "--keep-newest", "1", "--max-share", "1").status == 0
-    assert calls == list(REPOSITORIES)
+    assert result.err.startswith("ERROR: a is left as it is: ")
+    assert left(root, "a") == TAGS
+    assert left(root, "ns/b") == TAGS[3:]

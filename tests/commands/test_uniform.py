@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sysconfig
@@ -106,24 +107,37 @@ def test_an_interrupt_is_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     assert (result.status, result.err) == (130, "")
 
 
-@pytest.mark.usefixtures("tree")
-def test_a_reader_that_leaves_is_no_trouble(config: Path) -> None:
-    command = [str(PROGRAM), "--config-file", str(config), "verify", "--json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
-        assert process.stdout and process.stderr
-        process.stdout.close()
-        assert process.stderr.read() == b""
-    assert process.returncode == 141
+@pytest.fixture(params=["", "1"], ids=["buffered", "unbuffered"])
+def environment(request: pytest.FixtureRequest) -> dict[str, str]:
+    """Output fails when it is written, or in the end."""
+    return {**os.environ, "PYTHONUNBUFFERED": request.param}
 
 
 @pytest.mark.usefixtures("tree")
-def test_output_that_cannot_be_written_is_a_failure(config: Path) -> None:
+def test_a_reader_that_leaves_is_no_trouble(config: Path, environment: dict[str, str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [str(PROGRAM), "--config-file", str(config), "verify", "--json"],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        env=environment,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.usefixtures("tree")
+def test_output_that_cannot_be_written_is_a_failure(
+    config: Path, environment: dict[str, str]
+) -> None:
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
             [str(PROGRAM), "--config-file", str(config), "verify"],
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
+            env=environment,
         )
     assert done.returncode == 1
     assert re.fullmatch(r"ERROR: .*No space left on device\n", done.stderr)

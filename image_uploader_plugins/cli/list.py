@@ -1,0 +1,113 @@
+"""``image-uploader list``."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import Any
+
+from image_uploader_plugins import errors
+from image_uploader_plugins.cli.cells import Age, Count, Size, Words
+from image_uploader_plugins.cli.command import Lister
+from image_uploader_plugins.cli.patterns import HELP, Pattern
+from image_uploader_plugins.local_export.inventory import Holdings, Image
+from image_uploader_plugins.local_export.tree import Tree
+
+_COLUMNS = (
+    *("Repository", "Tag", "Digest", "Kind", "Platforms"),
+    *("Size", "Own", "Shared", "Age", "Referrers"),
+)
+# Formats of one line an image, in which a list of words is one text.
+_FLAT = ("csv", "value")
+_SHORT = len("sha256:") + 12
+
+
+class List(Lister):
+    """List the images of the tree.
+
+    One line for each tag, sorted. Kind is image, list (of several platforms),
+    artifact, schema 1, or damaged. Size is all that a pull of all platforms
+    gets; Own is what a delete would free; Shared is what other images hold as
+    well. Age is the time since the
+    tag was put, or moved to other content; putting the same again changes
+    nothing. Referrers are signatures and the like that name the image as
+    their subject.
+
+    The table is for people; in json, yaml and csv sizes are in bytes, the
+    age in seconds, and digests are whole.
+    """
+
+    examples = (
+        "image-uploader list",
+        "image-uploader list 'openstack/*' '*:v1.*'",
+        "image-uploader list -f json",
+        "image-uploader list -f value -c Repository -c Tag --sort-column Age",
+        "image-uploader list --all prometheus/node-exporter",
+    )
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = super().get_parser(prog_name)
+        parser.add_argument(
+            "patterns",
+            nargs="*",
+            type=Pattern,
+            metavar="PATTERN",
+            help=f"list what fits one of these (default: all): {HELP}",
+        )
+        parser.add_argument(
+            "--all",
+            action="store_true",
+            help="also manifests without a tag: those that lists consist of, referrers, and what "
+            "was put by digest",
+        )
+        return parser
+
+    def take_action(
+        self, parsed_args: argparse.Namespace
+    ) -> tuple[tuple[str, ...], Iterator[tuple[Any, ...]]]:
+        images = self._images(parsed_args.patterns, untagged=parsed_args.all)
+        return _COLUMNS, (_row(image, parsed_args.formatter) for image in images)
+
+    def _images(self, patterns: list[Pattern], *, untagged: bool) -> Iterator[Image]:
+        unmet = dict.fromkeys(patterns)
+        with contextlib.closing(Tree.existing(self.conf)) as tree:
+            for name in tree.repositories():
+                if patterns and not any(p.fits_repository(name) for p in patterns):
+                    continue
+                for image in self._held(tree, name, untagged=untagged):
+                    fitting = [p for p in patterns if p.fits(image.name, image.tag)]
+                    for pattern in fitting:
+                        unmet.pop(pattern, None)
+                    if fitting or not patterns:
+                        yield image
+        for pattern in unmet:
+            self.complain(f"no image fits {pattern.text!r}")
+
+    def _held(self, tree: Tree, name: Any, *, untagged: bool) -> Iterator[Image]:
+        try:
+            for image in Holdings(tree, name).images(untagged=untagged):
+                if image.problem:
+                    self.complain(f"{image}: {image.problem}")
+                yield image
+        except errors.UploaderError as e:
+            self.complain(f"{name}: {e}")
+
+
+def _row(image: Image, formatter: str) -> tuple[Any, ...]:
+    platforms = Words(image.platforms)
+    referrers = Count([digest.value for digest in image.referrers])
+    digest = image.digest.value if image.digest else ""
+    return (
+        image.name.value,
+        image.tag.value if image.tag else "",
+        digest[:_SHORT] if formatter == "table" else digest,
+        image.kind,
+        " ".join(platforms.machine_readable()) if formatter in _FLAT else platforms,
+        Size(image.size),
+        Size(image.own),
+        Size(image.shared),
+        Age(max(0, int(time.time() - image.changed))),
+        " ".join(referrers.machine_readable()) if formatter in _FLAT else referrers,
+    )

@@ -1,0 +1,61 @@
+"""What delete and prune have in common: deleting images, or telling what would go."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from typing import Any
+
+from image_uploader_plugins import errors
+from image_uploader_plugins.cli.cells import plural
+from image_uploader_plugins.cli.command import Command
+from image_uploader_plugins.copying import size
+from image_uploader_plugins.digest import Digest
+from image_uploader_plugins.driver import Deletion
+from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.inventory import Forecast, Reference
+from image_uploader_plugins.local_export.tree import Tree
+from image_uploader_plugins.reference import ImageRef, RepositoryName
+
+Images = Mapping[RepositoryName, list[Reference]]
+
+
+class Removal(Command):
+    """A subcommand that deletes images."""
+
+    def remove(self, tree: Tree, images: Images, *, rehearsing: bool) -> None:
+        """Delete images, or tell what would go, and what that frees.
+
+        A repository that cannot be worked on is reported; the others go on.
+        """
+        outcome = "would go" if rehearsing else "deleted"
+        manifests = blobs = freed = names = 0
+        with contextlib.ExitStack() as stack:
+            driver: Forecast | LocalExportDriver = Forecast(tree)
+            if not rehearsing:
+                driver = stack.enter_context(LocalExportDriver.from_conf(self.conf))
+            for name, references in images.items():
+                try:
+                    deletion = driver.delete_all(name, references)
+                except errors.UploaderError as e:
+                    self.complain(f"{name}: {e}")
+                    continue
+                self._tell(name, references, deletion, outcome)
+                names += len(references)
+                manifests += len(deletion.manifests)
+                blobs += len(deletion.blobs)
+                freed += deletion.bytes_freed
+        what = f"{plural(names, 'image')}, {plural(manifests, 'manifest')}, {plural(blobs, 'blob')}"
+        print(f"{what} {outcome}, {size(freed)} freed", file=self.app.stdout)
+
+    def _tell(
+        self, name: RepositoryName, references: list[Reference], deletion: Deletion, outcome: str
+    ) -> None:
+        lines: list[Any] = []
+        for reference in references:
+            stays = isinstance(reference, Digest) and reference not in deletion.manifests
+            end = "stays, something else needs it" if stays else outcome
+            lines.append(f"{ImageRef(name, reference)}: {end}")
+        lines += [f"  manifest {digest}" for digest in deletion.manifests]
+        lines += [f"  blob {digest}" for digest in deletion.blobs]
+        print("\n".join(lines), file=self.app.stdout)

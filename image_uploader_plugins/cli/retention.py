@@ -1,0 +1,80 @@
+"""Which tags of a repository stay when it is pruned."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from image_uploader_plugins import errors, files
+from image_uploader_plugins.cli.patterns import Pattern
+from image_uploader_plugins.digest import Digest
+from image_uploader_plugins.local_export.inventory import Holdings
+from image_uploader_plugins.reference import ImageRef, Tag
+
+# Signatures and the like by tag: OCI distribution-spec 1.1, "Referrers Tag
+# Schema", and cosign's, which adds what it is.
+_ATTACHED = re.compile(r"(sha256|sha512)-([0-9a-f]+)(?:\..+)?")
+
+
+@dataclasses.dataclass(frozen=True)
+class Retention:
+    """What is kept: listed images, what fits a pattern, and the newest tags of each repository."""
+
+    listed: frozenset[ImageRef] = frozenset()
+    patterns: tuple[Pattern, ...] = ()
+    newest: int = 0
+
+    def __bool__(self) -> bool:
+        return bool(self.listed or self.patterns or self.newest)
+
+    def kept(self, holdings: Holdings, digests: Mapping[Tag, Digest]) -> set[Tag]:
+        """The tags that stay, of those that lead to ``digests``, with all that refers to them."""
+        chosen = {tag for tag in digests if self._is_chosen(holdings, tag, digests[tag])}
+        images = [tag for tag in digests if not _subject(holdings, tag, digests[tag])]
+        chosen |= set(_newest_first(holdings, images)[: self.newest])
+        while True:
+            needed = {d for tag in chosen for d in holdings.needed(digests[tag])}
+            more = {tag for tag in digests if _subject(holdings, tag, digests[tag]) in needed}
+            if more <= chosen:
+                return chosen
+            chosen |= more
+
+    def _is_chosen(self, holdings: Holdings, tag: Tag, digest: Digest) -> bool:
+        return (
+            ImageRef(holdings.name, tag) in self.listed
+            or ImageRef(holdings.name, digest) in self.listed
+            or any(pattern.fits(holdings.name, tag) for pattern in self.patterns)
+        )
+
+
+def read_list(path: Path) -> frozenset[ImageRef]:
+    """A file with an image a line; ``#`` begins a comment.
+
+    Raises ConfigurationError, with the line's number in it.
+    """
+    found = set()
+    for number, line in enumerate(files.text(path).splitlines(), 1):
+        words = line.partition("#")[0].strip()
+        try:
+            found |= {ImageRef.parse(words)} if words else set()
+        except errors.InvalidReference as e:
+            raise errors.ConfigurationError(f"{path}, line {number}: {e}") from e
+    return frozenset(found)
+
+
+def _newest_first(holdings: Holdings, tags: Iterable[Tag]) -> list[Tag]:
+    return sorted(tags, key=lambda tag: (-(holdings.changed(tag) or 0.0), tag))
+
+
+def _subject(holdings: Holdings, tag: Tag, digest: Digest) -> Digest | None:
+    """What a tag's manifest refers to, by its subject or by the tag."""
+    subject = holdings.manifests[digest].subject
+    if subject:
+        return subject.digest
+    match = _ATTACHED.fullmatch(tag.value)
+    try:
+        return Digest(f"{match[1]}:{match[2]}") if match else None
+    except errors.InvalidReference:
+        return None

@@ -1,0 +1,41 @@
+"""Whether everything that one image needs is there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from image_uploader_plugins.digest import Digest
+from image_uploader_plugins.local_export.inventory import Holdings
+from image_uploader_plugins.local_export.tree import Tree
+from image_uploader_plugins.local_export.verify.contents import Contents
+from image_uploader_plugins.manifest import Descriptor
+
+
+def problems(tree: Tree, holdings: Holdings, digest: Digest, *, hashing: bool) -> Iterator[str]:
+    """What is wrong with an image's parts; with ``hashing``, all content is read."""
+    contents = Contents(tree.storage, lambda done, total: None) if hashing else None
+    seen: set[Digest] = set()
+    for needed in sorted(holdings.needed(digest)):
+        manifest = holdings.manifests[needed]
+        for child in manifest.manifests:
+            if child.digest not in holdings.manifests:
+                yield str(holdings.broken.get(child.digest, f"manifest {child.digest} is missing"))
+        for blob in manifest.blobs():
+            if blob.digest not in seen:
+                seen.add(blob.digest)
+                yield from _blob(tree, holdings, blob, contents)
+
+
+def _blob(
+    tree: Tree, holdings: Holdings, blob: Descriptor, contents: Contents | None
+) -> Iterator[str]:
+    file = holdings.file(blob.digest)
+    if not file:
+        yield f"blob {blob.digest} is missing"
+    elif blob.size not in (None, file.size):
+        yield (
+            f"{tree.storage.root / file.path} has {file.size} bytes, "
+            f"and the manifest says {blob.size}"
+        )
+    elif contents and (problem := contents.problem(blob.digest, file)):
+        yield f"{tree.storage.root / file.path}: {problem}"
