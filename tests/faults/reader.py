@@ -13,7 +13,7 @@ from tests.faults.flows import NESTED, Flow
 from tests.faults.repository import Repository, hashes, parses
 from tests.faults.snapshot import Entry, Snapshot
 
-_TOP = {".", "v2", ".local-export"}
+_TOP = {".", "v2", ".local-export", "index.html"}
 _IN_V2 = {"index.json", ".htaccess", "_catalog", ".no-referrers"}
 
 
