@@ -7,7 +7,7 @@ on a fresh target::
         def make_driver(self):
             return MyDriver(...)
 
-The suite knows a driver only through its four verbs.  What it cannot see
+The suite knows a driver only through its methods.  What it cannot see
 that way (durability, what clients are served) a driver tests on its own.
 """
 
@@ -445,6 +445,42 @@ class DriverContract:
             self.put(image)
             self.delete()
         self.put(image)
+
+    # -- what reports and metrics tell, where the driver tells it
+
+    def test_resolve_says_what_a_name_leads_to(self) -> None:
+        old, new = self.image("old"), self.image("new")
+        for image in (old, new):
+            self.put(image)
+            for reference in (TAG, image.digest):
+                found = self.driver.resolve(ImageRef(HERE, reference))
+                self.case.assertIn(found, (None, image.digest))
+
+    def test_resolve_finds_nothing_where_there_is_nothing(self) -> None:
+        self.put(self.image())
+        for name, reference in ((HERE, Tag("other")), (HERE, DIGEST), (THERE, TAG)):
+            self.case.assertIsNone(self.driver.resolve(ImageRef(name, reference)))
+        self.delete()
+        for reference in (TAG, self.image().digest):
+            self.case.assertIsNone(self.driver.resolve(ImageRef(HERE, reference)))
+
+    def test_present_is_what_the_repository_itself_holds(self) -> None:
+        self.driver.upload_layer(HERE, [BLOB], expected=DIGEST)
+        absent = Digest.of(b"absent")
+        self.case.assertLessEqual(self.driver.present(HERE, [DIGEST, absent]), {DIGEST})
+        self.case.assertFalse(self.driver.present(THERE, [DIGEST]))
+
+    def test_a_census_counts_what_is_there(self) -> None:
+        image = self.image()
+        self.put(image)
+        self.put(image, Tag("other"))
+        census = self.driver.census()
+        if census:
+            counts = (census.repositories, census.tags, census.blobs)
+            self.case.assertEqual(counts, (1, 2, len(image.blobs)))
+            content = [image.manifest.content, *image.blobs.values()]
+            self.case.assertEqual(census.bytes_stored, sum(map(len, content)))
+            self.case.assertEqual(census.bytes_shared, 0)
 
     # -- all of them
 

@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import requests
 
@@ -15,7 +15,16 @@ from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import UploaderDriver
 from image_uploader_plugins.manifest import MEDIA_TYPES, SCHEMA1_TYPES, Descriptor, Manifest
-from image_uploader_plugins.reference import RepositoryName, Tag
+from image_uploader_plugins.meter import Meter
+from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
+from image_uploader_plugins.results.account import Account
+from image_uploader_plugins.results.records import (
+    NEVER_BEGUN,
+    ImageRecord,
+    Kind,
+    Outcome,
+    Status,
+)
 from image_uploader_plugins.source import Source, retrying
 
 LOG = logging.getLogger(__name__)
@@ -65,14 +74,28 @@ class Summary:
 
 
 class Copier:
-    """Copies images into repository ``target`` of ``driver`` and keeps count in ``summary``."""
+    """Copies one image into repository ``target`` of ``driver``.
 
-    def __init__(self, driver: UploaderDriver, target: RepositoryName, source: Source) -> None:
+    Keeps count in ``summary`` and account in ``record``; ``meter`` is told of
+    the bytes while they come, and may stop the copying.
+    """
+
+    def __init__(
+        self,
+        driver: UploaderDriver,
+        target: RepositoryName,
+        source: Source,
+        record: ImageRecord | None = None,
+        meter: Meter | None = None,
+    ) -> None:
         self._driver = driver
         self._target = target
         self._source = source
+        self._meter = meter or Meter()
         self._lock = threading.Lock()
         self.summary = Summary()
+        self.record = record or ImageRecord("", "")
+        self._account = Account(self.record)
 
     def copy(
         self, reference: Tag | Digest | Descriptor, tag: Tag | None, *, all_platforms: bool
@@ -106,41 +129,86 @@ class Copier:
         return chosen
 
     def _copy(self, manifest: Manifest, digest: Digest, tag: Tag | None) -> None:
-        for part, name in walk(self._source, manifest, digest):
-            self._copy_blobs(part)
-            self._driver.put_manifest(
-                self._target,
-                part.content,
-                part.media_type,
-                # The last of all: it then leads to all of them at once.
-                tag=tag if name == digest else None,
-                # NOTE: the digest of a signed schema 1 manifest is not that of its bytes.
-                expected=None if part.media_type in SCHEMA1_TYPES else name,
-            )
+        if manifest.is_index:
+            self._account.list_children(manifest, self._source.children(manifest))
+        status = Status.UNCHANGED
+        try:
+            for part, name in walk(self._source, manifest, digest):
+                # The last of all has the tag: it then leads to all of them at once.
+                put, done = self._copy_part(part, name, tag if name == digest else None)
+                self._account.settle_child(name, done)
+                status = done if done is Status.COPIED else status
+        except Exception as e:
+            self._account.fail_child(e)
+            raise
+        self.record.digest, self.record.media_type = str(put.digest), put.media_type
+        self.record.become(status)
 
-    def _copy_blobs(self, manifest: Manifest) -> None:
-        blobs = list(manifest.blobs())
+    def _copy_part(
+        self, part: Manifest, name: Digest, tag: Tag | None
+    ) -> tuple[Descriptor, Status]:
+        """Copy one manifest with its blobs; what was put, and whether the target had all of it."""
+        before = None
+        with contextlib.suppress(errors.UploaderError):  # what is broken is about to be mended
+            before = self._driver.resolve(ImageRef(self._target, tag or name))
+        whole = self._copy_blobs(part)
+        # NOTE: the digest of a signed schema 1 manifest is not that of its bytes.
+        expected = None if part.media_type in SCHEMA1_TYPES else name
+        put = self._driver.put_manifest(
+            self._target, part.content, part.media_type, tag=tag, expected=expected
+        )
+        return put, Status.UNCHANGED if whole and before == put.digest else Status.COPIED
+
+    def _copy_blobs(self, manifest: Manifest) -> bool:
+        """Whether the repository had them all."""
+        self._meter.check()
         config = manifest.config.digest if manifest.config else None
-        present = self._driver.mount_layers(self._target, [blob.digest for blob in blobs])
-        for blob in blobs:
-            if blob.digest in present:
-                self._count(blob.size or 0, None, is_layer=blob.digest != config)
-        missing = [blob for blob in blobs if blob.digest not in present]
+        blobs = {
+            blob: Kind.CONFIG if blob.digest == config else Kind.LAYER for blob in manifest.blobs()
+        }
+        digests = [blob.digest for blob in blobs]
+        before = self._present(digests)
+        mounted = self._driver.mount_layers(self._target, digests)
+        for blob, kind in blobs.items():
+            if blob.digest in mounted:
+                held = Outcome.PRESENT if blob.digest in before else Outcome.MOUNTED
+                self._count(blob, kind, held)
+        for layer in manifest.layers:
+            if layer.urls:
+                self._account.blob(layer, Kind.LAYER, Outcome.SKIPPED, "clients get it by its urls")
+        self._fetch({blob: kind for blob, kind in blobs.items() if blob.digest not in mounted})
+        return mounted.issuperset(digests) and before.issuperset(digests)
+
+    def _present(self, digests: Iterable[Digest]) -> frozenset[Digest]:
+        with contextlib.suppress(errors.UploaderError):
+            return self._driver.present(self._target, digests)
+        return frozenset()
+
+    def _fetch(self, missing: dict[Descriptor, Kind]) -> None:
         if not missing:
             return
+        self._meter.expect(sum(blob.size or 0 for blob in missing))
         with concurrent.futures.ThreadPoolExecutor(_PARALLEL_LAYERS) as pool:
-            jobs = [pool.submit(self._copy_blob, blob, blob.digest != config) for blob in missing]
+            jobs = [pool.submit(self._copy_blob, blob, kind) for blob, kind in missing.items()]
             try:
                 for job in concurrent.futures.as_completed(jobs):
                     job.result()
             except BaseException:
                 pool.shutdown(cancel_futures=True)
+                for (blob, kind), job in zip(missing.items(), jobs, strict=True):
+                    if job.cancelled():
+                        self._give_up(blob, kind, Outcome.SKIPPED, NEVER_BEGUN)
                 raise
 
-    def _copy_blob(self, blob: Descriptor, is_layer: bool) -> None:
-        with _naming(f"blob {blob.digest}"):
-            size, fetched = self._transfer(blob)
-        self._count(size, fetched, is_layer=is_layer)
+    def _copy_blob(self, blob: Descriptor, kind: Kind) -> None:
+        try:
+            with _naming(f"blob {blob.digest}"):
+                size, fetched = self._transfer(blob)
+        except Exception as e:
+            self._give_up(blob, kind, Outcome.FAILED, str(e))
+            raise
+        outcome = Outcome.MOUNTED if fetched is None else Outcome.FETCHED
+        self._count(dataclasses.replace(blob, size=size), kind, outcome, fetched or 0)
 
     @retrying
     def _transfer(self, blob: Descriptor) -> tuple[int, int | None]:
@@ -149,24 +217,38 @@ class Copier:
 
         def chunks() -> Iterator[bytes]:
             nonlocal fetched
+            self._meter.check()
             fetched = 0
             for chunk in self._source.blob(blob):
+                self._meter.add(len(chunk))
                 fetched += len(chunk)
                 yield chunk
 
-        stored = self._driver.upload_layer(
-            self._target, chunks(), expected=blob.digest, media_type=blob.media_type
-        )
+        try:
+            stored = self._driver.upload_layer(
+                self._target, chunks(), expected=blob.digest, media_type=blob.media_type
+            )
+        except Exception:
+            self._meter.expect(fetched or 0)  # they came in vain, and have to come again
+            raise
+        if fetched is None:
+            self._meter.expect(-(blob.size or 0))
         return stored.size or 0, fetched
 
-    def _count(self, size: int, fetched: int | None, *, is_layer: bool) -> None:
+    def _count(self, blob: Descriptor, kind: Kind, outcome: Outcome, fetched: int = 0) -> None:
+        is_layer = kind is Kind.LAYER
         with self._lock:
-            if fetched is None:
-                self.summary.layers_mounted += is_layer
-                self.summary.bytes_saved += size
-            else:
+            if outcome is Outcome.FETCHED:
                 self.summary.layers_uploaded += is_layer
                 self.summary.bytes_fetched += fetched
+            else:
+                self.summary.layers_mounted += is_layer
+                self.summary.bytes_saved += blob.size or 0
+        self._account.blob(blob, kind, outcome)
+
+    def _give_up(self, blob: Descriptor, kind: Kind, outcome: Outcome, why: str) -> None:
+        self._meter.expect(-(blob.size or 0))
+        self._account.blob(blob, kind, outcome, why)
 
 
 def fetch(source: Source, descriptor: Descriptor) -> Manifest:

@@ -32,6 +32,25 @@ class Deletion:
     bytes_freed: int = 0
 
 
+@dataclasses.dataclass(frozen=True)
+class Census:
+    """How much a target holds.
+
+    ``bytes_stored`` is what blobs and manifests take, each content that is
+    stored once counted once; ``bytes_shared`` is how much more it would be
+    without.  ``oldest_lease`` is when the oldest upload that is still in
+    flight, or was killed, took what it protects: seconds since the epoch, None
+    where there is none.
+    """
+
+    repositories: int
+    tags: int
+    blobs: int
+    bytes_stored: int
+    bytes_shared: int
+    oldest_lease: float | None = None
+
+
 class UploaderDriver(abc.ABC):
     """A target for images: repositories of blobs, manifests and tags.
 
@@ -137,6 +156,28 @@ class UploaderDriver(abc.ABC):
         or StorageError, removing nothing more, if a live manifest cannot be
         read.
         """
+
+    # -- what reports and metrics tell; a driver that cannot say leaves these as they are
+
+    def resolve(self, target: ImageRef) -> Digest | None:
+        """The manifest that a tag or a digest leads to at the moment.
+
+        None where there is none, or the driver does not say: its images are
+        then never reported as unchanged.
+        """
+        return None
+
+    def present(self, target: RepositoryName, layers: Iterable[Digest]) -> frozenset[Digest]:
+        """Those of ``layers`` that ``target`` itself holds at the moment.
+
+        None of them where the driver does not say: they are then reported as
+        mounted.  Changes nothing, and protects nothing from a delete.
+        """
+        return frozenset()
+
+    def census(self) -> Census | None:
+        """How much the target holds; None where the driver does not count."""
+        return None
 
     def close(self) -> None:  # noqa: B027 - a driver with nothing to release need not say so
         """Give up what uploads that never got a manifest still hold."""

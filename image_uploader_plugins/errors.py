@@ -22,6 +22,10 @@ class ConfigurationError(UploaderError):
     """An option or a driver's name that cannot work."""
 
 
+class Interrupted(UploaderError):
+    """Work that was given up because the whole run was told to stop."""
+
+
 class InvalidReference(UploaderError, ValueError):
     """A repository name, tag, digest or image reference outside its grammar."""
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import IO, Any
 
 import yaml
 
@@ -54,9 +55,11 @@ def write(path: Path, text: str) -> None:
     """Replace ``path`` as a whole or not at all; raises ConfigurationError."""
     temporary = None
     try:
-        with tempfile.NamedTemporaryFile("w", dir=path.parent, delete=False) as file:
+        with _temporary_beside(path) as file:
             temporary = Path(file.name)
             file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
         temporary.chmod(0o644)
         temporary.replace(path)
     except OSError as e:
@@ -64,6 +67,35 @@ def write(path: Path, text: str) -> None:
             with contextlib.suppress(OSError):
                 temporary.unlink()
         raise errors.ConfigurationError(f"cannot write {path}: {e}") from e
+
+
+def check_writable(path: Path) -> None:
+    """Raises ConfigurationError where write() could not, as far as one can know before.
+
+    Also for a device or a symbolic link, such as /dev/stdout: write() would
+    put a file in its place.
+    """
+    try:
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise OSError("it is not a regular file")
+        with _temporary_beside(path) as file:
+            Path(file.name).unlink()
+    except OSError as e:
+        raise errors.ConfigurationError(f"cannot write {path}: {e}") from e
+
+
+def text_if_any(path: Path) -> str:
+    """A file's text, "" for one that is not there; raises ConfigurationError or ValueError."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+    except OSError as e:
+        raise errors.ConfigurationError(f"cannot read {path}: {e}") from e
+
+
+def _temporary_beside(path: Path) -> IO[str]:
+    return tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False)
 
 
 def write_new(folder: Path, texts: Mapping[PurePosixPath, str]) -> Iterator[Path]:

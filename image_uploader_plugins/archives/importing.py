@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from image_uploader_plugins.archives.naming import Job
 from image_uploader_plugins.archives.source import Archive, MissingBlobs
@@ -14,6 +14,7 @@ from image_uploader_plugins.driver import UploaderDriver
 from image_uploader_plugins.local_export import parallel
 from image_uploader_plugins.manifest import Descriptor
 from image_uploader_plugins.reference import RepositoryName
+from image_uploader_plugins.results.journal import Journal
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,8 +28,8 @@ class Cargo:
     jobs: Sequence[Job]
     absent: dict[RepositoryName, set[Digest]]
 
-    def deliver(self, driver: UploaderDriver) -> Iterator[tuple[Job, Summary]]:
-        """Copy each image, and tell so.
+    def deliver(self, driver: UploaderDriver, name: str, journal: Journal) -> Summary:
+        """Copy each image to the driver of that name, and tell the journal; what it took.
 
         Raises MissingBlobs, before any is copied, and what a Copier does.
         """
@@ -37,10 +38,14 @@ class Cargo:
             missing |= digests - driver.mount_layers(repository, sorted(digests))
         if missing:
             raise MissingBlobs(sorted(missing))
-        for job in self.jobs:
-            copier = Copier(driver, job.repository, self.archive)
-            copier.copy(job.descriptor, job.tag, all_platforms=True)
-            yield job, copier.summary
+        total = Summary()
+        for job, record in [(job, journal.plan(str(job), name)) for job in self.jobs]:
+            with journal.turn(record) as meter:
+                copier = Copier(driver, job.repository, self.archive, record, meter)
+                copier.copy(job.descriptor, job.tag, all_platforms=True)
+            journal.tell(record)
+            total.add(copier.summary)
+        return total
 
 
 def inspect(archive: Archive, jobs: Sequence[Job]) -> Cargo:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import types
 from typing import Any, ClassVar
 
@@ -10,6 +11,8 @@ from cliff import command, lister, show
 from oslo_config import cfg
 
 from image_uploader_plugins import errors, loader
+from image_uploader_plugins.cli import interruption
+from image_uploader_plugins.meter import Meter
 
 CLEANUP = ("full", "partial", "none")
 
@@ -43,6 +46,16 @@ class Base(command.Command):
     _status = 0
 
     @property
+    def quiet(self) -> bool:
+        """Whether nothing but errors and what was asked for is to be printed."""
+        return int(self.app.options.verbose_level) == 0
+
+    @functools.cached_property
+    def meter(self) -> Meter:
+        """Counts the bytes of what the command does; a signal stops it."""
+        return Meter()
+
+    @property
     def conf(self) -> cfg.ConfigOpts:
         """The options; raises ConfigurationError."""
         return loader.load_conf(config_files=self.app.options.config_file)
@@ -58,7 +71,11 @@ class Base(command.Command):
 
     def run(self, parsed_args: argparse.Namespace) -> int:
         try:
-            return max(int(super().run(parsed_args)), self._status)
+            with interruption.heeded(self.meter.stop):
+                return max(int(super().run(parsed_args)), self._status)
+        except interruption.Interruption as e:
+            self.app.LOG.error("%s", e)
+            return interruption.leave(e.status)
         except BrokenPipeError:
             raise  # whoever reads our output has seen enough
         except Exception as e:

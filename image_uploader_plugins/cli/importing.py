@@ -10,9 +10,9 @@ from image_uploader_plugins import loader
 from image_uploader_plugins.archives import open_archive
 from image_uploader_plugins.archives.importing import inspect
 from image_uploader_plugins.archives.naming import Name, plan
+from image_uploader_plugins.cli import progress
 from image_uploader_plugins.cli.command import Command
-from image_uploader_plugins.cli.progress import Progress
-from image_uploader_plugins.copying import Summary
+from image_uploader_plugins.results.journal import Journal
 
 
 class Import(Command):
@@ -55,19 +55,18 @@ class Import(Command):
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
         name = Name.parse(parsed_args.name) if parsed_args.name else None
-        total = Summary()
-        with (
-            contextlib.closing(
-                open_archive(parsed_args.source, sparse=parsed_args.sparse)
-            ) as archive,
-            Progress(self.app.stderr) as progress,
-        ):
+        journal = Journal(meter=self.meter)
+        with contextlib.closing(
+            open_archive(parsed_args.source, sparse=parsed_args.sparse)
+        ) as archive:
             cargo = inspect(archive, plan(archive, parsed_args.images, name))
-            with loader.load_driver(self.conf) as driver:
-                for job, summary in cargo.deliver(driver):
-                    progress(str(job), summary, None)
-                    total.add(summary)
-        print(total, file=self.app.stderr)
+            with (
+                loader.load_driver(self.conf) as driver,
+                progress.copying(self.app.stderr, journal, quiet=self.quiet),
+            ):
+                total = cargo.deliver(driver, loader.selected(self.conf), journal)
+        if not self.quiet:
+            print(total, file=self.app.stderr)
         for skipped in archive.skipped:
             self.app.LOG.error("%s: not imported: %s", parsed_args.source, skipped)
         return 1 if archive.skipped else 0

@@ -26,7 +26,7 @@ _INTERRUPTED = 128 + signal.SIGINT
 _NO_READER = 128 + signal.SIGPIPE
 _STATUSES = (
     "The exit status is 0 when all is well, 1 when something is wrong or failed, 2 for a wrong "
-    "command line, 130 after an interrupt, and 141 when nobody reads the output any more."
+    "command line, 130 or 143 after SIGINT or SIGTERM, and 141 when nobody reads the output."
 )
 _LINE_LIMIT = 20_000  # characters: one line tells of all images that failed
 
@@ -67,6 +67,8 @@ class Main(app.App):
     def configure_logging(self) -> None:
         super().configure_logging()
         for handler in logging.getLogger().handlers:
+            if self.options.verbose_level == 0 and type(handler) is logging.StreamHandler:
+                handler.setLevel(logging.ERROR)  # -q: nothing but errors
             if handler.formatter and type(handler.formatter) is logging.Formatter:
                 handler.setFormatter(PrintableFormatter(handler.formatter._fmt))
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
 import yaml
 
-from image_uploader_plugins import files
+from image_uploader_plugins import errors, files
+from image_uploader_plugins.cli import results
 from image_uploader_plugins.cli.command import Command, add_cleanup, host
-from image_uploader_plugins.cli.progress import Progress
+from image_uploader_plugins.copying import Summary
+from image_uploader_plugins.results.journal import Journal
 
 
 class Prepare(Command):
@@ -53,23 +56,37 @@ class Prepare(Command):
             "--dry-run", action="store_true", help="find out the parameters, copy nothing"
         )
         add_cleanup(parser)
+        results.add_arguments(parser)
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
-        environment = files.environment(parsed_args.environment_file)
+        if parsed_args.dry_run and parsed_args.metrics:
+            raise errors.ConfigurationError("--metrics is for runs that copy, not for --dry-run")
+        telling = results.Telling(self, "prepare", parsed_args)
+        with telling.told() as journal:
+            with telling.watched():
+                parameters, summary = self._prepare(parsed_args, journal)
+            self._tell(parameters, parsed_args.output_env_file)
+        if not self.quiet:
+            print(summary, file=self.app.stderr)
+
+    def _prepare(
+        self, parsed_args: argparse.Namespace, journal: Journal
+    ) -> tuple[dict[str, Any], Summary]:
         roles = files.roles(parsed_args.roles_file) if parsed_args.roles_file else None
-        with Progress(self.app.stderr) as progress:
-            parameters, summary = host().prepare(
-                environment,
-                roles,
-                dry_run=parsed_args.dry_run,
-                cleanup=parsed_args.cleanup,
-                conf=self.conf,
-                observer=progress,
-            )
+        done: tuple[dict[str, Any], Summary] = host().prepare(
+            files.environment(parsed_args.environment_file),
+            roles,
+            dry_run=parsed_args.dry_run,
+            cleanup=parsed_args.cleanup,
+            conf=self.conf,
+            journal=journal,
+        )
+        return done
+
+    def _tell(self, parameters: dict[str, Any], path: Path | None) -> None:
         text = yaml.safe_dump({"parameter_defaults": parameters}, default_flow_style=False)
-        if parsed_args.output_env_file:
-            files.write(parsed_args.output_env_file, text)
+        if path:
+            files.write(path, text)
         else:
             self.app.stdout.write(text)
-        print(summary, file=self.app.stderr)

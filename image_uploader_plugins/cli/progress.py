@@ -1,52 +1,202 @@
-"""Telling how far a run has come: one line that changes on a terminal, plain lines elsewhere."""
+"""Telling how far work has come: lines that change on a terminal, plain lines elsewhere.
+
+NOTE: no library draws these lines.  Those for progress bars have threads,
+state and environment variables of their own; what is left to do for a line
+that is cut to the terminal's width is less than telling them not to.
+"""
 
 from __future__ import annotations
 
-from typing import TextIO
+import collections
+import contextlib
+import functools
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, TextIO
 
-from image_uploader_plugins.copying import Summary, size
-from image_uploader_plugins.text import one_line
+from image_uploader_plugins.copying import size
+from image_uploader_plugins.meter import Meter
+from image_uploader_plugins.results.journal import Journal
+from image_uploader_plugins.results.records import ImageRecord, Outcome, Status, Tally
+
+_INTERVAL = 0.2  # seconds between two looks; people read no faster
+_WINDOW = 10.0  # seconds that a rate is taken over
+_COLUMNS = 80  # of a terminal that does not know
+_CLEAR_LINE = "\r\x1b[K"
+_LINE_UP = "\x1b[A"
+
+Lines = Callable[[], list[str]]
 
 
-class Progress:
-    """An Observer for image_uploader_plugins.tripleo that writes to ``stream``.
+class Display:
+    """Shows the ``lines`` of the moment on a terminal, below whatever else is written to it.
 
-    As a context manager it gives the terminal's line back at the end.
+    As a context manager it redraws them a few times a second, has what is
+    logged to ``stream`` appear above, and gives the terminal back at the end.
     """
 
-    def __init__(self, stream: TextIO) -> None:
+    def __init__(self, stream: TextIO, lines: Lines) -> None:
         self._stream = stream
-        self._on_terminal = stream.isatty()
-        self._total = Summary()
-        self._failed = 0
+        self._lines = lines
+        self._drawn = 0
+        self._lock = threading.Lock()
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._redraw, daemon=True)
+        self._loggers: list[logging.StreamHandler[Any]] = []
 
-    def __call__(self, image: str, summary: Summary, error: BaseException | None) -> None:
-        self._total.add(summary)
-        self._failed += error is not None
-        if not self._on_terminal:
-            outcome = "failed" if error else _outcome(summary)
-            self._write(f"{one_line(image)}: {outcome}\n")
-            return
-        failed = f", {self._failed} failed" if self._failed else ""
-        self._write(
-            f"\r\x1b[K{self._total.images} images{failed}, "
-            f"{size(self._total.bytes_fetched)} fetched, {size(self._total.bytes_saved)} saved"
-        )
+    def draw(self) -> None:
+        """Put the lines of now in the place of those before, each cut to the terminal's width."""
+        width = _width(self._stream) - 1  # in the last column some terminals begin a new line
+        with self._lock:
+            lines = [line[:width] for line in self._lines()]
+            self._write(self._cleared() + "\n".join(lines))
+            self._drawn = len(lines)
 
-    def __enter__(self) -> Progress:
+    def write(self, text: str) -> int:
+        """As a stream, for lines that stay."""
+        with self._lock:
+            self._write(self._cleared() + text)
+            self._drawn = 0
+        return len(text)
+
+    def flush(self) -> None:
+        """Everything is written at once."""
+
+    def _cleared(self) -> str:
+        return _LINE_UP.join([_CLEAR_LINE] * self._drawn)
+
+    def _write(self, text: str) -> None:
+        # Nobody may be looking any more: that is no reason to end the work.
+        with contextlib.suppress(OSError):
+            self._stream.write(text)
+            self._stream.flush()
+
+    def _redraw(self) -> None:
+        while not self._ended.wait(_INTERVAL):
+            self.draw()
+
+    def __enter__(self) -> Display:
+        for handler in logging.getLogger().handlers:
+            if isinstance(handler, logging.StreamHandler) and handler.stream is self._stream:
+                handler.setStream(self)
+                self._loggers.append(handler)
+        self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._on_terminal:
-            self._write("\r\x1b[K")
+        self._ended.set()
+        self._thread.join()
+        for handler in self._loggers:
+            handler.setStream(self._stream)
+        self.write("")
 
-    def _write(self, text: str) -> None:
-        self._stream.write(text)
-        self._stream.flush()
+
+class Pace:
+    """Bytes per second over the last seconds, told when asked."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._seen: collections.deque[tuple[float, int]] = collections.deque()
+
+    def text(self, done: int, expected: int, *, certain: bool = True) -> str:
+        """How much is done, how fast, and how long the rest takes at that rate."""
+        now = self._clock()
+        self._seen.append((now, done))
+        while len(self._seen) > 2 and self._seen[1][0] <= now - _WINDOW:
+            self._seen.popleft()
+        since, before = self._seen[0]
+        rate = (done - before) / (now - since) if now > since else 0.0
+        about = "" if certain else "about "
+        # Where sizes are unknown, more comes than was expected.
+        line = f"{size(done)} of {about}{size(max(done, expected))}"
+        if rate > 0:
+            line += f", {size(rate)}/s, {about}{_duration((expected - done) / rate)} left"
+        return line
 
 
-def _outcome(summary: Summary) -> str:
+class Copying:
+    """The lines about a run that copies images: all of it, and the image longest at work."""
+
+    def __init__(self, journal: Journal, clock: Callable[[], float] = time.monotonic) -> None:
+        self._journal = journal
+        self._clock = clock
+        self._pace = Pace(clock)
+        self._image: tuple[ImageRecord | None, Pace] = None, self._pace
+
+    def __call__(self) -> list[str]:
+        if not self._journal.images:
+            return []  # the host is still finding out which
+        at_work = self._journal.at_work()
+        expected, certain = self._journal.expected()
+        pace = self._pace.text(self._journal.meter.done, expected, certain=certain)
+        lines = [f"{self._images()}, {pace}"]
+        if at_work:
+            record, meter = at_work[0]
+            if record is not self._image[0]:
+                self._image = record, Pace(self._clock)
+            lines.append(f"{record.source}: {self._image[1].text(meter.done, meter.expected)}")
+        return lines
+
+    def _images(self) -> str:
+        done, failed, total = self._journal.progress()
+        return f"{done} of {total} images" + (f", {failed} failed" if failed else "")
+
+
+def copying(
+    stream: TextIO, journal: Journal, *, quiet: bool = False
+) -> contextlib.AbstractContextManager[object]:
+    """Tell of a run on ``stream``: as a display, or in a line for each image."""
+    shown = on_terminal(stream) and not quiet
+    plain = not shown and not quiet
+    # Without an observer it would log what failed, which is told at the end.
+    journal.observer = functools.partial(_say, stream) if plain else lambda record: None
+    return Display(stream, Copying(journal)) if shown else contextlib.nullcontext()
+
+
+def metered(
+    stream: TextIO, verb: str, meter: Meter, *, quiet: bool = False
+) -> contextlib.AbstractContextManager[object]:
+    """Tell on ``stream``, if it is a terminal, of work that a meter counts."""
+    if quiet or not on_terminal(stream):
+        return contextlib.nullcontext()
+    pace = Pace()
+    return Display(stream, lambda: [f"{verb} {pace.text(meter.done, meter.expected)}"])
+
+
+def on_terminal(stream: TextIO) -> bool:
+    """Whether it is one that can move its cursor."""
+    return stream.isatty() and os.environ.get("TERM") != "dumb"
+
+
+def _width(stream: TextIO) -> int:
+    try:
+        return os.get_terminal_size(stream.fileno()).columns or _COLUMNS
+    except (OSError, ValueError):
+        return _COLUMNS
+
+
+def _duration(seconds: float) -> str:
+    """As a clock shows it."""
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def _say(stream: TextIO, record: ImageRecord) -> None:
+    with contextlib.suppress(OSError):  # nobody reads it any more
+        stream.write(f"{record.source}: {_outcome(record)}\n")
+        stream.flush()
+
+
+def _outcome(record: ImageRecord) -> str:
+    if record.status is Status.FAILED:
+        return "failed"  # why is said at the end, where people look
+    layers = Tally.by_outcome([record])
     return (
-        f"{summary.layers_uploaded} layers uploaded, {summary.layers_mounted} mounted, "
-        f"{size(summary.bytes_fetched)} fetched"
+        f"{record.status}, {layers[Outcome.FETCHED].count} layers fetched, "
+        f"{layers[Outcome.MOUNTED].count} mounted, {layers[Outcome.PRESENT].count} present, "
+        f"{size(record.bytes_fetched)} fetched"
     )

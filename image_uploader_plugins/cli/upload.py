@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from image_uploader_plugins.cli import results
 from image_uploader_plugins.cli.command import Command, add_cleanup, host
-from image_uploader_plugins.cli.progress import Progress
 
 
 class Upload(Command):
@@ -31,15 +31,18 @@ class Upload(Command):
             help="copy all platforms of each image whose entry does not say multi_arch itself",
         )
         add_cleanup(parser)
+        results.add_arguments(parser)
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
-        with Progress(self.app.stderr) as progress:
+        telling = results.Telling(self, "upload", parsed_args)
+        with telling.told() as journal, telling.watched():
             summary = host().upload_files(
                 parsed_args.files,
                 self.conf,
                 cleanup=parsed_args.cleanup,
                 multi_arch=parsed_args.multi_arch,
-                observer=progress,
+                journal=journal,
             )
-        print(summary, file=self.app.stderr)
+        if not self.quiet:
+            print(summary, file=self.app.stderr)

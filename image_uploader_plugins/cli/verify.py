@@ -7,6 +7,7 @@ import dataclasses
 import json
 from typing import Any
 
+from image_uploader_plugins.cli import progress
 from image_uploader_plugins.cli.command import Command
 from image_uploader_plugins.copying import size
 from image_uploader_plugins.local_export.tree import Tree
@@ -60,13 +61,15 @@ class Verify(Command):
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
         tree = Tree.existing(self.conf)
-        verification = Verification(tree, _names(tree, parsed_args.repositories))
-        report = verification.report()
-        mended: tuple[Finding, ...] = ()
-        if parsed_args.repair and report.findings:
-            before = report.findings
-            report = repair(verification, report)
-            mended = tuple(finding for finding in before if finding not in report.findings)
+        names = _names(tree, parsed_args.repositories)
+        with progress.metered(self.app.stderr, "Read", self.meter, quiet=self.quiet):
+            verification = Verification(tree, names, self.meter)
+            report = verification.report()
+            mended: tuple[Finding, ...] = ()
+            if parsed_args.repair and report.findings:
+                before = report.findings
+                report = repair(verification, report)
+                mended = tuple(finding for finding in before if finding not in report.findings)
         tree.close()
         tell = self._tell_json if parsed_args.json else self._tell
         tell(report, mended)

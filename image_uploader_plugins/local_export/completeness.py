@@ -9,11 +9,12 @@ from image_uploader_plugins.local_export.inventory import Holdings
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify.contents import Contents
 from image_uploader_plugins.manifest import Descriptor
+from image_uploader_plugins.meter import Meter
 
 
 def problems(tree: Tree, holdings: Holdings, digest: Digest, *, hashing: bool) -> Iterator[str]:
     """What is wrong with an image's parts; with ``hashing``, all content is read."""
-    contents = Contents(tree.storage, lambda done, total: None) if hashing else None
+    contents = Contents(tree.storage, Meter()) if hashing else None
     seen: set[Digest] = set()
     for needed in sorted(holdings.needed(digest)):
         manifest = holdings.manifests[needed]

@@ -9,8 +9,9 @@ from typing import Any, Self
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest, VerifiedStream
-from image_uploader_plugins.driver import NO_SOURCES, Deletion, UploaderDriver
+from image_uploader_plugins.driver import NO_SOURCES, Census, Deletion, UploaderDriver
 from image_uploader_plugins.local_export import gc, layout, options
+from image_uploader_plugins.local_export.census import Counting
 from image_uploader_plugins.local_export.repository import Repository
 from image_uploader_plugins.local_export.storage import Staged
 from image_uploader_plugins.local_export.tree import Tree
@@ -130,6 +131,19 @@ class LocalExportDriver(UploaderDriver):
         """
         _, deletion = self._delete(name, references, narrow)
         return deletion
+
+    def resolve(self, target: ImageRef) -> Digest | None:
+        repository = self._tree.repository(target.repository)
+        reference = target.reference
+        names = [reference] if isinstance(reference, Digest) else repository.tag_digests(reference)
+        return names[0] if names and repository.has_manifest(names[0]) else None
+
+    def present(self, target: RepositoryName, layers: Iterable[Digest]) -> frozenset[Digest]:
+        repository = self._tree.repository(target)
+        return frozenset(digest for digest in layers if repository.blob(digest))
+
+    def census(self) -> Census:
+        return Counting(self._tree).census()
 
     def close(self) -> None:
         self._tree.close()

@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.layout import RepositoryLayout
-from image_uploader_plugins.local_export.storage import File, Storage
+from image_uploader_plugins.local_export.storage import File, Storage, fork
 
 
 class Leases:
@@ -26,6 +26,11 @@ class Leases:
     def __init__(self, storage: Storage, timeout: int) -> None:
         self._storage = storage
         self._timeout = timeout
+        self._renew()
+        fork.in_child(self, Leases._renew)
+
+    def _renew(self) -> None:
+        # A child of fork has none: its parent's uploads go on.
         self._ours: dict[PurePosixPath, list[PurePosixPath]] = collections.defaultdict(list)
         self._lock = threading.Lock()
 

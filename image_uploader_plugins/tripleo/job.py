@@ -67,4 +67,5 @@ class Job:
     @property
     def served(self) -> str:
         """The target as clients will name it."""
-        return f"{self.served_at}/{self.target}:{self.tag}"
+        name = f"{self.served_at}/{self.target}"
+        return f"{name}:{self.tag}" if self.tag else f"{name}@{self.reference}"

@@ -15,6 +15,7 @@ from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import UploaderDriver
 from image_uploader_plugins.manifest import Descriptor
 from image_uploader_plugins.reference import RepositoryName, Tag
+from image_uploader_plugins.results.records import BlobRecord, Kind, Outcome
 
 _GZIP = 2  # containers/storage, pkg/archive: type Compression
 
@@ -58,8 +59,8 @@ class LocalStorage:
 
     def upload(
         self, name: str, driver: UploaderDriver, target: RepositoryName, tag: Tag | None
-    ) -> int:
-        """Upload the image called ``name``; returns the bytes that were written.
+    ) -> tuple[Descriptor, list[BlobRecord]]:
+        """Upload the image called ``name``; returns its manifest, and what became of its blobs.
 
         Its layers lie here unpacked, so each is compressed on the way and
         named by what was written, unless the driver still holds the blob that
@@ -69,26 +70,29 @@ class LocalStorage:
         stored, config = self._image(name)
         family = _DOCKER if stored["config"]["mediaType"] == _DOCKER.config else _OCI
         entries = self._layers()
-        layers, written = [], 0
+        layers: list[Descriptor] = []
+        blobs: list[BlobRecord] = []
         for diff_id in json.loads(config)["rootfs"]["diff_ids"]:
             if diff_id not in entries:
                 raise errors.ImageUnknown(f"layer {diff_id} of {name} is not in local storage")
-            layer = self._held(entries[diff_id], driver, target, family)
-            if layer is None:
-                layer = self._write(entries[diff_id], driver, target, family)
-                written += layer.size or 0
+            held = self._held(entries[diff_id], driver, target, family)
+            layer = held or self._write(entries[diff_id], driver, target, family)
             layers.append(layer)
+            outcome = Outcome.MOUNTED if held else Outcome.WRITTEN
+            blobs.append(BlobRecord.of(layer, Kind.LAYER, outcome))
         digest = Digest(stored["config"]["digest"])
+        described = Descriptor(family.config, digest, len(config))
+        blobs.append(BlobRecord.of(described, Kind.CONFIG, Outcome.WRITTEN))
         content = {
             "schemaVersion": 2,
             "mediaType": family.manifest,
-            "config": _fields(Descriptor(family.config, digest, len(config))),
+            "config": _fields(described),
             "layers": [_fields(layer) for layer in layers],
         }
-        driver.put_manifest(
+        put = driver.put_manifest(
             target, json.dumps(content, indent=2).encode(), family.manifest, tag=tag, config=config
         )
-        return written
+        return put, blobs
 
     def _image(self, name: str) -> tuple[dict[str, Any], bytes]:
         for image in self._json("overlay-images", "images.json"):

@@ -19,12 +19,11 @@ from tripleo_common.image import base, exception, image_uploader
 
 from image_uploader_plugins import loader
 from image_uploader_plugins.driver import UploaderDriver
-from image_uploader_plugins.tripleo.uploader import (
-    Observer,
-    OpenDriver,
-    PluginImageUploader,
-    combined,
-)
+from image_uploader_plugins.results.journal import Journal, Observer
+from image_uploader_plugins.results.records import ImageRecord, Status
+from image_uploader_plugins.text import one_line
+from image_uploader_plugins.tripleo.failures import combined, failed
+from image_uploader_plugins.tripleo.uploader import OpenDriver, PluginImageUploader
 
 Manager = image_uploader.ImageUploadManager
 HOST_UPLOADER = image_uploader.DEFAULT_UPLOADER
@@ -45,7 +44,7 @@ def register(
 
     The driver stays the caller's, to be closed there.  Returns the uploader.
     """
-    return add(manager, name, lambda: contextlib.nullcontext(driver), observer)
+    return add(manager, name, lambda: contextlib.nullcontext(driver), Journal(observer))
 
 
 def install(conf: cfg.ConfigOpts | None = None) -> None:
@@ -92,11 +91,12 @@ def add_installed(
     manager: Any,
     conf: cfg.ConfigOpts | None = None,
     default: str = HOST_UPLOADER,
-    observer: Observer | None = None,
+    journal: Journal | None = None,
 ) -> list[PluginImageUploader]:
     """Add an uploader for each installed driver; ``default`` serves entries that name none."""
+    journal = journal or Journal()
     return [
-        add(manager, name, functools.partial(_load, conf, name), observer, default)
+        add(manager, name, functools.partial(_load, conf, name), journal, default)
         for name in loader.installed()
         if name != HOST_UPLOADER
     ]
@@ -106,13 +106,13 @@ def add(
     manager: Any,
     name: str,
     open_driver: OpenDriver,
-    observer: Observer | None = None,
+    journal: Journal,
     default: str = HOST_UPLOADER,
 ) -> PluginImageUploader:
-    uploader = PluginImageUploader(open_driver, observer)
+    uploader = PluginImageUploader(open_driver, name, journal)
     uploader.registry_credentials = manager.uploader(HOST_UPLOADER).registry_credentials
     manager.uploaders[name] = uploader
-    manager.upload = functools.partial(_upload, manager, default)
+    manager.upload = functools.partial(_upload, manager, default, journal)
     return uploader
 
 
@@ -120,24 +120,57 @@ def _load(conf: cfg.ConfigOpts | None, name: str) -> UploaderDriver:
     return loader.load_driver(loader.load_conf() if conf is None else conf, name)
 
 
-def _upload(manager: Any, default: str) -> list[dict[str, Any]]:
+def _upload(manager: Any, default: str, journal: Journal) -> list[dict[str, Any]]:
     """ImageUploadManager.upload, with each entry given to the uploader it names."""
     forget_secure_registries()
     items = _items(manager)
-    queue = [(_uploader(manager, item, default), _task(manager, item)) for item in items]
+    records = [
+        journal.plan(str(item.get("imagename")), str(item.get("uploader") or default))
+        for item in items
+    ]
+    queue = [
+        (_uploader(manager, record), _task(manager, item), record)
+        for item, record in zip(items, records, strict=True)
+    ]
     # NOTE: neighbours in the list share layers; apart, they wait less for each other.
     random.shuffle(queue)
-    for uploader, task in queue:
-        uploader.add_upload_task(task)
+    theirs: list[ImageRecord] = []
+    for uploader, task, record in queue:
+        if isinstance(uploader, PluginImageUploader):
+            uploader.add(task, record)
+        else:
+            uploader.add_upload_task(task)
+            theirs.append(record)
     failures = []
-    for uploader in dict.fromkeys(uploader for uploader, _ in queue):
+    for uploader in dict.fromkeys(uploader for uploader, _, _ in queue):
         try:
-            uploader.run_tasks()
+            if isinstance(uploader, PluginImageUploader):
+                uploader.run_tasks()
+            else:
+                _run_theirs(uploader, theirs, journal)
         except Exception as e:
             failures.append(e)
     if failures:
         raise combined(failures, len(items))
     return items
+
+
+def _run_theirs(uploader: Any, records: list[ImageRecord], journal: Journal) -> None:
+    """Run the tasks of the host's own uploader, which tells of them all together or not at all."""
+    try:
+        with contextlib.ExitStack() as turns:
+            for record in records:
+                turns.enter_context(journal.turn(record))
+            uploader.run_tasks()
+    except Exception as e:
+        unsure = f"one of {len(records)} images failed, which is not known: {e}"
+        for record in records:
+            failed(record, e)
+            record.why = one_line(unsure) if len(records) > 1 else record.why
+        raise
+    for record in records:
+        record.become(Status.COPIED)
+        journal.tell(record)
 
 
 def forget_secure_registries() -> None:
@@ -146,14 +179,15 @@ def forget_secure_registries() -> None:
     image_uploader.BaseImageUploader.secure_registries.intersection_update(known)
 
 
-def _uploader(manager: Any, item: dict[str, Any], default: str) -> Any:
-    name = item.get("uploader") or default
-    if name not in manager.uploaders:
-        raise exception.ImageUploaderException(
-            f"{item.get('imagename')}: unknown uploader {name!r} "
+def _uploader(manager: Any, record: ImageRecord) -> Any:
+    if record.uploader not in manager.uploaders:
+        error = exception.ImageUploaderException(
+            f"{record.source}: unknown uploader {record.uploader!r} "
             f"(known: {', '.join(sorted(manager.uploaders))})"
         )
-    return manager.uploader(name)
+        failed(record, error)
+        raise error
+    return manager.uploader(record.uploader)
 
 
 def _task(manager: Any, item: dict[str, Any]) -> Any:

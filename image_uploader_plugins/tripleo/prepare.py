@@ -15,8 +15,8 @@ from tripleo_common.utils.locks import threadinglock
 
 from image_uploader_plugins import errors, files, loader
 from image_uploader_plugins.copying import Summary
+from image_uploader_plugins.results.journal import Journal, Observer
 from image_uploader_plugins.tripleo import manager as managers
-from image_uploader_plugins.tripleo.uploader import Observer
 
 LOG = logging.getLogger(__name__)
 
@@ -42,19 +42,21 @@ def upload_files(
     multi_arch: bool = False,
     lock: Any = None,
     observer: Observer | None = None,
+    journal: Journal | None = None,
 ) -> Summary:
     """Upload what the ``container_images`` (or ``uploads``) of yaml files list.
 
     An entry without ``uploader:`` goes to the driver that ``conf`` chooses;
     ``uploader: python`` is the host's own.  Raises ConfigurationError for a
     file that is unreadable or lists nothing, before anything is done, and the
-    host's exceptions for images that fail.
+    host's exceptions for images that fail.  A ``journal``, which has its own
+    observer, then says of each image what became of it.
     """
     for name in names:
         content = files.mapping(name)
         if not content.get("container_images") and not content.get("uploads"):
             raise errors.ConfigurationError(f"{name}: neither container_images nor uploads in it")
-    with _managers(conf, observer) as summary:
+    with _managers(conf, journal or Journal(observer)) as summary:
         image_uploader.ImageUploadManager(
             list(names), cleanup=cleanup, multi_arch=multi_arch, lock=_lock(lock)
         ).upload()
@@ -69,6 +71,7 @@ def prepare(
     lock: Any = None,
     conf: cfg.ConfigOpts | None = None,
     observer: Observer | None = None,
+    journal: Journal | None = None,
 ) -> tuple[dict[str, Any], Summary]:
     """Run ``ContainerImagePrepare`` of a Heat environment.
 
@@ -76,13 +79,17 @@ def prepare(
     ``multi_arch:`` of each entry honoured; the host drops the one and lets
     the other switch off the multi_arch of all later entries.  Returns the
     image parameters and what the uploads took.  Raises ConfigurationError
-    for entries that cannot work, before anything is done.
+    for entries that cannot work, before anything is done.  A ``journal``,
+    which has its own observer, then says of each image what became of it.
     """
+    journal = journal or Journal(observer)
     parameters: dict[str, Any] = {}
     summary = Summary()
     managers.forget_secure_registries()
-    for entry in _entries(environment):
-        with _managers(conf, observer, entry.pop("uploader", None)) as part:
+    entries = _entries(environment)
+    for number, entry in enumerate(entries, start=1):
+        journal.entries_left = tuple(map(_where, range(number + 1, len(entries) + 1)))
+        with _managers(conf, journal, entry.pop("uploader", None)) as part:
             parameters.update(
                 kolla_builder.container_images_prepare_multi(
                     _environment(environment, entry),
@@ -98,7 +105,7 @@ def prepare(
 
 @contextlib.contextmanager
 def _managers(
-    conf: cfg.ConfigOpts | None, observer: Observer | None, default: str | None = None
+    conf: cfg.ConfigOpts | None, journal: Journal, default: str | None = None
 ) -> Iterator[Summary]:
     """Managers made meanwhile know every driver; what they took adds up in the Summary."""
     conf = loader.load_conf() if conf is None else conf
@@ -107,7 +114,7 @@ def _managers(
 
     def hook(manager: Any) -> None:
         name = default or loader.selected(conf)
-        uploaders.extend(managers.add_installed(manager, conf, name, observer))
+        uploaders.extend(managers.add_installed(manager, conf, name, journal))
 
     started = time.monotonic()
     with managers.hooked(hook):
@@ -125,7 +132,7 @@ def _entries(environment: dict[str, Any]) -> list[dict[str, Any]]:
         raise errors.ConfigurationError("ContainerImagePrepare must be a list")
     known = {managers.HOST_UPLOADER, *loader.installed()}
     for number, entry in enumerate(entries, start=1):
-        where = f"ContainerImagePrepare, entry {number}"
+        where = _where(number)
         if not isinstance(entry, dict) or not isinstance(entry.get("set", {}), dict):
             raise errors.ConfigurationError(f"{where}: it and its 'set' must be mappings")
         name = entry.get("uploader", managers.HOST_UPLOADER)
@@ -140,6 +147,10 @@ def _entries(environment: dict[str, Any]) -> list[dict[str, Any]]:
         for key in sorted(entry.keys() - _ENTRY_KEYS):
             LOG.warning("%s: %r is unknown and has no effect", where, key)
     return entries
+
+
+def _where(number: int) -> str:
+    return f"ContainerImagePrepare, entry {number}"
 
 
 def _environment(environment: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import base64
 import concurrent.futures
 import contextlib
+import dataclasses
 import json
-import logging
 import subprocess
 import tempfile
 import time
@@ -18,21 +18,21 @@ from urllib.parse import ParseResult, urlparse
 import requests
 from tripleo_common.image import exception, image_uploader
 
-from image_uploader_plugins import errors
 from image_uploader_plugins.copying import Copier, Summary
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import UploaderDriver
+from image_uploader_plugins.manifest import Manifest
+from image_uploader_plugins.meter import Meter
 from image_uploader_plugins.reference import ImageRef
-from image_uploader_plugins.source import RegistrySource, is_transient
-from image_uploader_plugins.text import one_line
+from image_uploader_plugins.results.journal import Journal
+from image_uploader_plugins.results.records import INTERRUPTED, ImageRecord, Outcome, Status
+from image_uploader_plugins.source import RegistrySource
 from image_uploader_plugins.tripleo import registries
+from image_uploader_plugins.tripleo.failures import combined, failed, host_errors
 from image_uploader_plugins.tripleo.job import Job
 from image_uploader_plugins.tripleo.local import LocalStorage
 
-LOG = logging.getLogger(__name__)
-
-Observer = Callable[[str, Summary, BaseException | None], None]
-"""Told of each image when it is done: its name, what it took, and what went wrong."""
+_GRACE = 3  # seconds for transfers in flight to end when the run is told to
 
 OpenDriver = Callable[[], contextlib.AbstractContextManager[UploaderDriver]]
 
@@ -46,21 +46,86 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
     host's ProcessLock pickles it.
     """
 
-    def __init__(self, open_driver: OpenDriver, observer: Observer | None = None) -> None:
+    def __init__(
+        self, open_driver: OpenDriver, name: str = "", journal: Journal | None = None
+    ) -> None:
         super().__init__()
         self._open_driver: OpenDriver | None = open_driver
-        self._observer = observer
+        self._name = name
+        self._journal: Journal | None = journal or Journal()
         self.summary = Summary()
-        self.upload_tasks: list[tuple[PluginImageUploader, Any]] = []
+        self._queue: list[tuple[Any, ImageRecord]] = []
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_open_driver": None, "_observer": None, "upload_tasks": []}
+        return {**self.__dict__, "_open_driver": None, "_journal": None, "_queue": []}
 
     # -- what the host calls
 
     def add_upload_task(self, task: Any) -> None:
         """Queue an UploadTask; raises ImageUploaderException for one that cannot work."""
-        with _host_errors(task.image_name):
+        self.add(task, self._plan(task))
+
+    def upload_image(self, task: Any) -> list[str]:
+        """Run one UploadTask; returns the local images to clean up."""
+        with self._opened() as driver:
+            done = self._work(driver, task, self._plan(task))
+        if done.error:
+            raise done.error
+        self.summary.add(done.summary)
+        return done.local_images
+
+    def run_tasks(self) -> None:
+        """Run what is queued; all of it, also when some of it fails.
+
+        Raises the failure, or an ImageUploaderException that tells of all.
+        """
+        queue, self._queue = self._queue, []
+        if not queue:
+            return
+        started = time.monotonic()
+        local_images: list[str] = []
+        failures: list[Exception] = []
+        with self._opened() as driver:
+            for done in self._run_all(driver, queue):
+                if done.error:
+                    failures.append(done.error)
+                local_images.extend(done.local_images)
+                self.summary.add(done.summary)
+                self.journal.tell(done.record)
+        self.summary.seconds += time.monotonic() - started
+        self.cleanup(local_images)
+        if failures:
+            raise combined(failures, len(queue))
+
+    def _delete(self, image_url: ParseResult, session: requests.Session | None = None) -> Any:
+        if image_url.scheme != "docker":
+            return super()._delete(image_url, session)
+        with host_errors(image_url.geturl()), self._opened() as driver:
+            return driver.delete(ImageRef.parse(image_url.path.removeprefix("/")))
+
+    # -- running tasks
+
+    @property
+    def journal(self) -> Journal:
+        """The run's, or in a worker process one that nobody reads: records go back from there."""
+        if self._journal is None:
+            self._journal = Journal()
+        return self._journal
+
+    def _plan(self, task: Any) -> ImageRecord:
+        return self.journal.plan(task.image_name, self._name)
+
+    def add(self, task: Any, record: ImageRecord) -> None:
+        """Queue an UploadTask that a journal knows; raises ImageUploaderException."""
+        try:
+            self._check(task)
+        except exception.ImageUploaderException as e:
+            failed(record, e)
+            raise
+        self._queue.append((task, record))
+
+    def _check(self, task: Any) -> None:
+        with host_errors(task.image_name):
             job = Job.of(task)
         if task.modify_role and (task.multi_arch or job.is_local or job.tag is None):
             kind = "multi-arch" if task.multi_arch else "local" if job.is_local else "untagged"
@@ -69,103 +134,74 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
             )
         if not job.is_local:
             self.is_insecure_registry(registry_host=job.host)
-        self.upload_tasks.append((self, task))
 
     @classmethod
     def is_insecure_registry(cls, registry_host: str) -> bool:
         registries.learn(cls, registry_host)
         return bool(super().is_insecure_registry(registry_host))
 
-    def upload_image(self, task: Any) -> list[str]:
-        """Run one UploadTask; returns the local images to clean up."""
-        with self._opened() as driver:
-            local_images, summary = self.run_task(driver, task)
-        self.summary.add(summary)
-        return local_images
-
-    def run_tasks(self) -> None:
-        """Run what is queued; all of it, also when some of it fails.
-
-        Raises the failure, or an ImageUploaderException that tells of all.
-        """
-        tasks = [task for _, task in self.upload_tasks]
-        self.upload_tasks = []
-        if not tasks:
-            return
-        started = time.monotonic()
-        local_images: list[str] = []
-        failures: list[Exception] = []
-        with self._opened() as driver:
-            for task, result in self._run_all(driver, tasks):
-                if isinstance(result, Exception):
-                    failures.append(result)
-                    self._tell(task, Summary(), result)
-                else:
-                    local_images.extend(result[0])
-                    self.summary.add(result[1])
-                    self._tell(task, result[1], None)
-        self.summary.seconds += time.monotonic() - started
-        self.cleanup(local_images)
-        if failures:
-            raise combined(failures, len(tasks))
-
-    def _delete(self, image_url: ParseResult, session: requests.Session | None = None) -> Any:
-        if image_url.scheme != "docker":
-            return super()._delete(image_url, session)
-        with _host_errors(image_url.geturl()), self._opened() as driver:
-            return driver.delete(ImageRef.parse(image_url.path.removeprefix("/")))
-
-    # -- running tasks
-
     @contextlib.contextmanager
     def _opened(self) -> Iterator[UploaderDriver]:
         if self._open_driver is None:
             raise RuntimeError("the copy in a worker process is given its driver")
-        with _host_errors("target"):
+        with host_errors("target"):
             context = self._open_driver()
         with context as driver:
             yield driver
 
     def _run_all(
-        self, driver: UploaderDriver, tasks: list[Any]
-    ) -> Iterator[tuple[Any, tuple[list[str], Summary] | Exception]]:
-        with self._get_executor() as pool:
-            in_process = isinstance(pool, concurrent.futures.ThreadPoolExecutor)
-            run = _run if in_process else _run_and_close
-            jobs = {pool.submit(run, self, driver, task): task for task in tasks}
-            try:
-                for job in concurrent.futures.as_completed(jobs):
-                    try:
-                        result: tuple[list[str], Summary] | Exception = job.result()
-                    except Exception as e:
-                        result = e
-                    yield jobs[job], result
-            except BaseException:
-                pool.shutdown(wait=False, cancel_futures=True)
-                raise
+        self, driver: UploaderDriver, queue: list[tuple[Any, ImageRecord]]
+    ) -> Iterator[_Done]:
+        pool = self._get_executor()
+        in_process = isinstance(pool, concurrent.futures.ThreadPoolExecutor)
+        run = _run if in_process else _run_and_close
+        jobs = {pool.submit(run, self, driver, task, record): record for task, record in queue}
+        try:
+            for job in concurrent.futures.as_completed(jobs):
+                yield _result(job, jobs[job])
+        except BaseException:
+            self.journal.meter.stop()
+            pool.shutdown(wait=False, cancel_futures=True)
+            # What is in flight ends at its next piece; nobody waits for servers that say nothing.
+            running = [job for job in jobs if not job.cancelled()]
+            concurrent.futures.wait(running, timeout=_GRACE)
+            raise
+        pool.shutdown()
 
-    def _tell(self, task: Any, summary: Summary, error: BaseException | None) -> None:
-        if self._observer:
-            self._observer(task.image_name, summary, error)
-        elif error:
-            LOG.error("%s", error)
-
-    def run_task(self, driver: UploaderDriver, task: Any) -> tuple[list[str], Summary]:
+    def _work(self, driver: UploaderDriver, task: Any, record: ImageRecord) -> _Done:
         """Run one task against an open driver; errors come out as the host knows them."""
-        with _host_errors(task.image_name):
-            job = Job.of(task)
-            if job.is_local:
-                return [], self._copy_local(driver, job, job.source)
-            if task.modify_role:
-                return self._modify(driver, job, task)
-            return [], self._copy(driver, job, task.multi_arch)[1]
+        try:
+            with self.journal.turn(record) as meter, host_errors(task.image_name):
+                local_images, summary = self._run_task(driver, task, record, meter)
+        except Exception as e:
+            failed(record, e)
+            return _Done(record, Summary(), error=e)
+        return _Done(record, summary, local_images)
 
-    def _copy(self, driver: UploaderDriver, job: Job, multi_arch: bool) -> tuple[Digest, Summary]:
+    def _run_task(
+        self, driver: UploaderDriver, task: Any, record: ImageRecord, meter: Meter
+    ) -> tuple[list[str], Summary]:
+        job = Job.of(task)
+        record.targets = [job.served]
+        if job.is_local:
+            return [], self._copy_local(driver, job, job.source, record)
+        if task.modify_role:
+            return self._modify(driver, job, task, record, meter)
+        return [], self._copy(driver, job, record, meter, task.multi_arch)[1]
+
+    def _copy(
+        self,
+        driver: UploaderDriver,
+        job: Job,
+        record: ImageRecord,
+        meter: Meter,
+        multi_arch: bool,
+    ) -> tuple[Manifest, Summary]:
         source = self._source(job)
         with contextlib.closing(source):
-            copier = Copier(driver, job.target, source)
+            copier = Copier(driver, job.target, source, record, meter)
             manifest = copier.copy(job.reference, job.tag, all_platforms=bool(multi_arch))
-        return manifest.digest, copier.summary
+        return manifest, copier.summary
 
     def _source(self, job: Job) -> RegistrySource:
         image_url = urlparse(f"docker://{job.host}/{job.name}:{job.reference}")
@@ -185,17 +221,27 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
 
     # -- images on this machine
 
-    def _copy_local(self, driver: UploaderDriver, job: Job, name: str) -> Summary:
+    def _copy_local(
+        self, driver: UploaderDriver, job: Job, name: str, record: ImageRecord
+    ) -> Summary:
         storage = LocalStorage(self._containers_file_path, self._layer_stream_local)
-        written = storage.upload(name, driver, job.target, job.tag)
+        put, blobs = storage.upload(name, driver, job.target, job.tag)
+        record.digest, record.media_type = str(put.digest), put.media_type
+        record.blobs += blobs
+        record.become(Status.COPIED)
+        written = sum(blob.size or 0 for blob in blobs if blob.outcome is Outcome.WRITTEN)
         return Summary(images=1, bytes_fetched=written)
 
-    def _modify(self, driver: UploaderDriver, job: Job, task: Any) -> tuple[list[str], Summary]:
+    def _modify(
+        self, driver: UploaderDriver, job: Job, task: Any, record: ImageRecord, meter: Meter
+    ) -> tuple[list[str], Summary]:
         """Copy the image as it is, modify it here, and copy the outcome under ``job.tag``."""
         plain = Job.of(_Unmodified(task))
-        digest, summary = self._copy(driver, plain, multi_arch=False)
         modified, unmodified = job.served, plain.served
-        pulled = self._pull(job, digest)
+        record.targets = [unmodified, modified]
+        manifest, summary = self._copy(driver, plain, record, meter, multi_arch=False)
+        record.become(Status.FAILED, INTERRUPTED, retryable=True)  # there is more to come
+        pulled = self._pull(job, manifest.digest)
         self._buildah("tag", pulled, unmodified)
         self.run_modify_playbook(
             task.modify_role,
@@ -205,7 +251,7 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
             task.append_tag,
             container_build_tool="buildah",
         )
-        summary.add(self._copy_local(driver, job, modified))
+        summary.add(self._copy_local(driver, job, modified, record))
         local_images = []
         if task.cleanup in (image_uploader.CLEANUP_FULL, image_uploader.CLEANUP_PARTIAL):
             local_images += [pulled, unmodified]
@@ -257,48 +303,35 @@ class _Unmodified:
         return getattr(self._task, name)
 
 
+@dataclasses.dataclass
+class _Done:
+    """What came of a task: its record, and what the host wants to know."""
+
+    record: ImageRecord
+    summary: Summary
+    local_images: list[str] = dataclasses.field(default_factory=list)
+    error: Exception | None = None
+
+
 def _run(
-    uploader: PluginImageUploader, driver: UploaderDriver, task: Any
-) -> tuple[list[str], Summary]:
-    return uploader.run_task(driver, task)
+    uploader: PluginImageUploader, driver: UploaderDriver, task: Any, record: ImageRecord
+) -> _Done:
+    return uploader._work(driver, task, record)
 
 
 def _run_and_close(
-    uploader: PluginImageUploader, driver: UploaderDriver, task: Any
-) -> tuple[list[str], Summary]:
+    uploader: PluginImageUploader, driver: UploaderDriver, task: Any, record: ImageRecord
+) -> _Done:
     with driver:  # a copy that came to this process for the one task
-        return uploader.run_task(driver, task)
+        return uploader._work(driver, task, record)
 
 
-def combined(failures: list[Exception], total: int) -> Exception:
-    """One error for all ``failures`` out of ``total`` images."""
-    if len(failures) == 1:
-        return failures[0]
-    reasons = "; ".join(sorted(str(failure) for failure in failures))
-    error: Exception = exception.ImageUploaderException(
-        f"{len(failures)} of {total} images failed: {reasons}"
-    )
-    return error
-
-
-@contextlib.contextmanager
-def _host_errors(subject: str) -> Iterator[None]:
-    """Raise errors as the host expects them, with ``subject`` named.
-
-    What may work the next time is a requests HTTPError, a missing image an
-    ImageNotFoundException, everything else an ImageUploaderException.
-    """
+def _result(job: concurrent.futures.Future[_Done], record: ImageRecord) -> _Done:
+    """The outcome of a task, with ``record`` brought up to date from a worker process's copy."""
     try:
-        yield
-    except (errors.UploaderError, requests.RequestException) as e:
-        about = one_line(": ".join([subject, *getattr(e, "__notes__", ()), str(e)]))
-        if isinstance(e, errors.ImageUnknown):
-            raise exception.ImageNotFoundException(about) from e
-        if getattr(getattr(e, "response", None), "status_code", None) == 401:
-            about += " (credentials are missing or wrong, or there is no such image)"
-        if is_transient(e):
-            raise requests.exceptions.HTTPError(about) from e
-        raise exception.ImageUploaderException(about) from e
-    except exception.ImageUploaderException as e:
-        about = str(e) if subject in str(e) else f"{subject}: {e}"
-        raise type(e)(one_line(about)) from e
+        done = job.result()
+    except Exception as e:
+        failed(record, e)
+        return _Done(record, Summary(), error=e)
+    vars(record).update(vars(done.record))
+    return dataclasses.replace(done, record=record)

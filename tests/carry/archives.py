@@ -19,6 +19,7 @@ from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import UploaderDriver
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.local_export.tree import Tree
+from image_uploader_plugins.results.journal import Journal
 from tests.support import trees
 
 Files = dict[str, bytes]
@@ -33,7 +34,9 @@ def bring(
     """Import; what the images are called then."""
     with contextlib.closing(open_archive(path, **options)) as archive:
         cargo = inspect(archive, plan(archive, patterns, Name.parse(name) if name else None))
-        return [str(job) for job, _ in cargo.deliver(driver)]
+        journal = Journal()
+        cargo.deliver(driver, "local-export", journal)
+        return [record.source for record in journal.images]
 
 
 def carry(

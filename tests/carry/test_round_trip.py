@@ -483,7 +483,7 @@ def test_the_commands(original: Path, root: Path, tmp_path: Path, command: Comma
     assert (status, output.splitlines()[-1].split(",")[0]) == (0, "4 images"), output
     status, output = command("import", str(tmp_path / "layout.tar"))
     assert status == 0, output
-    assert "ns/img:1.0: 0 layers uploaded, 1 mounted" in output
+    assert "ns/img:1.0: unchanged, 0 layers fetched, 0 mounted, 1 present" in output
     assert trees.tags(root, "ns/img") == ["1.0"]
     shutil.rmtree(root)
     status, output = command("import", str(tmp_path / "layout.tar"))

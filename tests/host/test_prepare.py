@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -175,7 +173,7 @@ def test_prepare_writes_the_parameters(
     written = yaml.safe_load(out.read_text())["parameter_defaults"]
     assert written["ContainerCephDaemonImage"] == f"{run.SERVED_AT}/base:1.0"
     assert done.stdout == ""
-    assert f"{source}/base:1.0: 1 layers uploaded, 0 mounted" in done.stderr
+    assert f"{source}/base:1.0: copied, 1 layers fetched, 0 mounted" in done.stderr
     assert "1 images, 1 layers uploaded, 0 layers mounted" in done.stderr.splitlines()[-1]
 
 
@@ -268,23 +266,6 @@ def test_the_installed_command_shows_the_demonstration(tmp_path: Path) -> None:
     assert len(shown) == len(corpus())
     assert set(shown) <= {line.strip() for line in done.stdout.splitlines()}
     assert not trees.problems(tmp_path / "tree")
-
-
-def test_a_terminal_has_one_line_that_changes(source: str, root: Path, tmp_path: Path) -> None:
-    file, config = tmp_path / "images.yaml", tmp_path / "image-uploader.conf"
-    config.write_text(f"[local_export]\nroot = {root}\n")
-    items = [{"imagename": f"{source}/base:1.0", "push_destination": run.SERVED_AT}]
-    file.write_text(yaml.safe_dump({"container_images": items}))
-    ours, theirs = pty.openpty()
-    with os.fdopen(ours, "rb", buffering=0) as terminal:
-        done = subprocess.run(
-            [PROGRAM, "--config-file", str(config), "upload", str(file)], stderr=theirs, check=False
-        )
-        os.close(theirs)
-        shown = terminal.read(65536).decode()
-    assert done.returncode == 0, shown
-    assert shown.startswith("\r\x1b[K1 images, ")
-    assert "\r\x1b[K1 images, 1 layers uploaded" in shown
 
 
 def test_the_example_in_etc_is_understood(

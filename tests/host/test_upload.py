@@ -19,6 +19,7 @@ from image_uploader_plugins.demo import http, images
 from image_uploader_plugins.demo.images import Image, corpus
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.reference import Tag
+from image_uploader_plugins.results.records import ImageRecord, Status
 from tests.support import registry as registries
 from tests.support import trees
 from tests.support.memory import MemoryDriver
@@ -234,18 +235,35 @@ def test_schema_1(source: str, conf: Any, root: Path, tmp_path: Path) -> None:
 
 
 def test_the_observer_hears_of_every_image(source: str, conf: Any, tmp_path: Path) -> None:
-    heard: dict[str, BaseException | None] = {}
+    heard: dict[str, tuple[str, str | None]] = {}
     lock = threading.Lock()
 
-    def observer(name: str, summary: Any, error: BaseException | None) -> None:
+    def observer(record: ImageRecord) -> None:
         with lock:
-            heard[name] = error
+            heard[record.source] = record.status, record.why
 
     file = write(tmp_path, entry(source, by_name("base")), entry(source, "absent:1.0"))
     with pytest.raises(exception.ImageNotFoundException, match=r"absent:1\.0.*not found"):
         tripleo.upload_files([file], conf, observer=observer)
-    assert heard[f"{source}/base:1.0"] is None
-    assert isinstance(heard[f"{source}/absent:1.0"], exception.ImageNotFoundException)
+    assert heard[f"{source}/base:1.0"] == (Status.COPIED, None)
+    status, why = heard[f"{source}/absent:1.0"]
+    assert status == Status.FAILED
+    assert why and "not found" in why
+
+
+def test_of_the_hosts_own_uploader_nobody_knows_which_image_failed(
+    source: str, conf: Any, tmp_path: Path
+) -> None:
+    """So none of them is reported as copied."""
+    names = ("absent:1.0", "gone:1.0")
+    items = (entry(source, name, uploader="python", push_destination=source) for name in names)
+    journal = tripleo.Journal()
+    with pytest.raises(exception.ImageNotFoundException):
+        tripleo.upload_files([write(tmp_path, *items)], conf, journal=journal)
+    assert [(record.uploader, record.status) for record in journal.images] == [
+        ("python", Status.FAILED)
+    ] * 2
+    assert str(journal.images[0].why).startswith("one of 2 images failed, which is not known: ")
 
 
 def test_one_failure_does_not_keep_the_others_back(

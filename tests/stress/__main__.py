@@ -23,6 +23,7 @@ _THREADS = 3
 _STEPS = 80  # of each thread, in each round
 _TAGS = 40  # more than one page's
 _SHOWN = 10
+_BOTH: tuple[web.Kind, ...] = ("nginx", "httpd")
 
 
 def main() -> int:
@@ -32,7 +33,7 @@ def main() -> int:
     for number in itertools.count(arguments.seed):
         shape = Shape(number, arguments.workers, _THREADS, _STEPS, _TAGS)
         with _folder(arguments.root) as folder:
-            report = rounds.play(folder, shape, arguments.readers, arguments.server)
+            report = rounds.play(folder, shape, arguments.readers, arguments.kinds)
         total.add(report)
         _show(f"seed {number}", report)
         if time.monotonic() > ends:
@@ -56,11 +57,12 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--workers", type=int, default=3, help=f"processes of {_THREADS} threads")
     parser.add_argument("--readers", type=int, default=4, help="processes")
     parser.add_argument(
-        "--server", choices=web.KINDS, nargs="+", default=["nginx", "httpd"], help="to read from"
+        "--server", choices=(*web.KINDS, "both"), default="both", help="both: nginx and httpd"
     )
     parser.add_argument("--root", type=Path, help="a folder for the trees; else a temporary one")
     arguments = parser.parse_args()
-    arguments.readers = max(arguments.readers, len(arguments.server))
+    arguments.kinds = _BOTH if arguments.server == "both" else (arguments.server,)
+    arguments.readers = max(arguments.readers, len(arguments.kinds))
     return arguments
 
 

@@ -22,7 +22,7 @@ from tests.stress.writers import Counts, Shape
 from tests.support import trees, web
 
 LIMIT = 600
-"""Seconds after which writers or readers that are not done count as deadlocked."""
+"""Seconds until writers or readers that are not done count as deadlocked; stacks are shown."""
 
 _STATE = ".local-export"
 
@@ -43,6 +43,7 @@ class Report:
 
 def play(folder: Path, shape: Shape, readers: int, kinds: Sequence[web.Kind]) -> Report:
     """One round in ``folder``, which must be empty; the servers' user must get there."""
+    faulthandler.dump_traceback_later(3 * LIMIT, exit=True)
     busy, calm = folder / "at-once", folder / "in-order"
     made = shape.plan()
     with LocalExportDriver(busy) as driver:
@@ -54,6 +55,7 @@ def play(folder: Path, shape: Shape, readers: int, kinds: Sequence[web.Kind]) ->
     report.bad += failures
     writers.in_order(calm, made)
     report.bad += _differences(busy, calm)
+    faulthandler.cancel_dump_traceback_later()
     return report
 
 

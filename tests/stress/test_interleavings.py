@@ -263,39 +263,3 @@ def copy(prepared: Path, root: Path) -> None:
     """With its links, hard ones and symbolic ones."""
     shutil.rmtree(root, ignore_errors=True)
     subprocess.run(["cp", "--archive", str(prepared), str(root)], check=True)
-
-
-@pytest.mark.parametrize("ours", ["root", "link"])
-def test_a_link_to_the_root_has_the_same_locks(
-    root: Path, tmp_path: Path, ours: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As long as one holds a lock by one path, nobody gets it by the other."""
-    fill(root)
-    link = tmp_path / "link"
-    link.symlink_to(root)
-    paths = {"root": (root, link), "link": (link, root)}[ours]
-    one, other = (Tree(path).storage for path in paths)
-    order: list[str] = []
-    blocked = threading.Event()
-
-    def take() -> None:
-        with other.lock("x"):
-            order.append("other")
-
-    acquire = threading.Semaphore.acquire
-
-    def watched(semaphore: threading.Semaphore, *args: Any, **kwargs: Any) -> bool:
-        if threading.current_thread() is waiting and not acquire(semaphore, blocking=False):
-            blocked.set()
-            return acquire(semaphore, *args, **kwargs)
-        return threading.current_thread() is waiting or acquire(semaphore, *args, **kwargs)
-
-    monkeypatch.setattr(threading.Semaphore, "acquire", watched)
-    monkeypatch.setattr(threading.Semaphore, "__enter__", watched)
-    waiting = threading.Thread(target=take)
-    with one.lock("x"):
-        waiting.start()
-        assert blocked.wait(LIMIT)
-        order.append("one")
-    waiting.join()
-    assert order == ["one", "other"]

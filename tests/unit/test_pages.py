@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import string
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -14,6 +17,7 @@ from image_uploader_plugins.local_export import pages
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.local_export.pages import END, LONGEST, START, Page
 from image_uploader_plugins.local_export.storage import Storage
+from image_uploader_plugins.local_export.storage.ground import Ground
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
 from tests.support import trees
 
@@ -126,6 +130,40 @@ def test_the_lists_do_not_depend_on_the_order(tmp_path: Path) -> None:
             _put(driver, *ordered, "gone")
             driver.delete(ImageRef(RepositoryName("busy"), Tag("gone")))
     assert trees.served(tmp_path / "one") == trees.served(tmp_path / "two")
+
+
+@pytest.mark.parametrize("tag", ["a", "v05a"])
+def test_no_page_is_ever_longer_than_asked_for(
+    driver: LocalExportDriver, root: Path, monkeypatch: pytest.MonkeyPatch, tag: str
+) -> None:
+    """Whoever asks meanwhile gets no more tags than wanted, and every link leads somewhere."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)  # nothing crashes here
+    image = images.image("ns/img", None, [])
+    for number in range(12):
+        trees.put(driver, image, f"v{number:02}")
+    repository = root / "v2/ns/img"
+    call = Ground.call
+    steps = 0
+
+    def looking(tree: Ground, path: Any, function: Any, *args: Any, **kwargs: Any) -> Any:
+        nonlocal steps
+        result = call(tree, path, function, *args, **kwargs)
+        if function in (os.rename, os.unlink):
+            steps += 1
+            for link in (repository / ".first").iterdir():
+                assert _length(link / START) <= int(link.name), path
+            for link in (repository / ".next").iterdir():
+                assert _length(link / link.name) <= 1, path
+        return result
+
+    monkeypatch.setattr(Ground, "call", looking)
+    trees.put(driver, image, tag)
+    driver.delete(ImageRef(RepositoryName("ns/img"), Tag(tag)))
+    assert steps > 20
+
+
+def _length(page: Path) -> int:
+    return len(json.loads(page.read_bytes())["tags"])
 
 
 def test_what_a_crash_left_of_the_lists_is_mended(driver: LocalExportDriver, root: Path) -> None:

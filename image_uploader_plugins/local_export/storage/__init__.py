@@ -9,6 +9,7 @@ Paths are relative to the root and are walked folder by folder without
 following symbolic links, so none leads out of the tree.
 """
 
+from image_uploader_plugins.local_export.storage import fork
 from image_uploader_plugins.local_export.storage.ground import NotFound, failed, mapped
 from image_uploader_plugins.local_export.storage.reader import Reader
 from image_uploader_plugins.local_export.storage.rehearsal import Change, Rehearsal
@@ -23,5 +24,6 @@ __all__ = [
     "Staged",
     "Storage",
     "failed",
+    "fork",
     "mapped",
 ]

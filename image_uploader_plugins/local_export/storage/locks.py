@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import hashlib
 import os
@@ -15,9 +14,7 @@ from image_uploader_plugins import errors
 from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.storage.ground import Ground
 
-_Semaphores = collections.defaultdict[tuple[int, int], lockutils.Semaphores]
-
-_semaphores: _Semaphores = collections.defaultdict(lockutils.Semaphores)
+_semaphores: dict[tuple[int, int], lockutils.Semaphores] = {}
 
 
 def _forget_semaphores() -> None:
@@ -48,7 +45,9 @@ class Locks:
                 raise errors.StorageError(
                     self._ground.root / layout.LOCKS / key, "is a symbolic link, or no file"
                 )
-        semaphores = _semaphores[status.st_dev, status.st_ino]
+        # NOTE: one step, or of two threads each would get its own.
+        tree = (status.st_dev, status.st_ino)
+        semaphores = _semaphores.setdefault(tree, lockutils.Semaphores())
         path = self._ground.root / layout.LOCKS
         lock = lockutils.lock(key, external=True, lock_path=str(path), semaphores=semaphores)
         with contextlib.ExitStack() as stack:

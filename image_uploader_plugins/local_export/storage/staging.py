@@ -13,6 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.local_export import layout
+from image_uploader_plugins.local_export.storage import fork
 from image_uploader_plugins.local_export.storage.ground import Ground, NotFound
 
 _LOCK = ".lock"
@@ -31,10 +32,14 @@ class Staging:
 
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
-        self._mutex = threading.Lock()
         self._owner = 0
         self._folder = layout.STAGING
         self._release: weakref.finalize[[Path, PurePosixPath, int, int], Staging] | None = None
+        self._renew()
+        fork.in_child(self, Staging._renew)
+
+    def _renew(self) -> None:
+        self._mutex = threading.Lock()
 
     def new(self) -> PurePosixPath:
         """A path that nobody has used."""

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.local_export import layout
-from image_uploader_plugins.local_export.storage import locks, staging
+from image_uploader_plugins.local_export.storage import fork, locks, staging
 from image_uploader_plugins.local_export.storage.ground import (
     FILE_MODE,
     Ground,
@@ -69,6 +69,10 @@ class Storage(Ground):
         self._staging = staging.Staging(self)
         self._locks = locks.Locks(self)
         self._unsynced: set[PurePosixPath] = set()
+        self._renew()
+        fork.in_child(self, Storage._renew)
+
+    def _renew(self) -> None:
         self._syncing = threading.Lock()
 
     def close(self) -> None:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest, VerifiedStream
 from image_uploader_plugins.local_export import parallel
 from image_uploader_plugins.local_export.storage import File, NotFound, Storage
 from image_uploader_plugins.local_export.verify.finding import Remedy
-
-Observer = Callable[[int, int], None]
-"""Told of the bytes read so far, and of all that are to be read."""
+from image_uploader_plugins.meter import Meter
 
 _Key = tuple[tuple[int, int], int, float]
 
@@ -19,9 +17,9 @@ _Key = tuple[tuple[int, int], int, float]
 class Contents:
     """Remembers inodes: all links to a file are read with the first of them."""
 
-    def __init__(self, storage: Storage, observer: Observer) -> None:
+    def __init__(self, storage: Storage, meter: Meter) -> None:
         self._storage = storage
-        self._observer = observer
+        self._meter = meter
         self._problems: dict[tuple[_Key, Digest], str | None] = {}
         self._whole: set[Digest] = set()
         self.bytes_read = 0
@@ -30,11 +28,9 @@ class Contents:
         """Hash what has not been hashed, without a lock; files may go meanwhile."""
         new = {(_key(file), digest): file for digest, file in files}
         wanted = [(key[1], file) for key, file in new.items() if key not in self._problems]
-        total = self.bytes_read + sum(file.size for _, file in wanted)
-        self._observer(self.bytes_read, total)
+        self._meter.expect(sum(file.size for _, file in wanted))
         for (digest, file), problem in parallel.each(self._read, wanted):
             self._note(digest, file, problem)
-            self._observer(self.bytes_read, total)
 
     def problem(self, digest: Digest, file: File) -> str | None:
         """Why a file cannot be what ``digest`` names; reads it now if it is new."""
@@ -60,8 +56,8 @@ class Contents:
     def _read(self, item: tuple[Digest, File]) -> str | None:
         digest, file = item
         try:
-            for _ in VerifiedStream(self._storage.chunks(file.path), digest):
-                pass
+            for chunk in VerifiedStream(self._storage.chunks(file.path), digest):
+                self._meter.add(len(chunk))
         except errors.DigestMismatch as e:
             return f"its content hashes to {e.actual}"
         except NotFound:

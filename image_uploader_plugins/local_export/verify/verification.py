@@ -13,9 +13,10 @@ from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.garbage import Collector
 from image_uploader_plugins.local_export.storage import File, Rehearsal
 from image_uploader_plugins.local_export.tree import Tree
-from image_uploader_plugins.local_export.verify.contents import Contents, Observer
+from image_uploader_plugins.local_export.verify.contents import Contents
 from image_uploader_plugins.local_export.verify.finding import Finding, Remedy, Report
 from image_uploader_plugins.local_export.verify.inspection import Inspection, wrong_mode
+from image_uploader_plugins.meter import Meter
 from image_uploader_plugins.reference import RepositoryName
 
 
@@ -24,17 +25,18 @@ class Verification:
 
     Changes nothing.  Safe beside writers: content is hashed without a lock,
     everything else is looked at under the lock of whoever changes it.  Asked
-    for another report, it does not read again what it has read.
+    for another report, it does not read again what it has read.  ``meter``
+    counts the bytes that are hashed, and may stop it.
     """
 
     def __init__(
         self,
         tree: Tree,
         names: Iterable[RepositoryName] | None = None,
-        observer: Observer = lambda done, total: None,
+        meter: Meter | None = None,
     ) -> None:
         self.tree = tree
-        self.contents = Contents(tree.storage, observer)
+        self.contents = Contents(tree.storage, meter or Meter())
         self.names = None if names is None else sorted(set(names))
 
     def report(self) -> Report:

@@ -1,0 +1,68 @@
+"""SIGINT and SIGTERM: the first ends a command in order, the second kills it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from types import FrameType
+
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+# NOTE: timeout(1) sends its signal to the command and then to its process
+# group, so that one arrives as two.
+_ONE_AND_THE_SAME = 0.25  # seconds
+
+
+class Interruption(KeyboardInterrupt):
+    """A signal came; raised in the main thread, wherever that is."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"interrupted by {signal.Signals(number).name}")
+        self.status = 128 + number  # as shells have it
+
+
+@contextlib.contextmanager
+def heeded(stop: Callable[[], None]) -> Iterator[None]:
+    """Have a signal call ``stop``, for other threads to end, and raise Interruption.
+
+    A signal that whoever started us has us ignore stays ignored.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[float] = []
+
+    def handle(number: int, _: FrameType | None) -> None:
+        if not came:
+            came.append(time.monotonic())
+            stop()
+            raise Interruption(number)
+        if time.monotonic() - came[0] > _ONE_AND_THE_SAME:
+            signal.signal(number, signal.SIG_DFL)
+            os.kill(os.getpid(), number)
+
+    ours = [number for number in _SIGNALS if signal.getsignal(number) is not signal.SIG_IGN]
+    before = {number: signal.signal(number, handle) for number in ours}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def leave(status: int) -> int:
+    """The exit status, for the caller to return; does not return itself where that would hang.
+
+    The interpreter waits for its threads, and one of them may still wait for
+    a server.
+    """
+    if threading.active_count() > 1:
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(status)
+    return status

@@ -1,0 +1,109 @@
+"""What a command that copies tells of its run, on the spot and in files."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import types
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from image_uploader_plugins import errors, files, loader
+from image_uploader_plugins.cli import progress
+from image_uploader_plugins.cli.command import Command
+from image_uploader_plugins.cli.interruption import Interruption
+from image_uploader_plugins.results import report
+from image_uploader_plugins.results.journal import Journal
+from image_uploader_plugins.results.records import Ending, RunRecord
+
+_SUFFIX = ".prom"  # node_exporter reads no others
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--report",
+        type=Path,
+        metavar="FILE",
+        help="write what became of each image to this file, as JSON, whatever happens",
+    )
+    parser.add_argument(
+        "--metrics",
+        type=Path,
+        metavar=f"FILE{_SUFFIX}",
+        help="write metrics of the run and the target to this file, for the textfile collector "
+        "of Prometheus' node_exporter",
+    )
+
+
+class Telling:
+    """One run of ``command``, told of as its arguments ask."""
+
+    def __init__(self, command: Command, name: str, parsed_args: argparse.Namespace) -> None:
+        self.journal = Journal(meter=command.meter)
+        self._command = command
+        self._name = name
+        self._report: Path | None = parsed_args.report
+        self._metrics: Path | None = parsed_args.metrics
+        self._writers: types.ModuleType | None = _metrics() if parsed_args.metrics else None
+
+    @contextlib.contextmanager
+    def told(self) -> Iterator[Journal]:
+        """The whole run; its files are written when it ends, however it does.
+
+        Raises ConfigurationError, before anything is done, where they cannot be.
+        """
+        if self._metrics and self._metrics.suffix != _SUFFIX:
+            raise errors.ConfigurationError(
+                f"--metrics {self._metrics}: the name must end in {_SUFFIX}"
+            )
+        for path in filter(None, (self._report, self._metrics)):
+            files.check_writable(path)
+        try:
+            yield self.journal
+        except BaseException as e:
+            ending = Ending.INTERRUPTED if isinstance(e, Interruption) else Ending.FAILED
+            try:
+                self._write(ending, str(e) or type(e).__name__)
+            except errors.UploaderError as second:
+                self._command.app.LOG.error("%s", second)
+            raise
+        self._write(Ending.SUCCEEDED, None)
+
+    def watched(self) -> contextlib.AbstractContextManager[object]:
+        """The part of it that copies."""
+        return progress.copying(self._command.app.stderr, self.journal, quiet=self._command.quiet)
+
+    def _write(self, ending: Ending, why: str | None) -> None:
+        run = self.journal.run(self._name, ending, why)
+        if self._report:
+            files.write(self._report, report.text(run))
+        if self._metrics and self._writers:
+            files.write(self._metrics, self._metrics_text(self._writers, self._metrics, run))
+
+    def _metrics_text(self, writers: types.ModuleType, path: Path, run: RunRecord) -> str:
+        census = self._census()
+        try:
+            return str(writers.text(run, census, files.text_if_any(path)))
+        except ValueError as e:
+            self._command.app.LOG.warning("%s: begun anew, it cannot be read: %s", path, e)
+            return str(writers.text(run, census))
+
+    def _census(self) -> Any:
+        try:
+            with loader.load_driver(self._command.conf) as driver:
+                return driver.census()
+        except errors.UploaderError as e:
+            self._command.app.LOG.warning("no metrics of the target: %s", e)
+            return None
+
+
+def _metrics() -> types.ModuleType:
+    """The writer; raises ConfigurationError where the extra is not installed."""
+    try:
+        from image_uploader_plugins.results import metrics
+    except ImportError as e:
+        raise errors.ConfigurationError(
+            f"{e}: --metrics needs prometheus_client; pip install 'image-uploader-plugins[metrics]'"
+        ) from e
+    return metrics

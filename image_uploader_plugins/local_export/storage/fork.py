@@ -1,0 +1,28 @@
+"""What a child of fork must not take over from its parent."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+_T = TypeVar("_T")
+
+_renewals: weakref.WeakKeyDictionary[Any, Callable[[Any], None]] = weakref.WeakKeyDictionary()
+
+
+def in_child(owner: _T, renew: Callable[[_T], None]) -> None:
+    """Have a child of fork call ``renew`` on its copy of ``owner``, as long as there is one.
+
+    What another thread of the parent held stays locked in the child for good.
+    """
+    _renewals[owner] = renew
+
+
+def _renew() -> None:
+    for owner, renew in list(_renewals.items()):
+        renew(owner)
+
+
+os.register_at_fork(after_in_child=_renew)

@@ -1,0 +1,1 @@
+"""What happened in a run: records, the journal that collects them, and how they are written."""

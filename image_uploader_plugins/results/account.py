@@ -1,0 +1,58 @@
+"""Putting down what becomes of an image while it is copied."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+
+from image_uploader_plugins.digest import Digest
+from image_uploader_plugins.manifest import MEDIA_TYPES, Descriptor, Manifest
+from image_uploader_plugins.results.records import (
+    BlobRecord,
+    ChildRecord,
+    ImageRecord,
+    Kind,
+    Outcome,
+    Status,
+)
+
+
+class Account:
+    """Keeps ``record``; its blobs may come from several threads."""
+
+    def __init__(self, record: ImageRecord) -> None:
+        self._record = record
+        self._lock = threading.Lock()
+        self._blobs: set[Digest] = set()
+        self._to_come: dict[str, list[ChildRecord]] = {}
+
+    def blob(self, blob: Descriptor, kind: Kind, outcome: Outcome, why: str | None = None) -> None:
+        """What became of a blob first: another image of a list may have it, too."""
+        with self._lock:
+            if blob.digest not in self._blobs:
+                self._blobs.add(blob.digest)
+                self._record.blobs.append(BlobRecord.of(blob, kind, outcome, why))
+
+    def list_children(self, index: Manifest, wanted: Iterable[Descriptor]) -> None:
+        """The image is a list, and these of its children are to be copied."""
+        to_come = {child.digest for child in wanted}
+        for child in index.manifests:
+            record = ChildRecord.of(child)
+            self._record.children.append(record)
+            if child.media_type not in MEDIA_TYPES:
+                record.become(Status.SKIPPED, "a manifest of a type that is unknown here")
+            elif child.digest not in to_come:
+                record.become(Status.SKIPPED, "the source does not have it")
+            else:
+                self._to_come.setdefault(record.digest, []).append(record)
+
+    def settle_child(self, digest: Digest, status: Status) -> None:
+        """What became of a child, or of something else that nobody needs to know of."""
+        for record in self._to_come.pop(str(digest), ()):
+            record.become(status)
+
+    def fail_child(self, error: Exception) -> None:
+        """The child that was being copied failed: they come in order."""
+        for records in list(self._to_come.values())[:1]:
+            for record in records:
+                record.become(Status.FAILED, str(error))

@@ -1,0 +1,127 @@
+"""The course of a run: what it was to copy, what is at work, and what became of it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from image_uploader_plugins.meter import Meter
+from image_uploader_plugins.results.records import (
+    INTERRUPTED,
+    Ending,
+    ImageRecord,
+    RunRecord,
+    Status,
+)
+from image_uploader_plugins.text import one_line
+
+LOG = logging.getLogger(__name__)
+
+Observer = Callable[[ImageRecord], None]
+"""Told of each image when it is done."""
+
+
+class Journal:
+    """Everything about one run, safe to use from several threads.
+
+    ``entries_left`` are what a run has not come to and whose images nobody
+    knows yet; ``meter`` counts what comes over the network, and stops the run.
+    """
+
+    def __init__(self, observer: Observer | None = None, meter: Meter | None = None) -> None:
+        self.observer = observer
+        self.meter = meter or Meter()
+        self.entries_left: tuple[str, ...] = ()
+        self._lock = threading.Lock()
+        self._images: list[ImageRecord] = []
+        self._begun = 0
+        self._at_work: dict[int, tuple[ImageRecord, Meter, float]] = {}
+        self._started = time.time()
+        self._start = time.monotonic()
+
+    def plan(self, source: str, uploader: str) -> ImageRecord:
+        """An image that is to be copied, by the uploader of that name."""
+        record = ImageRecord(one_line(source), uploader)
+        with self._lock:
+            self._images.append(record)
+        return record
+
+    @contextlib.contextmanager
+    def turn(self, record: ImageRecord) -> Iterator[Meter]:
+        """An image is at work, timed and with a meter of its own."""
+        meter, start = Meter(self.meter), time.monotonic()
+        record.become(Status.FAILED, INTERRUPTED, retryable=True)  # until it is more
+        with self._lock:
+            self._begun += 1
+            self._at_work[id(record)] = record, meter, start
+        try:
+            yield meter
+        except Exception as e:
+            record.become(Status.FAILED, str(e) or type(e).__name__)
+            raise
+        finally:
+            _measure(record, meter, start)
+            with self._lock:
+                del self._at_work[id(record)]
+
+    def tell(self, record: ImageRecord) -> None:
+        """An image is done, and its record says what became of it."""
+        if self.observer:
+            self.observer(record)
+        elif record.status is Status.FAILED:
+            LOG.error("%s", record.why)
+
+    @property
+    def images(self) -> tuple[ImageRecord, ...]:
+        """In the order in which they were asked for."""
+        with self._lock:
+            return tuple(self._images)
+
+    def at_work(self) -> list[tuple[ImageRecord, Meter]]:
+        """The longest at work first."""
+        with self._lock:
+            return [(record, meter) for record, meter, _ in self._at_work.values()]
+
+    def progress(self) -> tuple[int, int, int]:
+        """Images that are done, those of them that failed, and all."""
+        with self._lock:
+            failed = sum(
+                image.status is Status.FAILED and id(image) not in self._at_work
+                for image in self._images
+            )
+            return self._begun - len(self._at_work), failed, len(self._images)
+
+    def expected(self) -> tuple[int, bool]:
+        """Bytes of the whole run, and whether all of it is known by now.
+
+        Images whose turn has not come count as much as the others on average.
+        """
+        with self._lock:
+            total, begun = len(self._images), self._begun
+        known = self.meter.expected
+        if not begun or begun >= total:
+            return known, True
+        return known * total // begun, False
+
+    def run(self, command: str, ending: Ending, why: str | None) -> RunRecord:
+        """The run as a whole, when it has ended."""
+        with self._lock:
+            left_behind = list(self._at_work.values())  # waiting for a server that says nothing
+        for record, meter, start in left_behind:
+            _measure(record, meter, start)
+        return RunRecord(
+            command,
+            self._started,
+            time.monotonic() - self._start,
+            ending,
+            one_line(why) if why else None,
+            self.images,
+            self.entries_left,
+        )
+
+
+def _measure(record: ImageRecord, meter: Meter, start: float) -> None:
+    record.bytes_fetched, record.seconds = meter.done, time.monotonic() - start

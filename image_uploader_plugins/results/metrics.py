@@ -1,0 +1,126 @@
+"""A run and its target as a textfile for Prometheus' node_exporter.
+
+Source: Prometheus' "Metric and label naming" and "Text-based format".
+"""
+
+from __future__ import annotations
+
+import collections
+import time
+from collections.abc import Iterable, Iterator
+
+from prometheus_client import CollectorRegistry, Metric, generate_latest
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.parser import text_string_to_metric_families
+from prometheus_client.registry import Collector
+
+from image_uploader_plugins.driver import Census
+from image_uploader_plugins.results.records import Ending, RunRecord
+
+_PREFIX = "image_uploader_"
+_FAILURES = f"{_PREFIX}failures"
+
+# Of runs, by command: what a file keeps of the commands that did not run.
+_HELP = {
+    f"{_PREFIX}last_run_timestamp_seconds": "When the last run ended, in seconds since the epoch.",
+    f"{_PREFIX}last_run_duration_seconds": "How long the last run took.",
+    f"{_PREFIX}last_run_success": "Whether the last run copied all it was to copy: 1, or else 0.",
+    f"{_PREFIX}last_run_fetched_bytes": "What the last run fetched over the network.",
+    f"{_PREFIX}last_run_images": "Images of the last run, by what became of them.",
+    f"{_PREFIX}last_success_timestamp_seconds": "When a run last succeeded.",
+    _FAILURES: "Runs that failed or were interrupted, since the file was first written.",
+}
+# Of the target, as a Census counts it.
+_CENSUS = {
+    "repositories": "Repositories in the target.",
+    "tags": "Tags in the target.",
+    "blobs": "Distinct blobs in the target.",
+    "stored_bytes": "What blobs and manifests take on the disk.",
+    "shared_bytes": "What they would take more if repositories did not share blobs.",
+    "oldest_lease_age_seconds": "Age of the oldest lease of an upload in flight, 0 without any.",
+}
+
+_Labels = tuple[tuple[str, str], ...]
+_Samples = dict[str, dict[_Labels, float]]
+
+
+def text(run: RunRecord, census: Census | None, earlier: str = "") -> str:
+    """The file's content; what ``earlier`` content says of other runs is kept.
+
+    Raises ValueError for earlier content that is not in Prometheus' format.
+    """
+    samples = _kept(earlier, run.command)
+    command = ("command", run.command)
+    failed = run.status is not Ending.SUCCEEDED
+    for name, value in _of_run(run, failed).items():
+        samples[name][(command,)] = value
+    for status, count in run.count().items():
+        samples[f"{_PREFIX}last_run_images"][command, ("status", status)] = count
+    failures = samples[_FAILURES]
+    failures[(command,)] = failures.get((command,), 0) + failed
+    return _written([*_families(samples), *_gauges(census)])
+
+
+def _of_run(run: RunRecord, failed: bool) -> dict[str, float]:
+    ended = run.started + run.seconds
+    values: dict[str, float] = {
+        "last_run_timestamp_seconds": ended,
+        "last_run_duration_seconds": run.seconds,
+        "last_run_success": not failed,
+        "last_run_fetched_bytes": run.bytes_fetched,
+    }
+    if not failed:
+        values["last_success_timestamp_seconds"] = ended
+    return {_PREFIX + name: value for name, value in values.items()}
+
+
+def _kept(earlier: str, command: str) -> _Samples:
+    """What is known of runs; of this ``command`` just what outlives the next one."""
+    samples: _Samples = collections.defaultdict(dict)
+    lasting = (_FAILURES, f"{_PREFIX}last_success_timestamp_seconds")
+    for family in text_string_to_metric_families(earlier):
+        for sample in family.samples if family.name in _HELP else ():
+            if sample.labels.get("command") != command or family.name in lasting:
+                samples[family.name][tuple(sorted(sample.labels.items()))] = sample.value
+    return samples
+
+
+def _families(samples: _Samples) -> Iterator[Metric]:
+    for name, described in _HELP.items():
+        values = samples[name]
+        labels = [label for label, _ in next(iter(values), ())]
+        kind = CounterMetricFamily if name == _FAILURES else GaugeMetricFamily
+        family = kind(name, described, labels=labels)
+        for found, value in values.items():
+            family.add_metric([text for _, text in found], value)
+        if values:
+            yield family
+
+
+def _gauges(census: Census | None) -> Iterator[Metric]:
+    if census is None:
+        return
+    now = time.time()
+    oldest = census.oldest_lease
+    values = {
+        "oldest_lease_age_seconds": 0.0 if oldest is None else max(0.0, now - oldest),
+        "stored_bytes": census.bytes_stored,
+        "shared_bytes": census.bytes_shared,
+    }
+    for name, described in _CENSUS.items():
+        value = values[name] if name in values else getattr(census, name)
+        yield GaugeMetricFamily(_PREFIX + name, described, value=value)
+
+
+class _Fixed(Collector):
+    def __init__(self, families: list[Metric]) -> None:
+        self._families = families
+
+    def collect(self) -> Iterable[Metric]:
+        return self._families
+
+
+def _written(families: list[Metric]) -> str:
+    registry = CollectorRegistry()
+    registry.register(_Fixed(families))
+    return generate_latest(registry).decode()

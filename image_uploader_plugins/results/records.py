@@ -1,0 +1,155 @@
+"""What became of a run, an image, a blob: values whose field names are those of the report."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+from collections.abc import Iterable
+from typing import Self
+
+from image_uploader_plugins.manifest import Descriptor
+from image_uploader_plugins.text import one_line
+
+NEVER_BEGUN = "never begun: the run ended before its turn"
+INTERRUPTED = "interrupted"
+
+
+class Outcome(enum.StrEnum):
+    """What became of a blob."""
+
+    FETCHED = "fetched"  # over the network
+    MOUNTED = "mounted"  # from elsewhere in the target
+    PRESENT = "present"  # the repository had it already
+    WRITTEN = "written"  # from this machine's local storage
+    SKIPPED = "skipped"
+    FAILED = "failed"
+
+
+class Status(enum.StrEnum):
+    """What became of an image, or of one that a list lists."""
+
+    COPIED = "copied"
+    UNCHANGED = "unchanged"  # the target had all of it, under that name
+    SKIPPED = "skipped"
+    FAILED = "failed"
+
+
+class Kind(enum.StrEnum):
+    """What a blob is to its manifest."""
+
+    CONFIG = "config"
+    LAYER = "layer"
+
+
+class Ending(enum.StrEnum):
+    """How a run ended."""
+
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    INTERRUPTED = "interrupted"
+
+
+@dataclasses.dataclass(frozen=True)
+class BlobRecord:
+    """One blob; ``size`` in bytes as stored, None where nobody said."""
+
+    digest: str
+    kind: Kind
+    media_type: str
+    size: int | None
+    outcome: Outcome
+    why: str | None = None
+
+    @classmethod
+    def of(cls, blob: Descriptor, kind: Kind, outcome: Outcome, why: str | None = None) -> Self:
+        why = one_line(why) if why else None
+        return cls(str(blob.digest), kind, blob.media_type, blob.size, outcome, why)
+
+
+@dataclasses.dataclass
+class ChildRecord:
+    """A manifest that a list lists; ``size`` in bytes, ``platform`` as "linux/amd64"."""
+
+    digest: str
+    media_type: str
+    size: int | None
+    platform: str | None
+    status: Status = Status.SKIPPED
+    why: str | None = NEVER_BEGUN
+
+    @classmethod
+    def of(cls, child: Descriptor) -> Self:
+        names = (child.platform.os, child.platform.architecture)
+        platform = "/".join(one_line(name) for name in names if name)
+        return cls(str(child.digest), child.media_type, child.size, platform or None)
+
+    def become(self, status: Status, why: str | None = None) -> None:
+        self.status, self.why = status, one_line(why) if why else None
+
+
+@dataclasses.dataclass
+class ImageRecord:
+    """One image; ``source`` is how it was asked for.
+
+    ``targets`` are names that clients pull it by, ``digest`` and
+    ``media_type`` those of the manifest that the target has, None where they
+    are not known.  ``retryable`` says of a failure whether doing it again can
+    help.  ``bytes_fetched`` came over the network, in vain or not.
+    """
+
+    source: str
+    uploader: str
+    status: Status = Status.SKIPPED
+    why: str | None = NEVER_BEGUN
+    retryable: bool = False
+    targets: list[str] = dataclasses.field(default_factory=list)
+    digest: str | None = None
+    media_type: str | None = None
+    bytes_fetched: int = 0
+    seconds: float = 0.0
+    blobs: list[BlobRecord] = dataclasses.field(default_factory=list)
+    children: list[ChildRecord] = dataclasses.field(default_factory=list)
+
+    def become(self, status: Status, why: str | None = None, *, retryable: bool = False) -> None:
+        self.status, self.retryable = status, retryable
+        self.why = one_line(why) if why else None
+
+
+@dataclasses.dataclass(frozen=True)
+class RunRecord:
+    """A whole run: ``started`` in seconds since the epoch, ``seconds`` of wall-clock time.
+
+    ``entries_left`` are those of the input that the run did not come to, so
+    that nobody knows their images.
+    """
+
+    command: str
+    started: float
+    seconds: float
+    status: Ending
+    why: str | None
+    images: tuple[ImageRecord, ...]
+    entries_left: tuple[str, ...] = ()
+
+    @property
+    def bytes_fetched(self) -> int:
+        return sum(image.bytes_fetched for image in self.images)
+
+    def count(self) -> dict[Status, int]:
+        """How many images have which status."""
+        found = [image.status for image in self.images]
+        return {status: found.count(status) for status in Status}
+
+
+@dataclasses.dataclass(frozen=True)
+class Tally:
+    """Some layers: how many, and their bytes as far as sizes are known."""
+
+    count: int
+    bytes: int
+
+    @classmethod
+    def by_outcome(cls, images: Iterable[ImageRecord]) -> dict[Outcome, Self]:
+        layers = [blob for i in images for blob in list(i.blobs) if blob.kind is Kind.LAYER]
+        sizes = {o: [blob.size or 0 for blob in layers if blob.outcome is o] for o in Outcome}
+        return {outcome: cls(len(found), sum(found)) for outcome, found in sizes.items()}

@@ -1,0 +1,59 @@
+"""What goes wrong, as the host knows it."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import requests
+from tripleo_common.image import exception
+
+from image_uploader_plugins import errors
+from image_uploader_plugins.results.records import INTERRUPTED, ImageRecord, Status
+from image_uploader_plugins.source import is_transient
+from image_uploader_plugins.text import one_line
+
+
+def failed(record: ImageRecord, error: BaseException) -> None:
+    """Put down that an image failed, or was interrupted, for this reason."""
+    # The host knows but few exceptions; what really happened is behind them.
+    origin = error if isinstance(error, errors.UploaderError) else error.__cause__ or error
+    if isinstance(origin, errors.Interrupted):
+        record.become(Status.FAILED, INTERRUPTED, retryable=True)
+    else:
+        why = str(error) or type(error).__name__
+        record.become(Status.FAILED, why, retryable=is_transient(origin))
+
+
+def combined(failures: list[Exception], total: int) -> Exception:
+    """One error for all ``failures`` out of ``total`` images."""
+    if len(failures) == 1:
+        return failures[0]
+    reasons = "; ".join(sorted(str(failure) for failure in failures))
+    error: Exception = exception.ImageUploaderException(
+        f"{len(failures)} of {total} images failed: {reasons}"
+    )
+    return error
+
+
+@contextlib.contextmanager
+def host_errors(subject: str) -> Iterator[None]:
+    """Raise errors as the host expects them, with ``subject`` named.
+
+    What may work the next time is a requests HTTPError, a missing image an
+    ImageNotFoundException, everything else an ImageUploaderException.
+    """
+    try:
+        yield
+    except (errors.UploaderError, requests.RequestException) as e:
+        about = one_line(": ".join([subject, *getattr(e, "__notes__", ()), str(e)]))
+        if isinstance(e, errors.ImageUnknown):
+            raise exception.ImageNotFoundException(about) from e
+        if getattr(getattr(e, "response", None), "status_code", None) == 401:
+            about += " (credentials are missing or wrong, or there is no such image)"
+        if is_transient(e):
+            raise requests.exceptions.HTTPError(about) from e
+        raise exception.ImageUploaderException(about) from e
+    except exception.ImageUploaderException as e:
+        about = str(e) if subject in str(e) else f"{subject}: {e}"
+        raise type(e)(one_line(about)) from e
