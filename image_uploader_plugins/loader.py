@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from oslo_config import cfg
-from stevedore import driver as stevedore_driver
-from stevedore import exception, extension
+from stevedore import extension, named
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.driver import UploaderDriver
@@ -99,20 +98,22 @@ def _ignore(*_: object) -> None:
 
 def _load_class(name: str) -> type[UploaderDriver]:
     reasons: list[BaseException] = []
-    try:
-        manager: stevedore_driver.DriverManager[Any] = stevedore_driver.DriverManager(
-            NAMESPACE,
-            name,
-            on_load_failure_callback=lambda manager, entry_point, e: reasons.append(e),
-            on_missing_entrypoints_callback=_ignore,
-        )
-    except exception.NoMatches as e:
-        raise _refusal(name, str(reasons[0]) if reasons else "not installed") from e
-    except exception.MultipleMatches as e:
-        raise _refusal(name, "installed more than once") from e
-    if not (isinstance(manager.driver, type) and issubclass(manager.driver, UploaderDriver)):
-        raise _refusal(name, f"{manager.driver!r} is not an UploaderDriver")
-    return manager.driver
+    # NOTE: stevedore's DriverManager does not pass on_missing_entrypoints_callback on, and
+    # warns of what is an error here.
+    manager: named.NamedExtensionManager[Any] = named.NamedExtensionManager(
+        NAMESPACE,
+        [name],
+        on_load_failure_callback=lambda manager, entry_point, e: reasons.append(e),
+        on_missing_entrypoints_callback=_ignore,
+    )
+    found = [extension.plugin for extension in manager]
+    if len(found) > 1:
+        raise _refusal(name, "installed more than once")
+    if not found:
+        raise _refusal(name, str(reasons[0]) if reasons else "not installed")
+    if not (isinstance(found[0], type) and issubclass(found[0], UploaderDriver)):
+        raise _refusal(name, f"{found[0]!r} is not an UploaderDriver")
+    return found[0]
 
 
 def _refusal(name: str, reason: str) -> errors.ConfigurationError:

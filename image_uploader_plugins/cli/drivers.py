@@ -61,7 +61,7 @@ def _problem(entry_point: importlib.metadata.EntryPoint) -> str:
     """Why a driver cannot be used; an empty text if it can."""
     try:
         kind = entry_point.load()
-    except Exception as e:  # whatever its import does
+    except (Exception, SystemExit) as e:  # whatever its import does
         return one_line(f"{type(e).__name__}: {e}")
     if not (isinstance(kind, type) and issubclass(kind, UploaderDriver)):
         return one_line(f"{entry_point.value} is not an UploaderDriver")

@@ -87,7 +87,12 @@ class List(Lister):
 
     def _held(self, tree: Tree, name: Any, *, untagged: bool) -> Iterator[Image]:
         try:
-            for image in Holdings(tree, name).images(untagged=untagged):
+            images = list(Holdings(tree, name).images(untagged=untagged))
+            if any(image.problem for image in images):
+                # Or somebody has just put or deleted something.
+                with tree.repository_lock(name):
+                    images = list(Holdings(tree, name).images(untagged=untagged))
+            for image in images:
                 if image.problem:
                     self.complain(f"{image}: {image.problem}")
                 yield image

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import re
+from collections.abc import Collection
 from fractions import Fraction
 from pathlib import Path
 
@@ -28,6 +29,8 @@ class Prune(Removal):
     count among the newest. The age of a tag is the modification time of its
     file: when it was put, or moved to other content. Manifests that were put
     by digest and have no tag stay.
+
+    What is put meanwhile stays.
 
     A repository with a tag that cannot be read is left as it is, and the exit
     status is 1.
@@ -99,9 +102,17 @@ class Prune(Removal):
             self._warn_of_absent(tree, retention)
             found = {name: self._going(tree, name, retention) for name in names}
             images = {name: going for name, going in found.items() if going}
+
+            def narrow(
+                name: RepositoryName, references: Collection[Reference]
+            ) -> Collection[Reference]:
+                # Not what was put since, or what that needs.
+                still = set(self._going(tree, name, retention))
+                return [reference for reference in references if reference in still]
+
             allowed = self._is_allowed(tree, images, parsed_args.max_share)
             if allowed or parsed_args.dry_run:
-                self.remove(tree, images, rehearsing=parsed_args.dry_run)
+                self.remove(tree, images, rehearsing=parsed_args.dry_run, narrow=narrow)
 
     def _names(self, tree: Tree, patterns: list[Pattern]) -> list[RepositoryName]:
         names = tree.repositories()

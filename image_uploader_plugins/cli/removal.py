@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+import functools
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from image_uploader_plugins import errors
@@ -18,15 +19,33 @@ from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.reference import ImageRef, RepositoryName
 
 Images = Mapping[RepositoryName, list[Reference]]
+Narrow = Callable[[RepositoryName, Collection[Reference]], Collection[Reference]]
+
+
+def _all(name: RepositoryName, references: Collection[Reference]) -> Collection[Reference]:
+    return references
+
+
+def _note(
+    noted: list[Reference],
+    narrow: Callable[[Collection[Reference]], Collection[Reference]],
+    references: Collection[Reference],
+) -> list[Reference]:
+    noted += narrow(references)
+    return noted
 
 
 class Removal(Command):
     """A subcommand that deletes images."""
 
-    def remove(self, tree: Tree, images: Images, *, rehearsing: bool) -> None:
+    def remove(
+        self, tree: Tree, images: Images, *, rehearsing: bool, narrow: Narrow = _all
+    ) -> None:
         """Delete images, or tell what would go, and what that frees.
 
-        A repository that cannot be worked on is reported; the others go on.
+        ``narrow`` says when a repository's turn has come, under its lock,
+        which of its images are still to go.  A repository that cannot be
+        worked on is reported; the others go on.
         """
         outcome = "would go" if rehearsing else "deleted"
         manifests = blobs = freed = names = 0
@@ -34,9 +53,11 @@ class Removal(Command):
             driver: Forecast | LocalExportDriver = Forecast(tree)
             if not rehearsing:
                 driver = stack.enter_context(LocalExportDriver.from_conf(self.conf))
-            for name, references in images.items():
+            for name, wanted in images.items():
+                references: list[Reference] = []
+                narrowing = functools.partial(_note, references, functools.partial(narrow, name))
                 try:
-                    deletion = driver.delete_all(name, references)
+                    deletion = driver.delete_all(name, wanted, narrowing)
                 except errors.UploaderError as e:
                     self.complain(f"{name}: {e}")
                     continue

@@ -10,6 +10,7 @@ from pathlib import Path
 from image_uploader_plugins import errors, files
 from image_uploader_plugins.cli.patterns import Pattern
 from image_uploader_plugins.digest import Digest
+from image_uploader_plugins.local_export import gc
 from image_uploader_plugins.local_export.inventory import Holdings
 from image_uploader_plugins.reference import ImageRef, Tag
 
@@ -35,7 +36,7 @@ class Retention:
         images = [tag for tag in digests if not _subject(holdings, tag, digests[tag])]
         chosen |= set(_newest_first(holdings, images)[: self.newest])
         while True:
-            needed = {d for tag in chosen for d in holdings.needed(digests[tag])}
+            needed = gc.closure(holdings.edges, (digests[tag] for tag in chosen))
             more = {tag for tag in digests if _subject(holdings, tag, digests[tag]) in needed}
             if more <= chosen:
                 return chosen
@@ -44,7 +45,8 @@ class Retention:
     def _is_chosen(self, holdings: Holdings, tag: Tag, digest: Digest) -> bool:
         return (
             ImageRef(holdings.name, tag) in self.listed
-            or ImageRef(holdings.name, digest) in self.listed
+            # What a list consists of would go with it.
+            or any(ImageRef(holdings.name, d) in self.listed for d in holdings.needed(digest))
             or any(pattern.fits(holdings.name, tag) for pattern in self.patterns)
         )
 
@@ -69,10 +71,16 @@ def _newest_first(holdings: Holdings, tags: Iterable[Tag]) -> list[Tag]:
 
 
 def _subject(holdings: Holdings, tag: Tag, digest: Digest) -> Digest | None:
-    """What a tag's manifest refers to, by its subject or by the tag."""
+    """What a tag's manifest refers to, by its subject or by the tag.
+
+    None for what is not in the repository: then the tag is one like others.
+    """
     subject = holdings.manifests[digest].subject
-    if subject:
-        return subject.digest
+    named = subject.digest if subject else _attached_to(tag)
+    return named if named in holdings.manifests else None
+
+
+def _attached_to(tag: Tag) -> Digest | None:
     match = _ATTACHED.fullmatch(tag.value)
     try:
         return Digest(f"{match[1]}:{match[2]}") if match else None

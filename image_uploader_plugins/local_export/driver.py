@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -118,12 +118,18 @@ class LocalExportDriver(UploaderDriver):
             raise errors.ImageUnknown(f"no such image: {target}")
         return deletion
 
-    def delete_all(self, name: RepositoryName, references: Collection[Tag | Digest]) -> Deletion:
+    def delete_all(
+        self,
+        name: RepositoryName,
+        references: Collection[Tag | Digest],
+        narrow: Callable[[Collection[Tag | Digest]], Collection[Tag | Digest]] = list,
+    ) -> Deletion:
         """Delete several images of one repository, for the cost of one.
 
-        Those that are not there are passed over.
+        Those that are not there are passed over.  ``narrow`` is asked under
+        the repository's lock which of them are to go by now.
         """
-        _, deletion = self._delete(name, references)
+        _, deletion = self._delete(name, references, narrow)
         return deletion
 
     def resolve(self, target: ImageRef) -> Digest | None:
@@ -212,13 +218,17 @@ class LocalExportDriver(UploaderDriver):
     # -- deleting
 
     def _delete(
-        self, name: RepositoryName, references: Collection[Tag | Digest]
+        self,
+        name: RepositoryName,
+        wanted: Collection[Tag | Digest],
+        narrow: Callable[[Collection[Tag | Digest]], Collection[Tag | Digest]] = list,
     ) -> tuple[bool, Deletion]:
         repository = self._tree.repository(name)
         with (
             self._tree.repository_lock(name),
             self._tree.changing(repository) as resumed,
         ):
+            references = narrow(wanted)
             found = self._remove_names(repository, references)
             repository.refresh()
             # Also for an absent image: what a delete that was killed left behind goes now.

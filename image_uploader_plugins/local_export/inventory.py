@@ -6,7 +6,7 @@ import collections
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from image_uploader_plugins import document, errors
 from image_uploader_plugins.digest import Digest
@@ -374,7 +374,12 @@ class Forecast:
         self._tree = tree
         self._gone: collections.Counter[Inode] = collections.Counter()
 
-    def delete_all(self, name: RepositoryName, references: Collection[Reference]) -> Deletion:
+    def delete_all(
+        self,
+        name: RepositoryName,
+        wanted: Collection[Reference],
+        narrow: Callable[[Collection[Reference]], Collection[Reference]] = list,
+    ) -> Deletion:
         """What deleting these images of a repository, which has all others, would remove.
 
         Raises ManifestInvalid or StorageError where the delete would.
@@ -382,7 +387,7 @@ class Forecast:
         storage = self._tree.storage
         repository = self._tree.repository(name)
         held = self._tree.leases.live(repository.layout)
-        plan = gc.plan(storage, repository, held, references)
+        plan = gc.plan(storage, repository, held, narrow(wanted))
         contents = (repository.layout.manifest_content(digest) for digest in plan.manifests)
         size = sum(file.size for file in map(storage.file, contents) if file)
         size += bytes_freed(self._tree.pool, plan.blobs, self._gone)

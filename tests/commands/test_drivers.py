@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from tests.commands.conftest import Run
+from tests.commands.test_uniform import PROGRAM
 
 
 def install(folder: Path, name: str, value: str) -> None:
@@ -67,3 +70,39 @@ def test_the_selected_one_is_missing(run: Run, config: Path) -> None:
         "ERROR: driver 'elsewhere' is selected and not installed\n",
     )
     assert "local-export" in result.out
+
+
+@pytest.mark.usefixtures("filled")
+@pytest.mark.parametrize(
+    ("name", "value", "reason"),
+    [
+        ("absent", "no_such_module:Driver", "No module named 'no_such_module'"),
+        ("local-export", "json:JSONDecoder", "installed more than once"),
+    ],
+)
+def test_who_needs_it_says_so_once(
+    run: Run,
+    site: Path,
+    config: Path,
+    tmp_path: Path,
+    name: str,
+    value: str,
+    reason: str,
+) -> None:
+    archive = tmp_path / "archive"
+    assert run("export", str(archive), "alone").status == 0
+    install(site, name, value)
+    with config.open("a") as file:
+        file.write(f"[image_uploader]\ndriver = {name}\n")
+    # As installed: stevedore remembers what it has found in a process.
+    done = subprocess.run(
+        [str(PROGRAM), "--config-file", str(config), "import", str(archive)],
+        env={**os.environ, "PYTHONPATH": str(site)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"ERROR: cannot load driver '{name}' from ")
+    assert reason in done.stderr
+    assert done.stderr.count("\n") == 1

@@ -124,6 +124,52 @@ def test_a_rehearsal_says_what_happens_then(run: Run, root: Path) -> None:
     assert foreseen.out.replace("would go", "deleted") == done.out
 
 
+def test_what_is_put_meanwhile_stays(run: Run, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    original = LocalExportDriver.from_conf.__func__  # type: ignore[attr-defined]
+
+    def put_first(kind: type[LocalExportDriver], conf: object) -> LocalExportDriver:
+        driver: LocalExportDriver = original(kind, conf)
+        trees.put(driver, images.image("a", "v0", [images.layer({"is": b"new"})]))
+        return driver
+
+    monkeypatch.setattr(LocalExportDriver, "from_conf", classmethod(put_first))
+    result = run("prune", "--keep-newest", "3")
+    assert result.status == 0
+    assert "a:v0" not in result.out
+    assert left(root, "a") == ["v0", "v3", "v4", "v5"]
+    assert left(root, "ns/b") == TAGS[3:]
+
+
+def test_a_listed_image_keeps_the_list_it_is_in(run: Run, root: Path, tmp_path: Path) -> None:
+    child = images.image("a", None, [images.layer({"child": b"child"})])
+    with LocalExportDriver(root) as driver:
+        trees.put(driver, images.index("a", "v9", [child]))
+    kept = tmp_path / "kept"
+    kept.write_text(f"a@{child.digest}\n")
+    assert run("prune", "--keep-list", str(kept), "--max-share", "1", "a").status == 0
+    assert left(root, "a") == ["v9"]
+    assert (root / f"v2/a/manifests/{child.digest}").exists()
+
+
+def test_what_refers_to_a_referrer_without_a_tag_stays(run: Run, root: Path) -> None:
+    note = referrer(A[5], "application/x.note", "note")
+    with LocalExportDriver(root) as driver:
+        trees.put(driver, note)
+        trees.put(driver, referrer(note, "application/x.sig", "of the note"), "signed-note")
+    assert run("prune", "--keep-newest", "1", "--max-share", "1", "a").status == 0
+    assert "signed-note" in trees.tags(root, "a")
+
+
+def test_a_tag_that_looks_like_an_attachment_counts(run: Run, root: Path) -> None:
+    """Builds are called by hashes, too; nothing here has that digest."""
+    tag = f"sha256-{'0' * 64}"
+    with LocalExportDriver(root) as driver:
+        trees.put(driver, images.image("a", tag, [images.layer({"is": b"a build"})]))
+    assert run("prune", "--keep-newest", "3", "--max-share", "1", "a").status == 0
+    assert tag in trees.tags(root, "a")
+    assert left(root, "a") == ["v4", "v5"]
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
