@@ -35,6 +35,7 @@ def test_a_walk_with_the_keyboard(browser: Browser, site: str) -> None:
     browser.press(TAB)
     assert browser.focused() == "1.0"
     browser.press(ENTER)
+    browser.until_says("multi/oci:1.0", "main h1")
     browser.settle()
     assert browser.focused() == "multi/oci:1.0"
     walked = [browser.press(TAB) or browser.focused() for _ in range(7)]

@@ -167,8 +167,17 @@ class Browser:
 
     def focused(self) -> str:
         """What a screen reader would call the element with the focus."""
-        name: str = self.run("return document.activeElement").accessible_name
-        return name
+        from selenium.common.exceptions import StaleElementReferenceException
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        # The page may put another in its place, and the focus on that, as we ask.
+        waiting = WebDriverWait(
+            self.driver, _DEADLINE, _OFTEN, ignored_exceptions=[StaleElementReferenceException]
+        )
+        (name,) = waiting.until(
+            lambda _: (self.run("return document.activeElement").accessible_name,)
+        )
+        return str(name)
 
     def accessible(self) -> list[dict[str, Any]]:
         """The accessibility tree's nodes, those left out that nobody is told of."""
