@@ -119,6 +119,7 @@ def test_a_phone_shows_one_thing_at_a_time(browser: Browser, site: str) -> None:
     browser.until_says("OCI image")
     assert browser.run(visible, "#side", "main") == [False, True]
     browser.click(".back")
+    browser.until("return document.querySelector('#side').checkVisibility()")
     browser.settle()
     assert browser.run(visible, "#side", "main") == [True, False]
     assert browser.run("return document.activeElement.closest('#names') !== null")
