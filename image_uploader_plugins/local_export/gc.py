@@ -84,6 +84,14 @@ def plan(
     )
 
 
+def children(manifests: Mapping[Digest, Manifest]) -> dict[Digest, list[Digest]]:
+    """What each manifest lists, as far as it is there."""
+    return {
+        digest: [d.digest for d in parsed.manifests if d.digest in manifests]
+        for digest, parsed in manifests.items()
+    }
+
+
 def edges(
     manifests: Mapping[Digest, Manifest], without: Collection[Tag | Digest] = ()
 ) -> dict[Digest, list[Digest]]:
@@ -92,10 +100,7 @@ def edges(
     An index may list children that are absent; a referrer ``without`` which
     things are looked at is kept by no subject.
     """
-    found = {
-        digest: [d.digest for d in parsed.manifests if d.digest in manifests]
-        for digest, parsed in manifests.items()
-    }
+    found = children(manifests)
     for digest, parsed in manifests.items():
         if parsed.subject and digest not in without:
             found.setdefault(parsed.subject.digest, []).append(digest)

@@ -289,10 +289,7 @@ class Holdings:
 
     @functools.cached_property
     def _children(self) -> Mapping[Digest, list[Digest]]:
-        return {
-            digest: [d.digest for d in manifest.manifests if d.digest in self.manifests]
-            for digest, manifest in self.manifests.items()
-        }
+        return gc.children(self.manifests)
 
     @functools.cached_property
     def _referrers(self) -> Mapping[Digest, set[Digest]]:

@@ -20,6 +20,8 @@ FILE_MODE = 0o644
 FOLDER_MODE = 0o755
 PRIVATE_MODE = 0o700
 
+# NOTE: opening a FIFO would wait for somebody to write into it.
+READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _WRONG_THINGS = (
     *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP),

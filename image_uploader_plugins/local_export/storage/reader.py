@@ -11,10 +11,8 @@ from pathlib import PurePosixPath
 from typing import BinaryIO
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.local_export.storage.ground import Ground, NotFound, number
+from image_uploader_plugins.local_export.storage.ground import READ, Ground, NotFound, number
 
-# NOTE: without O_NONBLOCK a pipe that somebody put there would hold the reader for ever.
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 # A link, a socket, a file in a folder's place, no link in a link's place.
 _SOMETHING_ELSE = (errno.ELOOP, errno.ENOTDIR, errno.ENXIO, errno.EINVAL)
 
@@ -28,7 +26,7 @@ class Reader(Ground):
     def open(self, path: PurePosixPath) -> BinaryIO:
         """A file to read; raises NotFound, StorageDenied or another StorageError."""
         with _of_its_kind(), self.folder(path.parent) as folder:
-            descriptor = self.call(path, os.open, path.name, _READ, dir_fd=folder)
+            descriptor = self.call(path, os.open, path.name, READ, dir_fd=folder)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
             raise NotFound(self.root / path, "not a file")

@@ -16,6 +16,7 @@ from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.storage import fork, locks, staging
 from image_uploader_plugins.local_export.storage.ground import (
     FILE_MODE,
+    READ,
     Ground,
     NotFound,
     folder_mode,
@@ -24,8 +25,6 @@ from image_uploader_plugins.local_export.storage.ground import (
 
 _CHUNK = 1024 * 1024
 _GZIP_MAGIC = b"\x1f\x8b"
-# NOTE: opening a FIFO would wait for somebody to write into it.
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 # NOTE: EPERM is what file systems without hard links and fs.protected_hardlinks answer.
 _LINK_REFUSED = (errno.EXDEV, errno.EMLINK, errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
@@ -105,7 +104,7 @@ class Storage(Ground):
     def _open(self, path: PurePosixPath, fits: Callable[[int], bool]) -> int:
         """A descriptor to read from; ``fits`` says of a mode whether it is of the right kind."""
         with self.folder(path.parent) as folder:
-            descriptor = self.call(path, os.open, path.name, _READ, dir_fd=folder)
+            descriptor = self.call(path, os.open, path.name, READ, dir_fd=folder)
         if fits(os.fstat(descriptor).st_mode):
             return descriptor
         os.close(descriptor)
