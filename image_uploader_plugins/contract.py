@@ -25,6 +25,7 @@ from image_uploader_plugins.demo import images
 from image_uploader_plugins.demo.images import Blob, Image
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import UploaderDriver
+from image_uploader_plugins.manifest import Descriptor
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
 
 HERE = RepositoryName("contract/here")
@@ -32,12 +33,18 @@ THERE = RepositoryName("contract/there")
 TAG = Tag("1.0")
 BLOB = gzip.compress(b"layer" * 1000, mtime=0)
 DIGEST = Digest.of(BLOB)
+LAYER = Descriptor("application/octet-stream", DIGEST, len(BLOB))
 
 
 def untouchable() -> Iterator[bytes]:
     """Chunks that fail the test as soon as somebody asks for one."""
     raise AssertionError("chunks were consumed")
     yield b""
+
+
+def described(digest: Digest, size: int | None = None) -> Descriptor:
+    """What mount_layers() is asked for; of any size where ``size`` is None."""
+    return Descriptor("application/octet-stream", digest, size)
 
 
 def breaking(error: Exception) -> Iterator[bytes]:
@@ -81,7 +88,7 @@ class DriverContract:
         return image.digest
 
     def holds(self, name: RepositoryName, digest: Digest) -> bool:
-        return bool(self.driver.mount_layers(name, [digest]))
+        return bool(self.driver.mount_layers(name, [described(digest)]))
 
     def image(self, text: str = "one", **fields: Any) -> Image:
         return images.image(HERE.value, None, [images.layer({"file": text.encode()})], **fields)
@@ -140,6 +147,19 @@ class DriverContract:
         self.driver.upload_layer(HERE, untouchable(), expected=DIGEST)
         self.case.assertTrue(self.holds(HERE, DIGEST))
 
+    def test_upload_of_what_is_there_with_its_size_consumes_nothing(self) -> None:
+        self.driver.upload_layer(HERE, [BLOB], expected=DIGEST, size=len(BLOB))
+        self.driver.upload_layer(HERE, untouchable(), expected=DIGEST, size=len(BLOB))
+
+    def test_upload_of_another_size_is_refused_and_harms_nothing(self) -> None:
+        for held in (False, True):
+            for size in (0, len(BLOB) - 1, len(BLOB) + 1):
+                with self.case.assertRaises(errors.SizeMismatch) as caught:
+                    self.driver.upload_layer(HERE, [BLOB], expected=DIGEST, size=size)
+                self.case.assertEqual(caught.exception.expected, size)
+                self.case.assertEqual(self.holds(HERE, DIGEST), held)
+            self.driver.upload_layer(HERE, [BLOB], expected=DIGEST)
+
     def test_wrong_content_is_refused_and_not_stored(self) -> None:
         with self.case.assertRaises(errors.DigestMismatch) as caught:
             self.driver.upload_layer(HERE, [b"other"], expected=DIGEST)
@@ -165,30 +185,42 @@ class DriverContract:
     # -- mount_layers
 
     def test_mount_leaves_out_what_nobody_holds(self) -> None:
-        self.case.assertEqual(self.driver.mount_layers(HERE, [DIGEST]), frozenset())
+        self.case.assertEqual(self.driver.mount_layers(HERE, [LAYER]), frozenset())
 
     def test_mount_from_a_named_source(self) -> None:
         self.driver.upload_layer(THERE, [BLOB], expected=DIGEST)
-        mounted = self.driver.mount_layers(HERE, [DIGEST], {DIGEST: THERE})
+        mounted = self.driver.mount_layers(HERE, [LAYER], {DIGEST: THERE})
         self.case.assertEqual(mounted, {DIGEST})
 
     def test_mount_knows_other_repositories(self) -> None:
         self.driver.upload_layer(THERE, [BLOB], expected=DIGEST)
-        absent = Digest.of(b"absent")
-        self.case.assertEqual(self.driver.mount_layers(HERE, iter([DIGEST, absent])), {DIGEST})
+        absent = described(Digest.of(b"absent"), 6)
+        self.case.assertEqual(self.driver.mount_layers(HERE, iter([LAYER, absent])), {DIGEST})
 
     def test_mount_ignores_an_unknown_source(self) -> None:
-        self.case.assertEqual(
-            self.driver.mount_layers(HERE, [DIGEST], {DIGEST: THERE}), frozenset()
-        )
+        self.case.assertEqual(self.driver.mount_layers(HERE, [LAYER], {DIGEST: THERE}), frozenset())
 
     def test_mounted_copies_live_on_their_own(self) -> None:
         image = self.image()
         self.put(image)
-        layer = image.manifest.layers[0].digest
+        layer = image.manifest.layers[0]
         self.driver.mount_layers(THERE, [layer])
         self.delete()
-        self.case.assertTrue(self.holds(THERE, layer))
+        self.case.assertTrue(self.holds(THERE, layer.digest))
+
+    def test_mount_leaves_out_what_has_another_size(self) -> None:
+        self.driver.upload_layer(THERE, [BLOB], expected=DIGEST)
+        for check in (False, True):
+            wrong = described(DIGEST, len(BLOB) - 1)
+            mounted = self.driver.mount_layers(HERE, [wrong], {DIGEST: THERE}, check=check)
+            self.case.assertEqual(mounted, frozenset())
+        self.case.assertTrue(self.holds(THERE, DIGEST))
+
+    def test_mount_of_what_is_intact_when_it_is_checked(self) -> None:
+        self.driver.upload_layer(THERE, [BLOB], expected=DIGEST)
+        for asked in (LAYER, described(DIGEST)):
+            mounted = self.driver.mount_layers(HERE, [asked], check=True)
+            self.case.assertEqual(mounted, {DIGEST})
 
     # -- put_manifest
 
@@ -344,7 +376,7 @@ class DriverContract:
         image = self.image()
         self.put(image)
         for digest in image.blobs:
-            self.driver.mount_layers(THERE, [digest])
+            self.driver.mount_layers(THERE, [described(digest)])
         deletion = self.driver.delete(ImageRef(HERE, TAG))
         self.case.assertEqual(deletion.bytes_freed, len(image.manifest.content))
 
@@ -418,7 +450,7 @@ class DriverContract:
         image = self.image()
         for digest, content in image.blobs.items():
             self.driver.upload_layer(THERE, [content], expected=digest)
-        self.driver.mount_layers(HERE, image.blobs)
+        self.driver.mount_layers(HERE, image.manifest.blobs())
         self.delete(Tag("other"))
         self.put_only(image)
 
@@ -427,7 +459,7 @@ class DriverContract:
         image = self.image()
         self.put(image)
         for digest in image.blobs:
-            self.driver.mount_layers(nested, [digest])
+            self.driver.mount_layers(nested, [described(digest)])
         self.driver.put_manifest(nested, image.manifest.content, image.manifest.media_type, tag=TAG)
         self.delete()
         deletion = self.driver.delete(ImageRef(nested, TAG))
@@ -466,9 +498,10 @@ class DriverContract:
 
     def test_present_is_what_the_repository_itself_holds(self) -> None:
         self.driver.upload_layer(HERE, [BLOB], expected=DIGEST)
-        absent = Digest.of(b"absent")
-        self.case.assertLessEqual(self.driver.present(HERE, [DIGEST, absent]), {DIGEST})
-        self.case.assertFalse(self.driver.present(THERE, [DIGEST]))
+        absent = described(Digest.of(b"absent"), 6)
+        self.case.assertLessEqual(self.driver.present(HERE, [LAYER, absent]), {DIGEST})
+        self.case.assertFalse(self.driver.present(THERE, [LAYER]))
+        self.case.assertFalse(self.driver.present(HERE, [described(DIGEST, len(BLOB) + 1)]))
 
     def test_a_census_counts_what_is_there(self) -> None:
         image = self.image()

@@ -166,9 +166,9 @@ class Copier:
         blobs = {
             blob: Kind.CONFIG if blob.digest == config else Kind.LAYER for blob in manifest.blobs()
         }
-        digests = [blob.digest for blob in blobs]
-        before = self._present(digests)
-        mounted = self._driver.mount_layers(self._target, digests)
+        digests = {blob.digest for blob in blobs}
+        before = self._present(blobs)
+        mounted = self._driver.mount_layers(self._target, blobs)
         for blob, kind in blobs.items():
             if blob.digest in mounted:
                 held = Outcome.PRESENT if blob.digest in before else Outcome.MOUNTED
@@ -179,9 +179,9 @@ class Copier:
         self._fetch({blob: kind for blob, kind in blobs.items() if blob.digest not in mounted})
         return mounted.issuperset(digests) and before.issuperset(digests)
 
-    def _present(self, digests: Iterable[Digest]) -> frozenset[Digest]:
+    def _present(self, blobs: Iterable[Descriptor]) -> frozenset[Digest]:
         with contextlib.suppress(errors.UploaderError):
-            return self._driver.present(self._target, digests)
+            return self._driver.present(self._target, blobs)
         return frozenset()
 
     def _fetch(self, missing: dict[Descriptor, Kind]) -> None:
@@ -226,7 +226,11 @@ class Copier:
 
         try:
             stored = self._driver.upload_layer(
-                self._target, chunks(), expected=blob.digest, media_type=blob.media_type
+                self._target,
+                chunks(),
+                expected=blob.digest,
+                size=blob.size,
+                media_type=blob.media_type,
             )
         except Exception:
             self._meter.expect(fetched or 0)  # they came in vain, and have to come again

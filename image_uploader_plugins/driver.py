@@ -78,18 +78,23 @@ class UploaderDriver(abc.ABC):
     def mount_layers(
         self,
         target: RepositoryName,
-        layers: Iterable[Digest],
+        layers: Iterable[Descriptor],
         sources: Mapping[Digest, RepositoryName] = NO_SOURCES,
+        *,
+        check: bool = False,
     ) -> frozenset[Digest]:
         """Make what the driver holds already present in ``target``.
 
         Returns those of ``layers`` that are now present in ``target``; the
         caller uploads the rest.  Uses the repositories named in ``sources``
         and anything else the driver holds under a digest, whichever
-        repository or run it came from.  A source that is unknown or no
-        longer intact is left out, not an error.  Copies have independent
-        lifetimes.  What was returned survives any delete until a manifest
-        references it.
+        repository or run it came from.  What is held has the digest *and*
+        the size that is asked for (any, where the descriptor has none): a
+        blob of another size is not present.  With ``check`` content is read,
+        and only what still hashes to its digest counts.  A source that is
+        unknown or no longer intact is left out, not an error.  Copies have
+        independent lifetimes.  What was returned survives any delete until a
+        manifest references it.
         """
 
     @abc.abstractmethod
@@ -99,20 +104,25 @@ class UploaderDriver(abc.ABC):
         chunks: Iterable[bytes],
         *,
         expected: Digest | None = None,
+        size: int | None = None,
         media_type: str | None = None,
     ) -> Descriptor:
         """Store one blob in ``target``.
 
         Consumes ``chunks`` at most once, and not at all where the driver
-        holds ``expected`` already.  Returns after the content is durable and
+        holds ``expected`` already, of ``size`` bytes if that is given: a
+        blob of another size is damaged, or was never promised, and the
+        content decides which.  Returns after the content is durable and
         visible: its digest and size in bytes, and ``media_type`` (or
         application/octet-stream).  With ``expected`` None the content names
         itself, by sha256.  Empty chunks mean nothing.
 
-        Raises DigestMismatch when the content is not ``expected``; errors
-        raised by ``chunks`` propagate unchanged.  A failed upload leaves
-        nothing visible, and neither a failed nor a repeated one alters or
-        harms content that was there.  What was stored survives any delete
+        Raises DigestMismatch when the content is not ``expected``, and
+        SizeMismatch when it is not of ``size`` bytes; errors raised by
+        ``chunks`` propagate unchanged.  A failed upload leaves nothing
+        visible, and neither a failed nor a repeated one alters or harms
+        intact content that was there; what is damaged in ``target``, a
+        successful one replaces.  What was stored survives any delete
         until a manifest references it.
         """
 
@@ -167,8 +177,8 @@ class UploaderDriver(abc.ABC):
         """
         return None
 
-    def present(self, target: RepositoryName, layers: Iterable[Digest]) -> frozenset[Digest]:
-        """Those of ``layers`` that ``target`` itself holds at the moment.
+    def present(self, target: RepositoryName, layers: Iterable[Descriptor]) -> frozenset[Digest]:
+        """Those of ``layers`` that ``target`` itself holds at the moment, of the right size.
 
         None of them where the driver does not say: they are then reported as
         mounted.  Changes nothing, and protects nothing from a delete.

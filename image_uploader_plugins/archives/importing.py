@@ -26,7 +26,7 @@ class Cargo:
 
     archive: Archive
     jobs: Sequence[Job]
-    absent: dict[RepositoryName, set[Digest]]
+    absent: dict[RepositoryName, set[Descriptor]]
 
     def deliver(self, driver: UploaderDriver, name: str, journal: Journal) -> Summary:
         """Copy each image to the driver of that name, and tell the journal; what it took.
@@ -34,8 +34,9 @@ class Cargo:
         Raises MissingBlobs, before any is copied, and what a Copier does.
         """
         missing: set[Digest] = set()
-        for repository, digests in self.absent.items():
-            missing |= digests - driver.mount_layers(repository, sorted(digests))
+        for repository, blobs in self.absent.items():
+            digests = {blob.digest for blob in blobs}
+            missing |= digests - driver.mount_layers(repository, blobs)
         if missing:
             raise MissingBlobs(sorted(missing))
         total = Summary()
@@ -55,14 +56,14 @@ def inspect(archive: Archive, jobs: Sequence[Job]) -> Cargo:
     one must not be found out after the first is there.  Raises ArchiveInvalid.
     """
     present: set[Descriptor] = set()
-    absent: dict[RepositoryName, set[Digest]] = collections.defaultdict(set)
+    absent: dict[RepositoryName, set[Descriptor]] = collections.defaultdict(set)
     for image, repository in dict.fromkeys((job.descriptor, job.repository) for job in jobs):
         for part, _ in archive.parts(image):
             for blob in part.blobs():
                 if archive.holds(blob.digest):
                     present.add(Descriptor("application/octet-stream", blob.digest, blob.size))
                 else:
-                    absent[repository].add(blob.digest)
+                    absent[repository].add(blob)
     for _ in parallel.each(archive.verify, sorted(present, key=lambda blob: blob.digest)):
         pass
     return Cargo(archive, jobs, dict(absent))

@@ -12,6 +12,7 @@ from image_uploader_plugins.digest import Digest, VerifiedStream
 from image_uploader_plugins.driver import NO_SOURCES, Census, Deletion, UploaderDriver
 from image_uploader_plugins.local_export import gc, layout, options
 from image_uploader_plugins.local_export.census import Counting
+from image_uploader_plugins.local_export.pool import fits
 from image_uploader_plugins.local_export.repository import Repository
 from image_uploader_plugins.local_export.storage import Staged
 from image_uploader_plugins.local_export.tree import Tree
@@ -53,16 +54,20 @@ class LocalExportDriver(UploaderDriver):
     def mount_layers(
         self,
         target: RepositoryName,
-        layers: Iterable[Digest],
+        layers: Iterable[Descriptor],
         sources: Mapping[Digest, RepositoryName] = NO_SOURCES,
+        *,
+        check: bool = False,
     ) -> frozenset[Digest]:
-        wanted = list(dict.fromkeys(layers))
+        wanted = {layer.digest: layer.size for layer in layers}
         for digest in wanted:
             for name in sorted({target, sources.get(digest, target)}):
                 self._tree.adopt(digest, self._tree.repository(name))
         repository = self._tree.repository(target)
         with self._tree.repository_lock(target), self._tree.pool_lock():
-            mounted = frozenset(digest for digest in wanted if self._mount(repository, digest))
+            mounted = frozenset(
+                digest for digest, size in wanted.items() if self._mount(repository, digest, size)
+            )
         self._storage.sync(repository.layout.blobs)
         return mounted
 
@@ -72,16 +77,18 @@ class LocalExportDriver(UploaderDriver):
         chunks: Iterable[bytes],
         *,
         expected: Digest | None = None,
+        size: int | None = None,
         media_type: str | None = None,
     ) -> Descriptor:
         media_type = media_type or "application/octet-stream"
+        stream = VerifiedStream(chunks, expected, size)
         if expected is None:
-            return self._upload(target, VerifiedStream(chunks), media_type)
+            return self._upload(target, stream, media_type)
         # Whoever comes second for the same content waits, and finds it there.
         with self._tree.fetch_lock(expected):
-            if self.mount_layers(target, [expected]):
+            if self.mount_layers(target, [Descriptor(media_type, expected, size)]):
                 return self._describe(target, expected, media_type)
-            return self._upload(target, VerifiedStream(chunks, expected), media_type)
+            return self._upload(target, stream, media_type)
 
     def put_manifest(
         self,
@@ -138,9 +145,11 @@ class LocalExportDriver(UploaderDriver):
         names = [reference] if isinstance(reference, Digest) else repository.tag_digests(reference)
         return names[0] if names and repository.has_manifest(names[0]) else None
 
-    def present(self, target: RepositoryName, layers: Iterable[Digest]) -> frozenset[Digest]:
+    def present(self, target: RepositoryName, layers: Iterable[Descriptor]) -> frozenset[Digest]:
         repository = self._tree.repository(target)
-        return frozenset(digest for digest in layers if repository.blob(digest))
+        return frozenset(
+            layer.digest for layer in layers if fits(repository.blob(layer.digest), layer.size)
+        )
 
     def census(self) -> Census:
         return Counting(self._tree).census()
@@ -150,8 +159,8 @@ class LocalExportDriver(UploaderDriver):
 
     # -- blobs
 
-    def _mount(self, repository: Repository, digest: Digest) -> bool:
-        if not self._pool.file(digest):
+    def _mount(self, repository: Repository, digest: Digest, size: int | None) -> bool:
+        if not fits(self._pool.file(digest), size):
             return False
         self._leases.take(repository.layout, digest)
         return self._pool.link(digest, repository)
@@ -209,8 +218,7 @@ class LocalExportDriver(UploaderDriver):
         for blob in manifest.blobs():
             if config and manifest.config and blob.digest == manifest.config.digest:
                 continue
-            file = repository.blob(blob.digest)
-            if not file or blob.size not in (None, file.size):
+            if not fits(repository.blob(blob.digest), blob.size):
                 missing.append(blob.digest)
         if missing:
             raise errors.BlobUnknown(missing)

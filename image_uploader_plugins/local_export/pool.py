@@ -11,6 +11,11 @@ from image_uploader_plugins.local_export.repository import Repository
 from image_uploader_plugins.local_export.storage import File, NotFound, Staged, Storage
 
 
+def fits(file: File | None, size: int | None) -> bool:
+    """Whether there is a file, of ``size`` bytes or (None) of any size."""
+    return file is not None and size in (None, file.size)
+
+
 class Pool:
     """Verified content: what is in here hashes to its name.
 
@@ -25,8 +30,8 @@ class Pool:
         return self._storage.file(layout.pool_blob(digest))
 
     def add(self, digest: Digest, staged: Staged) -> None:
-        """Take in staged content unless the pool holds it."""
-        if not self.file(digest):
+        """Take in staged content unless the pool holds it; another size is damage."""
+        if not fits(self.file(digest), staged.size):
             self._storage.publish(staged.path, layout.pool_blob(digest))
 
     def link(self, digest: Digest, repository: Repository) -> bool:

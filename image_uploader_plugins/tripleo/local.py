@@ -132,7 +132,7 @@ class LocalStorage:
                 Descriptor(family.layer, Digest(entry["diff-digest"]), entry["diff-size"])
             )
         for candidate in candidates:
-            if driver.mount_layers(target, [candidate.digest]):
+            if driver.mount_layers(target, [candidate]):
                 return candidate
         return None
 

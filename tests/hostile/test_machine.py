@@ -178,7 +178,7 @@ def test_a_read_only_file_system(tmp_path: Path) -> None:
         driver.close()
         mounts.remount(folder, "ro")
         for attempt in (
-            lambda: driver.mount_layers(RepositoryName("other"), one().blobs),
+            lambda: driver.mount_layers(RepositoryName("other"), one().manifest.blobs()),
             lambda: driver.upload_layer(NAME, [b"new"]),
             lambda: driver.upload_layer(NAME, [b"new"], expected=Digest.of(b"new")),
             lambda: trees.put(driver, one("two", "2.0")),
@@ -251,8 +251,8 @@ def test_another_file_system(root: Path, piece: str, tmp_path: Path) -> None:
         assert trees.served(root) == trees.served(whole)
         assert trees.problems(root) == []
         assert staged(root) == []
-        layers = list(one().blobs)
-        assert driver.mount_layers(RepositoryName("ns/other"), layers) == set(layers)
+        mounted = driver.mount_layers(RepositoryName("ns/other"), one().manifest.blobs())
+        assert mounted == set(one().blobs)
         driver.delete(ImageRef(NAME, Tag("1.0")))
         assert trees.problems(root) == []
         put(driver)
@@ -391,7 +391,7 @@ def operate(root: Path) -> None:
     """All verbs, on a tree that is not what it was."""
     driver = LocalExportDriver(root)
     put(driver)
-    driver.mount_layers(RepositoryName("ns/other"), one().blobs)
+    driver.mount_layers(RepositoryName("ns/other"), one().manifest.blobs())
     trees.put(driver, one("two", "2.0"))
     driver.delete(ImageRef(NAME, Tag("1.0")))
     driver.close()

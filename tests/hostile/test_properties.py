@@ -230,7 +230,7 @@ def test_names_tags_and_digests_given_to_every_verb(
         lambda: shared.put_manifest(RepositoryName(name), content, media_type, tag=Tag(tag)),
         lambda: shared.put_manifest(NAME, content, media_type, expected=Digest(digest)),
         lambda: shared.upload_layer(NAME, [b"x"], expected=Digest(digest)),
-        lambda: shared.mount_layers(NAME, [Digest(digest)]),
+        lambda: shared.mount_layers(NAME, trees.described(Digest(digest))),
     ):
         try:
             attempt()

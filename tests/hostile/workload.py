@@ -14,6 +14,7 @@ from image_uploader_plugins import errors
 from image_uploader_plugins.demo import images
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.manifest import Descriptor
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
 from tests.hostile import corpus
 from tests.support import legacy, trees
@@ -36,7 +37,7 @@ def operations(driver: LocalExportDriver) -> Iterator[Callable[[], Any]]:
     for evil in EVIL:
         yield lambda evil=evil: trees.put(driver, images.image("ns/img", evil, []))
         yield lambda evil=evil: driver.upload_layer(RepositoryName(evil), [b"x"])
-        yield lambda evil=evil: driver.mount_layers(NAME, [Digest(evil)])
+        yield lambda evil=evil: driver.mount_layers(NAME, [Descriptor("a/b", Digest(evil), None)])
         yield lambda evil=evil: driver.delete(ImageRef.parse(evil))
         yield lambda evil=evil: driver.delete(ImageRef.parse(f"ns/img:{evil}"))
         for field in ("config", "layers", "subject"):

@@ -113,9 +113,10 @@ def test_an_upload_under_way_is_spared(filled: Path) -> None:
 
     with LocalExportDriver(filled) as driver:
         driver.upload_layer(late.repository, chunks(), expected=layer)
-        driver.mount_layers(late.repository, [LAYER])
+        driver.mount_layers(late.repository, trees.described(LAYER))
         assert collect(filled) == []
-        assert driver.mount_layers(late.repository, [layer, LAYER]) == {layer, LAYER}
+        asked = trees.described(layer, LAYER)
+        assert driver.mount_layers(late.repository, asked) == {layer, LAYER}
         trees.put(driver, late)
     gone = [garbage.path.name for garbage in collect(filled)]
     assert gone == [f"{LAYER}.gz"]  # mounted, and then not used
@@ -157,7 +158,8 @@ def test_beside_writers(filled: Path) -> None:
     with LocalExportDriver(filled) as driver:
         for image in CONTENT:
             for part in image.walk():
-                assert driver.mount_layers(part.repository, part.blobs) == set(part.blobs)
+                asked = part.manifest.blobs()
+                assert driver.mount_layers(part.repository, asked) == set(part.blobs)
 
 
 def test_a_blob_that_is_linked_again_meanwhile(
@@ -174,7 +176,8 @@ def test_a_blob_that_is_linked_again_meanwhile(
         held = look(self)
         assert new.digest not in held
         with LocalExportDriver(filled) as driver:
-            assert driver.mount_layers(RepositoryName("ns/new"), [new.digest]) == {new.digest}
+            asked = trees.described(new.digest)
+            assert driver.mount_layers(RepositoryName("ns/new"), asked) == {new.digest}
             trees.put(driver, images.image("ns/new", "1.0", [new]))
         return held
 

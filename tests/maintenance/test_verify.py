@@ -305,7 +305,7 @@ def test_damage_through_links_reaches_all_and_is_removed_from_all(filled: Path) 
     assert not list(filled.rglob(f"*{LAYER.encoded}*"))
     with LocalExportDriver(filled) as driver:
         trees.put(driver, SUBJECT)
-        driver.mount_layers(RepositoryName("ns/copy"), [LAYER])
+        driver.mount_layers(RepositoryName("ns/copy"), trees.described(LAYER))
         trees.put(driver, CONTENT[-1])
     assert findings(filled) == {}
 

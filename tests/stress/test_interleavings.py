@@ -130,7 +130,8 @@ def put(*put: images.Image, mounting: bool = True) -> Operation:
     def operation(root: Path) -> None:
         with LocalExportDriver(root) as driver:
             for image in put:
-                present = driver.mount_layers(image.repository, image.blobs) if mounting else ()
+                asked = image.manifest.blobs() if mounting else ()
+                present = driver.mount_layers(image.repository, asked)
                 for digest in image.blobs.keys() - set(present):
                     content = image.blobs[digest]
                     driver.upload_layer(image.repository, [content], expected=digest)

@@ -351,7 +351,7 @@ def test_nothing_is_swept_from_an_upload_that_has_no_manifest_yet(
     with LocalExportDriver(root) as driver, LocalExportDriver(root) as deleting:
         for image in (BESIDE, ELSEWHERE):
             trees.put(deleting, image)
-        present = driver.mount_layers(IMAGE.repository, IMAGE.blobs) if mounting else ()
+        present = driver.mount_layers(IMAGE.repository, IMAGE.manifest.blobs()) if mounting else ()
         for digest in IMAGE.blobs.keys() - set(present):
             driver.upload_layer(IMAGE.repository, [IMAGE.blobs[digest]], expected=digest)
         for image in (BESIDE, ELSEWHERE):

@@ -21,6 +21,7 @@ from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
 from tests.stress import plan
 from tests.stress.plan import Delete, Lane, Mount, Plan, Step, Upload
+from tests.support import trees
 
 _CHUNK = 64 * 1024
 _SETTLED = Tag("no-such-tag")
@@ -48,7 +49,7 @@ def carry_out(driver: UploaderDriver, step: Step) -> None:
         driver.upload_layer(step.repository, _chunks(step.content), expected=step.digest)
     elif isinstance(step, Mount):
         sources = dict.fromkeys(step.blobs, step.source)
-        present = driver.mount_layers(step.repository, step.blobs, sources)
+        present = driver.mount_layers(step.repository, trees.described(*step.blobs), sources)
         for digest in step.blobs.keys() - present:
             driver.upload_layer(step.repository, _chunks(step.blobs[digest]), expected=digest)
     elif isinstance(step, Delete):

@@ -57,12 +57,18 @@ class MemoryDriver(UploaderDriver):
     def mount_layers(
         self,
         target: RepositoryName,
-        layers: Iterable[Digest],
+        layers: Iterable[Descriptor],
         sources: Mapping[Digest, RepositoryName] = NO_SOURCES,
+        *,
+        check: bool = False,
     ) -> frozenset[Digest]:
         with self._lock:
             held = {d: c for r in self.repositories.values() for d, c in r.blobs.items()}
-            mounted = {digest: held[digest] for digest in layers if digest in held}
+            mounted = {
+                layer.digest: held[layer.digest]
+                for layer in layers
+                if layer.digest in held and layer.size in (None, len(held[layer.digest]))
+            }
             if mounted:
                 self._put(target, mounted)
             return frozenset(mounted)
@@ -73,13 +79,14 @@ class MemoryDriver(UploaderDriver):
         chunks: Iterable[bytes],
         *,
         expected: Digest | None = None,
+        size: int | None = None,
         media_type: str | None = None,
     ) -> Descriptor:
         media_type = media_type or "application/octet-stream"
-        if expected and self.mount_layers(target, [expected]):
+        if expected and self.mount_layers(target, [Descriptor(media_type, expected, size)]):
             size = len(self.repositories[target].blobs[expected])
             return Descriptor(media_type, expected, size)
-        stream = VerifiedStream(chunks, expected)
+        stream = VerifiedStream(chunks, expected, size)
         content = b"".join(stream)
         with self._lock:
             self._put(target, {stream.digest: content})

@@ -11,6 +11,7 @@ from image_uploader_plugins.demo.images import Image
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import UploaderDriver
 from image_uploader_plugins.local_export import views
+from image_uploader_plugins.manifest import Descriptor
 from image_uploader_plugins.reference import Tag
 
 
@@ -24,6 +25,11 @@ def put(driver: UploaderDriver, image: Image, tag: str | None = None) -> Digest:
             part.repository, part.manifest.content, part.manifest.media_type, tag=name
         )
     return image.digest
+
+
+def described(*digests: Digest) -> list[Descriptor]:
+    """Blobs as they are asked for by whoever does not know their sizes."""
+    return [Descriptor("application/octet-stream", digest, None) for digest in digests]
 
 
 def catalog(root: Path) -> list[str]:

@@ -185,7 +185,7 @@ def test_defect_11_nobody_sees_half_a_blob(driver: LocalExportDriver, root: Path
         for start in range(0, len(blob.content), 100):
             yield blob.content[start : start + 100]
             assert trees.served(root) == before
-            assert not driver.mount_layers(RepositoryName("other"), [blob.digest])
+            assert not driver.mount_layers(RepositoryName("other"), trees.described(blob.digest))
 
     driver.upload_layer(NAME, watched())
     assert trees.problems(root) == []
@@ -220,8 +220,9 @@ def test_defect_12_a_blob_of_no_bytes_is_not_believed(root: Path) -> None:
     layer = image.manifest.layers[0].digest
     (root / "v2/ns/img/blobs" / f"{layer}.gz").write_bytes(b"")
     driver = LocalExportDriver(root)
-    assert driver.mount_layers(NAME, [layer]) == frozenset()
-    assert driver.mount_layers(RepositoryName("other"), [layer], {layer: NAME}) == frozenset()
+    other, asked = RepositoryName("other"), trees.described(layer)
+    assert driver.mount_layers(NAME, asked) == frozenset()
+    assert driver.mount_layers(other, asked, {layer: NAME}) == frozenset()
     trees.put(driver, image)
     assert trees.problems(root) == []
 

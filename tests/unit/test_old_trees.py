@@ -64,11 +64,12 @@ def test_legacy_blobs_are_mounted_and_not_fetched_again(
 ) -> None:
     driver = LocalExportDriver(root)
     other = RepositoryName("other")
-    layers = list(symlinked.blobs)
-    assert driver.mount_layers(other, layers, dict.fromkeys(layers, NAME)) == set(layers)
+    layers = list(symlinked.manifest.blobs())
+    digests = set(symlinked.blobs)
+    assert driver.mount_layers(other, layers, dict.fromkeys(digests, NAME)) == digests
     for path in (root / "v2/other/blobs").iterdir():
         assert path.samefile(root / "v2/ns/img/blobs" / path.name)
-    assert driver.mount_layers(NAME, layers) == set(layers)
+    assert driver.mount_layers(NAME, layers) == digests
 
 
 def test_a_list_of_todays_host_gets_its_order(root: Path) -> None:
@@ -98,7 +99,7 @@ def test_a_zstd_layer_called_gz_is_found(root: Path) -> None:
     legacy.write_image(root, image, "1.0")
     driver = LocalExportDriver(root)
     other = RepositoryName("other")
-    assert driver.mount_layers(other, image.blobs, dict.fromkeys(image.blobs, NAME))
+    assert driver.mount_layers(other, image.manifest.blobs(), dict.fromkeys(image.blobs, NAME))
     blobs = {path.name for path in (root / "v2/other/blobs").iterdir()}
     assert blobs == {str(digest) for digest in image.blobs}
-    assert driver.mount_layers(NAME, image.blobs) == set(image.blobs)
+    assert driver.mount_layers(NAME, image.manifest.blobs()) == set(image.blobs)

@@ -70,10 +70,17 @@ class OciLayoutDriver(UploaderDriver):
     def mount_layers(
         self,
         target: RepositoryName,
-        layers: Iterable[Digest],
+        layers: Iterable[Descriptor],
         sources: Mapping[Digest, RepositoryName] = NO_SOURCES,
+        *,
+        check: bool = False,
     ) -> frozenset[Digest]:
-        return frozenset(d for d in set(layers) if self._mount(target, d, sources.get(d)))
+        # Content is always checked here.
+        return frozenset(
+            layer.digest
+            for layer in layers
+            if self._mount(target, layer, sources.get(layer.digest))
+        )
 
     def upload_layer(
         self,
@@ -81,13 +88,14 @@ class OciLayoutDriver(UploaderDriver):
         chunks: Iterable[bytes],
         *,
         expected: Digest | None = None,
+        size: int | None = None,
         media_type: str | None = None,
     ) -> Descriptor:
         media_type = media_type or "application/octet-stream"
         layout = self._layout(target)
-        if expected and self._mount(target, expected, None):
+        if expected and self._mount(target, Descriptor(media_type, expected, size), None):
             return Descriptor(media_type, expected, layout.size(expected))
-        stream = VerifiedStream(chunks, expected)
+        stream = VerifiedStream(chunks, expected, size)
         with disk.staged(self._staging, stream) as temporary, self._locked():
             self._leases.take(_folder(target), stream.digest)
             disk.publish(temporary, layout.blob(stream.digest))
@@ -142,11 +150,13 @@ class OciLayoutDriver(UploaderDriver):
         with self._locked():
             self._leases.drop_all()
 
-    def _mount(self, target: RepositoryName, digest: Digest, source: RepositoryName | None) -> bool:
+    def _mount(
+        self, target: RepositoryName, layer: Descriptor, source: RepositoryName | None
+    ) -> bool:
         """Link an intact copy from wherever there is one, and protect it."""
-        layout = self._layout(target)
+        layout, digest = self._layout(target), layer.digest
         for copy in self._copies(target, digest, source):
-            if copy.holds(digest):
+            if layer.size in (None, copy.size(digest)) and copy.holds(digest):
                 with self._locked():
                     if copy.size(digest) is None:
                         continue  # deleted meanwhile

@@ -17,6 +17,7 @@ from image_uploader_plugins import errors, loader
 from image_uploader_plugins.demo import images
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import Deletion
+from image_uploader_plugins.manifest import Descriptor
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
 
 NAME = RepositoryName("edge/nova")
@@ -85,7 +86,8 @@ class TestDriver(unittest.TestCase):
     def test_a_damaged_copy_is_not_mounted_and_is_replaced(self) -> None:
         digest = self.driver.upload_layer(NAME, [b"content"]).digest
         self.blob(digest).write_bytes(b"damaged")
-        self.assertEqual(self.driver.mount_layers(RepositoryName("other"), [digest]), frozenset())
+        asked = [Descriptor("application/octet-stream", digest, None)]
+        self.assertEqual(self.driver.mount_layers(RepositoryName("other"), asked), frozenset())
         self.driver.upload_layer(NAME, [b"content"], expected=digest)
         self.assertEqual(self.blob(digest).read_bytes(), b"content")
 
