@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
+import stat
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -51,8 +53,12 @@ def mapping(name: str) -> dict[str, Any]:
     return content
 
 
-def write(path: Path, text: str) -> None:
-    """Replace ``path`` as a whole or not at all; raises ConfigurationError."""
+def write(path: Path, text: str, *, private: bool = False) -> None:
+    """Replace ``path`` as a whole or not at all; raises ConfigurationError.
+
+    Everybody may read it or, where it is ``private``, its owner alone; but a
+    private file that is there keeps its mode.
+    """
     temporary = None
     try:
         with _temporary_beside(path) as file:
@@ -60,13 +66,21 @@ def write(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o644)
+        temporary.chmod(_mode(path, private=private))
         temporary.replace(path)
     except OSError as e:
         if temporary:
             with contextlib.suppress(OSError):
                 temporary.unlink()
         raise errors.ConfigurationError(f"cannot write {path}: {e}") from e
+
+
+def _mode(path: Path, *, private: bool) -> int:
+    if not private:
+        return 0o644
+    with contextlib.suppress(FileNotFoundError):
+        return stat.S_IMODE(path.stat().st_mode)
+    return 0o600
 
 
 def check_writable(path: Path) -> None:
@@ -139,4 +153,17 @@ def _load(name: str) -> Any:
     try:
         return yaml.safe_load(content)
     except yaml.YAMLError as e:
-        raise errors.ConfigurationError(f"{name} is not yaml: {' '.join(str(e).split())}") from e
+        raise errors.ConfigurationError(f"{name} is not yaml{_problem(e)}") from None
+
+
+def _problem(error: yaml.YAMLError) -> str:
+    """Return where and what, without the lines themselves: they may hold passwords."""
+    if not isinstance(error, yaml.MarkedYAMLError):
+        return ""
+    mark = error.problem_mark or error.context_mark
+    where = f", line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+    problem = error.problem or error.context or ""
+    if isinstance(error, (yaml.composer.ComposerError, yaml.constructor.ConstructorError)):
+        # These quote aliases and tags, which a password that begins with "*" or "!" looks like.
+        problem = re.sub(r"'.+'", "'...'", problem)
+    return f"{where}: {problem}"

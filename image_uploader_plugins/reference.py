@@ -87,15 +87,31 @@ class ImageRef:
         and dropped: a target has no host.  Raises InvalidReference, also when
         neither a tag nor a digest is given: nothing is ever guessed.
         """
-        name, at, digest = _HOST_AND_PORT.sub("", text, count=1).partition("@")
-        name, colon, tag = name.partition(":")
-        if not at and not colon:
+        whole, digest = split_digest(text)
+        name, colon, tag = _HOST_AND_PORT.sub("", whole, count=1).partition(":")
+        if not digest and not colon:
             raise errors.InvalidReference(f"neither a tag nor a digest in {shown(text)}")
         references: list[Tag | Digest] = [Tag(tag)] if colon else []
-        if at:
-            references.append(Digest(digest))
+        if digest:
+            references.append(digest)
         return cls(RepositoryName(name), references[-1])
 
     def __str__(self) -> str:
         separator = "@" if isinstance(self.reference, Digest) else ":"
         return f"{self.repository}{separator}{self.reference}"
+
+
+def split_digest(text: str) -> tuple[str, Digest | None]:
+    """Return what stands before ``@`` and the digest after it, None without ``@``.
+
+    Raises InvalidReference, without repeating ``text``, for anything else
+    after ``@``: whoever writes a user and a password before the host of a name
+    must not find them in a log.
+    """
+    name, at, rest = text.partition("@")
+    if at and not rest.startswith(("sha256:", "sha512:")):
+        raise errors.InvalidReference(
+            "what follows '@' in the image's name is no sha256 or sha512 digest; a user and a "
+            "password do not belong into a name"
+        )
+    return name, Digest(rest) if at else None

@@ -9,6 +9,8 @@ import requests
 import urllib3
 from requests import adapters
 
+from image_uploader_plugins.text import redacted
+
 ANSWER_LIMIT = 1024 * 1024
 """Bytes of an answer that is read whole, such as a token."""
 
@@ -54,11 +56,12 @@ def _read(response: requests.Response) -> bytes:
     try:
         content: bytes = response.raw.read(ANSWER_LIMIT + 1, decode_content=True)
     except urllib3.exceptions.HTTPError as e:
-        raise requests.ConnectionError(f"{response.url}: {e}") from e
+        raise requests.ConnectionError(redacted(f"{response.url}: {e}")) from e
     if len(content) > ANSWER_LIMIT:
         response.close()
         raise requests.RequestException(
-            f"{response.url} answers with more than {ANSWER_LIMIT} bytes", response=response
+            f"{redacted(response.url)} answers with more than {ANSWER_LIMIT} bytes",
+            response=response,
         )
     response.raw.release_conn()
     return content

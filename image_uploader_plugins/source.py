@@ -19,7 +19,7 @@ from image_uploader_plugins import document, errors, manifest
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.manifest import Descriptor, Manifest
 from image_uploader_plugins.reference import Tag
-from image_uploader_plugins.text import one_line
+from image_uploader_plugins.text import one_line, redacted
 
 LOG = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ def _wait(state: tenacity.RetryCallState) -> float:
 def _log_retry(state: tenacity.RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
     wait = state.next_action.sleep if state.next_action else 0
-    LOG.warning("trying again in %.1f seconds: %s", wait, one_line(str(error)))
+    LOG.warning("trying again in %.1f seconds: %s", wait, one_line(redacted(str(error))))
 
 
 retrying = tenacity.retry(
@@ -160,9 +160,10 @@ class RegistrySource(Source):
             response = self._request(session, path, headers)
         try:
             response.raise_for_status()
-        except requests.HTTPError:
+        except requests.HTTPError as e:
             response.close()
-            raise
+            # A redirect may have led to storage whose URL is the key to it.
+            raise requests.HTTPError(redacted(str(e)), response=response) from None
         return response
 
     def _request(
@@ -180,7 +181,7 @@ def _chunks(response: requests.Response) -> Iterator[bytes]:
     try:
         yield from response.raw.stream(CHUNK, decode_content=False)
     except (urllib3.exceptions.HTTPError, OSError) as e:
-        raise requests.ConnectionError(f"{response.url}: {e}") from e
+        raise requests.ConnectionError(redacted(f"{response.url}: {e}")) from e
 
 
 def _read(response: requests.Response, limit: int) -> bytes:
@@ -188,7 +189,9 @@ def _read(response: requests.Response, limit: int) -> bytes:
     for chunk in _chunks(response):
         content += chunk
         if len(content) > limit:
-            raise errors.ManifestInvalid(f"manifest at {response.url} exceeds {limit} bytes")
+            raise errors.ManifestInvalid(
+                f"manifest at {redacted(response.url)} exceeds {limit} bytes"
+            )
     return bytes(content)
 
 

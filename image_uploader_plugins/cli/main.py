@@ -16,7 +16,7 @@ from typing import Any
 from cliff import app, commandmanager
 
 from image_uploader_plugins.cli.guide import Complete, Help
-from image_uploader_plugins.text import one_line, printable
+from image_uploader_plugins.text import one_line, printable, redacted
 
 COMMANDS = "image_uploader_plugins.commands"
 DISTRIBUTION = "image-uploader-plugins"
@@ -32,16 +32,16 @@ _LINE_LIMIT = 20_000  # characters: one line tells of all images that failed
 
 
 class PrintableFormatter(logging.Formatter):
-    """Messages in one line that a terminal only shows; tracebacks in lines of that kind.
+    """Formats messages as one line that a terminal only shows; tracebacks as lines of that kind.
 
-    What is logged may be a server's answer, whoever logs it.
+    What is logged may be a server's answer, or a URL with a password, whoever logs it.
     """
 
     def formatMessage(self, record: logging.LogRecord) -> str:
-        return one_line(super().formatMessage(record), _LINE_LIMIT)
+        return one_line(redacted(super().formatMessage(record)), _LINE_LIMIT)
 
     def formatException(self, ei: Any) -> str:
-        lines = super().formatException(ei).splitlines()
+        lines = redacted(super().formatException(ei)).splitlines()
         return "\n".join(printable(line) for line in lines)
 
 

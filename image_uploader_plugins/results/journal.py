@@ -15,8 +15,9 @@ from image_uploader_plugins.results.records import (
     ImageRecord,
     RunRecord,
     Status,
+    reason,
 )
-from image_uploader_plugins.text import one_line
+from image_uploader_plugins.text import one_line, redacted
 
 LOG = logging.getLogger(__name__)
 
@@ -44,7 +45,7 @@ class Journal:
 
     def plan(self, source: str, uploader: str) -> ImageRecord:
         """An image that is to be copied, by the uploader of that name."""
-        record = ImageRecord(one_line(source), uploader)
+        record = ImageRecord(one_line(redacted(source)), uploader)
         with self._lock:
             self._images.append(record)
         return record
@@ -117,7 +118,7 @@ class Journal:
             self._started,
             time.monotonic() - self._start,
             ending,
-            one_line(why) if why else None,
+            reason(why),
             self.images,
             self.entries_left,
         )

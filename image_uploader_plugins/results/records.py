@@ -8,10 +8,15 @@ from collections.abc import Iterable
 from typing import Self
 
 from image_uploader_plugins.manifest import Descriptor
-from image_uploader_plugins.text import one_line
+from image_uploader_plugins.text import one_line, redacted
 
 NEVER_BEGUN = "never begun: the run ended before its turn"
 INTERRUPTED = "interrupted"
+
+
+def reason(why: str | None) -> str | None:
+    """Return why something is so, in one line and without secrets: reports are read by many."""
+    return one_line(redacted(why)) if why else None
 
 
 class Outcome(enum.StrEnum):
@@ -62,8 +67,7 @@ class BlobRecord:
 
     @classmethod
     def of(cls, blob: Descriptor, kind: Kind, outcome: Outcome, why: str | None = None) -> Self:
-        why = one_line(why) if why else None
-        return cls(str(blob.digest), kind, blob.media_type, blob.size, outcome, why)
+        return cls(str(blob.digest), kind, blob.media_type, blob.size, outcome, reason(why))
 
 
 @dataclasses.dataclass
@@ -84,7 +88,7 @@ class ChildRecord:
         return cls(str(child.digest), child.media_type, child.size, platform or None)
 
     def become(self, status: Status, why: str | None = None) -> None:
-        self.status, self.why = status, one_line(why) if why else None
+        self.status, self.why = status, reason(why)
 
 
 @dataclasses.dataclass
@@ -112,7 +116,7 @@ class ImageRecord:
 
     def become(self, status: Status, why: str | None = None, *, retryable: bool = False) -> None:
         self.status, self.retryable = status, retryable
-        self.why = one_line(why) if why else None
+        self.why = reason(why)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,7 +11,7 @@ from tripleo_common.image import exception
 from image_uploader_plugins import errors
 from image_uploader_plugins.results.records import INTERRUPTED, ImageRecord, Status
 from image_uploader_plugins.source import is_transient
-from image_uploader_plugins.text import one_line
+from image_uploader_plugins.text import one_line, redacted
 
 
 def failed(record: ImageRecord, error: BaseException) -> None:
@@ -46,7 +46,7 @@ def host_errors(subject: str) -> Iterator[None]:
     try:
         yield
     except (errors.UploaderError, requests.RequestException) as e:
-        about = one_line(": ".join([subject, *getattr(e, "__notes__", ()), str(e)]))
+        about = one_line(redacted(": ".join([subject, *getattr(e, "__notes__", ()), str(e)])))
         if isinstance(e, errors.ImageUnknown):
             raise exception.ImageNotFoundException(about) from e
         if getattr(getattr(e, "response", None), "status_code", None) == 401:
@@ -56,4 +56,4 @@ def host_errors(subject: str) -> Iterator[None]:
         raise exception.ImageUploaderException(about) from e
     except exception.ImageUploaderException as e:
         about = str(e) if subject in str(e) else f"{subject}: {e}"
-        raise type(e)(one_line(about)) from e
+        raise type(e)(one_line(redacted(about))) from e

@@ -11,7 +11,7 @@ from typing import Any
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.reference import RepositoryName, Tag
+from image_uploader_plugins.reference import RepositoryName, Tag, split_digest
 
 LOCAL = "containers-storage:"
 _DEFAULT_TAG = "latest"  # the host's, for a name without any
@@ -39,19 +39,19 @@ class Job:
         """Read an UploadTask; raises InvalidReference."""
         text = f"{task.pull_source.rstrip('/')}/" if task.pull_source else ""
         text += task.image_name.removeprefix(LOCAL)
+        text, digest = split_digest(text)
         host, _, path = text.partition("/")
         if not path:
             raise errors.InvalidReference(f"no registry in the image name {text!r:.300}")
-        path, _, digest = path.partition("@")
         path, _, tag = path.partition(":")
         if not tag and not digest:
             tag = _DEFAULT_TAG
         name = RepositoryName(path)
-        served_at, _, namespace = task.push_destination.rstrip("/").partition("/")
+        served_at, _, namespace = _without_user(task.push_destination).partition("/")
         return cls(
             host,
             name,
-            Digest(digest) if digest else Tag(tag),
+            digest or Tag(tag),
             served_at,
             RepositoryName(f"{namespace}/{name}") if namespace else name,
             Tag(tag + (task.append_tag or "")) if tag else None,
@@ -69,3 +69,10 @@ class Job:
         """The target as clients will name it."""
         name = f"{self.served_at}/{self.target}"
         return f"{name}:{self.tag}" if self.tag else f"{name}@{self.reference}"
+
+
+def _without_user(destination: str) -> str:
+    """Return a push_destination as it is; raises InvalidReference where a user stands in it."""
+    if "@" in destination:
+        raise errors.InvalidReference("a user and a password do not belong into push_destination")
+    return destination.rstrip("/")

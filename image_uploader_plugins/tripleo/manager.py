@@ -20,8 +20,7 @@ from tripleo_common.image import base, exception, image_uploader
 from image_uploader_plugins import loader
 from image_uploader_plugins.driver import UploaderDriver
 from image_uploader_plugins.results.journal import Journal, Observer
-from image_uploader_plugins.results.records import ImageRecord, Status
-from image_uploader_plugins.text import one_line
+from image_uploader_plugins.results.records import ImageRecord, Status, reason
 from image_uploader_plugins.tripleo.failures import combined, failed
 from image_uploader_plugins.tripleo.uploader import OpenDriver, PluginImageUploader
 
@@ -166,7 +165,7 @@ def _run_theirs(uploader: Any, records: list[ImageRecord], journal: Journal) -> 
         unsure = f"one of {len(records)} images failed, which is not known: {e}"
         for record in records:
             failed(record, e)
-            record.why = one_line(unsure) if len(records) > 1 else record.why
+            record.why = reason(unsure) if len(records) > 1 else record.why
         raise
     for record in records:
         record.become(Status.COPIED)
