@@ -1,14 +1,18 @@
 """What refers to the manifests of one repository: a view of their subjects.
 
-Source: OCI distribution-spec 1.1, "Listing Referrers".
+Source: OCI distribution-spec 1.1, "Listing Referrers".  It wants every
+descriptor to carry the annotations of its manifest, and clients read no index
+of more than 4 MiB: where both cannot be had, all referrers are listed, and
+the longest annotations are left to the manifests that they are from.
 """
 
 from __future__ import annotations
 
 import collections
+import contextlib
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -16,7 +20,7 @@ from image_uploader_plugins import errors, manifest
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import layout, views
 from image_uploader_plugins.local_export.layout import RepositoryLayout
-from image_uploader_plugins.local_export.storage import Storage
+from image_uploader_plugins.local_export.storage import Storage, failed
 from image_uploader_plugins.manifest import Manifest
 
 ALL = "all"
@@ -27,24 +31,40 @@ _Entry = Mapping[str, Any]
 # answer any other type unfiltered, and say so by saying nothing.
 _WORD = r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}"
 _TYPE = re.compile(rf"({_WORD})/({_WORD})(?:\+({_WORD}))?")
+# RFC 6838, 4.2: two names of up to 127 letters; what is longer is no media type.
+_TYPE_LIMIT = 255
 
 
 class Referrers:
-    """Callers hold the repository's lock for everything that writes."""
+    """Callers hold the repository's lock for everything that writes.
 
-    def __init__(self, storage: Storage, repository: RepositoryLayout) -> None:
+    ``read`` gives a manifest of the repository by its digest, or raises an
+    UploaderError.
+    """
+
+    def __init__(
+        self,
+        storage: Storage,
+        repository: RepositoryLayout,
+        read: Callable[[Digest], Manifest],
+    ) -> None:
         self._storage = storage
         self._folder = repository.referrers
+        self._read_manifest = read
 
     def check(self, parsed: Manifest, digest: Digest) -> None:
         """Raise StorageFull for a manifest with which its subject's list would be too long.
 
-        Clients read no index of more than manifest.SIZE_LIMIT bytes.
+        That is: more than manifest.SIZE_LIMIT bytes, without any annotation.
         """
         if parsed.subject is None:
             return
         subject = parsed.subject.digest
-        size = len(views.index(self._with(parsed, digest) or [entry(parsed, digest)]))
+        entries: dict[str, _Entry] = {}
+        with contextlib.suppress(ValueError):
+            entries = self._listed(subject)
+        entries[digest.value] = entry(parsed, digest)
+        size = len(views.index(map(_bare, entries.values())))
         if size > manifest.SIZE_LIMIT:
             raise errors.StorageFull(
                 self._storage.root / self._folder / subject.value / ALL,
@@ -58,22 +78,33 @@ class Referrers:
         """
         if parsed.subject is None:
             return True
-        entries = self._with(parsed, digest)
-        if entries is not None:
-            self._write(parsed.subject.digest, entries)
-        return entries is not None
-
-    def _with(self, parsed: Manifest, digest: Digest) -> list[_Entry] | None:
-        """The list of a manifest's subject with the manifest in it; None for a damaged list."""
-        if parsed.subject is None:
-            return []
+        subject = parsed.subject.digest
         try:
-            listed = self._read(parsed.subject.digest)
-            entries = {described["digest"]: described for described in listed}
-        except (ValueError, KeyError, TypeError, RecursionError):
-            return None
-        entries[digest.value] = entry(parsed, digest)
-        return list(entries.values())
+            entries = {name: self._whole(d) for name, d in self._listed(subject).items()}
+        except (errors.UploaderError, ValueError) as e:
+            if isinstance(e, errors.StorageError) and failed(e):
+                raise
+            return False
+        self._write(subject, {**entries, digest.value: entry(parsed, digest)}.values())
+        return True
+
+    def _listed(self, subject: Digest) -> dict[str, _Entry]:
+        """What is listed with a subject, by digest; raises ValueError for a damaged list."""
+        path = self._folder / subject.value / ALL
+        if not self._storage.file(path):
+            return {}
+        try:
+            entries: list[_Entry] = json.loads(self._storage.read(path))["manifests"]
+            return {Digest(e["digest"]).value: e for e in entries if _checked(e)}
+        except (KeyError, TypeError, RecursionError) as e:
+            raise ValueError(f"no list of referrers: {path}") from e
+
+    def _whole(self, described: _Entry) -> _Entry:
+        """An entry with the annotations that it may have lost."""
+        if described.get("annotations") != {}:
+            return described
+        digest = Digest(described["digest"])
+        return entry(self._read_manifest(digest), digest)
 
     def rebuild(self, manifests: Mapping[Digest, Manifest]) -> None:
         """List exactly these manifests."""
@@ -89,13 +120,6 @@ class Referrers:
 
     def clear(self) -> None:
         self._storage.remove_tree(self._folder)
-
-    def _read(self, subject: Digest) -> list[_Entry]:
-        path = self._folder / subject.value / ALL
-        if not self._storage.file(path):
-            return []
-        entries: list[_Entry] = json.loads(self._storage.read(path))["manifests"]
-        return entries
 
     def _write(self, subject: Digest, entries: Iterable[_Entry]) -> None:
         texts = {PurePosixPath(name): text for name, text in listings(entries).items()}
@@ -122,6 +146,41 @@ def entry(parsed: Manifest, digest: Digest) -> _Entry:
     return described
 
 
+def _checked(described: _Entry) -> bool:
+    texts = (described["digest"], described.get("artifactType", ""))
+    if not all(isinstance(text, str) for text in texts):
+        raise TypeError("not a descriptor")
+    return True
+
+
+def _bare(described: _Entry) -> _Entry:
+    """An entry at its shortest; that it has lost its annotations can be seen."""
+    lost: dict[str, Any] = {"annotations": {}} if "annotations" in described else {}
+    if len(described.get("artifactType", "")) > _TYPE_LIMIT:
+        lost["annotations"] = {}
+        described = {name: value for name, value in described.items() if name != "artifactType"}
+    return {**described, **lost}
+
+
+def _text(entries: Iterable[_Entry]) -> bytes:
+    """The index of these entries, the longest of them bare where it would be too long."""
+    fitted = {str(described["digest"]): described for described in entries}
+    text = views.index(fitted.values())
+    surplus = len(text) - manifest.SIZE_LIMIT
+    if surplus <= 0:
+        return text
+    saved = {name: _saved(described) for name, described in fitted.items()}
+    for name in sorted(saved, key=lambda name: (-saved[name], name)):
+        if surplus > 0:
+            fitted[name] = _bare(fitted[name])
+            surplus -= saved[name]
+    return views.index(fitted.values())
+
+
+def _saved(described: _Entry) -> int:
+    return len(views.index([described])) - len(views.index([_bare(described)]))
+
+
 def listings(entries: Iterable[_Entry]) -> dict[str, bytes]:
     """The index of all entries, and one for each artifact type, by file name."""
     named: dict[str, list[_Entry]] = collections.defaultdict(list)
@@ -130,7 +189,7 @@ def listings(entries: Iterable[_Entry]) -> dict[str, bytes]:
         name = file_name(described.get("artifactType"))
         if name:
             named[name].append(described)
-    return {name: views.index(described) for name, described in named.items()}
+    return {name: _text(described) for name, described in named.items()}
 
 
 def file_name(artifact_type: str | None) -> str | None:

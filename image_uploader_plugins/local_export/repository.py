@@ -34,7 +34,7 @@ class Repository:
 
     def __init__(self, storage: Storage, name: RepositoryName, architecture: str) -> None:
         self.layout = RepositoryLayout(name)
-        self.referrers = Referrers(storage, self.layout)
+        self.referrers = Referrers(storage, self.layout, self.read_manifest)
         self._listing = Listing(storage, self.layout)
         self._storage = storage
         self._architecture = architecture

@@ -20,7 +20,9 @@ silence                        30 seconds, of 5 attempts                       T
 text in an error               one line of 1000 printable characters
 digests in an error            10
 labels that become a tag       the grammar of tags                             InvalidReference
-list of a subject's referrers  4 MiB                                           StorageFull
+annotations in a list of       what fits into 4 MiB, the longest left out
+  referrers
+list of a subject's referrers  4 MiB without annotations                       StorageFull
 =============================  ==============================================  =====================
 """
 

@@ -16,14 +16,17 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
+from typing import Any
 
 import pytest
 
-from image_uploader_plugins import errors
+from image_uploader_plugins import errors, manifest
 from image_uploader_plugins.demo import images
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.local_export.storage import Storage
+from image_uploader_plugins.local_export.tree import Tree
+from image_uploader_plugins.local_export.verify import Verification
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
 from tests.support import mounts, trees, web
 
@@ -608,38 +611,88 @@ def test_a_lease_that_runs_out_in_an_upload(root: Path) -> None:
 # -- lists that grow
 
 
+SUBJECT = one()
+
+
+def about(n: int, annotation: int = 0, artifact_type: str = "") -> images.Image:
+    """A referrer of SUBJECT with an annotation of so many letters."""
+    more = {"annotations": {"long": "x" * annotation}} if annotation else {}
+    kind = artifact_type or f"a/b{n}"
+    subject = SUBJECT.descriptor()
+    return images.artifact("ns/img", None, kind, b"sbom", subject=subject, **more)
+
+
+def listing(root: Path, name: str = "all") -> dict[str, dict[str, Any]]:
+    """What is listed with SUBJECT, by digest."""
+    path = root / "v2/ns/img/.referrers" / str(SUBJECT.digest) / name
+    assert path.stat().st_size <= 4 * 1024 * 1024
+    assert stat.S_IMODE(path.stat().st_mode) == 0o644
+    return {d["digest"]: d for d in json.loads(path.read_bytes())["manifests"]}
+
+
+HUGE = 4 * 1024 * 1024 - 2000
+REFERRERS = [about(0, HUGE), about(1, HUGE), about(2, 2_000_000), about(3, 90), about(4)]
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 3, 4), (4, 3, 2, 1, 0), (3, 0, 4, 2, 1)])
+def test_a_referrer_with_long_annotations_shuts_no_other_out(
+    driver: LocalExportDriver, root: Path, order: tuple[int, ...]
+) -> None:
+    """The longest annotations are left out, whoever came first, and come back when they fit."""
+    trees.put(driver, SUBJECT)
+    for n in order:
+        trees.put(driver, REFERRERS[n])
+    digests = [str(image.digest) for image in REFERRERS]
+    found = listing(root)
+    assert set(found) == set(digests)
+    kept = [len(found[d].get("annotations", {"none": ""}).get("long", "")) for d in digests]
+    assert kept == [0, 0, 2_000_000, 90, 0]
+    assert [found[d].get("annotations") for d in digests[:2]] == [{}, {}]
+    assert "annotations" not in found[digests[4]]
+    # What a client asks for by type is not cut where it fits.
+    assert len(listing(root, "a+b1")[digests[1]]["annotations"]["long"]) == HUGE
+    before = trees.served(root)
+    tree = Tree(root)
+    verification = Verification(tree)
+    assert verification.report().findings == ()
+    with tree.repository_lock(NAME):
+        tree.repository(NAME).refresh(thoroughly=True)
+    assert trees.served(root) == before
+    for n in (0, 2):
+        driver.delete(ImageRef(NAME, REFERRERS[n].digest))
+    assert len(listing(root)[digests[1]]["annotations"]["long"]) == HUGE
+    trees.put(driver, REFERRERS[2])
+    assert listing(root)[digests[1]]["annotations"] == {}
+    assert len(listing(root)[digests[2]]["annotations"]["long"]) == 2_000_000
+
+
+def test_a_referrer_whose_type_is_no_type(driver: LocalExportDriver, root: Path) -> None:
+    """An artifactType of megabytes goes the same way; RFC 6838 knows none of 256 letters."""
+    trees.put(driver, SUBJECT)
+    for n, letter in enumerate("ab"):
+        trees.put(driver, about(n, artifact_type=f"a/{letter * HUGE}"))
+    trees.put(driver, about(9))
+    kinds = sorted(len(d.get("artifactType", "")) for d in listing(root).values())
+    assert kinds == [0, 4, HUGE + 2]
+
+
 def test_a_list_of_referrers_that_no_client_would_read(
-    driver: LocalExportDriver, root: Path
+    driver: LocalExportDriver, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It is refused before anything of the manifest is visible, and what was there goes on."""
-    subject = one()
-    trees.put(driver, subject)
-    annotations = {"long": "x" * (2 * 1024 * 1024 - 2000)}
-    about = [
-        images.artifact(
-            "ns/img",
-            None,
-            f"a/b{n}",
-            b"sbom",
-            subject=subject.descriptor(),
-            annotations=annotations,
-        )
-        for n in range(3)
-    ]
-    for image in about[:2]:
-        trees.put(driver, image)
-    for content in about[2].blobs.values():
+    trees.put(driver, SUBJECT)
+    monkeypatch.setattr(manifest, "SIZE_LIMIT", 1000)
+    for n in range(4):
+        trees.put(driver, about(n, 50))
+    last = about(4, 50)
+    for content in last.blobs.values():
         driver.upload_layer(NAME, [content])
     before = trees.served(root)
-    with pytest.raises(errors.StorageFull, match=rf"\.referrers/{subject.digest}/all.*4194304"):
-        trees.put(driver, about[2])
+    with pytest.raises(errors.StorageFull, match=rf"\.referrers/{SUBJECT.digest}/all.* 1000"):
+        trees.put(driver, last)
     assert trees.served(root) == before
-    trees.put(driver, about[0])
+    trees.put(driver, about(0, 50))
     trees.put(driver, one("two", "2.0"))
-    listing = root / "v2/ns/img/.referrers" / str(subject.digest) / "all"
-    assert listing.stat().st_size <= 4 * 1024 * 1024
-    driver.delete(ImageRef(NAME, about[0].digest))
-    trees.put(driver, about[2])
-    found = {d["digest"] for d in json.loads(listing.read_bytes())["manifests"]}
-    assert found == {str(image.digest) for image in about[1:]}
-    assert stat.S_IMODE(listing.stat().st_mode) == 0o644
+    driver.delete(ImageRef(NAME, about(0, 50).digest))
+    trees.put(driver, last)
+    assert set(listing(root)) == {str(about(n, 50).digest) for n in (1, 2, 3, 4)}
