@@ -9,17 +9,16 @@ from __future__ import annotations
 import contextlib
 import json
 import logging
+import os
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
-from werkzeug.exceptions import RequestedRangeNotSatisfiable
 from werkzeug.wrappers import Request, Response
-from werkzeug.wsgi import wrap_file
 
-from image_uploader_plugins import errors, manifest
-from image_uploader_plugins.digest import Digest
+from image_uploader_plugins import cross_origin, errors, manifest, negotiation, ranges
+from image_uploader_plugins.digest import Digest, VerifiedStream
 from image_uploader_plugins.local_export import layout, referrers, views
 from image_uploader_plugins.local_export.layout import RepositoryLayout
 from image_uploader_plugins.local_export.storage import NotFound, Reader
@@ -31,12 +30,12 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 
 _PATH = re.compile(r"/v2/(.+)/(manifests|blobs|referrers|tags)/([^/]+)")
-_ONE_RANGE = re.compile(r"\s*bytes\s*=[^,]*", re.IGNORECASE)
+# The first component of a name, as far as it can be a registry's host.
+_REGISTRY = re.compile(r"[a-z0-9][a-z0-9.-]*")
 _JSON = "application/json"
-# Bytes of a blob in memory, for each client.
-_CHUNK = 64 * 1024
-_LISTS = (*manifest.INDEX_TYPES, "*/*")
-_SINGLE = manifest.MEDIA_TYPES - manifest.INDEX_TYPES
+# What a digest names is that for ever; anything else is asked for again.
+_FOR_EVER = "max-age=31536000, immutable"
+_ASK_AGAIN = "no-cache"
 _UNKNOWN = {
     "tags": ("NAME_UNKNOWN", "no such repository"),
     "manifests": ("MANIFEST_UNKNOWN", "no such manifest"),
@@ -48,24 +47,38 @@ class TreeServer:
     """A WSGI application that serves the tree at ``root``.
 
     Every name in a URL is checked against its grammar before it becomes part
-    of a path, and no symbolic link is followed on the way to a file.
+    of a path, and no symbolic link is followed on the way to a file.  Pages
+    of ``allow_origins`` may read the answers in a browser, with "*" all.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, allow_origins: Collection[str] = ()) -> None:
         self._files = Reader(root)
+        self._allow_origins = frozenset(allow_origins)
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
-        if environ["REQUEST_METHOD"] != "GET" or not _ONE_RANGE.fullmatch(
-            environ.get("HTTP_RANGE", "")
-        ):
-            # RFC 9110, 14.2: ranges are for GET, unknown units are ignored, and several
-            # ranges may be.
-            environ.pop("HTTP_RANGE", None)
-        response = self._answer(Request(environ))
-        response.headers["Docker-Distribution-Api-Version"] = "registry/2.0"
+        request = Request(environ)
+        response = self._answer(request)
+        response.headers.update(self._common(request, response.status_code))
         return response(environ, start_response)
 
+    def _common(self, request: Request, status: int) -> dict[str, str]:
+        """What every answer says, whatever it is."""
+        _, kind, reference = _target(request.path)
+        by_digest = kind in ("blobs", "manifests") and ":" in reference
+        fixed = by_digest and status in (200, 206, 304)
+        vary = ["Accept"] if kind == "manifests" and not by_digest else []
+        if self._allow_origins and cross_origin.ANY not in self._allow_origins:
+            vary.append("Origin")
+        return {
+            "Docker-Distribution-Api-Version": "registry/2.0",
+            "Cache-Control": _FOR_EVER if fixed else _ASK_AGAIN,
+            **({"Vary": ", ".join(vary)} if vary else {}),
+            **cross_origin.headers(self._allow_origins, request.headers.get("Origin", "")),
+        }
+
     def _answer(self, request: Request) -> Response:
+        if request.method == "OPTIONS" and self._allow_origins:
+            return Response(status=204, headers=cross_origin.PREFLIGHT)
         if request.method not in ("GET", "HEAD"):
             answer = _error(405, "UNSUPPORTED", "this registry is read-only")
             answer.headers["Allow"] = "GET, HEAD"
@@ -77,10 +90,6 @@ class TreeServer:
         except errors.StorageDenied as e:
             LOG.warning("%s", e)
             return _error(403, "DENIED", "not served")
-        except RequestedRangeNotSatisfiable as e:
-            answer = _error(416, "SIZE_INVALID", "no such range")
-            answer.headers["Content-Range"] = f"bytes */{e.length}"
-            return answer
         except Exception as e:
             LOG.error("%.300r: %s: %s", request.path, type(e).__name__, e)
             return _error(500, "UNKNOWN", "the tree cannot be read")
@@ -92,10 +101,9 @@ class TreeServer:
             return self._file(request, layout.API_ROOT, _JSON)
         if request.path == "/v2/_catalog":
             return self._file(request, layout.CATALOG, _JSON)
-        match = _PATH.fullmatch(request.path)
-        if not match:
+        name, kind, reference = _target(request.path)
+        if not kind:
             raise NotFound(request.path)
-        name, kind, reference = match.groups()
         answer = {
             "tags": self._tags,
             "manifests": self._manifest,
@@ -108,11 +116,23 @@ class TreeServer:
         except errors.InvalidReference as e:
             return _error(400, "DIGEST_INVALID", str(e))
         try:
-            return answer(request, RepositoryLayout(RepositoryName(name)), reference)
+            return answer(request, self._repository(request, name), reference)
         except (NotFound, errors.InvalidReference):
             if kind == "referrers":
                 return self._no_referrers(request)
             return _error(404, *_UNKNOWN[kind])
+
+    def _repository(self, request: Request, name: str) -> RepositoryLayout:
+        """Where a name leads to.
+
+        To a mirror of several registries containerd says in ``ns`` whose
+        images it asks for.  In a tree whose names begin with registries,
+        that is the first component.
+        """
+        registry = request.args.get("ns", "")
+        if _REGISTRY.fullmatch(registry) and self._files.is_folder(layout.V2 / registry):
+            name = f"{registry}/{name}"
+        return RepositoryLayout(RepositoryName(name))
 
     def _page(self, request: Request) -> Response:
         answer = self._file(request, layout.PAGE, "text/html; charset=utf-8")
@@ -135,14 +155,14 @@ class TreeServer:
             digest = self._tagged(repository, Tag(reference), request.headers.get("Accept", ""))
         for media_type, name in layout.TYPE_FILES.items():
             with contextlib.suppress(NotFound):
-                return self._file(request, repository.manifest(digest) / name, media_type, digest)
+                path = repository.manifest(digest) / name
+                return self._file(request, path, media_type, digest, verify=True)
         raise NotFound(repository.manifest(digest))
 
     def _tagged(self, repository: RepositoryLayout, tag: Tag, accept: str) -> Digest:
         """What a tag is for a client that takes ``accept``."""
-        knows_lists = any(known in accept for known in _LISTS)
-        single = not knows_lists and any(known in accept for known in _SINGLE)
-        links = repository.default_links if single else repository.tag_links
+        no_list = negotiation.takes_no_list(accept)
+        links = repository.default_links if no_list else repository.tag_links
         folder = self._files.link(links / tag.value)
         return Digest(folder.name.removeprefix("."))
 
@@ -182,19 +202,77 @@ class TreeServer:
         return answer
 
     def _file(
-        self, request: Request, path: PurePosixPath, media_type: str, digest: Digest | None = None
+        self,
+        request: Request,
+        path: PurePosixPath,
+        media_type: str,
+        digest: Digest | None = None,
+        *,
+        verify: bool = False,
     ) -> Response:
+        """A file; one with a ``digest`` piece by piece, and whole if that is to be verified."""
         if digest is None:
             return _text(request, self._files.read(path), media_type)
-        file = self._files.open(path)
-        length = file.seek(0, 2)
-        file.seek(0)
-        answer = Response(wrap_file(request.environ, file, _CHUNK), direct_passthrough=True)
-        answer.headers["Content-Type"] = media_type
-        answer.headers["Docker-Content-Digest"] = digest.value
-        answer.content_length = length
-        answer.set_etag(digest.value)
-        return _conditional(request, answer, length)
+        content = _Stored(self._files.open(path))
+        try:
+            if verify:
+                content.verify(digest)
+            answer = _conditional(request, content, media_type, digest.value)
+        except BaseException as e:
+            content.close()
+            if isinstance(e, errors.ContentMismatch):
+                raise errors.StorageError(self._files.root / path, str(e)) from e
+            raise
+        if answer.status_code < 400:
+            answer.headers["Docker-Content-Digest"] = digest.value
+        return answer
+
+
+class _Content(Protocol):
+    """What is sent, or parts of it."""
+
+    size: int
+
+    def read(self, offset: int, count: int) -> bytes:
+        """At least one byte from ``offset`` on, ``count`` at most."""
+
+    def close(self) -> None: ...
+
+
+class _Text:
+    """Content that is in memory."""
+
+    def __init__(self, content: bytes) -> None:
+        self._content = content
+        self.size = len(content)
+
+    def read(self, offset: int, count: int) -> bytes:
+        return self._content[offset : offset + count]
+
+    def close(self) -> None:
+        pass
+
+
+class _Stored:
+    """An open file, of which no more than a piece is in memory."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.size = os.fstat(file.fileno()).st_size
+
+    def read(self, offset: int, count: int) -> bytes:
+        piece = os.pread(self._file.fileno(), count, offset)
+        if not piece:
+            raise EOFError(f"a file ends at {offset} that had {self.size} bytes")
+        return piece
+
+    def verify(self, digest: Digest) -> None:
+        """Read all of it; raises ContentMismatch."""
+        for _ in VerifiedStream(ranges.read(self.read, range(self.size)), digest):
+            pass
+
+    def close(self) -> None:
+        self._file.close()
 
 
 def _number(text: str) -> int | None:
@@ -209,26 +287,62 @@ def _filter(request: Request) -> str | None:
     return referrers.file_name(request.args.get("artifactType", "").replace(" ", "+"))
 
 
+def _target(path: str) -> tuple[str, str, str]:
+    """Name, kind and reference in the path of a URL; three times "" in any other."""
+    match = _PATH.fullmatch(path)
+    return (match[1], match[2], match[3]) if match else ("", "", "")
+
+
 def _text(request: Request, content: bytes, media_type: str) -> Response:
-    answer = Response(content)
+    return _conditional(request, _Text(content), media_type, Digest.of(content).value)
+
+
+def _conditional(request: Request, content: _Content, media_type: str, etag: str) -> Response:
+    """What RFC 9110, 13.2.2 makes of a request for ``content``, which is closed with the answer."""
+    if "If-Match" in request.headers and not request.if_match.contains(etag):
+        answer = _error(412, "UNSUPPORTED", "the content is another one")
+    elif request.if_none_match.contains_weak(etag):
+        answer = Response(status=304)
+    else:
+        answer = _whole_or_parts(request, content, media_type, etag)
+    if answer.status_code < 400:
+        answer.headers["ETag"] = f'"{etag}"'
+        answer.headers["Accept-Ranges"] = "bytes"
+    answer.call_on_close(content.close)
+    return answer
+
+
+def _whole_or_parts(request: Request, content: _Content, media_type: str, etag: str) -> Response:
+    # All of nothing is no error, though no range of it can be satisfied.
+    spans = ranges.asked(_range_field(request, etag), content.size) if content.size else None
+    if spans is None:
+        whole = range(content.size)
+        return _sent(200, ranges.read(content.read, whole), content.size, media_type)
+    if not spans:
+        answer = _error(416, "SIZE_INVALID", "no such range")
+        answer.headers["Content-Range"] = f"bytes */{content.size}"
+        return answer
+    if len(spans) > 1:
+        parts = ranges.Multipart(spans, content.size, media_type)
+        return _sent(206, parts.read(content.read), parts.length, parts.media_type)
+    (span,) = spans
+    answer = _sent(206, ranges.read(content.read, span), len(span), media_type)
+    answer.headers["Content-Range"] = ranges.content_range(span, content.size)
+    return answer
+
+
+def _range_field(request: Request, etag: str) -> str:
+    """The ranges that count: for GET, of the content that the client knows (RFC 9110, 13.1.5)."""
+    known = request.headers.get("If-Range", f'"{etag}"')
+    field: str = request.headers.get("Range", "")
+    return field if request.method == "GET" and known.strip() == f'"{etag}"' else ""
+
+
+def _sent(status: int, body: Iterable[bytes], length: int, media_type: str) -> Response:
+    answer = Response(body, status)
     answer.headers["Content-Type"] = media_type
-    answer.add_etag()
-    return _conditional(request, answer, len(content))
-
-
-def _conditional(request: Request, answer: Response, length: int) -> Response:
-    """What RFC 9110 makes of an answer by the conditions and range in a request."""
-    if "Range" in request.headers and request.range is None:
-        answer.close()
-        raise RequestedRangeNotSatisfiable(length)
-    try:
-        # A range of nothing cannot be satisfied, but all of nothing is no error.
-        return answer.make_conditional(
-            request, accept_ranges=length > 0, complete_length=length if length else None
-        )
-    except RequestedRangeNotSatisfiable:
-        answer.close()
-        raise
+    answer.content_length = length
+    return answer
 
 
 def _error(status: int, code: str, message: str) -> Response:

@@ -37,6 +37,14 @@ class Reader(Ground):
         with self.open(path) as file:
             return file.read()
 
+    def is_folder(self, path: PurePosixPath) -> bool:
+        """Whether a folder is there, and no link to one; raises StorageError."""
+        try:
+            with _of_its_kind(), self.folder(path):
+                return True
+        except NotFound:
+            return False
+
     def link(self, path: PurePosixPath) -> PurePosixPath:
         """Where a symbolic link says that it leads; raises as open() does."""
         with _of_its_kind(), self.folder(path.parent) as folder:

@@ -1,0 +1,69 @@
+"""What an Accept takes, line by line of RFC 9110, 12.5.1."""
+
+from __future__ import annotations
+
+import pytest
+
+from image_uploader_plugins import manifest
+from image_uploader_plugins.negotiation import takes_no_list
+
+IMAGE, OCI = manifest.DOCKER_MANIFEST, manifest.OCI_MANIFEST
+LIST, INDEX = manifest.DOCKER_LIST, manifest.OCI_INDEX
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        IMAGE,
+        OCI,
+        f"{IMAGE}, {OCI}",
+        IMAGE.upper(),
+        f"{IMAGE};q=0.5",
+        f"{IMAGE} ; v=1",
+        f",, {IMAGE} ,",
+        f"text/html, {IMAGE}",
+        manifest.DOCKER_SCHEMA1_SIGNED,
+        f"{IMAGE}, {LIST};q=0",
+        f"{IMAGE}, {LIST};q=0.000, {INDEX} ; Q=0.",
+        f"{IMAGE}, */*;q=0",
+        f"{IMAGE}, application/*;q=0",
+        f"*/*, {LIST};q=0, {INDEX};q=0",
+        f'{IMAGE};a="x, {LIST}"',
+        f'{IMAGE};a="\\"{LIST}, {INDEX}',
+        f"{IMAGE}, x{LIST}, {LIST}x",
+    ],
+)
+def test_no_list(accept: str) -> None:
+    assert takes_no_list(accept)
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [
+        "",
+        "*/*",
+        "application/*",
+        "text/html",
+        "application/json",
+        f"{IMAGE}, {LIST}",
+        f"{LIST}, {IMAGE}",
+        f"{IMAGE}, {INDEX.upper()}",
+        f"{IMAGE}, {LIST};q=0.001",
+        f"{IMAGE}, {LIST};q=0, {LIST}",
+        f"{IMAGE}, */*",
+        f"{IMAGE}, */* ;q=0.1",
+        f"{IMAGE}, application/*",
+        f"{IMAGE};q=0",
+        f"{IMAGE}, {LIST};q=0, */*",
+        f'{IMAGE};a="b", {LIST}',
+        f"x{IMAGE}",
+    ],
+)
+def test_whoever_may_know_lists(accept: str) -> None:
+    assert not takes_no_list(accept)
+
+
+def test_a_field_costs_its_length() -> None:
+    """Quotes that never end are read once: a cost that grows with the square never ends."""
+    assert not takes_no_list('"' + '\\"' * 500_000)
+    assert not takes_no_list('"a' * 500_001)

@@ -1,0 +1,225 @@
+"""What the embedded server's application says in its headers, whatever the answer is."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from werkzeug.test import Client, TestResponse
+
+from image_uploader_plugins import manifest
+from image_uploader_plugins.demo import images
+from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.server import TreeServer
+from tests.support import trees
+
+IMAGE = next(image for image in images.corpus() if image.repository.value == "multi/docker")
+REPOSITORY = f"/v2/{IMAGE.repository}"
+BY_TAG = f"{REPOSITORY}/manifests/{IMAGE.tag}"
+BY_DIGEST = f"{REPOSITORY}/manifests/{IMAGE.digest}"
+CHILD = IMAGE.children[0]
+BLOB = f"{REPOSITORY}/blobs/{next(iter(CHILD.blobs))}"
+ABSENT = "sha256:" + "0" * 64
+FOR_EVER = "max-age=31536000, immutable"
+
+
+@pytest.fixture
+def tree(root: Path) -> Path:
+    with LocalExportDriver(root) as driver:
+        trees.put(driver, IMAGE)
+    return root
+
+
+@pytest.fixture
+def client(tree: Path) -> Client:
+    return Client(TreeServer(tree))
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+@pytest.mark.parametrize("target", [BY_DIGEST, BLOB])
+def test_what_a_digest_names_is_that_for_ever(client: Client, target: str, method: str) -> None:
+    etag = f'"{target.rpartition("/")[2]}"'
+    for status, asked in (
+        (200, {}),
+        (304, {"If-None-Match": etag}),
+        *([(206, {"Range": "bytes=0-0"})] if method == "GET" else []),
+        *([(206, {"Range": "bytes=0-0,2-2"})] if method == "GET" else []),
+    ):
+        answer = client.open(target, method=method, headers=asked)
+        assert (answer.status_code, answer.headers["Cache-Control"]) == (status, FOR_EVER)
+        assert answer.headers["ETag"] == etag
+        assert "Vary" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    "target",
+    [
+        *("/", "/v2/", "/v2/_catalog", BY_TAG, f"{REPOSITORY}/tags/list"),
+        *(f"{REPOSITORY}/tags/list?n=1", f"{REPOSITORY}/referrers/{IMAGE.digest}"),
+    ],
+)
+def test_what_can_move_is_asked_for_again(client: Client, target: str) -> None:
+    answer = client.get(target)
+    etag = answer.headers["ETag"]
+    for status, answered in (
+        (200, answer),
+        (304, client.get(target, headers={"If-None-Match": etag})),
+        (200, client.get(target, headers={"If-Modified-Since": "Fri, 01 Jan 2100 00:00:00 GMT"})),
+        (405, client.put(target)),
+    ):
+        assert answered.status_code == status
+        assert answered.headers["Cache-Control"] == "no-cache"
+        assert answered.headers.get("Vary") == ("Accept" if target == BY_TAG else None)
+        assert "Last-Modified" not in answered.headers
+
+
+@pytest.mark.parametrize(
+    ("target", "asked", "status"),
+    [
+        (f"{REPOSITORY}/manifests/absent", {}, 404),
+        (f"{REPOSITORY}/manifests/{ABSENT}", {}, 404),
+        (f"{REPOSITORY}/blobs/{ABSENT}", {}, 404),
+        (f"{REPOSITORY}/blobs/sha256:0", {}, 400),
+        ("/elsewhere", {}, 404),
+        (BLOB, {"Range": "bytes=9999999-"}, 416),
+        (BY_DIGEST, {"Range": "bytes=9999999-"}, 416),
+        (BY_TAG, {"Range": "bytes=9999999-"}, 416),
+        (BLOB, {"If-Match": '"other"'}, 412),
+    ],
+)
+def test_errors_are_not_kept(
+    client: Client, target: str, asked: dict[str, str], status: int
+) -> None:
+    answer = client.get(target, headers=asked)
+    assert (answer.status_code, answer.headers["Cache-Control"]) == (status, "no-cache")
+    assert answer.content_type == "application/json"
+    by_tag = "/manifests/" in target and "sha256:" not in target
+    assert answer.headers.get("Vary") == ("Accept" if by_tag else None)
+    assert "ETag" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("asked", "status"),
+    [
+        ({"If-None-Match": '"{0}"'}, 304),
+        ({"If-None-Match": 'W/"{0}"'}, 304),
+        ({"If-None-Match": '"x", W/"y" , "{0}"'}, 304),
+        ({"If-None-Match": "*"}, 304),
+        ({"If-None-Match": '"x"'}, 200),
+        ({"If-None-Match": '"{0}x", "x{0}"'}, 200),
+        ({"If-Match": "*"}, 200),
+        ({"If-Match": '"{0}"'}, 200),
+        ({"If-Match": 'W/"{0}"'}, 412),
+        ({"If-Match": "*", "If-None-Match": "*"}, 304),
+        ({"Range": "bytes=0-0", "If-Range": '"{0}"'}, 206),
+        ({"Range": "bytes=0-0", "If-Range": 'W/"{0}"'}, 200),
+        ({"Range": "bytes=0-0", "If-Range": '"x"'}, 200),
+        ({"Range": "bytes=0-0", "If-Range": "Fri, 01 Jan 2100 00:00:00 GMT"}, 200),
+        ({"Range": "bytes=0-0", "If-None-Match": '"{0}"'}, 304),
+        ({"Range": "x=0-0"}, 200),
+    ],
+)
+@pytest.mark.parametrize("target", [BY_TAG, BLOB])
+def test_conditions(client: Client, target: str, asked: dict[str, str], status: int) -> None:
+    """RFC 9110, 13.1 and 13.2.2; the validator of a tag's manifest is its digest."""
+    digest = str(IMAGE.digest) if target == BY_TAG else BLOB.rpartition("/")[2]
+    headers = {name: value.format(digest) for name, value in asked.items()}
+    assert client.get(target, headers=headers).status_code == status
+
+
+def test_two_manifests_have_two_validators(client: Client, tree: Path) -> None:
+    """One tag, one moment, one size on disk: whoever has the list does not have its child."""
+    accept = {"Accept": manifest.DOCKER_MANIFEST}
+    whole, child = client.get(BY_TAG), client.get(BY_TAG, headers=accept)
+    assert child.headers["ETag"] == f'"{CHILD.digest}"'
+    known = {"If-None-Match": whole.headers["ETag"]}
+    assert client.get(BY_TAG, headers=accept | known).data == CHILD.manifest.content
+    with LocalExportDriver(tree) as driver:
+        driver.put_manifest(
+            IMAGE.repository, CHILD.manifest.content, CHILD.manifest.media_type, tag=IMAGE.tag
+        )
+    assert client.get(BY_TAG, headers=known).data == CHILD.manifest.content
+
+
+@pytest.mark.parametrize("target", [BY_TAG, BY_DIGEST])
+@pytest.mark.parametrize("damage", ["flipped", "cut off", "longer"])
+def test_a_damaged_manifest_is_not_sent(
+    client: Client, tree: Path, target: str, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """One line that names file and digest, and an error."""
+    folder = tree / "v2" / IMAGE.repository.value / "manifests" / str(IMAGE.digest)
+    path = next(folder.glob("manifest.*"))
+    content = path.read_bytes()
+    path.unlink()
+    flipped = content[:100] + bytes([content[100] ^ 1]) + content[101:]
+    damaged = {"flipped": flipped, "cut off": content[:-1], "longer": content + b" "}
+    path.write_bytes(damaged[damage])
+    for asked in ({}, {"Range": "bytes=0-9"}, {"If-None-Match": "*"}):
+        caplog.clear()
+        answer = client.get(target, headers=asked)
+        assert (answer.status_code, answer.headers["Cache-Control"]) == (500, "no-cache")
+        assert answer.json and answer.json["errors"][0]["code"] == "UNKNOWN"
+        (line,) = [record.getMessage() for record in caplog.records]
+        assert str(path) in line and str(IMAGE.digest) in line
+    child = f"{REPOSITORY}/manifests/{CHILD.digest}"
+    assert client.get(child).data == CHILD.manifest.content
+
+
+def test_no_file_stays_open(client: Client) -> None:
+    def descriptors() -> int:
+        return len(os.listdir("/proc/self/fd"))  # noqa: PTH208
+
+    def ask() -> list[TestResponse]:
+        many = {"Range": "bytes=0-0,2-2"}
+        beyond = {"Range": "bytes=99999999-"}
+        return [
+            client.get(BLOB),
+            client.head(BLOB),
+            client.get(BLOB, headers={"If-None-Match": "*"}),
+            client.get(BLOB, headers={"If-Match": '"x"'}),
+            client.get(BLOB, headers=many),
+            client.get(BLOB, headers=beyond),
+            client.get(BY_TAG),
+        ]
+
+    before = descriptors()
+    for answer in ask():
+        answer.close()
+    assert descriptors() == before
+
+
+@pytest.mark.parametrize(
+    ("origin", "allowed", "vary"),
+    [
+        ("https://ui.example", "https://ui.example", "Origin"),
+        ("http://ui.example", None, "Origin"),
+        ("null", None, "Origin"),
+        ("", None, "Origin"),
+    ],
+)
+def test_origins_of_a_list(tree: Path, origin: str, allowed: str | None, vary: str) -> None:
+    client = Client(TreeServer(tree, ["https://ui.example", "https://other.example"]))
+    for target, method in ((BLOB, "GET"), (BY_TAG, "GET"), ("/x", "GET"), (BY_TAG, "OPTIONS")):
+        answer = client.open(target, method=method, headers={"Origin": origin} if origin else {})
+        assert answer.headers.get("Access-Control-Allow-Origin") == allowed
+        assert answer.headers["Vary"] == (f"Accept, {vary}" if target == BY_TAG else vary)
+
+
+def test_every_origin(tree: Path) -> None:
+    client = Client(TreeServer(tree, ["*"]))
+    for target in (BLOB, BY_TAG, "/x"):
+        answer = client.get(target)
+        assert answer.headers["Access-Control-Allow-Origin"] == "*"
+        assert "Docker-Content-Digest" in answer.headers["Access-Control-Expose-Headers"]
+        assert "Origin" not in answer.headers.get("Vary", "")
+    asked = client.options(BLOB)
+    assert (asked.status_code, asked.data) == (204, b"")
+    assert asked.headers["Access-Control-Allow-Methods"] == "GET, HEAD"
+    assert client.put(BLOB).status_code == 405
+
+
+def test_no_origin_unless_allowed(client: Client) -> None:
+    answer = client.options(BLOB, headers={"Origin": "https://ui.example"})
+    assert answer.status_code == 405
+    assert not [name for name, _ in answer.headers if name.startswith("Access-Control")]
