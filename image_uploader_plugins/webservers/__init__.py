@@ -10,7 +10,7 @@ import shlex
 from importlib import resources
 from pathlib import Path
 
-from image_uploader_plugins import errors
+from image_uploader_plugins import cross_origin, errors
 
 _NAME = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?")
 # Ports that SELinux lets web servers have (http_port_t), as far as they are common.
@@ -23,8 +23,10 @@ class Site:
 
     ``host`` is an address, ``::`` for all and None for those that the server
     takes by default (nginx those of IPv4, Apache all); ``certificate`` and
-    ``key`` are files in PEM, None for plain HTTP.  Raises ConfigurationError
-    for what no configuration can have.
+    ``key`` are files in PEM, None for plain HTTP.  ``allow_origins`` are the
+    origins whose pages may read the answers (the Fetch standard's CORS), ``*``
+    any, none by default.  Raises ConfigurationError for what no configuration
+    can have.
     """
 
     root: Path
@@ -33,6 +35,7 @@ class Site:
     server_name: str | None = None
     certificate: Path | None = None
     key: Path | None = None
+    allow_origins: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if not self.port:
@@ -41,6 +44,7 @@ class Site:
             raise errors.ConfigurationError(f"--server-name is no host name: {self.server_name!r}")
         if self.host is not None and not _is_address(self.host):
             raise errors.ConfigurationError(f"--host is no address: {self.host!r}")
+        cross_origin.check(self.allow_origins)
 
     @property
     def address(self) -> str:
@@ -71,6 +75,7 @@ def nginx(site: Site) -> str:
         _preamble(site, "nginx", steps),
         (r"    listen 8787; +# \(1\)\n", _lines("    ", listen)),
         (r"/var/lib/image-serve; +# \(2\)\n", f"{root};\n"),
+        *(_nginx_origins(site.allow_origins) if site.allow_origins else ()),
     )
 
 
@@ -158,6 +163,51 @@ def _defined(name: str, value: str) -> str:
 
 def _lines(indent: str, directives: list[str]) -> str:
     return "".join(f"{indent}{directive}\n" for directive in directives)
+
+
+def _nginx_origins(origins: tuple[str, ...]) -> list[tuple[str, str]]:
+    """The changes by which pages of ``origins`` may read every answer."""
+    preflight = [
+        (name, "$image_serve_" + name.removeprefix("Access-Control-").lower().replace("-", "_"))
+        for name in cross_origin.PREFLIGHT
+    ]
+    maps = [("$image_serve_tag", "$image_serve_vary_origin", '"Accept, Origin"', '""', "Origin")]
+    maps += [
+        ("$request_method", variable, '""', "OPTIONS", f'"{cross_origin.PREFLIGHT[name]}"')
+        for name, variable in preflight
+    ]
+    allowed, exposed, vary, rules = "*", f'"{cross_origin.EXPOSED}"', "$image_serve_vary", []
+    if cross_origin.ANY not in origins:
+        # NOTE: no map, for those of all files that are included are one.
+        rules = [
+            'set $image_serve_origin "";',
+            'set $image_serve_exposed "";',
+            f'if ($http_origin ~ "^(?:{"|".join(map(re.escape, origins))})$") {{',
+            "    set $image_serve_origin $http_origin;",
+            f"    set $image_serve_exposed {exposed};",
+            "}",
+        ]
+        allowed, exposed = "$image_serve_origin", "$image_serve_exposed"
+        vary = "$image_serve_vary_origin"
+    # What a browser asks first has no credentials, and is answered before they are asked for.
+    rules += ["if ($request_method = OPTIONS) {", "    return 204;", "}"]
+    headers = [
+        f"add_header Vary {vary} always;",
+        f"add_header Access-Control-Allow-Origin {allowed} always;",
+        f"add_header Access-Control-Expose-Headers {exposed} always;",
+        *(f"add_header {name} {variable};" for name, variable in preflight),
+    ]
+    methods = r'    if ($request_method !~ "^(GET|HEAD)$") {' + "\n"
+    return [
+        (r"server \{\n", "".join(map(_nginx_map, maps)) + "\nserver {\n"),
+        (r"    add_header Vary .+\n", _lines("    ", headers)),
+        (re.escape(methods), _lines("    ", rules) + methods),
+    ]
+
+
+def _nginx_map(parts: tuple[str, str, str, str, str]) -> str:
+    source, variable, default, key, value = parts
+    return f"map {source} {variable} {{\n    default {default};\n    {key} {value};\n}}\n"
 
 
 def _nginx_value(path: Path) -> str:

@@ -89,3 +89,32 @@ def test_addresses() -> None:
     assert "\nListen [::1]:${IMAGE_SERVE_PORT}\n<VirtualHost [::1]:${IMAGE_SERVE_PORT}>\n" in text
     with pytest.raises(errors.ConfigurationError, match="--port 0"):
         Site(ROOT, 0)
+
+
+@pytest.mark.parametrize("origin", ["*", "https://ui.example", "http://[::1]:8080", "app://x-1.y"])
+def test_origins(origin: str) -> None:
+    assert Site(ROOT, 8787, allow_origins=(origin,)).allow_origins == (origin,)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        *("", "null", "ui.example", "https://", "https://*.example", "https://UI.example"),
+        *("https://a/", "https://a b", "https://a;b", 'https://a"', "https://a\n", "https://a:1:2"),
+        *("https://a:", "https://user@a", "https://\u00e9", "https://a$b", "https://a:123456"),
+    ],
+)
+def test_what_is_no_origin(origin: str) -> None:
+    with pytest.raises(errors.ConfigurationError, match="--allow-origin is neither"):
+        Site(ROOT, 8787, allow_origins=("https://ui.example", origin))
+
+
+def test_without_origins_nothing_is_said_of_them() -> None:
+    text = webservers.nginx(Site(ROOT, 8787))
+    assert "Access-Control" not in text
+    assert "origin" not in text.lower()
+
+
+def test_origins_are_no_patterns() -> None:
+    text = webservers.nginx(Site(ROOT, 8787, allow_origins=("https://a.b", "http://[::1]:80")))
+    assert r'if ($http_origin ~ "^(?:https://a\.b|http://\[::1\]:80)$") {' in text
