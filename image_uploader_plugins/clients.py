@@ -6,17 +6,19 @@ containers-certs.d(5), K3s' "Private Registry Configuration", dockerd(8).
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import re
 import ssl
-import urllib.parse
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 import yaml
 
 from image_uploader_plugins import errors
+from image_uploader_plugins.reference import RepositoryName
+from image_uploader_plugins.text import shown
 
 ALL = "*"
 """In the place of a registry's name: every registry."""
@@ -33,36 +35,70 @@ Files = dict[PurePosixPath, str]
 
 @dataclasses.dataclass(frozen=True)
 class Mirror:
-    """A server of a tree, ``http[s]://host[:port]``.
+    """A server of a tree, ``http[s]://host[:port][/path]``.
 
+    The path is what the names of the registry's images begin with in the tree:
+    with ``/quay.io``, the image ``ns/name`` is ``quay.io/ns/name`` there.
     ``ca`` is the text of the certificate that its own is verified with, None
-    for those that the client has; ``insecure`` leaves it unverified.  Raises
-    ConfigurationError.
+    for those that the client has; ``insecure`` leaves it unverified.  ``login``
+    is a user's name and password, for a server that wants one.  With ``only``
+    the registry itself is never asked.  Raises ConfigurationError.
     """
 
     url: str
     insecure: bool = False
     ca: str | None = None
+    login: tuple[str, str] | None = dataclasses.field(default=None, repr=False)
+    only: bool = False
 
     def __post_init__(self) -> None:
         scheme, _, rest = self.url.partition("://")
+        address, slash, path = rest.partition("/")
         if scheme not in ("http", "https"):
-            raise errors.ConfigurationError(f"a mirror is http:// or https://: {self.url!r:.300}")
-        if not is_host(rest):
+            raise errors.ConfigurationError(f"a mirror is http:// or https://: {shown(self.url)}")
+        if not is_host(address) or (slash and not _is_name(path)):
             raise errors.ConfigurationError(
-                f"a mirror is a host and maybe a port, and nothing else: {self.url!r:.300}"
+                "a mirror is a host, maybe a port, and maybe what names begin with there (not "
+                f"/v2): {shown(self.url, 300)}"
             )
         if scheme == "http" and (self.insecure or self.ca):
-            raise errors.ConfigurationError(f"nothing is verified with http: {self.url!r:.300}")
+            raise errors.ConfigurationError(f"nothing is verified with http: {shown(self.url)}")
+        if self.login and not _is_login(*self.login):
+            raise errors.ConfigurationError(
+                "a user has a name without a colon and a password, both of letters that print"
+            )
 
     @property
     def secure(self) -> bool:
-        return urllib.parse.urlsplit(self.url).scheme == "https"
+        """Whether it is asked by https."""
+        return self.url.startswith("https://")
 
     @property
     def address(self) -> str:
         """``host[:port]``."""
-        return self.url.partition("://")[2]
+        return self.url.partition("://")[2].partition("/")[0]
+
+    @property
+    def path(self) -> str:
+        """What names begin with in the tree, without a slash at either end; "" for nothing."""
+        return self.url.partition("://")[2].partition("/")[2]
+
+    @property
+    def server(self) -> str:
+        """The URL without the path."""
+        return self.url.removesuffix(f"/{self.path}") if self.path else self.url
+
+
+def _is_login(name: str, password: str) -> bool:
+    # RFC 7617, 2: a colon would end the name.
+    return all((name, password, (name + password).isprintable(), ":" not in name))
+
+
+def _is_name(path: str) -> bool:
+    try:
+        return RepositoryName(path).value.split("/")[0] != "v2"
+    except errors.InvalidReference:
+        return False
 
 
 def is_host(text: str) -> bool:
@@ -72,7 +108,7 @@ def is_host(text: str) -> bool:
 
 
 def certificate(path: Path) -> str:
-    """A CA's certificate in PEM; raises ConfigurationError."""
+    """Return a CA's certificate in PEM; raises ConfigurationError."""
     try:
         text = path.read_text(encoding="ascii")
         ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(cadata=text)
@@ -84,64 +120,104 @@ def certificate(path: Path) -> str:
 
 
 def containerd(registry: str, mirror: Mirror) -> Files:
-    """One directory for each registry; read anew for every pull."""
+    """Return one directory for each registry, which is read anew for every pull."""
     folder = PurePosixPath("/etc/containerd/certs.d", "_default" if registry == ALL else registry)
-    lines = [] if registry == ALL else [f"server = {_toml(_upstream(registry))}", ""]
-    lines += [f"[host.{_toml(mirror.url)}]", '  capabilities = ["pull", "resolve"]']
-    files: Files = {}
-    if mirror.ca:
-        files[folder / "ca.crt"] = mirror.ca
-        lines.append(f"  ca = {_toml(str(folder / 'ca.crt'))}")
-    if mirror.insecure:
-        lines.append("  skip_verify = true")
+    # NOTE: containerd puts /v2 behind a host, and takes a path as it is.
+    url = f"{mirror.server}/v2/{mirror.path}" if mirror.path else mirror.server
+    fields, headers = _containerd_fields(mirror, folder)
+    if mirror.only:
+        # What stands first is of the server, which is asked after all other hosts.
+        # NOTE: containerd 1 does not read a file without this table.
+        lines = [f"server = {_toml(url)}", *fields, *_table("[header]", headers), "", "[host]"]
+    else:
+        server = [] if registry == ALL else [f"server = {_toml(_upstream(registry))}", ""]
+        host = f"host.{_toml(url)}"
+        lines = [*server, f"[{host}]", *_indented(fields), *_table(f"[{host}.header]", headers)]
+    files = {folder / "ca.crt": mirror.ca} if mirror.ca else {}
     return {folder / "hosts.toml": _text(lines), **files}
 
 
+def _containerd_fields(mirror: Mirror, folder: PurePosixPath) -> tuple[list[str], list[str]]:
+    """Return how the mirror is asked, and the headers that it is sent."""
+    fields = ['capabilities = ["pull", "resolve"]']
+    if mirror.path:
+        fields.append("override_path = true")
+    if mirror.ca:
+        fields.append(f"ca = {_toml(str(folder / 'ca.crt'))}")
+    if mirror.insecure:
+        fields.append("skip_verify = true")
+    if not mirror.login:
+        return fields, []
+    return fields, [f"Authorization = [{_toml(f'Basic {_encoded(mirror.login)}')}]"]
+
+
 def podman(registry: str, mirror: Mirror) -> Files:
-    """For podman, buildah, skopeo and CRI-O; raises ConfigurationError for ALL."""
+    """Return files for podman, buildah, skopeo and CRI-O; raises ConfigurationError for ALL."""
     if registry == ALL:
         raise errors.ConfigurationError("podman has mirrors of named registries only")
     name = _file_name(registry)
-    lines = ["[[registry]]", f"prefix = {_toml(registry)}", f"location = {_toml(registry)}", ""]
-    lines += ["[[registry.mirror]]", f"location = {_toml(mirror.address)}"]
+    location = "/".join(filter(None, (mirror.address, mirror.path)))
+    lines = ["[[registry]]", f"prefix = {_toml(registry)}"]
+    if not mirror.only:
+        lines += [f"location = {_toml(registry)}", "", "[[registry.mirror]]"]
+    lines.append(f"location = {_toml(location)}")
     if mirror.insecure or not mirror.secure:
         lines.append("insecure = true")
     files: Files = {}
     if mirror.ca:
         files[PurePosixPath("/etc/containers/certs.d", mirror.address, "ca.crt")] = mirror.ca
+    if mirror.login:
+        auths = {"auths": {mirror.address: {"auth": _encoded(mirror.login)}}}
+        files[PurePosixPath("/root/.config/containers/auth.json")] = _json(auths)
     path = PurePosixPath(f"/etc/containers/registries.conf.d/50-{name}.conf")
     return {path: _text(lines), **files}
 
 
 def k3s(registry: str, mirror: Mirror) -> Files:
-    """One file for all registries; read when K3s starts."""
-    content: dict[str, Any] = {"mirrors": {registry: {"endpoint": [mirror.url]}}}
+    """Return one file for all registries, which is read when K3s starts."""
+    asked: dict[str, Any] = {"endpoint": [mirror.server]}
+    if mirror.path:
+        asked["rewrite"] = {"^(.*)$": f"{mirror.path}/$1"}
+    content: dict[str, Any] = {"mirrors": {registry: asked}}
     files: Files = {}
-    tls: dict[str, Any] = {}
+    access: dict[str, Any] = {}
     if mirror.ca:
         path = PurePosixPath("/etc/rancher/k3s", f"ca-{_file_name(mirror.address)}.crt")
         files[path] = mirror.ca
-        tls["ca_file"] = str(path)
+        access["tls"] = {"ca_file": str(path)}
     if mirror.insecure:
-        tls["insecure_skip_verify"] = True
-    if tls:
-        content["configs"] = {mirror.address: {"tls": tls}}
-    text = yaml.safe_dump(content, default_flow_style=False, sort_keys=False)
-    return {PurePosixPath("/etc/rancher/k3s/registries.yaml"): text, **files}
+        access["tls"] = {"insecure_skip_verify": True}
+    if mirror.login:
+        access["auth"] = dict(zip(("username", "password"), mirror.login, strict=True))
+    if access:
+        content["configs"] = {mirror.address: access}
+    if mirror.only:
+        path = PurePosixPath("/etc/rancher/k3s/config.yaml.d/50-image-serve.yaml")
+        files[path] = _yaml({"disable-default-registry-endpoint": True})
+    return {PurePosixPath("/etc/rancher/k3s/registries.yaml"): _yaml(content), **files}
 
 
 def docker(registry: str, mirror: Mirror) -> Files:
-    """Docker has mirrors of Docker Hub only; raises ConfigurationError for any other."""
-    if registry != DOCKER_HUB:
-        raise errors.ConfigurationError(f"docker has mirrors of {DOCKER_HUB} only")
+    """Return files for dockerd, which has mirrors of Docker Hub only.
+
+    Raises ConfigurationError for any other registry, and for what such
+    mirrors cannot be told.
+    """
+    for refused, reason in (
+        (registry != DOCKER_HUB, f"docker has mirrors of {DOCKER_HUB} only"),
+        (mirror.path, "docker's mirrors have no path: names must be the same there"),
+        (mirror.login, "docker gives no password to a mirror"),
+        (mirror.only, f"docker asks {DOCKER_HUB} whenever a mirror does not have an image"),
+    ):
+        if refused:
+            raise errors.ConfigurationError(reason)
     content: dict[str, Any] = {"registry-mirrors": [mirror.url]}
     files: Files = {}
     if mirror.insecure:
         content["insecure-registries"] = [mirror.address]
     if mirror.ca:
         files[PurePosixPath("/etc/docker/certs.d", mirror.address, "ca.crt")] = mirror.ca
-    text = json.dumps(content, indent=2) + "\n"
-    return {PurePosixPath("/etc/docker/daemon.json"): text, **files}
+    return {PurePosixPath("/etc/docker/daemon.json"): _json(content), **files}
 
 
 CLIENTS = {"containerd": containerd, "podman": podman, "k3s": k3s, "docker": docker}
@@ -172,9 +248,30 @@ def _file_name(host: str) -> str:
     return re.sub(r"[^A-Za-z0-9.-]", "-", host)
 
 
+def _encoded(login: tuple[str, str]) -> str:
+    """Return what RFC 7617 makes of a user's name and password, in UTF-8."""
+    return base64.b64encode(":".join(login).encode()).decode()
+
+
+def _table(header: str, lines: list[str]) -> list[str]:
+    return ["", header, *_indented(lines)] if lines else []
+
+
+def _indented(lines: list[str]) -> list[str]:
+    return [f"  {line}" for line in lines]
+
+
 def _toml(text: str) -> str:
     # A string of printable ASCII is the same in both.
     return json.dumps(text)
+
+
+def _yaml(content: dict[str, Any]) -> str:
+    return str(yaml.safe_dump(content, default_flow_style=False, sort_keys=False))
+
+
+def _json(content: dict[str, Any]) -> str:
+    return json.dumps(content, indent=2) + "\n"
 
 
 def _text(lines: list[str]) -> str:

@@ -112,11 +112,14 @@ def _temporary_beside(path: Path) -> IO[str]:
     return tempfile.NamedTemporaryFile("w", encoding="utf-8", dir=path.parent, delete=False)
 
 
-def write_new(folder: Path, texts: Mapping[PurePosixPath, str]) -> Iterator[Path]:
+def write_new(
+    folder: Path, texts: Mapping[PurePosixPath, str], *, private: bool = False
+) -> Iterator[Path]:
     """Write each text to its absolute path, taken from ``folder``; yields what is written.
 
-    A file that has its text already is left alone.  Raises
-    ConfigurationError, before anything is written, for one that has another.
+    A file that has its text already is left alone.  ``private`` files are for
+    their owner alone.  Raises ConfigurationError, before anything is written,
+    for one that has another text.
     """
     paths = {folder / path.relative_to("/"): text for path, text in texts.items()}
     missing = [path for path, text in paths.items() if not _has(path, text)]
@@ -125,7 +128,7 @@ def write_new(folder: Path, texts: Mapping[PurePosixPath, str]) -> Iterator[Path
             path.parent.mkdir(parents=True, exist_ok=True)
         except OSError as e:
             raise errors.ConfigurationError(f"cannot write {path}: {e}") from e
-        write(path, paths[path])
+        write(path, paths[path], private=private)
         yield path
 
 

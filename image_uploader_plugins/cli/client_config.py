@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
 
 from image_uploader_plugins import clients, errors, files
 from image_uploader_plugins.cli.command import Command
+
+_LIMIT = 4096  # characters of a password on standard input
 
 
 class ClientConfig(Command):
@@ -14,15 +17,18 @@ class ClientConfig(Command):
 
     IMAGE-HOST is the registry in the images' names, like quay.io; "*" is all
     of them, for containerd and k3s. Its image quay.io/namespace/name is
-    namespace/name in the tree: a tree holds no registry's name, so one tree
-    can stand in for several registries whose names do not collide. What the
-    tree does not have, clients get from the registry itself.
+    namespace/name in the tree or, with a path behind the mirror's address,
+    path/namespace/name. What the tree does not have, clients get from the
+    registry itself, unless they are told to ask the mirror only.
     """
 
     examples = (
         "image-uploader client-config quay.io --mirror http://192.168.24.1:8787",
         "image-uploader client-config docker.io --mirror https://registry.example.com \\\n"
         "      --ca ca.crt --for containerd --for docker",
+        "image-uploader client-config quay.io --mirror http://192.168.24.1:8787/quay.io --only",
+        "image-uploader client-config quay.io --mirror https://registry.example.com -o / \\\n"
+        "      --username puller --password-file /root/puller.password",
         "image-uploader client-config '*' --mirror http://192.168.24.1:8787 --for k3s -o /",
     )
     notes = """\
@@ -37,7 +43,15 @@ docker read their files when they start, the others for every pull."""
             "registry", metavar="IMAGE-HOST", help="the registry to stand in for: quay.io, *"
         )
         parser.add_argument(
-            "--mirror", required=True, metavar="URL", help="where the tree is served"
+            "--mirror",
+            required=True,
+            metavar="URL",
+            help="where the tree is served; a path is what the registry's names begin with there",
+        )
+        parser.add_argument(
+            "--only",
+            action="store_true",
+            help="never ask the registry itself (docker cannot be told so)",
         )
         parser.add_argument(
             "--for",
@@ -57,6 +71,14 @@ docker read their files when they start, the others for every pull."""
             "--insecure", action="store_true", help="do not verify the mirror's certificate"
         )
         parser.add_argument(
+            "--username", metavar="NAME", help="log in to the mirror (docker cannot); with -o"
+        )
+        parser.add_argument(
+            "--password-file",
+            metavar="FILE",
+            help="the password, on the file's first line; - is standard input",
+        )
+        parser.add_argument(
             "-o",
             "--output",
             type=Path,
@@ -68,15 +90,27 @@ docker read their files when they start, the others for every pull."""
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         registry = clients.check_registry(parsed_args.registry)
-        ca = clients.certificate(parsed_args.ca) if parsed_args.ca else None
-        mirror = clients.Mirror(parsed_args.mirror.rstrip("/"), parsed_args.insecure, ca)
+        mirror = self._mirror(parsed_args)
         texts = self._texts(registry, mirror, parsed_args.clients)
         if parsed_args.output is None:
             blocks = [f"# {path}\n{text}" for path, text in texts.items()]
             self.app.stdout.write("\n".join(blocks))
             return
-        for path in files.write_new(parsed_args.output, texts):
+        private = mirror.login is not None
+        for path in files.write_new(parsed_args.output, texts, private=private):
             print(path, file=self.app.stdout)
+
+    def _mirror(self, parsed_args: argparse.Namespace) -> clients.Mirror:
+        login = None
+        if bool(parsed_args.username) != bool(parsed_args.password_file):
+            raise errors.ConfigurationError("--username and --password-file go together")
+        if parsed_args.username:
+            if parsed_args.output is None:
+                raise errors.ConfigurationError("a password is written with -o, and never printed")
+            login = parsed_args.username, _password(parsed_args.password_file)
+        ca = clients.certificate(parsed_args.ca) if parsed_args.ca else None
+        url = parsed_args.mirror.rstrip("/")
+        return clients.Mirror(url, parsed_args.insecure, ca, login, parsed_args.only)
 
     def _texts(
         self, registry: str, mirror: clients.Mirror, names: list[str] | None
@@ -90,3 +124,12 @@ docker read their files when they start, the others for every pull."""
                     raise
                 print(f"left out: {e}", file=self.app.stderr)
         return texts
+
+
+def _password(name: str) -> str:
+    """Return the first line of a file; raises ConfigurationError."""
+    try:
+        text = sys.stdin.read(_LIMIT) if name == "-" else files.text(name)
+    except UnicodeDecodeError as e:
+        raise errors.ConfigurationError("the password on standard input is not UTF-8") from e
+    return text.partition("\n")[0].removesuffix("\r")

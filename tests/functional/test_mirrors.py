@@ -8,16 +8,25 @@ from pathlib import Path
 
 import pytest
 
-from image_uploader_plugins.demo import images
+from image_uploader_plugins import webservers
+from image_uploader_plugins.demo import http, images
 from image_uploader_plugins.demo.images import Image
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from tests.functional.test_clients import Run, blobs_of, copied, ctr, puller, run  # noqa: F401
 from tests.support import programs, tls, trees, web
+from tests.support.registry import TamperedRegistry
 
 # Nobody has this name: what does not come from the mirror does not come at all.
 REGISTRY = "registry.invalid"
 IMAGE: Image = next(image for image in images.corpus() if image.repository.value == "edge/oci")
+USER, WORD = "puller", "p\u00e4ss:word"
 NAME = f"{REGISTRY}/{IMAGE.repository}:{IMAGE.tag}"
+
+
+# The same image under a name that begins with the registry's.
+PREFIX = "mirror"
+PREFIXED = images.image(f"{PREFIX}/edge/inner", "1.0", [images.layer({"f": b"inner"})])
+INNER = f"{REGISTRY}/edge/inner:1.0"
 
 
 @pytest.fixture(scope="module")
@@ -25,6 +34,7 @@ def root() -> Iterator[Path]:
     with web.open_folder() as folder:
         with LocalExportDriver(folder / "tree") as driver:
             trees.put(driver, IMAGE)
+            trees.put(driver, PREFIXED)
         yield folder / "tree"
 
 
@@ -52,6 +62,82 @@ def test_podman_and_buildah(
     identity = puller("pull", "--quiet", NAME)
     assert IMAGE.manifest.config
     assert identity.splitlines()[-1] == IMAGE.manifest.config.digest.encoded
+
+
+@pytest.mark.parametrize("only", [(), ("--only",)])
+def test_podman_and_buildah_with_a_path(
+    puller: Run,  # noqa: F811
+    mirror: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    only: tuple[str, ...],
+) -> None:
+    etc = configured(tmp_path, "--mirror", f"{mirror}/{PREFIX}", "--for", "podman", *only)
+    config = etc / "containers" / "registries.conf.d" / f"50-{REGISTRY}.conf"
+    monkeypatch.setenv("CONTAINERS_REGISTRIES_CONF", str(config))
+    identity = puller("pull", "--quiet", INNER)
+    assert PREFIXED.manifest.config
+    assert identity.splitlines()[-1] == PREFIXED.manifest.config.digest.encoded
+
+
+def test_skopeo_with_a_login(guarded: str, tmp_path: Path) -> None:
+    skopeo = programs.require("skopeo")
+    login = with_login(tmp_path)
+    etc = configured(tmp_path, "--mirror", guarded, "--for", "podman", *login)
+    config = etc / "containers" / "registries.conf.d" / f"50-{REGISTRY}.conf"
+    copy = tmp_path / "copy"
+    arguments = ("--registries-conf", config, "copy", f"docker://{NAME}", f"dir:{copy}")
+    home = {"HOME": str(tmp_path / "root"), "XDG_RUNTIME_DIR": str(tmp_path), "DOCKER_CONFIG": ""}
+    with pytest.raises(AssertionError, match=r"uthorized|authentication"):
+        run(skopeo, *arguments, **home | {"HOME": str(tmp_path)})
+    run(skopeo, *arguments, **home)
+    assert copied(copy) == blobs_of(IMAGE)
+
+
+def test_containerd_with_a_login(ctr: Run, guarded: str, tmp_path: Path) -> None:  # noqa: F811
+    for only in ((), ("--only",)):
+        output = tmp_path / "-".join(("output", *only))
+        options = ("--mirror", guarded, "--for", "containerd", *with_login(tmp_path), *only)
+        fetched(ctr, configured(output, *options))
+
+
+@pytest.mark.parametrize("only", [(), ("--only",)])
+def test_containerd_with_a_path(
+    ctr: Run,  # noqa: F811
+    mirror: str,
+    tmp_path: Path,
+    only: tuple[str, ...],
+) -> None:
+    options = ("--mirror", f"{mirror}/{PREFIX}", "--for", "containerd", *only)
+    fetched(ctr, configured(tmp_path, *options), PREFIXED, INNER)
+
+
+@pytest.mark.parametrize("client", ["containerd", "podman"])
+def test_only_means_only(
+    ctr: Run,  # noqa: F811
+    mirror: str,
+    tmp_path: Path,
+    client: str,
+) -> None:
+    """What the mirror does not have is asked of the registry, or not at all."""
+    skopeo = programs.require("skopeo")
+    upstream = TamperedRegistry([])
+    with http.serving(upstream) as registry:
+        name = f"{registry}/absent/image:1.0"
+        for only, asked in (((), True), (("--only",), False)):
+            output = tmp_path / "-".join(("output", *only))
+            options = ("--mirror", mirror, "--for", client, *only)
+            etc = configured(output, *options, registry=registry)
+            upstream.requests.clear()
+            with pytest.raises(AssertionError):
+                if client == "containerd":
+                    hosts = etc / "containerd" / "certs.d"
+                    ctr("content", "fetch", "--hosts-dir", hosts, name)
+                else:
+                    (config,) = (etc / "containers" / "registries.conf.d").iterdir()
+                    plain = "--tls-verify=false"
+                    run(skopeo, "--registries-conf", config, "inspect", plain, f"docker://{name}")
+            assert bool(upstream.requests) is asked
 
 
 def test_skopeo_with_tls(root: Path, tmp_path: Path) -> None:
@@ -94,9 +180,32 @@ def test_containerd_with_tls(
         fetched(ctr, etc)
 
 
-def fetched(ctr: Run, etc: Path) -> None:  # noqa: F811
+def fetched(ctr: Run, etc: Path, image: Image = IMAGE, name: str = NAME) -> None:  # noqa: F811
     hosts = ("--hosts-dir", etc / "containerd" / "certs.d")
-    ctr("content", "fetch", *hosts, "--all-platforms", NAME)
+    ctr("content", "fetch", *hosts, "--all-platforms", name)
     held = set(ctr("content", "ls", "--quiet").splitlines())
-    assert {f"sha256:{encoded}" for encoded in blobs_of(IMAGE)} <= held
-    ctr("images", "rm", "--sync", NAME)
+    assert {f"sha256:{encoded}" for encoded in blobs_of(image)} <= held
+    ctr("images", "rm", "--sync", name)
+
+
+@pytest.fixture
+def guarded(root: Path) -> Iterator[str]:
+    """The tree behind nginx and a password."""
+    openssl = programs.require("openssl")
+
+    def write(folder: Path, port: int) -> str:
+        users = folder / "users"
+        users.write_text(f"{USER}:{run(openssl, 'passwd', '-apr1', WORD)}\n")
+        site = webservers.nginx(webservers.Site(root, port, "127.0.0.1"))
+        access = f'server {{\n    auth_basic registry;\n    auth_basic_user_file "{users}";\n'
+        return web.nginx_main(folder, site.replace("server {\n", access))
+
+    with web.running("nginx", write) as address:
+        yield f"http://{address}"
+
+
+def with_login(folder: Path) -> tuple[object, ...]:
+    """Options of client-config; the password is in a file."""
+    password = folder / "password"
+    password.write_text(f"{WORD}\n")
+    return ("--username", USER, "--password-file", password)

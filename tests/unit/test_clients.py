@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import tomllib
@@ -16,6 +17,10 @@ from tests.support import tls, web
 
 HTTP = Mirror("http://192.0.2.1:8787")
 HTTPS = Mirror("https://registry.example.com", ca="PEM\n")
+FULL = Mirror(
+    "https://registry.example.com:8443/mirror/quay.io", login=("me", "p\u00e4ss:w"), only=True
+)
+BASIC = "bWU6cMOkc3M6dw=="
 INSECURE = Mirror("https://[2001:db8::1]:8443", insecure=True)
 
 
@@ -49,6 +54,22 @@ def test_containerd() -> None:
     }
 
 
+def test_containerd_with_a_path_and_a_login() -> None:
+    def hosts(mirror: Mirror) -> object:
+        path = "/etc/containerd/certs.d/quay.io/hosts.toml"
+        return tomllib.loads(content(clients.containerd("quay.io", mirror), path))
+
+    url = "https://registry.example.com:8443/v2/mirror/quay.io"
+    fields = {
+        "capabilities": ["pull", "resolve"],
+        "override_path": True,
+        "header": {"Authorization": [f"Basic {BASIC}"]},
+    }
+    assert hosts(FULL) == {"server": url, **fields, "host": {}}
+    also = dataclasses.replace(FULL, only=False)
+    assert hosts(also) == {"server": "https://quay.io", "host": {url: fields}}
+
+
 @pytest.mark.parametrize(
     ("mirror", "fields"),
     [
@@ -65,6 +86,62 @@ def test_podman(mirror: Mirror, fields: dict[str, object]) -> None:
     }
     if mirror.ca:
         assert content(texts, "/etc/containers/certs.d/registry.example.com/ca.crt") == "PEM\n"
+
+
+def test_podman_with_a_path_and_a_login() -> None:
+    texts = clients.podman("quay.io", FULL)
+    path = "/etc/containers/registries.conf.d/50-quay.io.conf"
+    location = "registry.example.com:8443/mirror/quay.io"
+    assert tomllib.loads(content(texts, path)) == {
+        "registry": [{"prefix": "quay.io", "location": location}]
+    }
+    assert json.loads(content(texts, "/root/.config/containers/auth.json")) == {
+        "auths": {"registry.example.com:8443": {"auth": BASIC}}
+    }
+    also = dataclasses.replace(FULL, only=False)
+    assert tomllib.loads(content(clients.podman("quay.io", also), path)) == {
+        "registry": [
+            {"prefix": "quay.io", "location": "quay.io", "mirror": [{"location": location}]}
+        ]
+    }
+
+
+def test_k3s_with_a_path_and_a_login() -> None:
+    texts = clients.k3s("quay.io", FULL)
+    assert yaml.safe_load(content(texts, "/etc/rancher/k3s/registries.yaml")) == {
+        "mirrors": {
+            "quay.io": {
+                "endpoint": ["https://registry.example.com:8443"],
+                "rewrite": {"^(.*)$": "mirror/quay.io/$1"},
+            }
+        },
+        "configs": {
+            "registry.example.com:8443": {"auth": {"username": "me", "password": "p\u00e4ss:w"}}
+        },
+    }
+    only = "/etc/rancher/k3s/config.yaml.d/50-image-serve.yaml"
+    assert yaml.safe_load(content(texts, only)) == {"disable-default-registry-endpoint": True}
+    assert PurePosixPath(only) not in clients.k3s("quay.io", HTTP)
+
+
+@pytest.mark.parametrize(
+    ("mirror", "reason"),
+    [
+        (Mirror("http://x/y"), "no path"),
+        (Mirror("http://x", login=("me", "pw")), "no password"),
+        (Mirror("http://x", only=True), "asks docker.io"),
+    ],
+)
+def test_what_docker_cannot_be_told(mirror: Mirror, reason: str) -> None:
+    with pytest.raises(errors.ConfigurationError, match=reason):
+        clients.docker("docker.io", mirror)
+
+
+@pytest.mark.parametrize("login", [("", "x"), ("x", ""), ("a:b", "x"), ("a", "b\n"), ("\0", "b")])
+def test_what_is_no_login(login: tuple[str, str]) -> None:
+    with pytest.raises(errors.ConfigurationError, match="a user has a name"):
+        Mirror("http://x", login=login)
+    assert "secret" not in repr(Mirror("http://x", login=("me", "secret")))
 
 
 def test_k3s() -> None:
@@ -127,7 +204,16 @@ def test_what_is_no_registry(registry: str) -> None:
     "url",
     [
         *("", "192.0.2.1:8787", "ftp://x", "http://", "http:///", "http://x/v2", "http://x?y"),
-        *("http://a:b@x", "http://x#y", 'http://x"', "http://x\n", "http://x:99999", "HTTP://x"),
+        *(
+            "http://a:b@x",
+            "http://x#y",
+            "http://x/v2/y",
+            "http://x/Y",
+            "http://x/y/",
+            "http://x//y",
+        ),
+        *("http://x/blobs", "http://x/y?z", "http://x/../y", "http://x/y%2fz", "http://x/y\n"),
+        *('http://x"', "http://x\n", "http://x:99999", "HTTP://x"),
     ],
 )
 def test_what_is_no_mirror(url: str) -> None:
@@ -175,6 +261,8 @@ def test_the_command(tmp_path: Path) -> None:
     assert "\n\n# /etc/containers/registries.conf.d/50-quay.io.conf\n[[registry]]" in done.stdout
     assert "\n\n# /etc/rancher/k3s/registries.yaml\nmirrors:" in done.stdout
     certificate, key = tls.make(tmp_path)
+    password = tmp_path / "password"
+    password.write_text("secret\n")
     output = tmp_path / "output"
     options = ("--mirror", "https://x:8443", "--ca", certificate, "--for", "podman", "-o", output)
     done = client_config("quay.io", *options)
@@ -183,13 +271,23 @@ def test_the_command(tmp_path: Path) -> None:
     assert written[0] == output / "etc/containers/registries.conf.d/50-quay.io.conf"
     assert written[1].read_text() == certificate.read_text()
     assert [path.stat().st_mode & 0o777 for path in written] == [0o644, 0o644]
+    login = ("quay.io", "--mirror", "https://x", "--username", "me", "--password-file", password)
     for arguments, message in (
         (("*", "--mirror", "http://x", "--for", "podman"), "podman has mirrors of named"),
         (("quay.io", "--mirror", "x"), "a mirror is http:// or https://"),
         (("quay.io", "--mirror", "https://x", "--ca", key), f"{key} holds no certificate in PEM"),
+        ((*login, "--for", "podman"), "a password is written with -o, and never printed"),
+        ((*login[:5], "-o", output), "--username and --password-file go together"),
         (("quay.io", "--mirror", "https://x", "--ca", output), f"cannot read {output}: Is a dir"),
     ):
         done = client_config(*arguments)
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
         assert done.stderr.startswith(f"ERROR: {message}")
     assert client_config("quay.io").returncode == 2
+    private = tmp_path / "private"
+    done = client_config(*login, "-o", private)
+    assert done.returncode == 0
+    assert {Path(line).stat().st_mode & 0o777 for line in done.stdout.splitlines()} == {0o600}
+    assert "secret" not in done.stdout + done.stderr
+    auth = json.loads((private / "root/.config/containers/auth.json").read_text())
+    assert auth == {"auths": {"x": {"auth": "bWU6c2VjcmV0"}}}
