@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import json
 import socket
 import subprocess
 import time
@@ -26,6 +27,7 @@ storage:
   delete: {{enabled: true}}
 http: {{addr: "{address}"}}
 compatibility: {{schema1: {{enabled: true}}}}
+{proxy}
 """
 _DEADLINE = 30  # seconds
 _ATTEMPTS = 5
@@ -38,13 +40,17 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def docker_registry(folder: Path) -> Iterator[str]:
-    """A docker-registry that keeps its content in ``folder``; yields ``host:port``."""
+def docker_registry(folder: Path, remote: str | None = None) -> Iterator[str]:
+    """A docker-registry that keeps its content in ``folder``; yields ``host:port``.
+
+    With ``remote``, a registry's URL, it is a pull-through cache of that.
+    """
     program = programs.require("docker-registry")
     for _ in range(_ATTEMPTS):
         address = f"127.0.0.1:{free_port()}"
         config, log = folder / "config.yml", folder / "log"
-        config.write_text(_CONFIG.format(folder=folder, address=address))
+        proxy = f"proxy: {{remoteurl: {json.dumps(remote)}}}" if remote else ""
+        config.write_text(_CONFIG.format(folder=folder, address=address, proxy=proxy))
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [program, "serve", str(config)], stdout=output, stderr=output
