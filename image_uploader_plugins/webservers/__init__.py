@@ -108,6 +108,7 @@ def apache(site: Site) -> str:
         (_defined("PORT", "8787"), f"Define IMAGE_SERVE_PORT {site.port}\n"),
         (r"Listen \$\{IMAGE_SERVE_PORT\}\n", f"Listen {listen}\n"),
         (r"<VirtualHost .+>\n", f"<VirtualHost {host}:{port}>\n{_lines('  ', inside)}"),
+        *(_apache_origins(site.allow_origins) if site.allow_origins else ()),
     )
 
 
@@ -208,6 +209,32 @@ def _nginx_origins(origins: tuple[str, ...]) -> list[tuple[str, str]]:
 def _nginx_map(parts: tuple[str, str, str, str, str]) -> str:
     source, variable, default, key, value = parts
     return f"map {source} {variable} {{\n    default {default};\n    {key} {value};\n}}\n"
+
+
+def _apache_origins(origins: tuple[str, ...]) -> list[tuple[str, str]]:
+    """The changes by which pages of ``origins`` may read every answer."""
+    allowed, condition, rules, vary = "*", "", [], []
+    if cross_origin.ANY not in origins:
+        allowed, condition = '"%{image_serve_origin}e"', " env=image_serve_origin"
+        pattern = "|".join(map(re.escape, origins))
+        rules = [f'SetEnvIf Origin "^(?:{pattern})$" image_serve_origin=$0']
+        vary = ["Header always merge Vary Origin"]
+    # What a browser asks first has no credentials, and is answered before they are asked for.
+    rules += ["RewriteCond %{REQUEST_METHOD} =OPTIONS", "RewriteRule ^ - [R=204,L]"]
+    headers = [
+        f"Header always set Access-Control-Allow-Origin {allowed}{condition}",
+        f'Header always set Access-Control-Expose-Headers "{cross_origin.EXPOSED}"{condition}',
+        *vary,
+        *(
+            f'Header always set {name} "{value}" "expr=%{{REQUEST_METHOD}} == \'OPTIONS\'"'
+            for name, value in cross_origin.PREFLIGHT.items()
+        ),
+    ]
+    methods, below = "  RewriteCond %{REQUEST_METHOD} !^(GET|HEAD)$", "  # OCI distribution-spec"
+    return [
+        (re.escape(methods), _lines("  ", rules) + methods),
+        (re.escape(below), _lines("  ", headers) + "\n" + below),
+    ]
 
 
 def _nginx_value(path: Path) -> str:

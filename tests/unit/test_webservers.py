@@ -109,12 +109,15 @@ def test_what_is_no_origin(origin: str) -> None:
         Site(ROOT, 8787, allow_origins=("https://ui.example", origin))
 
 
-def test_without_origins_nothing_is_said_of_them() -> None:
-    text = webservers.nginx(Site(ROOT, 8787))
+@KINDS
+def test_without_origins_nothing_is_said_of_them(kind: Kind) -> None:
+    text = kind(Site(ROOT, 8787))
     assert "Access-Control" not in text
     assert "origin" not in text.lower()
 
 
 def test_origins_are_no_patterns() -> None:
-    text = webservers.nginx(Site(ROOT, 8787, allow_origins=("https://a.b", "http://[::1]:80")))
-    assert r'if ($http_origin ~ "^(?:https://a\.b|http://\[::1\]:80)$") {' in text
+    site = Site(ROOT, 8787, allow_origins=("https://a.b", "http://[::1]:80"))
+    pattern = r'"^(?:https://a\.b|http://\[::1\]:80)$"'
+    assert f"if ($http_origin ~ {pattern}) {{" in webservers.nginx(site)
+    assert f"SetEnvIf Origin {pattern} image_serve_origin=$0" in webservers.apache(site)
