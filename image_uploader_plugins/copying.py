@@ -16,6 +16,7 @@ from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import UploaderDriver
 from image_uploader_plugins.manifest import MEDIA_TYPES, SCHEMA1_TYPES, Descriptor, Manifest
 from image_uploader_plugins.meter import Meter
+from image_uploader_plugins.pace import Limits
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
 from image_uploader_plugins.results.account import Account
 from image_uploader_plugins.results.records import (
@@ -73,11 +74,24 @@ class Summary:
             setattr(self, field.name, total)
 
 
+@dataclasses.dataclass(frozen=True)
+class CopyOptions:
+    """How a run copies its images.
+
+    With ``check_present`` what the driver holds is read before it counts;
+    ``limits`` are what a registry is held to.
+    """
+
+    check_present: bool = False
+    limits: Limits = dataclasses.field(default_factory=Limits)
+
+
 class Copier:
     """Copies one image into repository ``target`` of ``driver``.
 
     Keeps count in ``summary`` and account in ``record``; ``meter`` is told of
-    the bytes while they come, and may stop the copying.
+    the bytes while they come, and may stop the copying.  With
+    ``check_present`` what the driver holds is read before it counts.
     """
 
     def __init__(
@@ -87,7 +101,10 @@ class Copier:
         source: Source,
         record: ImageRecord | None = None,
         meter: Meter | None = None,
+        *,
+        check_present: bool = False,
     ) -> None:
+        self._check_present = check_present
         self._driver = driver
         self._target = target
         self._source = source
@@ -168,7 +185,7 @@ class Copier:
         }
         digests = {blob.digest for blob in blobs}
         before = self._present(blobs)
-        mounted = self._driver.mount_layers(self._target, blobs)
+        mounted = self._driver.mount_layers(self._target, blobs, check=self._check_present)
         for blob, kind in blobs.items():
             if blob.digest in mounted:
                 held = Outcome.PRESENT if blob.digest in before else Outcome.MOUNTED

@@ -7,9 +7,15 @@ on their way back from a worker process.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 
 _LISTED = 10  # of many, in a message
+
+
+def _listed(texts: Sequence[str]) -> str:
+    more = len(texts) - _LISTED
+    return ", ".join(texts[:_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
 class UploaderError(Exception):
@@ -68,20 +74,52 @@ class SizeMismatch(ContentMismatch):
 
 
 class BlobUnknown(UploaderError):
-    """A manifest references blobs that its repository does not hold."""
+    """A manifest references blobs that its repository does not hold as described.
 
-    def __init__(self, digests: Iterable[object]) -> None:
+    ``sizes`` says of those that are there how many bytes they have, and how
+    many the manifest says; the others are missing.
+    """
+
+    def __init__(
+        self,
+        digests: Iterable[object],
+        sizes: Mapping[object, tuple[int, int | None]] = MappingProxyType({}),
+    ) -> None:
         self.digests = tuple(digests)
-        super().__init__(self.digests)
+        self.sizes = dict(sizes)
+        super().__init__(self.digests, self.sizes)
 
     def __str__(self) -> str:
-        listed = ", ".join(map(str, self.digests[:_LISTED]))
-        more = len(self.digests) - _LISTED
-        return f"blobs not in the repository: {listed}" + (f" and {more} more" if more > 0 else "")
+        missing = [str(digest) for digest in self.digests if digest not in self.sizes]
+        wrong = [f"{d} has {a} bytes instead of {b}" for d, (a, b) in self.sizes.items()]
+        parts = [f"blobs not in the repository: {_listed(missing)}"] if missing else []
+        if wrong:
+            parts.append(
+                f"{_listed(wrong)}: damaged, which --check-present with the upload or "
+                "'image-uploader verify --repair' mends, or the manifest is wrong"
+            )
+        return "; ".join(parts)
 
 
 class ImageUnknown(UploaderError):
     """No such repository, tag or manifest."""
+
+
+class TransferTooSlow(UploaderError):
+    """A server that was given up: ``server`` gave too few bytes in too much time.
+
+    Retryable, unless it took all the time there is: another connection may
+    lead to one that is faster.
+    """
+
+    def __init__(self, server: str, reason: str, retryable: bool = True) -> None:
+        super().__init__(server, reason, retryable)
+        self.server = server
+        self.reason = reason
+        self.retryable = retryable
+
+    def __str__(self) -> str:
+        return f"{self.server} is too slow: {self.reason}"
 
 
 class ArchiveInvalid(UploaderError):

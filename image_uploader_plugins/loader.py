@@ -8,8 +8,9 @@ from typing import Any
 from oslo_config import cfg
 from stevedore import extension, named
 
-from image_uploader_plugins import errors
+from image_uploader_plugins import errors, pace
 from image_uploader_plugins.driver import UploaderDriver
+from image_uploader_plugins.pace import Limits
 
 NAMESPACE = "image_uploader_plugins.drivers"
 PROJECT = "image-uploader"
@@ -25,6 +26,26 @@ _OPTIONS = [
             f"The target that images are written to, by its name in the entry-point group "
             f"{NAMESPACE}. local-export writes a directory tree that any web server hands "
             "out as a registry; its options are in [local_export]."
+        ),
+    ),
+    cfg.IntOpt(
+        "minimum_rate",
+        default=pace.MINIMUM_RATE,
+        min=0,
+        help=(
+            "Bytes a second that a registry must give on average while a manifest, a layer or a "
+            "token is fetched, over 30 seconds of waiting for it. A slower transfer is given up "
+            "and tried again. 0 for no such limit."
+        ),
+    ),
+    cfg.IntOpt(
+        "transfer_deadline",
+        default=pace.DEADLINE,
+        min=0,
+        help=(
+            "Seconds after which the transfer of one manifest, layer or token is given up for "
+            "good, at whatever rate it comes. Must be longer than your largest layer "
+            "takes. 0 for no such limit."
         ),
     ),
 ]
@@ -67,6 +88,12 @@ def selected(conf: cfg.ConfigOpts) -> str:
     """The driver that ``[image_uploader] driver`` chooses."""
     register(conf)
     return str(conf[GROUP].driver)
+
+
+def limits(conf: cfg.ConfigOpts) -> Limits:
+    """How slow ``[image_uploader]`` allows a registry to be."""
+    register(conf)
+    return Limits(conf[GROUP].minimum_rate, conf[GROUP].transfer_deadline)
 
 
 def load_driver(conf: cfg.ConfigOpts, name: str | None = None) -> UploaderDriver:

@@ -2,19 +2,79 @@
 
 from __future__ import annotations
 
+import http.client
 import io
+import urllib.parse
 from typing import Any
 
 import requests
 import urllib3
 from requests import adapters
 
+from image_uploader_plugins.pace import Limits, Pace
 from image_uploader_plugins.text import redacted
 
 ANSWER_LIMIT = 1024 * 1024
 """Bytes of an answer that is read whole, such as a token."""
 
 _CONNECTION_ATTEMPTS = 8
+
+
+class _PacedReader(io.RawIOBase):
+    """What comes from a server, as long as it keeps ``pace``."""
+
+    def __init__(self, raw: io.RawIOBase, pace: Pace) -> None:
+        self._raw = raw
+        self._pace = pace
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        self._pace.wait()
+        count: int | None = self._raw.readinto(buffer)
+        self._pace.arrived(count or 0)
+        return count
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
+
+
+class _Paced(http.client.HTTPConnection):
+    """A connection each of whose answers is held to ``limits``, headers and all.
+
+    NOTE: urllib3 and requests time the pauses alone, and a byte in time is no pause.
+    """
+
+    limits = Limits()
+    _what = ""
+
+    def putrequest(self, method: str, url: str, *args: Any, **kwargs: Any) -> None:
+        # Without what may be a secret in it.
+        self._what = f"{self.host}:{self.port}{urllib.parse.urlsplit(url).path}"
+        super().putrequest(method, url, *args, **kwargs)
+
+    def response_class(self, sock: Any, *args: Any, **kwargs: Any) -> http.client.HTTPResponse:  # type: ignore[override]
+        answer = http.client.HTTPResponse(sock, *args, **kwargs)
+        pace = Pace(self._what, self.limits)
+        answer.fp = io.BufferedReader(_PacedReader(answer.fp.detach(), pace))
+        return answer
+
+
+def _pools(limits: Limits) -> dict[str, Any]:
+    """The connection pools of urllib3, with connections that have limits."""
+    return {
+        scheme: type(
+            "Pool",
+            (pool,),
+            {"ConnectionCls": type("Connection", (_Paced, pool.ConnectionCls), {"limits": limits})},
+        )
+        for scheme, pool in (
+            ("http", urllib3.HTTPConnectionPool),
+            ("https", urllib3.HTTPSConnectionPool),
+        )
+    }
 
 
 class _Adapter(adapters.HTTPAdapter):
@@ -24,9 +84,21 @@ class _Adapter(adapters.HTTPAdapter):
     not streamed; urllib3 itself would sleep as long as Retry-After says.
     """
 
-    def __init__(self) -> None:
-        retries = urllib3.Retry(_CONNECTION_ATTEMPTS, read=False, respect_retry_after_header=False)
+    __attrs__ = (*adapters.HTTPAdapter.__attrs__, "_limits")
+
+    def __init__(self, limits: Limits, attempts: int) -> None:
+        self._limits = limits
+        retries = urllib3.Retry(attempts, read=False, respect_retry_after_header=False)
         super().__init__(max_retries=retries)
+
+    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
+        super().init_poolmanager(*args, **kwargs)
+        self.poolmanager.pool_classes_by_scheme = _pools(self._limits)
+
+    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
+        manager = super().proxy_manager_for(*args, **kwargs)
+        manager.pool_classes_by_scheme = _pools(self._limits)
+        return manager
 
     def send(
         self, request: requests.PreparedRequest, stream: bool = False, *args: Any, **kwargs: Any
@@ -40,15 +112,18 @@ class _Adapter(adapters.HTTPAdapter):
         return response
 
 
-def untrusting() -> requests.Session:
-    """A session that bounds what it reads, redirects and waits.
+def untrusting(
+    limits: Limits | None = None, attempts: int = _CONNECTION_ATTEMPTS
+) -> requests.Session:
+    """Return a session that bounds what it reads, redirects and waits.
 
     An answer of more than ANSWER_LIMIT bytes raises a RequestException with
-    the response in it.
+    the response in it, and one that does not keep to ``limits``, streamed or
+    not, a TransferTooSlow.  ``attempts`` are those to connect.
     """
     session = requests.Session()
     for scheme in ("http://", "https://"):
-        session.mount(scheme, _Adapter())
+        session.mount(scheme, _Adapter(limits or Limits(), attempts))
     return session
 
 

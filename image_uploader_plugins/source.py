@@ -23,7 +23,8 @@ from image_uploader_plugins.text import one_line, redacted
 
 LOG = logging.getLogger(__name__)
 
-CHUNK = 1024 * 1024
+# Small enough that a layer which comes slowly is seen to come.
+CHUNK = 64 * 1024
 # A layer of schema 1 comes without a size; this is where an endless one ends.
 UNKNOWN_SIZE_LIMIT = 16 * 1024**3
 
@@ -131,7 +132,7 @@ class RegistrySource(Source):
         return _checked(content, reference, response.headers.get("Docker-Content-Digest"))
 
     def blob(self, descriptor: Descriptor) -> Iterator[bytes]:
-        """The blob's bytes as the registry stores them, in chunks of about 1 MiB.
+        """The blob's bytes as the registry stores them, in chunks of 64 KiB.
 
         Raises SizeMismatch instead of ending when there are not as many as
         the descriptor says; the digest is the receiver's to check.

@@ -113,6 +113,15 @@ def host() -> types.ModuleType:
     return tripleo
 
 
+def add_check_present(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--check-present",
+        action="store_true",
+        help="read the blobs that the target holds already, and fetch those anew whose content "
+        "is damaged (default: their names and sizes are believed)",
+    )
+
+
 def add_cleanup(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cleanup",

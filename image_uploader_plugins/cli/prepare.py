@@ -10,7 +10,7 @@ import yaml
 
 from image_uploader_plugins import errors, files
 from image_uploader_plugins.cli import results
-from image_uploader_plugins.cli.command import Command, add_cleanup, host
+from image_uploader_plugins.cli.command import Command, add_check_present, add_cleanup, host
 from image_uploader_plugins.copying import Summary
 from image_uploader_plugins.results.journal import Journal
 
@@ -55,6 +55,7 @@ class Prepare(Command):
         parser.add_argument(
             "--dry-run", action="store_true", help="find out the parameters, copy nothing"
         )
+        add_check_present(parser)
         add_cleanup(parser)
         results.add_arguments(parser)
         return parser
@@ -81,6 +82,7 @@ class Prepare(Command):
             cleanup=parsed_args.cleanup,
             conf=self.conf,
             journal=journal,
+            check_present=parsed_args.check_present,
         )
         return done
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from image_uploader_plugins.cli import results
-from image_uploader_plugins.cli.command import Command, add_cleanup, host
+from image_uploader_plugins.cli.command import Command, add_check_present, add_cleanup, host
 
 
 class Upload(Command):
@@ -30,6 +30,7 @@ class Upload(Command):
             action="store_true",
             help="copy all platforms of each image whose entry does not say multi_arch itself",
         )
+        add_check_present(parser)
         add_cleanup(parser)
         results.add_arguments(parser)
         return parser
@@ -43,6 +44,7 @@ class Upload(Command):
                 cleanup=parsed_args.cleanup,
                 multi_arch=parsed_args.multi_arch,
                 journal=journal,
+                check_present=parsed_args.check_present,
             )
         if not self.quiet:
             print(summary, file=self.app.stderr)

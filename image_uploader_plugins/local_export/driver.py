@@ -14,7 +14,7 @@ from image_uploader_plugins.local_export import gc, layout, options
 from image_uploader_plugins.local_export.census import Counting
 from image_uploader_plugins.local_export.pool import fits
 from image_uploader_plugins.local_export.repository import Repository
-from image_uploader_plugins.local_export.storage import Staged
+from image_uploader_plugins.local_export.storage import File, Staged
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.manifest import Descriptor, Manifest
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
@@ -60,10 +60,12 @@ class LocalExportDriver(UploaderDriver):
         check: bool = False,
     ) -> frozenset[Digest]:
         wanted = {layer.digest: layer.size for layer in layers}
-        for digest in wanted:
-            for name in sorted({target, sources.get(digest, target)}):
-                self._tree.adopt(digest, self._tree.repository(name))
         repository = self._tree.repository(target)
+        for digest, size in wanted.items():
+            if check:
+                self._pool.check(digest, repository)
+            for name in sorted({target, sources.get(digest, target)}):
+                self._tree.adopt(digest, self._tree.repository(name), size)
         with self._tree.repository_lock(target), self._tree.pool_lock():
             mounted = frozenset(
                 digest for digest, size in wanted.items() if self._mount(repository, digest, size)
@@ -110,13 +112,16 @@ class LocalExportDriver(UploaderDriver):
             self._check_blobs(repository, manifest, staged is not None)
             repository.referrers.check(manifest, digest)
             with self._tree.changing(repository):
+                replaced = None
                 if staged and manifest.config:
                     with self._tree.pool_lock():
                         # Dropped below like those of uploads: it must not be another upload's.
                         self._leases.take(repository.layout, manifest.config.digest)
-                        self._publish(repository, manifest.config.digest, staged)
+                        replaced = self._publish(repository, manifest.config.digest, staged)
                 self._name(repository, manifest, digest, tag)
             self._leases.drop(repository.layout, (blob.digest for blob in manifest.blobs()))
+        if manifest.config:
+            self._tree.heal(manifest.config.digest, replaced)
         return Descriptor(media_type, digest, len(content))
 
     def delete(self, target: ImageRef) -> Deletion:
@@ -160,7 +165,7 @@ class LocalExportDriver(UploaderDriver):
     # -- blobs
 
     def _mount(self, repository: Repository, digest: Digest, size: int | None) -> bool:
-        if not fits(self._pool.file(digest), size):
+        if not self._pool.holds(digest, size):
             return False
         self._leases.take(repository.layout, digest)
         return self._pool.link(digest, repository)
@@ -176,13 +181,16 @@ class LocalExportDriver(UploaderDriver):
             self._tree.pool_lock(),
         ):
             self._leases.take(repository.layout, stream.digest)
-            self._publish(repository, stream.digest, staged)
+            replaced = self._publish(repository, stream.digest, staged)
         self._storage.sync(repository.layout.blobs)
+        self._tree.heal(stream.digest, replaced)
         return Descriptor(media_type, stream.digest, stream.size)
 
-    def _publish(self, repository: Repository, digest: Digest, staged: Staged) -> None:
-        self._pool.add(digest, staged)
+    def _publish(self, repository: Repository, digest: Digest, staged: Staged) -> File | None:
+        """Make staged content a blob; returns what was damaged in the pool and gave way."""
+        replaced = self._pool.add(digest, staged)
         self._pool.link(digest, repository)
+        return replaced
 
     def _describe(self, target: RepositoryName, digest: Digest, media_type: str) -> Descriptor:
         file = self._tree.repository(target).blob(digest)
@@ -215,13 +223,16 @@ class LocalExportDriver(UploaderDriver):
 
     def _check_blobs(self, repository: Repository, manifest: Manifest, config: bool) -> None:
         missing = []
+        sizes: dict[object, tuple[int, int | None]] = {}
         for blob in manifest.blobs():
             if config and manifest.config and blob.digest == manifest.config.digest:
                 continue
-            if not fits(repository.blob(blob.digest), blob.size):
+            file = repository.blob(blob.digest)
+            if not fits(file, blob.size):
                 missing.append(blob.digest)
+                sizes |= {blob.digest: (file.size, blob.size)} if file else {}
         if missing:
-            raise errors.BlobUnknown(missing)
+            raise errors.BlobUnknown(missing, sizes)
 
     # -- deleting
 

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest, VerifiedStream
-from image_uploader_plugins.local_export import layout
+from image_uploader_plugins.local_export import hashing, layout
 from image_uploader_plugins.local_export.repository import Repository
 from image_uploader_plugins.local_export.storage import File, NotFound, Staged, Storage
+
+_Identity = tuple[tuple[int, int], int, float]
+
+
+def _identity(file: File) -> _Identity:
+    # A number that was given up is soon another file's.
+    return file.inode, file.size, file.modified
 
 
 def fits(file: File | None, size: int | None) -> bool:
@@ -19,40 +27,97 @@ def fits(file: File | None, size: int | None) -> bool:
 class Pool:
     """Verified content: what is in here hashes to its name.
 
-    add(), link() and sweep() must be called with the pool's lock held; adopt()
-    takes no lock, since it only ever stages.
+    add(), link() and sweep() must be called with the pool's lock held; check()
+    and adopt() take no lock, since they only ever read and stage.
     """
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
+        self._damaged: set[_Identity] = set()
 
     def file(self, digest: Digest) -> File | None:
+        """The file under this name, whatever is in it."""
         return self._storage.file(layout.pool_blob(digest))
 
-    def add(self, digest: Digest, staged: Staged) -> None:
-        """Take in staged content unless the pool holds it; another size is damage."""
-        if not fits(self.file(digest), staged.size):
-            self._storage.publish(staged.path, layout.pool_blob(digest))
+    def holds(self, digest: Digest, size: int | None = None) -> bool:
+        """Whether it has content of this size (None: of any) that is not known to be damaged."""
+        return self._may_be(self.file(digest), size)
+
+    def _may_be(self, file: File | None, size: int | None) -> bool:
+        return file is not None and size in (None, file.size) and not self._is_damaged(file)
+
+    def _is_damaged(self, file: File) -> bool:
+        return _identity(file) in self._damaged
+
+    def check(self, digest: Digest, repository: Repository) -> None:
+        """Read what the pool and a repository hold, and remember what is damaged.
+
+        Takes no lock.  Raises StorageError for what cannot be read: that is
+        no damage.
+        """
+        pooled, present = self.file(digest), repository.blob(digest)
+        if pooled:
+            self._check(pooled, digest)
+        if present and not (pooled and pooled.inode == present.inode):
+            self._check(present, digest)
+
+    def _check(self, file: File, digest: Digest) -> None:
+        with contextlib.suppress(NotFound):
+            if hashing.wrong_digest(self._storage, file.path, digest):
+                self._damaged.add(_identity(file))
+
+    def add(self, digest: Digest, staged: Staged) -> File | None:
+        """Take in staged content unless the pool holds it; returns what was damaged and gave way.
+
+        Staged content has been verified: what is held and has another size
+        has been damaged.
+        """
+        before = self.file(digest)
+        if self._may_be(before, staged.size):
+            return None
+        self._storage.publish(staged.path, layout.pool_blob(digest))
+        return before
 
     def link(self, digest: Digest, repository: Repository) -> bool:
-        """Make the repository's blob the pool's file; False where the pool lacks it."""
+        """Make the repository's blob the pool's file; False where the pool lacks it.
+
+        Where links are refused, a blob of the same size is taken for the copy
+        that it should be.
+        """
         pooled, present = self.file(digest), repository.blob(digest)
-        if not pooled:
+        if not pooled or self._is_damaged(pooled):
             return False
-        if not present or present.inode != pooled.inode:
-            repository.link_blob(digest, pooled.path)
-        else:
+        if present and present.inode == pooled.inode:
             self._storage.settle(present.path.parent)
+        else:
+            repository.link_blob(digest, pooled.path, copy=not self._may_be(present, pooled.size))
         return True
 
-    def adopt(self, digest: Digest, repository: Repository) -> Staged | None:
+    def is_healed_by(self, replaced: File, digest: Digest, repository: Repository) -> bool:
+        """Whether what a repository holds suffers from what ``replaced`` in the pool did.
+
+        It is the same file, or where links are refused a copy of it: of
+        another size than the pool's now, or with other bytes.
+        """
+        pooled, present = self.file(digest), repository.blob(digest)
+        if not pooled or not present or present.inode == pooled.inode:
+            return False
+        if present.inode == replaced.inode or present.size != pooled.size:
+            return True
+        self._check(present, digest)
+        return self._is_damaged(present)
+
+    def adopt(
+        self, digest: Digest, repository: Repository, size: int | None = None
+    ) -> Staged | None:
         """Stage a blob that ``repository`` holds and the pool does not, if it is intact.
 
         Such blobs were written by other tools, which left half a blob under
-        its final name when they were killed.
+        its final name when they were killed; or the pool's file is damaged,
+        and links were refused.
         """
         present = repository.blob(digest)
-        if not present or self.file(digest):
+        if not present or not self._may_be(present, size) or self.holds(digest, size):
             return None
         try:
             staged = self._storage.stage_link(present.path)

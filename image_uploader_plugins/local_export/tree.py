@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
@@ -14,9 +15,11 @@ from image_uploader_plugins.local_export.catalog import Catalog
 from image_uploader_plugins.local_export.leases import Leases
 from image_uploader_plugins.local_export.pool import Pool
 from image_uploader_plugins.local_export.repository import Repository
-from image_uploader_plugins.local_export.storage import Storage
+from image_uploader_plugins.local_export.storage import File, Storage
 from image_uploader_plugins.manifest import Manifest
 from image_uploader_plugins.reference import RepositoryName
+
+LOG = logging.getLogger(__name__)
 
 _FETCH_LOCKS = 4096
 
@@ -93,17 +96,39 @@ class Tree:
             raise errors.ImageUnknown(f"no such repository: {name}")
         return name
 
-    def adopt(self, digest: Digest, repository: Repository) -> bool:
+    def adopt(self, digest: Digest, repository: Repository, size: int | None = None) -> bool:
         """Bring a blob that other tools wrote into the pool; hashes without a lock.
 
         False if there is nothing to bring, or it is not intact.
         """
-        staged = self.pool.adopt(digest, repository)
+        staged = self.pool.adopt(digest, repository, size)
         if not staged:
             return False
         with self.storage.discarding(staged), self.pool_lock():
-            self.pool.add(digest, staged)
+            replaced = self.pool.add(digest, staged)
+        self.heal(digest, replaced)
         return True
+
+    def heal(self, digest: Digest, replaced: File | None) -> None:
+        """Give every repository that shares a damaged file the pool's new one.
+
+        ``replaced`` is what gave way in the pool, if anything did.  Called
+        without locks; whoever mounts the blob meanwhile gets the new file.  A
+        repository that something stands in the way of is left as it is.
+        """
+        for name in self.repositories() if replaced else ():
+            repository = self.repository(name)
+            try:
+                if replaced and self.pool.is_healed_by(replaced, digest, repository):
+                    self._link_again(digest, repository)
+            except errors.StorageError as e:
+                LOG.warning("%s: whether its %s is damaged is not known: %s", name, digest, e)
+
+    def _link_again(self, digest: Digest, repository: Repository) -> None:
+        with self.repository_lock(repository.name), self.pool_lock():
+            if repository.blob(digest):  # else deleted meanwhile, and must not come back
+                self.pool.link(digest, repository)
+        self.storage.sync(repository.layout.blobs)
 
     def remove_if_empty(self, repository: Repository) -> None:
         """Under its lock: remove what is left of a repository without manifests."""

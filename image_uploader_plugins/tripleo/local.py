@@ -48,12 +48,18 @@ class LocalStorage:
     """The storage that ``find`` leads into: path segments to an existing path.
 
     ``stream`` yields a layer, by its id and a hash to update, as a gzipped
-    tar: the host's ``_layer_stream_local``.
+    tar: the host's ``_layer_stream_local``.  With ``check_present`` what the
+    driver holds is read before it counts.
     """
 
     def __init__(
-        self, find: Callable[..., str], stream: Callable[[str, Any], Iterator[bytes]]
+        self,
+        find: Callable[..., str],
+        stream: Callable[[str, Any], Iterator[bytes]],
+        *,
+        check_present: bool = False,
     ) -> None:
+        self._check_present = check_present
         self._find = find
         self._stream = stream
 
@@ -132,7 +138,7 @@ class LocalStorage:
                 Descriptor(family.layer, Digest(entry["diff-digest"]), entry["diff-size"])
             )
         for candidate in candidates:
-            if driver.mount_layers(target, [candidate]):
+            if driver.mount_layers(target, [candidate], check=self._check_present):
                 return candidate
         return None
 

@@ -18,6 +18,7 @@ from oslo_config import cfg
 from tripleo_common.image import base, exception, image_uploader
 
 from image_uploader_plugins import loader
+from image_uploader_plugins.copying import CopyOptions
 from image_uploader_plugins.driver import UploaderDriver
 from image_uploader_plugins.results.journal import Journal, Observer
 from image_uploader_plugins.results.records import ImageRecord, Status, reason
@@ -38,12 +39,20 @@ def register(
     driver: UploaderDriver,
     name: str = "local-export",
     observer: Observer | None = None,
+    options: CopyOptions | None = None,
 ) -> PluginImageUploader:
     """Make ``driver`` the target of the manager's entries with ``uploader: <name>``.
 
     The driver stays the caller's, to be closed there.  Returns the uploader.
     """
-    return add(manager, name, lambda: contextlib.nullcontext(driver), Journal(observer))
+    chosen = options or CopyOptions()
+    return add(
+        manager,
+        name,
+        lambda: contextlib.nullcontext(driver),
+        Journal(observer),
+        options=lambda: chosen,
+    )
 
 
 def install(conf: cfg.ConfigOpts | None = None) -> None:
@@ -91,11 +100,20 @@ def add_installed(
     conf: cfg.ConfigOpts | None = None,
     default: str = HOST_UPLOADER,
     journal: Journal | None = None,
+    *,
+    check_present: bool = False,
 ) -> list[PluginImageUploader]:
     """Add an uploader for each installed driver; ``default`` serves entries that name none."""
     journal = journal or Journal()
     return [
-        add(manager, name, functools.partial(_load, conf, name), journal, default)
+        add(
+            manager,
+            name,
+            functools.partial(_load, conf, name),
+            journal,
+            default,
+            functools.partial(_options, conf, check_present),
+        )
         for name in loader.installed()
         if name != HOST_UPLOADER
     ]
@@ -107,8 +125,9 @@ def add(
     open_driver: OpenDriver,
     journal: Journal,
     default: str = HOST_UPLOADER,
+    options: Callable[[], CopyOptions] = CopyOptions,
 ) -> PluginImageUploader:
-    uploader = PluginImageUploader(open_driver, name, journal)
+    uploader = PluginImageUploader(open_driver, name, journal, options)
     uploader.registry_credentials = manager.uploader(HOST_UPLOADER).registry_credentials
     manager.uploaders[name] = uploader
     manager.upload = functools.partial(_upload, manager, default, journal)
@@ -117,6 +136,11 @@ def add(
 
 def _load(conf: cfg.ConfigOpts | None, name: str) -> UploaderDriver:
     return loader.load_driver(loader.load_conf() if conf is None else conf, name)
+
+
+def _options(conf: cfg.ConfigOpts | None, check_present: bool) -> CopyOptions:
+    limits = loader.limits(loader.load_conf() if conf is None else conf)
+    return CopyOptions(check_present, limits)
 
 
 def _upload(manager: Any, default: str, journal: Journal) -> list[dict[str, Any]]:

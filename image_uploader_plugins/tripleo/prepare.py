@@ -43,6 +43,7 @@ def upload_files(
     lock: Any = None,
     observer: Observer | None = None,
     journal: Journal | None = None,
+    check_present: bool = False,
 ) -> Summary:
     """Upload what the ``container_images`` (or ``uploads``) of yaml files list.
 
@@ -50,13 +51,14 @@ def upload_files(
     ``uploader: python`` is the host's own.  Raises ConfigurationError for a
     file that is unreadable or lists nothing, before anything is done, and the
     host's exceptions for images that fail.  A ``journal``, which has its own
-    observer, then says of each image what became of it.
+    observer, then says of each image what became of it.  With
+    ``check_present`` what a driver holds is read before it counts.
     """
     for name in names:
         content = files.mapping(name)
         if not content.get("container_images") and not content.get("uploads"):
             raise errors.ConfigurationError(f"{name}: neither container_images nor uploads in it")
-    with _managers(conf, journal or Journal(observer)) as summary:
+    with _managers(conf, journal or Journal(observer), check_present=check_present) as summary:
         image_uploader.ImageUploadManager(
             list(names), cleanup=cleanup, multi_arch=multi_arch, lock=_lock(lock)
         ).upload()
@@ -72,6 +74,7 @@ def prepare(
     conf: cfg.ConfigOpts | None = None,
     observer: Observer | None = None,
     journal: Journal | None = None,
+    check_present: bool = False,
 ) -> tuple[dict[str, Any], Summary]:
     """Run ``ContainerImagePrepare`` of a Heat environment.
 
@@ -81,6 +84,7 @@ def prepare(
     image parameters and what the uploads took.  Raises ConfigurationError
     for entries that cannot work, before anything is done.  A ``journal``,
     which has its own observer, then says of each image what became of it.
+    With ``check_present`` what a driver holds is read before it counts.
     """
     journal = journal or Journal(observer)
     parameters: dict[str, Any] = {}
@@ -89,7 +93,8 @@ def prepare(
     entries = _entries(environment)
     for number, entry in enumerate(entries, start=1):
         journal.entries_left = tuple(map(_where, range(number + 1, len(entries) + 1)))
-        with _managers(conf, journal, entry.pop("uploader", None)) as part:
+        chosen = entry.pop("uploader", None)
+        with _managers(conf, journal, chosen, check_present=check_present) as part:
             parameters.update(
                 kolla_builder.container_images_prepare_multi(
                     _environment(environment, entry),
@@ -105,7 +110,11 @@ def prepare(
 
 @contextlib.contextmanager
 def _managers(
-    conf: cfg.ConfigOpts | None, journal: Journal, default: str | None = None
+    conf: cfg.ConfigOpts | None,
+    journal: Journal,
+    default: str | None = None,
+    *,
+    check_present: bool,
 ) -> Iterator[Summary]:
     """Managers made meanwhile know every driver; what they took adds up in the Summary."""
     conf = loader.load_conf() if conf is None else conf
@@ -114,7 +123,9 @@ def _managers(
 
     def hook(manager: Any) -> None:
         name = default or loader.selected(conf)
-        uploaders.extend(managers.add_installed(manager, conf, name, journal))
+        uploaders.extend(
+            managers.add_installed(manager, conf, name, journal, check_present=check_present)
+        )
 
     started = time.monotonic()
     with managers.hooked(hook):

@@ -27,17 +27,20 @@ def learn(uploader: Any, host: str) -> None:
         (False, uploader.no_verify_registries),
     ):
         try:
-            with requests.get(
-                f"https://{host}",
-                timeout=_TIMEOUT,
-                verify=verify,
-                stream=True,
-                allow_redirects=False,
+            with (
+                session.untrusting(attempts=0) as asking,
+                asking.get(
+                    f"https://{host}",
+                    timeout=_TIMEOUT,
+                    verify=verify,
+                    stream=True,
+                    allow_redirects=False,
+                ),
             ):
                 pass
         except requests.exceptions.SSLError:
             continue
-        except requests.RequestException:
+        except (requests.RequestException, errors.TransferTooSlow):
             kind = uploader.secure_registries  # it may be away for the moment
         found = kind
         break
@@ -47,10 +50,12 @@ def learn(uploader: Any, host: str) -> None:
 def authenticate(uploader: Any, *args: Any) -> requests.Session:
     """The host's authenticate() with a session of ours; what it trips over has a name.
 
+    The session is the last of ``args``.
+
     Raises UploaderError, and what the host raises on purpose.
     """
     try:
-        authenticated: requests.Session = uploader.authenticate(*args, session.untrusting())
+        authenticated: requests.Session = uploader.authenticate(*args)
     except (errors.UploaderError, requests.RequestException, exception.ImageUploaderException):
         raise
     except Exception as e:

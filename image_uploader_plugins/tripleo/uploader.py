@@ -18,7 +18,8 @@ from urllib.parse import ParseResult, urlparse
 import requests
 from tripleo_common.image import exception, image_uploader
 
-from image_uploader_plugins.copying import Copier, Summary
+from image_uploader_plugins import session
+from image_uploader_plugins.copying import Copier, CopyOptions, Summary
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import UploaderDriver
 from image_uploader_plugins.manifest import Manifest
@@ -40,24 +41,31 @@ OpenDriver = Callable[[], contextlib.AbstractContextManager[UploaderDriver]]
 class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[misc]
     """Copies the images of its tasks into a driver.
 
-    ``open_driver`` is called once a run, in the process that runs it.  No
-    request ever goes to the target.  ``summary`` adds up over the runs.
+    ``open_driver`` and ``options`` are called once a run, in the process that
+    runs it.  No request ever goes to the target.  ``summary`` adds up over the runs.
     Lives at module level, and without what a worker does not need: the
     host's ProcessLock pickles it.
     """
 
     def __init__(
-        self, open_driver: OpenDriver, name: str = "", journal: Journal | None = None
+        self,
+        open_driver: OpenDriver,
+        name: str = "",
+        journal: Journal | None = None,
+        options: Callable[[], CopyOptions] = CopyOptions,
     ) -> None:
         super().__init__()
         self._open_driver: OpenDriver | None = open_driver
         self._name = name
         self._journal: Journal | None = journal or Journal()
+        self._find_options: Callable[[], CopyOptions] | None = options
+        self._options = CopyOptions()
         self.summary = Summary()
         self._queue: list[tuple[Any, ImageRecord]] = []
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_open_driver": None, "_journal": None, "_queue": []}
+        left = ("_open_driver", "_find_options", "_journal")
+        return {**self.__dict__, **dict.fromkeys(left), "_queue": []}
 
     # -- what the host calls
 
@@ -142,10 +150,11 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[UploaderDriver]:
-        if self._open_driver is None:
+        if self._open_driver is None or self._find_options is None:
             raise RuntimeError("the copy in a worker process is given its driver")
         with host_errors("target"):
             context = self._open_driver()
+            self._options = self._find_options()
         with context as driver:
             yield driver
 
@@ -199,7 +208,8 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
     ) -> tuple[Manifest, Summary]:
         source = self._source(job)
         with contextlib.closing(source):
-            copier = Copier(driver, job.target, source, record, meter)
+            check = self._options.check_present
+            copier = Copier(driver, job.target, source, record, meter, check_present=check)
             manifest = copier.copy(job.reference, job.tag, all_platforms=bool(multi_arch))
         return manifest, copier.summary
 
@@ -209,7 +219,8 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
 
         def authenticate() -> requests.Session:
             self._forget_token(f"repository:{job.name}:pull")
-            return registries.authenticate(self, image_url, username, password)
+            fresh = session.untrusting(self._options.limits)
+            return registries.authenticate(self, image_url, username, password, fresh)
 
         return RegistrySource(self._build_url(image_url, f"/{job.name}"), authenticate)
 
@@ -224,7 +235,11 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
     def _copy_local(
         self, driver: UploaderDriver, job: Job, name: str, record: ImageRecord
     ) -> Summary:
-        storage = LocalStorage(self._containers_file_path, self._layer_stream_local)
+        storage = LocalStorage(
+            self._containers_file_path,
+            self._layer_stream_local,
+            check_present=self._options.check_present,
+        )
         put, blobs = storage.upload(name, driver, job.target, job.tag)
         record.digest, record.media_type = str(put.digest), put.media_type
         record.blobs += blobs

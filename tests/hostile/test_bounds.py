@@ -17,6 +17,8 @@ where a redirect leads         http and https                                  I
 lines of headers               65536 bytes each, 100 of them (http.client)     ConnectionError
 Retry-After                    60 seconds, of 5 attempts
 silence                        30 seconds, of 5 attempts                       Timeout
+slowness, also of headers      1024 bytes/s over 30 seconds, of 5 attempts     TransferTooSlow
+time of one answer             6 hours                                         TransferTooSlow
 text in an error               one line of 1000 printable characters
 digests in an error            10
 labels that become a tag       the grammar of tags                             InvalidReference

@@ -13,6 +13,7 @@ from stevedore import extension
 from image_uploader_plugins import errors, loader
 from image_uploader_plugins.local_export import options
 from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.pace import Limits
 
 SAMPLE = Path(__file__).parents[2] / "etc" / "image-uploader.conf.sample"
 
@@ -80,6 +81,12 @@ def test_a_driver_that_fails_to_import_says_why(
 def test_options_that_cannot_work_are_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(errors.ConfigurationError, match="'local-export' refuses its options"):
         loader.load_driver(conf_of(tmp_path, f"[local_export]\n{text}\n"))
+
+
+def test_how_slow_a_registry_may_be(tmp_path: Path) -> None:
+    assert loader.limits(conf_of(tmp_path, "")) == Limits(1024, 6 * 3600)
+    text = "[image_uploader]\nminimum_rate = 0\ntransfer_deadline = 60\n"
+    assert loader.limits(conf_of(tmp_path, text)) == Limits(0, 60)
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

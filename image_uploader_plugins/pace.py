@@ -1,0 +1,82 @@
+"""How slow a server may be before it is given up."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+
+from image_uploader_plugins import errors
+
+MINIMUM_RATE = 1024
+"""Bytes a second, on average."""
+
+DEADLINE = 6 * 60 * 60
+"""Seconds for one answer, however many bytes it has."""
+
+_WINDOW = 30.0  # seconds of waiting for a server that are looked at together
+
+
+@dataclasses.dataclass(frozen=True)
+class Limits:
+    """What one answer of a server is held to; 0 switches a limit off.
+
+    ``minimum_rate`` in bytes a second, ``deadline`` in seconds for the whole
+    answer.
+    """
+
+    minimum_rate: int = MINIMUM_RATE
+    deadline: int = DEADLINE
+
+
+class Pace:
+    """One answer of ``server``, from the first byte on.
+
+    Only the time that is spent in waiting for the server counts for its
+    rate, in windows of 30 seconds: a target that is slow is not its fault.
+    Who is slow before the first byte ends by the timeout for one.
+    """
+
+    def __init__(
+        self, server: str, limits: Limits, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._server = server
+        self._limits = limits
+        self._clock = clock
+        self._began = self._since = clock()
+        self._received = 0
+        self._waited = 0.0
+        self._has_begun = False
+
+    def wait(self) -> None:
+        """Say that the server is waited for from now on."""
+        self._since = self._clock()
+
+    def arrived(self, count: int) -> None:
+        """Say that so many bytes came; raises TransferTooSlow if the server is to be given up."""
+        now = self._clock()
+        if not count:
+            return  # the end: what comes late has come
+        if self._limits.deadline and now - self._began >= self._limits.deadline:
+            raise errors.TransferTooSlow(
+                self._server,
+                f"not done after {self._limits.deadline} seconds ([image_uploader] "
+                "transfer_deadline)",
+                retryable=False,
+            )
+        if self._has_begun:
+            self._count(count, now - self._since)
+        self._has_begun = True
+
+    def _count(self, count: int, waited: float) -> None:
+        self._received += count
+        self._waited += waited
+        if self._waited < _WINDOW:
+            return
+        if self._received < self._limits.minimum_rate * self._waited:
+            raise errors.TransferTooSlow(
+                self._server,
+                f"{self._received} bytes in {self._waited:.0f} seconds, which is less than "
+                f"{self._limits.minimum_rate} bytes a second ([image_uploader] minimum_rate)",
+            )
+        self._received, self._waited = 0, 0.0

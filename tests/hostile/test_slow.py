@@ -1,0 +1,242 @@
+"""Servers that give a byte now and then: each answer has a minimum rate, and an end.
+
+No time passes: the server gives the next bytes when the client waits for
+them, and the clock says how long that took.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import pickle
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import requests
+import tenacity
+
+from image_uploader_plugins import errors, pace, session, source
+from image_uploader_plugins.digest import Digest
+from image_uploader_plugins.manifest import Descriptor
+from image_uploader_plugins.pace import Limits, Pace
+from image_uploader_plugins.reference import Tag
+
+BODY = hashlib.shake_128(b"content").digest(5000)
+BLOB = Descriptor("application/octet-stream", Digest.of(BODY), len(BODY))
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % len(BODY)
+
+
+class Clock:
+    """Seconds that pass whenever somebody waits for bytes: ``step`` each time."""
+
+    def __init__(self, step: float) -> None:
+        self.step = step
+        self.now = 1000.0
+        self.reads = 0
+        self.wanted = threading.Semaphore(0)
+
+    def __call__(self) -> float:
+        return self.now
+
+    def limited(self, server: str, limits: Limits) -> Pace:
+        clock = self
+
+        class Watched(Pace):
+            def wait(self) -> None:
+                super().wait()
+                clock.reads += 1
+                clock.now += clock.step
+                clock.wanted.release()
+
+        return Watched(server, limits, self)
+
+
+@contextlib.contextmanager
+def giving(pieces: Callable[[], Iterator[bytes]], clock: Clock) -> Iterator[str]:
+    """A server that answers everybody with ``pieces``, each when it is waited for."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        done = threading.Event()
+
+        def answer() -> None:
+            while not done.is_set():
+                with contextlib.suppress(OSError):
+                    connection, _ = listening.accept()
+                    with connection:
+                        _answer(connection)
+
+        def _answer(connection: socket.socket) -> None:
+            connection.recv(65536)
+            for piece in pieces():
+                while not clock.wanted.acquire(timeout=0.05):
+                    if done.is_set() or _has_gone(connection):
+                        return
+                if _has_gone(connection):
+                    clock.wanted.release()  # that was somebody else's
+                    return
+                connection.sendall(piece)
+
+        thread = threading.Thread(target=answer, daemon=True)
+        thread.start()
+        yield "{}:{}".format(*listening.getsockname())
+        done.set()
+        listening.shutdown(socket.SHUT_RDWR)
+    thread.join(10)
+    assert not thread.is_alive()
+
+
+def _has_gone(connection: socket.socket) -> bool:
+    try:
+        return connection.recv(1, socket.MSG_DONTWAIT) == b""
+    except BlockingIOError:
+        return False
+    except OSError:
+        return True
+
+
+def bytewise(content: bytes) -> Iterator[bytes]:
+    return (content[at : at + 1] for at in range(len(content)))
+
+
+@pytest.fixture(autouse=True)
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tenacity.nap.time, "sleep", lambda seconds: None)
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock(2.0)
+    monkeypatch.setattr(session, "Pace", clock.limited)
+    return clock
+
+
+def client(**limits: int) -> requests.Session:
+    return session.untrusting(Limits(**limits))
+
+
+def test_a_blob_that_drips(clock: Clock) -> None:
+    with giving(lambda: iter([HEAD, *bytewise(BODY)]), clock) as where:
+        fetching = source.RegistrySource(f"http://{where}/v2/ns/img", client)
+        with pytest.raises(errors.TransferTooSlow) as caught:
+            list(fetching.blob(BLOB))
+    assert clock.reads == 1 + 15  # the head, and 30 seconds
+    text = str(caught.value)
+    assert f"{where}/v2/ns/img/blobs/{BLOB.digest} is too slow" in text
+    assert "15 bytes in 30 seconds, which is less than 1024 bytes a second" in text
+    assert source.is_transient(caught.value)
+    assert str(pickle.loads(pickle.dumps(caught.value))) == text  # noqa: S301 - our own
+
+
+def test_a_manifest_that_drips_is_tried_again_so_often(clock: Clock) -> None:
+    begun = []
+
+    def pieces() -> Iterator[bytes]:
+        begun.append(clock.reads)
+        yield HEAD
+        yield from bytewise(BODY)
+
+    with giving(pieces, clock) as where:
+        fetching = source.RegistrySource(f"http://{where}/v2/ns/img", client)
+        with pytest.raises(errors.TransferTooSlow, match="manifests/1"):
+            fetching.manifest(Tag("1"))
+    assert len(begun) == 5
+
+
+def test_headers_that_drip(clock: Clock) -> None:
+    head = b"HTTP/1.1 200 OK\r\nX-Filler: " + b"x" * 500 + b"\r\n\r\n"
+    with (
+        giving(lambda: bytewise(head), clock) as where,
+        pytest.raises(errors.TransferTooSlow, match="bytes in 30 seconds"),
+    ):
+        client().get(f"http://{where}/token?service=secret", stream=True)
+
+
+def test_a_token_that_drips(clock: Clock) -> None:
+    """What a session reads whole, as the host's authenticate() has it."""
+    with (
+        giving(lambda: iter([HEAD, *bytewise(BODY)]), clock) as where,
+        pytest.raises(errors.TransferTooSlow) as caught,
+    ):
+        client().get(f"http://{where}/token?service=secret")
+    assert "secret" not in str(caught.value)
+
+
+def test_the_rate_is_an_average(clock: Clock) -> None:
+    """A server that pauses, and is fast in between, is not slow."""
+    pieces = [BODY[at : at + 500] for at in range(0, len(BODY), 500)]
+    clock.step = 7.0  # ten pieces: 70 seconds
+    with giving(lambda: iter([HEAD, *pieces]), clock) as where:
+        got = client(minimum_rate=71).get(f"http://{where}/").content
+    assert got == BODY
+
+
+@pytest.mark.parametrize(("rate", "ends"), [(72, True), (71, False)])
+def test_the_rate_is_the_one_that_is_asked_for(clock: Clock, rate: int, ends: bool) -> None:
+    pieces = [BODY[at : at + 500] for at in range(0, len(BODY), 500)]
+    clock.step = 7.0
+    expected = pytest.raises(errors.TransferTooSlow) if ends else contextlib.nullcontext()
+    with giving(lambda: iter([HEAD, *pieces]), clock) as where, expected:
+        client(minimum_rate=rate).get(f"http://{where}/")
+
+
+def test_a_server_that_thinks_before_it_answers_is_not_slow(clock: Clock) -> None:
+    """The wait for the first byte has a timeout of its own."""
+    clock.step = 29.0
+    small = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n"
+    with giving(lambda: iter([small, b"{}"]), clock) as where:
+        assert client().get(f"http://{where}/").content == b"{}"
+
+
+def test_a_target_that_is_slow_is_not_the_servers_fault(clock: Clock) -> None:
+    clock.step = 0.1
+    pieces = [BODY[at : at + 50] for at in range(0, len(BODY), 50)]
+    with (
+        giving(lambda: iter([HEAD, *pieces]), clock) as where,
+        client().get(f"http://{where}/", stream=True) as response,
+    ):
+        got = b""
+        for chunk in response.raw.stream(50):
+            clock.now += 100.0  # a disk that takes its time
+            got += chunk
+    assert got == BODY
+
+
+def test_an_answer_ends_in_time_at_whatever_rate(clock: Clock) -> None:
+    """And is not asked for again, which would take as long."""
+    clock.step = 100.0
+    with giving(lambda: iter([HEAD, *bytewise(BODY)]), clock) as where:
+        fetching = source.RegistrySource(
+            f"http://{where}/v2/x", lambda: client(minimum_rate=0, deadline=1000)
+        )
+        with pytest.raises(errors.TransferTooSlow, match="not done after 1000 seconds") as caught:
+            list(fetching.blob(BLOB))
+    assert clock.reads == 10
+    assert not source.is_transient(caught.value)
+
+
+def test_both_limits_can_be_switched_off(clock: Clock) -> None:
+    clock.step = 10_000.0
+    with giving(lambda: iter([HEAD, *bytewise(BODY)]), clock) as where:
+        assert client(minimum_rate=0, deadline=0).get(f"http://{where}/").content == BODY
+
+
+def test_the_connection_of_a_slow_server_is_not_used_again(clock: Clock) -> None:
+    with giving(lambda: iter([HEAD, *bytewise(BODY)]), clock) as where, client() as asking:
+        with pytest.raises(errors.TransferTooSlow):
+            asking.get(f"http://{where}/one")
+        clock.step = 0.0
+        assert asking.get(f"http://{where}/two").content == BODY
+
+
+def test_sessions_keep_their_limits_when_they_are_pickled(clock: Clock) -> None:
+    copy: Any = pickle.loads(pickle.dumps(client(minimum_rate=0)))  # noqa: S301 - our own
+    with giving(lambda: iter([HEAD, *bytewise(BODY)]), clock) as where:
+        assert copy.get(f"http://{where}/").content == BODY
+
+
+def test_the_real_clock_is_one_that_is_never_set_back() -> None:
+    defaults = Pace.__init__.__defaults__ or ()
+    assert [getattr(clock, "__name__", "") for clock in defaults] == ["monotonic"]
+    assert (pace.MINIMUM_RATE, pace.DEADLINE) == (1024, 6 * 3600)
