@@ -31,7 +31,7 @@ LOG = logging.getLogger(__name__)
 
 _PATH = re.compile(r"/v2/(.+)/(manifests|blobs|referrers|tags)/([^/]+)")
 # The first component of a name, as far as it can be a registry's host.
-_REGISTRY = re.compile(r"[a-z0-9][a-z0-9.-]*")
+_REGISTRY = re.compile(r"[a-z0-9][a-z0-9.-]{0,254}")
 _JSON = "application/json"
 # What a digest names is that for ever; anything else is asked for again.
 _FOR_EVER = "max-age=31536000, immutable"
