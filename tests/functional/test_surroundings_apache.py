@@ -241,7 +241,9 @@ def _answer(
     left_out = ("Date", "Content-Length") if boundary else ("Date",)
     kept = sorted((name, value) for name, value in fields.items() if name not in left_out)
     kept = [(name, value.partition("; boundary")[0]) for name, value in kept]
-    return status, kept, body.replace((boundary or "none").encode(), b"boundary")
+    kept = [(name, value.replace(server, "server")) for name, value in kept]
+    body = body.replace((boundary or "none").encode(), b"boundary")
+    return status, kept, body.replace(server.rpartition(":")[2].encode(), b"port")
 
 
 def targets() -> list[str]:
@@ -258,16 +260,16 @@ def targets() -> list[str]:
     return [*found, *blobs, *empty]
 
 
-def served(tree: Path, around: Surroundings) -> Answers:
+def served(tree: Path, around: Surroundings, kind: web.Kind = "httpd") -> Answers:
     def write(folder: Path, port: int) -> str:
         (folder / "magic").write_text(MAGIC)
         (folder / "cache").mkdir(exist_ok=True)
         (folder / "cache").chmod(0o777)
         define = f"Define IMAGE_SERVE_ROOT {tree}\nDefine IMAGE_SERVE_PORT {port}\n"
         text = define + around.text.replace("{folder}", str(folder))
-        return web.httpd_main(folder, web.ETC / "httpd" / "image-serve.conf", around.modules, text)
+        return web.httpd_main(folder, web.VIRTUAL_HOSTS[kind], around.modules, text)
 
-    with web.running("httpd", write) as server:
+    with web.running(kind, write) as server:
         answers(server)  # what a cache has, it has now
         return answers(server)
 
@@ -281,10 +283,45 @@ def plain(tree: Path) -> Answers:
 
 @pytest.mark.parametrize("around", list(SURROUNDINGS.values()), ids=list(SURROUNDINGS))
 def test_nothing_changes(tree: Path, plain: Answers, around: Surroundings) -> None:
-    found = served(tree, around)
-    assert {
-        key: (answer, plain[key]) for key, answer in found.items() if answer != plain[key]
-    } == {}
+    assert changed(served(tree, around), plain) == {}
+
+
+def changed(found: Answers, plain: Answers) -> dict[tuple[str, ...], object]:
+    return {key: (answer, plain[key]) for key, answer in found.items() if answer != plain[key]}
+
+
+# What files below v2 can say themselves; doc/source/conformance.rst has the rest.
+DEPLOYMENTS = (
+    *("deflate everything", "brotli everything", "by location", "by files", "by type"),
+    *("a filter by extension", "force-gzip", "directories", "memory", "other validators"),
+    *("expires by type", "encoded slashes", "another limit", "buffers"),
+)
+
+
+@pytest.fixture(scope="module")
+def deployed(tree: Path) -> Answers:
+    return below_v2(served(tree, of(), "production"))
+
+
+def below_v2(found: Answers) -> Answers:
+    return {key: answer for key, answer in found.items() if key[1].startswith("/v2/")}
+
+
+@pytest.mark.parametrize("name", DEPLOYMENTS)
+def test_nothing_changes_in_deployments(tree: Path, deployed: Answers, name: str) -> None:
+    found = below_v2(served(tree, SURROUNDINGS[name], "production"))
+    assert changed(found, deployed) == {}
+
+
+def test_what_deployments_cannot_have(tree: Path, deployed: Answers) -> None:
+    """Files below v2 have no say in mod_mime_magic: it names an encoding of plain archives."""
+    found = below_v2(served(tree, SURROUNDINGS["mime_magic"], "production"))
+    plain_layer = list(image().blobs)[-1]
+    different = changed(found, deployed)
+    assert different
+    for key in different:
+        assert key[1].endswith(str(plain_layer))
+        assert ("Content-Encoding", "posix") in found[key][1]
 
 
 @contextlib.contextmanager

@@ -20,6 +20,10 @@ KINDS: tuple[Kind, ...] = ("nginx", "httpd", "production", "embedded")
 
 PROGRAM = str(Path(sys.executable).with_name("image-uploader"))
 ETC = Path(__file__).parents[2] / "etc"
+VIRTUAL_HOSTS: dict[Kind, Path] = {
+    "httpd": ETC / "httpd" / "image-serve.conf",
+    "production": Path(__file__).with_name("tripleo-vhost.conf"),
+}
 _DEADLINE = 30  # seconds
 _ATTEMPTS = 5
 
@@ -185,10 +189,8 @@ def _nginx(kind: Kind, root: Path, folder: Path, port: int) -> str:
 
 
 def _httpd(kind: Kind, root: Path, folder: Path, port: int) -> str:
-    ours = ETC / "httpd" / "image-serve.conf"
-    site = ours if kind == "httpd" else Path(__file__).with_name("tripleo-vhost.conf")
     define = f"Define IMAGE_SERVE_ROOT {root}\nDefine IMAGE_SERVE_PORT {port}"
-    return httpd_main(folder, site, define=define)
+    return httpd_main(folder, VIRTUAL_HOSTS[kind], define=define)
 
 
 def _listens(process: subprocess.Popen[bytes], pid_file: Path) -> bool:
