@@ -14,13 +14,15 @@ Changeset Format".
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from typing import Any
 
-from image_uploader_plugins import document, errors, manifest
-from image_uploader_plugins.archives import gzip
+from image_uploader_plugins import document, errors, image_config, manifest
+from image_uploader_plugins.archives.budget import Exceeded
+from image_uploader_plugins.archives.compression import Compression, InvalidCompression
 from image_uploader_plugins.archives.files import Files
 from image_uploader_plugins.archives.source import Archive, Entry
 from image_uploader_plugins.digest import Digest, VerifiedStream
@@ -32,8 +34,8 @@ LAYER_TYPE = "application/vnd.docker.image.rootfs.diff.tar"
 GZIP_LAYER_TYPE = f"{LAYER_TYPE}.gzip"
 
 _LAYERS_LIMIT = 1000
+_MANIFESTS_LIMIT = 64 * 1024**2  # bytes of those that are made here
 _NAMES = ("Config", "RepoTags", "Layers")
-_CONFIG_NAMES = ("rootfs", "diff_ids")
 _SHA256 = re.compile(r"(?:.*/)?(?:sha256:)?([0-9a-f]{64})(?:\.json)?")
 
 
@@ -44,7 +46,11 @@ class DockerArchive(Archive):
         super().__init__(files, sparse=sparse)
         self._places: dict[Digest, str] = {}
         self._made: dict[Digest, bytes] = {}
-        self._compressed: dict[str, tuple[Digest, Digest]] = {}
+        self._room = _MANIFESTS_LIMIT
+        # By identity, since thousands of names may lead to one file.
+        self._seen: dict[Hashable, Compression | None] = {}
+        self._compressed: dict[Hashable, tuple[Digest, Digest]] = {}
+        self._configs: dict[Hashable, _Config] = {}
         images = files.load(LIST)
         if not isinstance(images, list):
             raise files.invalid(LIST, "is not what docker save writes")
@@ -75,66 +81,93 @@ class DockerArchive(Archive):
         layers = fields.get("Layers") or []
         if not isinstance(layers, list) or len(layers) > _LAYERS_LIMIT:
             raise errors.ManifestInvalid(f"'Layers' must be a list of up to {_LAYERS_LIMIT}")
-        described = [self._layer(*pair) for pair in self._pairs(layers, config)]
-        made = Manifest.parse(_manifest(config, described))
+        image_config.check_count(len(layers), len(config.diff_ids))
+        described = [
+            self._layer(self.files.clean(name), diff_id)
+            for name, diff_id in zip(layers, config.diff_ids, strict=True)
+        ]
+        content = _manifest(config.descriptor, described)
+        self._room -= len(content)
+        if self._room < 0:
+            raise errors.ManifestInvalid(f"manifests take more than {_MANIFESTS_LIMIT} bytes")
+        made = Manifest.parse(content)
         self._made[made.digest] = made.content
         descriptor = Descriptor(made.media_type, made.digest, len(made.content))
-        names = _names(fields)
-        self.entries += [Entry(descriptor, name) for name in names] or [Entry(descriptor)]
+        for entry in [Entry(descriptor, name) for name in _names(fields)] or [Entry(descriptor)]:
+            self.add(entry)
 
-    def _config(self, name: object) -> bytes:
+    def _config(self, name: object) -> _Config:
         cleaned = self.files.clean(name)
-        content = self.files.read(cleaned, SIZE_LIMIT)
+        identity = self.files.identity(cleaned)
+        if identity not in self._configs:
+            content = self.files.read(cleaned, SIZE_LIMIT)
+            digest = Digest.of(content)
+            self._places[digest] = cleaned
+            diff_ids = image_config.diff_ids(content)
+            if diff_ids is None:
+                raise errors.ManifestInvalid("the config has no 'rootfs' that names its layers")
+            descriptor = Descriptor(CONFIG_TYPE, digest, len(content))
+            self._configs[identity] = _Config(descriptor, diff_ids)
+        found = self._configs[identity]
         match = _SHA256.fullmatch(cleaned)
-        if match:
-            Digest(f"sha256:{match[1]}").verify(content)
-        self._places[Digest.of(content)] = cleaned
-        return content
-
-    def _pairs(self, layers: list[object], config: bytes) -> Iterator[tuple[str, Digest]]:
-        """Each layer's file, and what it must unpack to."""
-        diff_ids = _diff_ids(config)
-        if len(diff_ids) != len(layers):
-            raise errors.ManifestInvalid(
-                f"{len(layers)} layers, and a config that names {len(diff_ids)}"
-            )
-        for name, diff_id in zip(layers, diff_ids, strict=True):
-            yield self.files.clean(name), Digest(diff_id)
+        if match and match[1] != found.descriptor.digest.encoded:
+            raise errors.DigestMismatch(f"sha256:{match[1]}", found.descriptor.digest)
+        return found
 
     def _layer(self, name: str, diff_id: Digest) -> Descriptor:
         size = self.files.size(name)
         if size is None:
             raise self.files.invalid(name, "is missing")
-        # NOTE: docker never compresses them, other tools do.
-        head = next(self.files.chunks(name), b"")
-        if not head.startswith(gzip.MAGIC):
+        compression = self._compression(name)
+        if not compression:
             self._places[diff_id] = name
             return Descriptor(LAYER_TYPE, diff_id, size)
-        if name not in self._compressed:
-            self._compressed[name] = self._measure(name, gzip.bound(size))
-        digest, unpacked = self._compressed[name]
+        if compression.name != "gzip":
+            reason = (
+                f"is compressed with {compression.name}, for which a Docker manifest has no type: "
+                "let podman load and save it"
+            )
+            raise self.files.invalid(name, reason)
+        digest, unpacked = self._measured(name, compression)
         if unpacked != diff_id:
             raise errors.DigestMismatch(diff_id, unpacked)
         self._places[digest] = name
         return Descriptor(GZIP_LAYER_TYPE, digest, size)
 
-    def _measure(self, name: str, limit: int) -> tuple[Digest, Digest]:
+    def _compression(self, name: str) -> Compression | None:
+        """NOTE: docker never compresses layers here, other tools do."""
+        identity = self.files.identity(name)
+        if identity not in self._seen:
+            self._seen[identity] = Compression.of(next(self.files.chunks(name), b""))
+        return self._seen[identity]
+
+    def _measured(self, name: str, compression: Compression) -> tuple[Digest, Digest]:
         """A compressed layer's digest, and that of what it unpacks to."""
-        packed = VerifiedStream(self.files.chunks(name))
-        unpacked = VerifiedStream(gzip.unpacked(packed, limit))
-        try:
-            for _ in unpacked:
-                pass
-        except gzip.InvalidGzip as e:
-            raise self.files.invalid(name, str(e)) from e
-        return packed.digest, unpacked.digest
+        identity = self.files.identity(name)
+        if identity not in self._compressed:
+            packed = VerifiedStream(self.files.chunks(name))
+            unpacked = VerifiedStream(compression.unpacked(packed, self.files.budget))
+            try:
+                for _ in unpacked:
+                    pass
+            except (Exceeded, InvalidCompression) as e:
+                raise self.files.invalid(name, str(e)) from e
+            self._compressed[identity] = packed.digest, unpacked.digest
+        return self._compressed[identity]
 
 
-def _manifest(config: bytes, layers: list[Descriptor]) -> bytes:
-    described = [Descriptor(CONFIG_TYPE, Digest.of(config), len(config)), *layers]
+@dataclasses.dataclass(frozen=True)
+class _Config:
+    """An image's config, and the digests of its layers when they are unpacked."""
+
+    descriptor: Descriptor
+    diff_ids: tuple[Digest, ...]
+
+
+def _manifest(config: Descriptor, layers: list[Descriptor]) -> bytes:
     fields = [
         {"mediaType": found.media_type, "size": found.size, "digest": found.digest.value}
-        for found in described
+        for found in (config, *layers)
     ]
     return json.dumps(
         {
@@ -145,19 +178,6 @@ def _manifest(config: bytes, layers: list[Descriptor]) -> bytes:
         },
         indent=2,
     ).encode()
-
-
-def _diff_ids(config: bytes) -> list[str]:
-    fields = document.load(config, "config")
-    document.check_names(fields, _CONFIG_NAMES)
-    rootfs = fields.get("rootfs")
-    if not isinstance(rootfs, dict):
-        raise errors.ManifestInvalid("the config has no 'rootfs' that names its layers")
-    document.check_names(rootfs, _CONFIG_NAMES)
-    found = rootfs.get("diff_ids") or []
-    if not isinstance(found, list):
-        raise errors.ManifestInvalid("the config has 'diff_ids' that are no list")
-    return found
 
 
 def _names(fields: Mapping[str, Any]) -> list[str]:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import abc
 import stat
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
 from image_uploader_plugins import document, errors
-from image_uploader_plugins.local_export.storage import Storage, mapped
+from image_uploader_plugins.archives.budget import Budget
+from image_uploader_plugins.local_export.storage import File, Storage, mapped
 from image_uploader_plugins.text import shown
 
 CHUNK = 1024 * 1024
@@ -27,15 +28,24 @@ class Files(abc.ABC):
 
     All methods raise ArchiveInvalid or StorageError, naming archive and file,
     for a name that leads elsewhere and for what is no regular file.  Safe to
-    use from several threads.
+    use from several threads.  ``budget`` is for what is unpacked.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.budget = Budget(self.total)
+
+    @abc.abstractmethod
+    def total(self) -> int:
+        """Bytes of the archive as it came; files with several names count once."""
 
     @abc.abstractmethod
     def size(self, name: str) -> int | None:
         """Bytes; None where there is no such file."""
+
+    @abc.abstractmethod
+    def identity(self, name: str) -> Hashable:
+        """What is the same for two names of one file, which must be there."""
 
     @abc.abstractmethod
     def chunks(self, name: str) -> Iterator[bytes]:
@@ -77,7 +87,7 @@ class Files(abc.ABC):
 
 
 def open_file(path: Path) -> IO[bytes]:
-    """A regular file, for reading; opening a FIFO would wait for somebody to write into it."""
+    """Open a regular file; opening a FIFO would wait for somebody to write into it."""
     if not stat.S_ISREG(mapped(path, path.stat).st_mode):
         raise errors.ArchiveInvalid(path, "is no file")
     return mapped(path, path.open, "rb")
@@ -100,18 +110,35 @@ class Folder(Files):
         super().__init__(path)
         self._storage = Storage(path)
 
+    def total(self) -> int:
+        sizes = {f.inode: f.size for f in self._files()}
+        return sum(sizes.values())
+
     def size(self, name: str) -> int | None:
-        found = self._storage.status(PurePosixPath(self.clean(name)))
-        if found is None:
-            return None
-        if found.kind != "file":
-            raise self.invalid(name, "is no regular file")
-        return found.size
+        found = self._file(name)
+        return found.size if found else None
+
+    def identity(self, name: str) -> Hashable:
+        return self._present(name).inode
 
     def chunks(self, name: str) -> Iterator[bytes]:
-        if self.size(name) is None:
-            raise self.invalid(name, "is missing")
+        self._present(name)
         return self._storage.chunks(PurePosixPath(self.clean(name)))
 
     def names(self) -> Iterator[str]:
-        return (str(f.path) for f in self._storage.below(PurePosixPath()) if f.kind == "file")
+        return (str(f.path) for f in self._files())
+
+    def _files(self) -> Iterator[File]:
+        return (f for f in self._storage.below(PurePosixPath()) if f.kind == "file")
+
+    def _file(self, name: str) -> File | None:
+        found = self._storage.status(PurePosixPath(self.clean(name)))
+        if found and found.kind != "file":
+            raise self.invalid(name, "is no regular file")
+        return found
+
+    def _present(self, name: str) -> File:
+        found = self._file(name)
+        if found is None:
+            raise self.invalid(name, "is missing")
+        return found

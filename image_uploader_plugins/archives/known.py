@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import tarfile
 from collections.abc import Iterable
 from pathlib import Path
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.archives import gzip
+from image_uploader_plugins.archives.compression import HEAD, Compression, is_tar
 from image_uploader_plugins.archives.files import open_file
 from image_uploader_plugins.archives.opening import open_archive
 from image_uploader_plugins.digest import Digest
@@ -32,10 +31,9 @@ def _known(path: Path) -> Iterable[Digest]:
 
 
 def _is_tar(path: Path) -> bool:
-    """POSIX.1-2017, pax, "ustar Interchange Format": the field ``magic``."""
     with open_file(path) as file:
-        head = file.read(tarfile.BLOCKSIZE)
-    return head.startswith(gzip.MAGIC) or head[257:262] == b"ustar"
+        head = file.read(HEAD)
+    return is_tar(head) or Compression.of(head) is not None
 
 
 def _listed(path: Path) -> list[Digest]:

@@ -63,7 +63,7 @@ class Layout(Archive):
             self.skipped.append(f"{name or descriptor.digest} is of type {descriptor.media_type}")
             return
         self.known_absent |= {Digest(text) for text in names.get(ABSENT, "").split(",") if text}
-        self.entries.append(Entry(descriptor, name, names.get(REPOSITORY)))
+        self.add(Entry(descriptor, name, names.get(REPOSITORY)))
 
 
 def blob(digest: Digest) -> str:

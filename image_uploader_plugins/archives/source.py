@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 import abc
+import collections
 import contextlib
 import dataclasses
+import itertools
+import threading
 from collections.abc import Iterator, Sequence
 
 from image_uploader_plugins import copying, errors, manifest
+from image_uploader_plugins.archives.budget import Budget, Exceeded
+from image_uploader_plugins.archives.compression import Compression
 from image_uploader_plugins.archives.files import Files
 from image_uploader_plugins.digest import Digest, VerifiedStream
 from image_uploader_plugins.manifest import Descriptor, Manifest
 from image_uploader_plugins.reference import Tag
 from image_uploader_plugins.source import Source
+
+ENTRIES_LIMIT = 50_000
+NAMES_LIMIT = 5_000
+_KEPT_LIMIT = 64 * 1024**2  # bytes of manifests in memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +53,26 @@ class Archive(Source):
         self.entries: list[Entry] = []
         self.skipped: list[str] = []
         self.sparse = sparse
+        self._names: collections.Counter[Digest] = collections.Counter()
+        self._reads = Budget(files.total, "has its manifests read again and again, all in all")
+        self._manifests: collections.OrderedDict[Digest, Manifest] = collections.OrderedDict()
+        self._kept = 0
+        self._lock = threading.Lock()
         # Manifests that may be absent, since they were where the archive was written.
         self.known_absent: set[Digest] = set()
+
+    def add(self, entry: Entry) -> None:
+        """Add an image to be had; raises ArchiveInvalid where there are too many."""
+        digest = entry.descriptor.digest
+        self._names[digest] += 1
+        if self._names[digest] > NAMES_LIMIT:
+            reason = f"gives {digest} more than {NAMES_LIMIT} names"
+            raise errors.ArchiveInvalid(self.files.path, reason)
+        if len(self.entries) >= ENTRIES_LIMIT:
+            raise errors.ArchiveInvalid(
+                self.files.path, f"lists more than {ENTRIES_LIMIT} images and names of them"
+            )
+        self.entries.append(entry)
 
     @abc.abstractmethod
     def place(self, digest: Digest) -> str | None:
@@ -60,8 +87,29 @@ class Archive(Source):
         if not isinstance(reference, Digest) or not self.holds(reference):
             raise errors.ImageUnknown(f"{self.files.path}: holds no manifest {reference}")
         with self._blamed(f"manifest {reference}: "):
-            content = self.content(reference, manifest.SIZE_LIMIT)
-            return Manifest.parse(b"".join(VerifiedStream([content], reference, size)))
+            found = self._known(reference) or self._read(reference, size)
+            if size is not None and size != len(found.content):
+                raise errors.SizeMismatch(size, len(found.content))
+            return found
+
+    def _known(self, digest: Digest) -> Manifest | None:
+        with self._lock:
+            found = self._manifests.get(digest)
+            if found:
+                self._manifests.move_to_end(digest)
+            return found
+
+    def _read(self, digest: Digest, size: int | None) -> Manifest:
+        content = self.content(digest, manifest.SIZE_LIMIT)
+        self._reads.spend(len(content))
+        found = Manifest.parse(b"".join(VerifiedStream([content], digest, size)))
+        with self._lock:
+            if self._manifests.setdefault(digest, found) is found:
+                self._kept += len(content)
+            while self._kept > _KEPT_LIMIT:
+                _, forgotten = self._manifests.popitem(last=False)
+                self._kept -= len(forgotten.content)
+        return found
 
     def fetch(self, descriptor: Descriptor) -> Manifest:
         """The manifest that is what its descriptor says; raises what manifest() does."""
@@ -85,8 +133,14 @@ class Archive(Source):
 
     def verify(self, descriptor: Descriptor) -> None:
         """Read a blob to the end; raises ArchiveInvalid unless it is what it should be."""
-        with self._blamed(f"blob {descriptor.digest}: "):
-            for _ in VerifiedStream(self.blob(descriptor), descriptor.digest):
+        chunks = self.blob(descriptor)
+        head = next(chunks, b"")
+        compression = Compression.of(head)
+        subject = f"blob {descriptor.digest}"
+        if compression:
+            subject += f", compressed with {compression.name}"
+        with self._blamed(f"{subject}: "):
+            for _ in VerifiedStream(itertools.chain([head], chunks), descriptor.digest):
                 pass
 
     def children(self, index: Manifest) -> Sequence[Descriptor]:
@@ -117,7 +171,7 @@ class Archive(Source):
         """Say which archive it is whose content is not as it should be."""
         try:
             yield
-        except (errors.ContentMismatch, errors.ManifestInvalid) as e:
+        except (Exceeded, errors.ContentMismatch, errors.ManifestInvalid) as e:
             raise errors.ArchiveInvalid(self.files.path, f"{subject}{e}") from e
 
     def close(self) -> None:

@@ -1,63 +1,86 @@
 """A tar, read where it lies: its headers once, its content wherever it is asked for.
 
-Source: POSIX.1-2017, pax, "ustar Interchange Format" and "pax Interchange Format".
+Source: POSIX.1-2017, pax, "ustar Interchange Format" and "pax Interchange
+Format"; for files with holes GNU tar's manual, "Storing Sparse Files".
 """
 
 from __future__ import annotations
 
 import contextlib
 import dataclasses
+import itertools
 import os
 import posixpath
+import stat
 import tarfile
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from pathlib import Path
-from typing import IO
+from typing import IO, Any, cast
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.archives import gzip
-from image_uploader_plugins.archives.files import CHUNK, Files, clean, open_file
+from image_uploader_plugins.archives.budget import Exceeded
+from image_uploader_plugins.archives.compression import HEAD, Compression, InvalidCompression
+from image_uploader_plugins.archives.files import CHUNK, Files, clean
+from image_uploader_plugins.archives.spool import spooled
+from image_uploader_plugins.digest import Digest, VerifiedStream
 from image_uploader_plugins.local_export.storage import mapped
+from image_uploader_plugins.text import shown
 
-_OTHERS = {
-    b"BZh": "bzip2",
-    b"\xfd7zXZ\x00": "xz",
-    b"\x28\xb5\x2f\xfd": "zstd",
-}
+STANDARD_INPUT = Path("-")
+
 _MEMBERS_LIMIT = 200_000
+_NAMES_LIMIT = 32 * 1024**2  # characters, all in all
 _HEADER_LIMIT = 1024 * 1024  # bytes for one member, with all its extensions
+_EXTENSIONS_LIMIT = 64 * 1024**2  # bytes of headers that not every member has, all in all
 _LINKS_LIMIT = 8
+# What a header for all members may say: nothing that renames or resizes them.
+_HARMLESS = frozenset({"comment", "atime", "ctime", "mtime", "uid", "gid", "uname", "gname"})
 # What tarfile raises for headers that make no sense.
 _HEADER_ERRORS = (
     *(tarfile.TarError, ArithmeticError, LookupError, OSError, RecursionError, ValueError),
 )
 
 
-@dataclasses.dataclass(frozen=True)
+class _Refused(Exception):
+    """Headers that make sense, and are not taken; tarfile knows nothing of it."""
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
 class _Member:
-    """A regular file by its offset and size in bytes, or a link by its target."""
+    """A regular file by its offset and size in bytes, or a link by its target.
+
+    ``parts`` are those of a file with holes: where each belongs and its size.
+    """
 
     offset: int = 0
     size: int = 0
     target: str | None = None
+    parts: tuple[tuple[int, int], ...] | None = None
 
 
 class Tar(Files):
-    """A tar file, plain or gzip; the latter is unpacked once, to a nameless temporary file.
+    """A tar file, plain or compressed, from wherever a file can be opened; ``-`` is standard input.
 
-    Raises ArchiveInvalid for what is no tar, or is cut off; for a member that
-    leads out of it, stands in it twice, or is neither file, folder nor link.
+    What is compressed or a pipe is written to a temporary file first.  Raises
+    ArchiveInvalid for what is no tar, or is cut off; for a member that leads
+    out of it, stands in it twice with different content, or is neither file,
+    folder nor link.
     """
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self._file = open_file(path)
+        self._size = 0
+        self._file = _open(path)
         try:
-            self._unpack()
+            self._make_readable()
             self._length = os.fstat(self._file.fileno()).st_size
             self._members: dict[str, _Member] = {}
+            self._again: list[tuple[str, _Member]] = []
             self._read_headers()
+            self._check_again()
+        except (InvalidCompression, Exceeded, _Refused) as e:
+            self.close()
+            raise errors.ArchiveInvalid(self.path, str(e)) from e
         except BaseException:
             self.close()
             raise
@@ -65,20 +88,28 @@ class Tar(Files):
     def close(self) -> None:
         self._file.close()
 
+    def total(self) -> int:
+        return self._size
+
     def size(self, name: str) -> int | None:
         member = self._resolve(name)
         return member.size if member else None
 
+    def identity(self, name: str) -> Hashable:
+        return self._present(name)
+
     def chunks(self, name: str) -> Iterator[bytes]:
-        member = self._resolve(name)
-        if member is None:
-            raise self.invalid(name, "is missing")
-        return self._chunks(name, member.offset, member.offset + member.size)
+        return self._content(name, self._present(name))
 
     def names(self) -> Iterator[str]:
         return (name for name, member in self._members.items() if member.target is None)
 
-    def _chunks(self, name: str, offset: int, end: int) -> Iterator[bytes]:
+    def _content(self, name: str, member: _Member) -> Iterator[bytes]:
+        if member.parts is None:
+            return self._stored(name, member.offset, member.offset + member.size)
+        return self._filled(name, member, member.parts)
+
+    def _stored(self, name: str, offset: int, end: int) -> Iterator[bytes]:
         # pread: several threads read at once, each somewhere else.
         while offset < end:
             length = min(CHUNK, end - offset)
@@ -88,28 +119,52 @@ class Tar(Files):
             offset += len(chunk)
             yield chunk
 
-    def _resolve(self, name: str) -> _Member | None:
-        """The regular file that a name leads to.
+    def _filled(
+        self, name: str, member: _Member, parts: tuple[tuple[int, int], ...]
+    ) -> Iterator[bytes]:
+        """A file with zeros for its holes."""
+        written, offset = 0, member.offset
+        for start, size in (*parts, (member.size, 0)):
+            for hole in range(written, start, CHUNK):
+                yield bytes(min(CHUNK, start - hole))
+            yield from self._stored(name, offset, offset + size)
+            written, offset = start + size, offset + size
 
-        NOTE: docker writes a layer that is in an archive twice as a link.
-        """
-        here = self.clean(name)
+    def _resolve(self, name: str) -> _Member | None:
+        """The regular file that a name leads to."""
+        return self._follow(name, self._members.get(self.clean(name)))
+
+    def _follow(self, name: str, member: _Member | None) -> _Member | None:
+        # NOTE: docker writes a layer that is in an archive twice as a link.
         for _ in range(_LINKS_LIMIT):
-            member = self._members.get(here)
             if member is None or member.target is None:
                 return member
-            here = member.target
+            member = self._members.get(member.target)
         raise self.invalid(name, f"is a link to a link, more than {_LINKS_LIMIT} times")
+
+    def _present(self, name: str) -> _Member:
+        member = self._resolve(name)
+        if member is None:
+            raise self.invalid(name, "is missing")
+        return member
 
     # -- headers
 
     def _read_headers(self) -> None:
-        end = 0
+        end = count = names = 0
         try:
-            for info, end in _headers(self._file):  # noqa: B007 - asked for below
-                self._add(info)
+            for info, end in _headers(self._file):
+                count += 1
+                names += len(info.name) + len(info.linkname)
+                if count > _MEMBERS_LIMIT:
+                    raise _Refused(f"has more than {_MEMBERS_LIMIT} members")
+                if names > _NAMES_LIMIT:
+                    raise _Refused(f"has names of more than {_NAMES_LIMIT} characters")
+                self._add(info, end)
+        except Exceeded:
+            raise
         except _HEADER_ERRORS as e:
-            if not self._members:
+            if not count:
                 raise errors.ArchiveInvalid(self.path, f"is not a tar archive ({e})") from e
             raise self._cut(end) from e
         # NOTE: tarfile takes garbage and a cut-off header for the end.
@@ -122,25 +177,25 @@ class Tar(Files):
     def _cut(self, offset: int) -> errors.ArchiveInvalid:
         return errors.ArchiveInvalid(self.path, f"is cut off or damaged after byte {offset}")
 
-    def _add(self, info: tarfile.TarInfo) -> None:
+    def _add(self, info: tarfile.TarInfo, end: int) -> None:
         if info.isdir():
             return  # nobody asks for one
         name = clean(info.name)
         if name is None:
             raise self.invalid(info.name, "leads out of the archive, or is no name")
-        if name in self._members:
-            raise self.invalid(name, "is in the archive twice")
-        if len(self._members) >= _MEMBERS_LIMIT:
-            raise errors.ArchiveInvalid(self.path, f"has more than {_MEMBERS_LIMIT} files")
-        self._members[name] = self._member(name, info)
+        member = self._member(name, info, end)
+        if self._members.setdefault(name, member) is not member:
+            self._again.append((name, member))
 
-    def _member(self, name: str, info: tarfile.TarInfo) -> _Member:
+    def _member(self, name: str, info: tarfile.TarInfo, end: int) -> _Member:
         if info.issym():
             beside = posixpath.join(posixpath.dirname(name), info.linkname)
             return self._link(name, posixpath.normpath(beside))
         if info.islnk():
             return self._link(name, info.linkname)
-        if not info.isreg() or info.issparse():
+        if info.sparse is not None and info.isreg():
+            return self._with_holes(name, info, end)
+        if not info.isreg():
             raise self.invalid(name, "is neither a file, a folder nor a link")
         if info.offset_data + info.size > self._length:
             raise self.invalid(name, "is cut off")
@@ -152,34 +207,99 @@ class Tar(Files):
             raise self.invalid(name, "is a link that leads out of the archive")
         return _Member(target=cleaned)
 
-    # -- compression
+    def _with_holes(self, name: str, info: tarfile.TarInfo, end: int) -> _Member:
+        found: list[tuple[int, int]] = cast(Any, info.sparse)
+        parts = tuple((start, size) for start, size in found if size)
+        borders = [0, *(edge for start, size in parts for edge in (start, start + size)), info.size]
+        if borders != sorted(borders):
+            raise self.invalid(name, "has holes that make no sense")
+        stored = sum(size for _, size in parts)
+        if info.offset_data + stored > min(end, self._length):
+            raise self.invalid(name, "is cut off")
+        self.budget.spend(info.size - stored)
+        return _Member(info.offset_data, info.size, parts=parts)
 
-    def _unpack(self) -> None:
-        head = self._block(0)
-        for magic, method in _OTHERS.items():
-            if head.startswith(magic):
-                reason = f"is compressed with {method}: unpack it first"
-                raise errors.ArchiveInvalid(self.path, reason)
-        if not head.startswith(gzip.MAGIC):
+    # -- two members of one name
+
+    def _check_again(self) -> None:
+        """Members that stand in it more than once are the same each time.
+
+        NOTE: docker, bazel and others write one that several images share again.
+        """
+        known: dict[_Member, Digest] = {}
+        for name, again in self._again:
+            one, other = self._resolve(name), self._follow(name, again)
+            if one is None or other is None or self._differ(name, one, other, known):
+                raise self.invalid(name, "is in the archive twice, and not the same")
+
+    def _differ(
+        self, name: str, one: _Member, other: _Member, known: dict[_Member, Digest]
+    ) -> bool:
+        """Whether their content does; each is read once, however often it stands there."""
+        if one == other or one.size != other.size:
+            return one != other
+        for member in (one, other):
+            if member not in known:
+                known[member] = _hash(self._content(name, member))
+        return known[one] != known[other]
+
+    # -- where it comes from
+
+    def _make_readable(self) -> None:
+        """Have it lie plain in a file that can be read anywhere."""
+        source = self._file
+        status = os.fstat(source.fileno())
+        lies = stat.S_ISREG(status.st_mode)
+        chunks = self._chunks_of(source)
+        if lies:
+            self._size = status.st_size
+        else:
+            chunks = map(self._count, chunks)
+        head = next(chunks, b"")
+        compression = Compression.of(head)
+        if lies and not compression and source.tell() == len(head):
             return
-        limit = gzip.bound(os.fstat(self._file.fileno()).st_size)
-        folder = Path(tempfile.gettempdir())
-        packed, self._file = self._file, mapped(folder, tempfile.TemporaryFile)
-        with packed:
-            try:
-                for piece in gzip.unpacked(self._chunks_of(packed), limit):
-                    mapped(folder, self._file.write, piece)
-            except gzip.InvalidGzip as e:
-                raise errors.ArchiveInvalid(self.path, str(e)) from e
-        mapped(folder, self._file.flush)
+        whole = itertools.chain([head], chunks)
+        with source:
+            self._file = spooled(compression.unpacked(whole, self.budget) if compression else whole)
+        again = Compression.of(self._block(0))
+        if compression and again:
+            raise InvalidCompression(
+                f"is {again.name} inside of {compression.name}: unpack it first"
+            )
 
     def _chunks_of(self, file: IO[bytes]) -> Iterator[bytes]:
-        while chunk := mapped(self.path, file.read, CHUNK):
+        """All of it, the first chunk no longer than it takes to see what it is."""
+        length = HEAD
+        while chunk := mapped(self.path, file.read, length):
+            length = CHUNK
             yield chunk
+
+    def _count(self, chunk: bytes) -> bytes:
+        self._size += len(chunk)
+        return chunk
+
+
+def _open(path: Path) -> IO[bytes]:
+    if path == STANDARD_INPUT:
+        file: IO[bytes] = mapped(path, os.fdopen, mapped(path, os.dup, 0), "rb")
+    else:
+        file = mapped(path, path.open, "rb")
+    if file.isatty():
+        file.close()
+        raise errors.ArchiveInvalid(path, "is a terminal: send an archive into it")
+    return file
+
+
+def _hash(chunks: Iterator[bytes]) -> Digest:
+    stream = VerifiedStream(chunks)
+    for _ in stream:
+        pass
+    return stream.digest
 
 
 class _Headers:
-    """A file as tarfile reads it, with a bound on what one member's headers may take.
+    """A file as tarfile reads it, with bounds on what headers may take.
 
     NOTE: tarfile reads an extension of whatever size its header says into
     memory, and reads on at the end of the file.
@@ -189,13 +309,19 @@ class _Headers:
         self.seek = file.seek
         self.tell = file.tell
         self._read = file.read
-        self.budget = _HEADER_LIMIT
+        self._member = self._extensions = 0
 
     def read(self, size: int = -1) -> bytes:
-        self.budget -= size
-        if size < 0 or self.budget < 0:
-            raise tarfile.ReadError(f"a header takes more than {_HEADER_LIMIT} bytes")
+        self._member += size
+        if size < 0 or self._member > _HEADER_LIMIT:
+            raise _Refused(f"has a member whose header takes more than {_HEADER_LIMIT} bytes")
         return self._read(size)
+
+    def next_member(self) -> None:
+        self._extensions += max(0, self._member - tarfile.BLOCKSIZE)
+        self._member = 0
+        if self._extensions > _EXTENSIONS_LIMIT:
+            raise _Refused(f"has extended headers of more than {_EXTENSIONS_LIMIT} bytes")
 
 
 def _headers(file: IO[bytes]) -> Iterator[tuple[tarfile.TarInfo, int]]:
@@ -206,8 +332,10 @@ def _headers(file: IO[bytes]) -> Iterator[tuple[tarfile.TarInfo, int]]:
         while (info := tar.next()) is not None:
             if tar.offset <= offset:
                 raise tarfile.ReadError("a member of negative size")
-            if tar.pax_headers.keys() - {"comment"}:
-                raise tarfile.ReadError("a header for all members")  # it could rename them
-            offset, headers.budget = tar.offset, _HEADER_LIMIT
+            unsafe = tar.pax_headers.keys() - _HARMLESS
+            if unsafe:
+                raise _Refused(f"has a header that says {shown(min(unsafe))} of all its members")
+            offset = tar.offset
+            headers.next_member()
             tar.members, tar.pax_headers = [], {}  # or it keeps them all
             yield info, offset

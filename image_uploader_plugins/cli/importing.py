@@ -19,19 +19,23 @@ class Import(Command):
     """Copy images from a directory or tar file to the configured driver.
 
     SOURCE is an OCI layout, as a directory or a tar, or what docker save and
-    podman save write; a tar may be gzip.  Everything that is to be imported is
-    read and verified before the first image is copied.  Blobs that SOURCE
-    lacks, since it was exported with --since, are taken from the target.
+    podman save write.  A tar may be compressed (gzip, bzip2, xz, zstd), and
+    come through a pipe: - is standard input.  Everything that is to be
+    imported is read and verified before the first image is copied.  Blobs that
+    SOURCE lacks, since it was exported with --since, are taken from the target.
     """
 
     examples = (
         "image-uploader import carried.tar",
-        "image-uploader import saved.tar --as tools/builder:1.0",
+        "image-uploader import saved.tar.zst --as tools/builder:1.0",
+        "ssh builder docker save tools/builder:1.0 | image-uploader import -",
     )
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = super().get_parser(prog_name)
-        parser.add_argument("source", type=Path, metavar="SOURCE", help="directory or tar file")
+        parser.add_argument(
+            "source", type=Path, metavar="SOURCE", help="directory, tar, or - (standard input)"
+        )
         parser.add_argument(
             "images",
             nargs="*",

@@ -9,7 +9,6 @@ import json
 import os
 import re
 import tarfile
-import tempfile
 import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
@@ -18,8 +17,7 @@ from typing import Any
 import pytest
 
 from image_uploader_plugins import errors, manifest
-from image_uploader_plugins.archives import gzip as unpacking
-from image_uploader_plugins.archives import tar as reading
+from image_uploader_plugins.archives import budget as budgets
 from image_uploader_plugins.demo import images
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from tests.carry import archives
@@ -240,8 +238,14 @@ TARS = [
     tarred("a block device", "neither a file", member("a", type=tarfile.BLKTYPE, devmajor=8)),
     tarred("a FIFO", "neither a file", member("a", type=tarfile.FIFOTYPE)),
     tarred("an unknown kind", "neither a file", member("a", type=b"Z")),
-    tarred("a blob twice", "is in the archive twice", member(BLOB, OTHER.content)),
-    tarred("a list twice", "is in the archive twice", member("./index.json", LAYOUT["index.json"])),
+    tarred("a blob twice", "twice, and not the same", member(BLOB, OTHER.content[:-1] + b"x")),
+    tarred("a longer blob twice", "twice, and not the same", member(BLOB, OTHER.content + b"x")),
+    tarred("a list twice", "twice, and not the same", member("./index.json", b"{}")),
+    tarred(
+        "a file and a link of one name",
+        "twice, and not the same",
+        member(BLOB, type=tarfile.LNKTYPE, linkname="index.json"),
+    ),
     Case(
         "links in a circle",
         "is a link to a link",
@@ -264,18 +268,18 @@ TARS = [
     Case(
         "a header of two mebibytes", "header takes more than", extended(b"x", 2**21, bytes(2**21))
     ),
-    Case("a header for all members", "cut off or damaged|not a tar", everywhere),
+    Case(
+        "a header for all members", "has a header that says 'path' of all its members", everywhere
+    ),
     Case("an empty file", "not a tar archive", written(b"")),
     Case("any bytes", "not a tar archive", written(bytes(range(256)) * 100)),
     Case("zeros", "neither an OCI layout|not a tar", written(bytes(10240))),
-    Case("bzip2", "compressed with bzip2: unpack it first", written(b"BZh9")),
-    Case("xz", "compressed with xz", written(b"\xfd7zXZ\0\0")),
-    Case("zstd", "compressed with zstd", written(b"\x28\xb5\x2f\xfd\0")),
+    Case("lz4", "is compressed with lz4: unpack it first", written(b"\x04\x22\x4d\x18rest")),
+    Case("lzip", "is compressed with lzip: unpack it first", written(b"LZIP\x01rest")),
     Case("gzip cut off", "is gzip that ends too early", squeezed(lambda c: c[:-9])),
     Case("gzip with garbage", "is not intact gzip", squeezed(lambda c: c + b"garbage")),
     Case("gzip of another sum", "is not intact gzip", squeezed(lambda c: c[:-8] + bytes(8))),
     Case("gzip of nothing", "not a tar archive", written(gzip.compress(b""))),
-    Case("a FIFO for an archive", "is no file", os.mkfifo),
     Case("no archive", "No such file", lambda path: None),
     Case("a link in a folder", "is no regular file", linked),
     Case(
@@ -305,7 +309,7 @@ DOCKERS = [
     *both("a layer that is missing", "'two/layer.tar' is missing", saved(Layers=["two/layer.tar"])),
     *both(
         "a layer too many",
-        "2 layers, and a config that names 1",
+        "lists 2 layers, and its config names 1",
         saved(Layers=["one/layer.tar"] * 2),
     ),
     *both("layers that are no list", "'Layers' must be", saved(Layers="one/layer.tar")),
@@ -357,7 +361,7 @@ def test_refused(
     target: LocalExportDriver, tmp_path: Path, case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Not even the good image before the bad one is imported."""
-    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
     root = target._storage.root
     before = state(root)
@@ -392,13 +396,13 @@ def test_these_are_good(driver: LocalExportDriver, root: Path, tmp_path: Path) -
 def test_a_bomb(
     target: LocalExportDriver, tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(unpacking, "_RATIO_FLOOR", 4 * 1024**2)
+    monkeypatch.setattr(budgets, "_FLOOR", 4 * 1024**2)
     bomb = gzip.compress(bytes(64 * 1024**2), mtime=0)
     if place == "archive":
         (tmp_path / "archive").write_bytes(bomb)
     else:
         archives.tar(tmp_path / "archive", {**SAVED, "one/layer.tar": bomb})
-    limit = max(4 * 1024**2, 100 * len(bomb))
+    limit = max(4 * 1024**2, 100 * (tmp_path / "archive").stat().st_size)
     tracemalloc.start()
     with pytest.raises(errors.ArchiveInvalid, match=f"unpacks to more than {limit} bytes"):
         bring(tmp_path / "archive", target)
@@ -416,29 +420,6 @@ def test_a_header_that_says_it_is_a_gibibyte_is_not_read(
         bring(tmp_path / "archive", target)
     assert tracemalloc.get_traced_memory()[1] < 8 * 1024**2
     tracemalloc.stop()
-
-
-def test_members_without_end(
-    target: LocalExportDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(reading, "_MEMBERS_LIMIT", 3)
-    archives.tar(tmp_path / "archive", LAYOUT)
-    with pytest.raises(errors.ArchiveInvalid, match="has more than 3 files"):
-        bring(tmp_path / "archive", target)
-
-
-@pytest.mark.parametrize("size", [0, 1, 2**20 - 1, 2**20, 2**20 + 1, 3 * 2**20])
-@pytest.mark.parametrize("step", [1, 7, 2**20])
-def test_unpacking_whatever_the_pieces(size: int, step: int) -> None:
-    """Where zlib's output ends with a piece, or a member with a chunk."""
-    content = bytes(size)
-    whole = gzip.compress(content[: size // 3]) + gzip.compress(content[size // 3 :]) + bytes(512)
-    chunks = [whole[start : start + step] for start in range(0, len(whole), step)]
-    pieces = list(unpacking.unpacked(chunks, size))
-    assert b"".join(pieces) == content
-    assert max(map(len, pieces), default=0) <= 2**20
-    with pytest.raises(unpacking.InvalidGzip):
-        list(unpacking.unpacked([whole[:-600]], size))
 
 
 def test_a_target_full_of_holes_names_what_it_lacks(

@@ -1,0 +1,39 @@
+"""How much an archive may make out of what it is."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+# gzip gives at most 1032 bytes for one, others far more; layers are rarely more than ten.
+_RATIO = 100
+_FLOOR = 1024**3
+
+
+class Exceeded(ValueError):
+    """An archive makes more out of itself than an honest one does."""
+
+
+class Budget:
+    """Bytes that may be had from an archive of ``size()`` bytes, all in all.
+
+    A hundred times its size, and a GiB in any case.  ``verb`` says in an error
+    what was done with them.  Safe to use from several threads.
+    """
+
+    def __init__(self, size: Callable[[], int], verb: str = "unpacks to") -> None:
+        self._size = size
+        self._verb = verb
+        self._spent = 0
+        self._limit = _FLOOR
+        self._lock = threading.Lock()
+
+    def spend(self, count: int) -> None:
+        """Count ``count`` bytes more; raises Exceeded."""
+        with self._lock:
+            self._spent += count
+            if self._spent > self._limit:
+                # Asked for late: for a directory it takes a look at every file.
+                self._limit = max(_FLOOR, _RATIO * self._size())
+            if self._spent > self._limit:
+                raise Exceeded(f"{self._verb} more than {self._limit} bytes")

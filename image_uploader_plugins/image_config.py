@@ -1,0 +1,61 @@
+"""The config of an image: what its layers are when they are unpacked.
+
+Source: OCI image-spec 1.1.1, config.md, "rootfs".
+"""
+
+from __future__ import annotations
+
+from image_uploader_plugins import document, errors
+from image_uploader_plugins.digest import Digest
+from image_uploader_plugins.manifest import Manifest
+
+TYPES = frozenset(
+    {
+        "application/vnd.docker.container.image.v1+json",
+        "application/vnd.oci.image.config.v1+json",
+    }
+)
+_LIMIT = 1000
+_NAMES = ("rootfs", "diff_ids")
+
+
+def diff_ids(content: bytes) -> tuple[Digest, ...] | None:
+    """Return the digests of an image's layers before they were compressed, the lowest first.
+
+    None where the config does not speak of any.  Raises ManifestInvalid or
+    InvalidReference for what is no config, or names more than 1000.
+    """
+    fields = document.load(content, "config")
+    document.check_names(fields, _NAMES)
+    rootfs = fields.get("rootfs")
+    if not isinstance(rootfs, dict):
+        return None
+    document.check_names(rootfs, _NAMES)
+    found = rootfs.get("diff_ids") or []
+    if not isinstance(found, list) or len(found) > _LIMIT:
+        raise errors.ManifestInvalid(
+            f"the config has 'diff_ids' that are no list of up to {_LIMIT}"
+        )
+    return tuple(map(Digest, found))
+
+
+def describes(manifest: Manifest) -> bool:
+    """Return whether a manifest's config speaks of its layers.
+
+    Not for an index, schema 1, or an artifact that goes as an image: its
+    layers are no tars (image-spec, manifest.md, "Guidelines for Artifact Usage").
+    """
+    return (
+        manifest.config is not None
+        and manifest.config.media_type in TYPES
+        and manifest.artifact_type is None
+        and all(".tar" in layer.media_type for layer in manifest.layers)
+    )
+
+
+def check_count(layers: int, diff_ids: int) -> None:
+    """Raise ManifestInvalid where a manifest and its config disagree on the number of layers."""
+    if layers != diff_ids:
+        raise errors.ManifestInvalid(
+            f"the manifest lists {layers} layers, and its config names {diff_ids}"
+        )
