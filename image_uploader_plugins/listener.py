@@ -1,159 +1,64 @@
-"""The embedded server: a tree behind cheroot, with bounds for clients that are slow or many."""
+"""The embedded server: a tree for clients that may be slow, silent or too many.
+
+One thread waits for all sockets (epoll) and takes new clients; a few others
+make the steps of those whose socket is ready.  A client that is waited for
+costs no thread, only its place.
+"""
 
 from __future__ import annotations
 
+import collections
 import contextlib
+import errno
 import logging
 import math
 import os
+import queue
+import resource
+import select
 import signal
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
-from typing import Any
-
-from cheroot import makefile, server, wsgi
-from cheroot.ssl import Adapter
 
 from image_uploader_plugins import errors
+from image_uploader_plugins.connection import READ, Connection, Log
 from image_uploader_plugins.server import TreeServer
 
 LOG = logging.getLogger(__name__)
 
-# A thread is busy for as long as a client takes to read a blob, and podman
-# reads six at a time: ten such clients at once.
-_THREADS = 64
-# Connections that wait for a thread, and connections that wait for a request.
-# With the threads and their files they stay below the 1024 descriptors that a
-# process usually has.
-_QUEUE = 256
-_IDLE = 256
-# Connections that the kernel keeps until they are accepted.
-_BACKLOG = 128
-# Seconds without a byte after which a client is gone, and for a whole request.
-_SILENCE = 30
-_REQUEST = 30
+# Steps at a time: what blocks in one is the disk, never a client.
+_THREADS = 16
+# Descriptors, of which a process usually may have 1024, and those for all but clients.
+_DESCRIPTORS = 1024
+_RESERVED = 48
+# The part of the places that one address may have.
+_SHARE = 3 / 4
+# Seconds in which nobody is slow.
+_YOUNG = 1
+# Clients that the kernel keeps until they are taken, and that are taken in one go.
+_BACKLOG = 511
+_AT_ONCE = 64
+# Seconds between looks at deadlines, and without a descriptor for a new client.
+_TICK = 1.0
+_PAUSE = 0.1
 # Seconds for requests in flight at the end; "docker stop" waits for ten.
 STOPPING = 8
-# Bytes. Apache's limit is 8190 a line, nginx's 32 kB; skopeo sends about one.
-_HEADER = 16 * 1024
-# A push is told that it is none; more than this of it is not read.
-_BODY = 64 * 1024
 
+_NO_DESCRIPTOR = (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM)
 _STOP_SIGNALS = frozenset({signal.SIGTERM, signal.SIGINT})
-_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
-
-Log = Callable[[str], None]
 
 
-class _Request(server.HTTPRequest):
-    """A request, which is told of in one line when it is over."""
-
-    def __init__(self, listener: Listener, connection: _Connection) -> None:
-        # NOTE: every server must accept the absolute form (RFC 9112, 3.2.2);
-        # cheroot does as a proxy alone, and forwards nothing then.
-        super().__init__(listener, connection, proxy_mode=True)
-        self.uri = self.method = self.request_protocol = b""
-        self._sent = 0
-
-    def respond(self) -> None:
-        # NOTE: cheroot would take what is left of these bodies for the next request.
-        length = self.inheaders.get(b"Content-Length", b"0")
-        self.close_connection |= self.chunked_read or not length.isdigit()
-        try:
-            super().respond()
-        finally:
-            # cheroot begins with a str and goes on with bytes.
-            self._log(self.status.decode() if isinstance(self.status, bytes) else self.status)
-
-    def simple_response(self, status: str, msg: str = "") -> None:
-        super().simple_response(status, msg)
-        # While it answers, respond() will log.
-        if not self.ready:
-            self._log(status)
-
-    def send_headers(self) -> None:
-        # The rest of the request is read in here.
-        super().send_headers()
-        self.conn.answers()
-
-    def write(self, chunk: bytes) -> None:
-        super().write(chunk)
-        self._sent += len(chunk)
-
-    def _log(self, status: str) -> None:
-        if self.server.log:
-            line = (
-                _printable(b" ".join((self.method, self.uri, self.request_protocol)).strip()) or "-"
-            )
-            sent = self._sent or "-"
-            client = self.conn.remote_addr or "-"
-            self.server.log(f'{client} - - [{_now()}] "{line}" {status[:3] or "-"} {sent}')
-
-
-class _Connection(server.HTTPConnection):
-    RequestHandlerClass = _Request
-
-    def communicate(self) -> bool:
-        self.server.active[self] = time.monotonic() + _REQUEST
-        try:
-            if isinstance(self.socket, ssl.SSLSocket) and not self.socket.version():
-                self.socket.do_handshake()
-            return bool(super().communicate())  # type: ignore[no-untyped-call]
-        except OSError as e:
-            LOG.debug("%s: %s", self.remote_addr, e)
-            return False
-        finally:
-            self.server.active.pop(self, None)
-
-    def answers(self) -> None:
-        """The request is read; the answer may take as long as bytes are taken."""
-        self.server.active[self] = math.inf
-
-    def abort(self) -> None:
-        """Wake the thread that reads or writes here; it finds the connection closed."""
-        with contextlib.suppress(OSError):
-            socket.socket.shutdown(self.socket, socket.SHUT_RDWR)
-
-
-class _Tls(Adapter):
-    """TLS whose handshake is made by the thread that answers.
-
-    NOTE: cheroot's own makes it in the thread that accepts, where one client
-    that says nothing keeps all others waiting.
-    """
-
-    def __init__(self, context: ssl.SSLContext) -> None:
-        self.context = context
-
-    def bind(self, sock: socket.socket) -> socket.socket:
-        return sock
-
-    def wrap(self, sock: socket.socket) -> tuple[ssl.SSLSocket, dict[str, Any]]:
-        wrapped = self.context.wrap_socket(sock, server_side=True, do_handshake_on_connect=False)
-        return wrapped, self.get_environ()
-
-    def get_environ(self) -> dict[str, Any]:
-        return {}
-
-    def makefile(self, sock: socket.socket, mode: str = "r", bufsize: int = -1) -> Any:
-        return makefile.MakeFile(sock, mode, bufsize)
-
-
-class Listener(wsgi.Server):
+class Listener:
     """Serves the tree at ``root``; ``log`` gets a line for each request.
 
-    Port 0 takes a free one.  stop() lets requests in flight end, for at most
-    STOPPING seconds.
+    Port 0 takes a free one.  Pages of ``allow_origins`` may read the answers
+    in a browser.  stop() lets requests in flight end, for at most STOPPING
+    seconds.
     """
-
-    ConnectionClass = _Connection
-    keep_alive_conn_limit = _IDLE
-    max_request_header_size = _HEADER
-    max_request_body_size = _BODY
 
     def __init__(
         self,
@@ -162,89 +67,220 @@ class Listener(wsgi.Server):
         port: int = 0,
         tls: ssl.SSLContext | None = None,
         log: Log | None = None,
+        allow_origins: Collection[str] = (),
     ) -> None:
-        super().__init__(
-            (host, port),
-            TreeServer(root),
-            numthreads=_THREADS,
-            server_name="image-uploader",
-            request_queue_size=_BACKLOG,
-            timeout=_SILENCE,
-            shutdown_timeout=STOPPING,
-            accepted_queue_size=_QUEUE,
-            accepted_queue_timeout=0,
-        )
-        self.ssl_adapter = _Tls(tls) if tls else None
-        self.log = log
-        # Connections that a thread has, and until when (monotonic seconds) it may.
-        self.active: dict[_Connection, float] = {}
-        self._refusal: OSError | None = None
-        self._stopped = threading.Event()
+        self.failure: BaseException | None = None
+        self._application = TreeServer(root, allow_origins)
+        self._host, self._port = host, port
+        self._tls = tls
+        self._log = log
+        # Of every five descriptors: one for a client that is waited for, four for two answers.
+        self._unit = _descriptors() // 5
+        self._clients: dict[int, Connection] = {}
+        self._ready: queue.SimpleQueue[Connection | None] = queue.SimpleQueue()
+        self._poll = select.epoll()
+        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._poll.register(self._wake, select.EPOLLIN)
+        self._socket: socket.socket
+        self._paused_until = 0.0
+        self._looked = 0.0
+        self._stop_at = math.inf
 
     @property
     def address(self) -> str:
         """``host:port``, as a URL has it."""
-        host, port = self.bind_addr
-        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+        return f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
 
     @property
     def url(self) -> str:
-        return f"{'https' if self.ssl_adapter else 'http'}://{self.address}"
+        return f"{'https' if self._tls else 'http'}://{self.address}"
 
     def prepare(self) -> None:
         """Listen; raises ConfigurationError that names the address."""
         try:
-            super().prepare()
+            self._socket = _listen(self._host, self._port)
         except (OSError, UnicodeError) as e:  # the latter of names that DNS cannot have
-            refusal = self._refusal or e
-            reason = getattr(refusal, "strerror", None) or str(refusal)
+            reason = getattr(e, "strerror", None) or str(e)
             raise errors.ConfigurationError(f"cannot listen on {self.address}: {reason}") from e
-
-    def bind(self, family: int, type: int, proto: int = 0) -> Any:
-        try:
-            return super().bind(family, type, proto)
-        except OSError as e:
-            self._refusal = e  # cheroot makes text of it
-            raise
-
-    def process_conn(self, conn: _Connection) -> None:
-        """Give a connection to a thread, a new one only once it has said something."""
-        if conn.last_used is not None:
-            super().process_conn(conn)
-        elif self.can_add_keepalive_connection:
-            self.put_conn(conn)
-        else:
-            conn.close()
+        self._host, self._port = self._socket.getsockname()[:2]
+        self._poll.register(self._socket, select.EPOLLIN)
 
     def serve(self) -> None:
-        watch = threading.Thread(target=self._watch)
-        watch.start()
+        """Serve until stop(); in ``failure`` is what ended it otherwise."""
+        threads = [threading.Thread(target=self._work, daemon=True) for _ in range(_THREADS)]
+        for thread in threads:
+            thread.start()
         try:
-            super().serve()
+            while self._goes_on():
+                self._turn()
+        except BaseException as e:
+            self.failure = e
+            LOG.exception("the server ends")
         finally:
-            self._stopped.set()
-            watch.join()
+            self._end(threads)
 
     def stop(self) -> None:
-        self._stopped.set()
-        last_call = threading.Timer(STOPPING, self._abort, [math.inf])
-        last_call.start()
+        """Take no new client, and end serve() when those that are answered have their answer."""
+        self._stop_at = min(self._stop_at, time.monotonic() + STOPPING)
+        with contextlib.suppress(OSError):
+            os.eventfd_write(self._wake, 1)
+
+    def _goes_on(self) -> bool:
+        if self._stop_at == math.inf:
+            return True
+        self._socket.close()
+        late = time.monotonic() >= self._stop_at
+        for client in list(self._clients.values()):
+            client.last = True
+            if late or not client.begun:
+                client.drop()
+        # A thread that the disk keeps is left behind.
+        return bool(self._clients) and time.monotonic() < self._stop_at + _TICK
+
+    def _turn(self) -> None:
+        """Wait for sockets, and give each that is ready to whoever makes its next step."""
+        taking = False
+        for descriptor, _ in self._poll.poll(self._patience()):
+            if descriptor == self._socket.fileno():
+                taking = True
+            elif descriptor == self._wake:
+                os.eventfd_read(self._wake)
+            else:
+                self._ready.put(self._clients[descriptor])
+        # NOTE: only now: a new client may get the descriptor of one that has left.
+        if taking:
+            self._take()
+        self._look()
+
+    def _patience(self) -> float:
+        if self._paused_until:
+            return _PAUSE
+        return _TICK if self._stop_at == math.inf else _PAUSE
+
+    def _work(self) -> None:
+        while (client := self._ready.get()) is not None:
+            event = client.step()
+            if event is not None:
+                # NOTE: from here on it may be another thread's.
+                self._poll.modify(client.descriptor, event | select.EPOLLONESHOT)
+            else:
+                del self._clients[client.descriptor]
+                client.close()
+
+    def _take(self) -> None:
+        for _ in range(_AT_ONCE):
+            if not self._take_one():
+                return
+
+    def _take_one(self) -> bool:
+        """Whether there was a client, and there may be another one."""
         try:
-            super().stop()
-        finally:
-            last_call.cancel()
+            client, address = self._socket.accept()
+        except OSError as e:
+            if e.errno in _NO_DESCRIPTOR:
+                self._pause()
+            # Of any other error it is the client's: it is gone already.
+            return e.errno not in (*_NO_DESCRIPTOR, errno.EAGAIN)
+        client.setblocking(False)
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection = Connection(
+            client, address[0], self._application, self._begins, self._tls, self._log
+        )
+        self._make_room(connection.owner, answering=False)
+        self._clients[connection.descriptor] = connection
+        self._poll.register(connection.descriptor, READ | select.EPOLLONESHOT)
+        return True
 
-    def error_log(self, msg: str = "", level: int = logging.INFO, traceback: bool = False) -> None:
-        LOG.log(level, "%s", _printable(msg.encode(errors="replace")))
+    def _make_room(self, owner: str, *, answering: bool) -> None:
+        """Drop one who waits for a request, or for an answer, where a new one is too many."""
+        places = self._unit * (2 if answering else 1)
+        if len(self._clients) < places * _SHARE:
+            return
+        rivals = [client for client in self._present() if client.answering == answering]
+        own = [client for client in rivals if client.owner == owner]
+        if len(own) >= places * _SHARE:
+            _missed_least(own).drop()
+        elif len(rivals) >= places:
+            _missed_least(rivals).drop()
 
-    def _watch(self) -> None:
-        while not self._stopped.wait(1):
-            self._abort(time.monotonic())
+    def _begins(self, client: Connection) -> None:
+        self._make_room(client.owner, answering=True)
 
-    def _abort(self, now: float) -> None:
-        for connection, until in list(self.active.items()):
-            if until <= now:
-                connection.abort()
+    def _present(self) -> list[Connection]:
+        return [client for client in list(self._clients.values()) if not client.dropped]
+
+    def _pause(self) -> None:
+        """Without a descriptor nobody can be taken: one is freed, and others wait until then."""
+        present = self._present()
+        LOG.warning("no descriptor is left for a new client; there are %s", len(present))
+        waiting = [client for client in present if not client.answering] or present
+        if waiting:
+            _missed_least(waiting).drop()
+        self._poll.modify(self._socket, 0)
+        self._paused_until = time.monotonic() + _PAUSE
+
+    def _look(self) -> None:
+        """Drop whoever is late, and take clients again after a pause."""
+        now = time.monotonic()
+        if self._paused_until and now >= self._paused_until:
+            self._paused_until = 0.0
+            self._poll.modify(self._socket, select.EPOLLIN)
+        if now < self._looked + _TICK:
+            return
+        self._looked = now
+        for client in list(self._clients.values()):
+            if now >= client.deadline and client.stalled():
+                client.drop()
+
+    def _end(self, threads: list[threading.Thread]) -> None:
+        self._socket.close()
+        for _ in threads:
+            self._ready.put(None)
+        for thread in threads:
+            thread.join(_TICK)
+        for client in list(self._clients.values()):
+            client.drop()
+        if not any(thread.is_alive() for thread in threads):
+            self._poll.close()
+            os.close(self._wake)
+
+
+def _descriptors() -> int:
+    """How many descriptors clients may have."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(min(limit, _DESCRIPTORS) - _RESERVED, 20)
+
+
+def _missed_least(clients: list[Connection]) -> Connection:
+    """Of the address that has most: the one that takes its answer slowest, or has waited longest.
+
+    What has just begun is not slow.
+    """
+    old = time.monotonic() - _YOUNG
+    slow = [client for client in clients if client.answering and client.since < old]
+    crowd = collections.Counter(client.owner for client in clients)
+    if slow:
+        return min(slow, key=lambda client: (-crowd[client.owner], client.rate))
+    return min(clients, key=lambda client: (-crowd[client.owner], client.since))
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A socket that listens; "::" is all of IPv6 and IPv4."""
+    family, kind, protocol, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    listening = socket.socket(family, kind, protocol)
+    try:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, host != "::")
+        listening.bind(address)
+        listening.listen(_BACKLOG)
+        listening.setblocking(False)
+    except OSError:
+        listening.close()
+        raise
+    return listening
 
 
 def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
@@ -283,7 +319,7 @@ def run(listener: Listener, ready: Callable[[str], None]) -> None:
             while thread.is_alive() and not signal.sigtimedwait(_STOP_SIGNALS, 1):
                 pass
             if not thread.is_alive():
-                raise errors.UploaderError(f"the server ended: {listener.interrupt!r}")
+                raise errors.UploaderError(f"the server ended: {listener.failure!r}")
     finally:
         # Whoever was impatient meant the same.
         while signal.sigtimedwait(_STOP_SIGNALS, 0):
@@ -321,18 +357,3 @@ def _read(path: Path) -> bytes:
 def _no_password(key: Path) -> str:
     # OpenSSL would ask on the terminal.
     raise errors.ConfigurationError(f"{key} is encrypted; a server needs a key without a password")
-
-
-def _printable(text: bytes) -> str:
-    """Text of a client's, harmless on a terminal and in a log; as Apache writes it."""
-    return "".join(
-        chr(byte) if 0x20 <= byte < 0x7F and byte not in b'"\\' else f"\\x{byte:02x}"
-        for byte in text
-    )
-
-
-def _now() -> str:
-    # NOTE: strftime's month is the locale's.
-    now = time.localtime()
-    month = _MONTHS[now.tm_mon - 1]
-    return time.strftime(f"%d/{month}/%Y:%H:%M:%S %z", now)

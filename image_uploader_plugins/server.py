@@ -25,7 +25,7 @@ from image_uploader_plugins.local_export.storage import NotFound, Reader
 from image_uploader_plugins.reference import RepositoryName, Tag
 
 if TYPE_CHECKING:
-    from _typeshed.wsgi import StartResponse, WSGIEnvironment
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
 
 LOG = logging.getLogger(__name__)
 
@@ -57,9 +57,20 @@ class TreeServer:
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         request = Request(environ)
-        response = self._answer(request)
-        response.headers.update(self._common(request, response.status_code))
-        return response(environ, start_response)
+        return self._finished(request, self._answer(request))(environ, start_response)
+
+    def refuse(self, status: int, reason: str) -> WSGIApplication:
+        """Return the answer, as a WSGI application, to what is no request of HTTP/1.1."""
+
+        def refusal(environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+            answer = _error(status, "UNSUPPORTED", reason)
+            return self._finished(Request(environ), answer)(environ, start_response)
+
+        return refusal
+
+    def _finished(self, request: Request, answer: Response) -> Response:
+        answer.headers.update(self._common(request, answer.status_code))
+        return answer
 
     def _common(self, request: Request, status: int) -> dict[str, str]:
         """What every answer says, whatever it is."""

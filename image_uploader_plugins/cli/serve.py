@@ -7,7 +7,7 @@ import contextlib
 import types
 from pathlib import Path
 
-from image_uploader_plugins import errors, webservers
+from image_uploader_plugins import cross_origin, errors, webservers
 from image_uploader_plugins.cli.command import Command
 from image_uploader_plugins.local_export import options
 from image_uploader_plugins.local_export.tree import Tree
@@ -20,8 +20,9 @@ class Serve(Command):
     """Serve the tree as a read-only registry, or print what a web server needs to.
 
     The embedded server is for demonstrations, CI and small sites. It answers
-    what Apache and nginx answer, and has no authentication and no limits on
-    speed: where clients are not trusted, let one of those serve the tree.
+    what Apache and nginx answer, and has no authentication: where not everybody
+    may read everything, let one of those serve the tree. With --allow-origin,
+    pages of other sites may read the answers in a browser.
 
     It ends with status 0 at SIGTERM or SIGINT, when requests in flight are
     done, 8 seconds later at most.
@@ -33,6 +34,7 @@ class Serve(Command):
         "image-uploader serve --host :: --port 443 \\\n"
         "      --tls-certificate /etc/pki/tls/certs/registry.crt \\\n"
         "      --tls-key /etc/pki/tls/private/registry.key",
+        "image-uploader serve --allow-origin https://registry-ui.example.com",
         "image-uploader serve --print nginx >/etc/nginx/conf.d/image-serve.conf",
         "image-uploader serve --print apache --server-name registry.example.com",
     )
@@ -67,6 +69,14 @@ class Serve(Command):
             help="the certificate's key, in PEM without a password",
         )
         parser.add_argument(
+            "--allow-origin",
+            action="append",
+            default=[],
+            metavar="ORIGIN",
+            help="let pages of this origin, SCHEME://HOST[:PORT], read the registry in a browser; "
+            "several times for several, * for all (default: none)",
+        )
+        parser.add_argument(
             "--print",
             choices=sorted(webservers.KINDS),
             help="print the configuration of a web server for this tree, and serve nothing",
@@ -96,10 +106,12 @@ class Serve(Command):
             server_name=parsed_args.server_name,
             certificate=parsed_args.tls_certificate,
             key=parsed_args.tls_key,
+            allow_origins=tuple(parsed_args.allow_origin),
         )
         return webservers.KINDS[parsed_args.print](site)
 
     def _serve(self, parsed_args: argparse.Namespace) -> None:
+        cross_origin.check(parsed_args.allow_origin)
         root = Tree.existing(self.conf).storage.root
         listener = embedded()
         tls = None
@@ -107,7 +119,9 @@ class Serve(Command):
             tls = listener.tls_context(parsed_args.tls_certificate, parsed_args.tls_key)
         host = parsed_args.host or "127.0.0.1"
         log = self._say if self.app.options.verbose_level > 1 else None
-        listening = listener.Listener(root, host, parsed_args.port, tls, log)
+        listening = listener.Listener(
+            root, host, parsed_args.port, tls, log, parsed_args.allow_origin
+        )
         listener.run(listening, lambda url: self._say(f"serving {root} on {url}"))
 
     def _say(self, line: str) -> None:
@@ -123,8 +137,7 @@ def embedded() -> types.ModuleType:
         from image_uploader_plugins import listener
     except ImportError as e:
         raise errors.ConfigurationError(
-            f"{e}: this command needs cheroot and Werkzeug; "
-            "pip install 'image-uploader-plugins[serve]'"
+            f"{e}: this command needs Werkzeug; pip install 'image-uploader-plugins[serve]'"
         ) from e
     return listener
 

@@ -224,12 +224,6 @@ def test_a_body_is_no_second_request(planted: str, method: bytes, body: bytes) -
     assert b"HTTP/1.1" not in rest
 
 
-def test_a_large_header(planted: str) -> None:
-    assert raw.get(planted, "/v2/", X="x" * 15000)[0] == 200
-    assert raw.get(planted, "/v2/", X="x" * 17000)[0] == 413
-    assert raw.get(planted, "/" + "x" * 17000)[0] == 414
-
-
 def test_digests_are_checked_before_paths(planted: str) -> None:
     status, _, body = raw.get(planted, "/v2/base/blobs/sha256:..")
     assert (status, json.loads(body)["errors"][0]["code"]) == (400, "DIGEST_INVALID")

@@ -155,9 +155,9 @@ def test_a_line_for_each_request(root: Path) -> None:
     assert [match and match.groups() for match in told] == [
         ("GET /v2/ HTTP/1.1", "200 2"),
         (f"HEAD {TARGET} HTTP/1.1", "200 -"),
-        (r"GET /v2/\x1b]0;x\x07\x22\x5c HTTP/1.1", "404 80"),
-        (r"GET /\x9b31m", "400 -"),
-        ("-", "400 -"),
+        (r"GET /v2/\x1b]0;x\x07\x22\x5c HTTP/1.1", "400 96"),
+        (r"GET /\x9b31m HTTP/1.1", "400 96"),
+        (r"\x1b[31m", "400 96"),
     ]
 
 

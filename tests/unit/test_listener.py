@@ -6,96 +6,318 @@ The limits are made small, so that each is met; no test measures time.
 from __future__ import annotations
 
 import contextlib
+import errno
+import resource
 import socket
 import ssl
-from collections.abc import Iterator
+import threading
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from image_uploader_plugins import listener
+from image_uploader_plugins import connection, listener
+from image_uploader_plugins.connection import WRITE, Connection
 from image_uploader_plugins.demo import images
 from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.server import TreeServer
 from tests.support import raw, tls, trees
 
 BLOB = "sha256:" + "0" * 64
+SIZE = 256 * 1024 * 1024
+IMAGE = images.corpus()[0]
 WHOLE = b"GET /v2/ HTTP/1.1\r\nHost: x\r\n\r\n"
+LARGE = f"GET /v2/{IMAGE.repository}/blobs/{BLOB} HTTP/1.1\r\nHost: x\r\n\r\n".encode()
+# Of these, ten places are for clients that are waited for and twenty for answers.
+FIFTY = listener._RESERVED + 50
+ONE, OTHER = "127.0.0.1", "127.0.0.2"
 
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("listener") / "tree"
-    image = images.corpus()[0]
     with LocalExportDriver(root) as driver:
-        trees.put(driver, image)
-    with (root / "v2" / image.repository.value / "blobs" / BLOB).open("wb") as blob:
-        blob.truncate(256 * 1024 * 1024)
+        trees.put(driver, IMAGE)
+    with (root / "v2" / IMAGE.repository.value / "blobs" / BLOB).open("wb") as blob:
+        blob.truncate(SIZE)
     return root
 
 
-@contextlib.contextmanager
-def one_thread(tree: Path, monkeypatch: pytest.MonkeyPatch, **limits: int) -> Iterator[str]:
-    for name, value in {"_THREADS": 1, **limits}.items():
-        monkeypatch.setattr(listener, name, value)
-    with listener.serving(tree) as server:
-        yield server
+class Clients:
+    """Connections from several addresses of this machine, all closed in the end."""
+
+    def __init__(self, server: str, stack: contextlib.ExitStack) -> None:
+        host, _, port = server.rpartition(":")
+        self._server = (host, int(port))
+        self._stack = stack
+
+    def new(self, said: bytes = b"", address: str = ONE) -> socket.socket:
+        client = socket.create_connection(self._server, raw.TIMEOUT, (address, 0))
+        self._stack.enter_context(client)
+        client.sendall(said)
+        return client
+
+    def reader(self, address: str = ONE) -> socket.socket:
+        """One whose answer has begun, and who takes no more of it."""
+        client = self.new(LARGE, address)
+        assert client.recv(1)
+        return client
 
 
-def ended(connection: socket.socket) -> bool:
+@pytest.fixture
+def serve(tree: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., Clients]]:
+    """Start the server with small limits; one thread unless another number is given."""
+    with contextlib.ExitStack() as servers, contextlib.ExitStack() as clients:
+
+        def start(tls: ssl.SSLContext | None = None, **limits: float) -> Clients:
+            for name, value in {"_THREADS": 1, "_TICK": 0.05, **limits}.items():
+                home = listener if hasattr(listener, name) else connection
+                monkeypatch.setattr(home, name, value)
+            return Clients(servers.enter_context(listener.serving(tree, tls)), clients)
+
+        yield start
+
+
+def ended(client: socket.socket) -> bool:
     """Wait for the server to close a connection, whatever it says before."""
     with contextlib.suppress(ConnectionError):
-        while connection.recv(65536):
+        while client.recv(1024 * 1024):
             pass
     return True
 
 
-def test_silent_clients_hold_no_thread(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    with one_thread(tree, monkeypatch) as server, contextlib.ExitStack() as stack:
-        for _ in range(5):
-            stack.enter_context(raw.connected(server))
-        assert raw.get(server, "/v2/")[0] == 200
+def answers(client: socket.socket) -> bool:
+    client.sendall(WHOLE)
+    return client.recv(65536).startswith(b"HTTP/1.1 200")
 
 
-def test_silent_clients_of_tls(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """cheroot's own adapter waits for each in the thread that accepts."""
+def test_silent_clients_hold_no_thread(serve: Callable[..., Clients]) -> None:
+    clients = serve()
+    for said in (b"", b"G", b"GET /v2/ HTTP/1.1\r\nHost:", b"\r\n"):
+        clients.new(said)
+    assert answers(clients.new())
+
+
+def test_slow_readers_hold_no_thread(serve: Callable[..., Clients]) -> None:
+    clients = serve()
+    readers = [clients.reader() for _ in range(5)]
+    newest = clients.new()
+    for _ in range(3):
+        assert answers(newest)
+    assert len({reader.recv(1) for reader in readers}) == 1
+
+
+def test_silent_clients_of_tls(serve: Callable[..., Clients], tmp_path: Path) -> None:
     certificate, key = tls.make(tmp_path)
     context = listener.tls_context(certificate, key)
     assert context.minimum_version == ssl.TLSVersion.TLSv1_2
     trusting = ssl.create_default_context(cafile=certificate)
-    monkeypatch.setattr(listener, "_THREADS", 1)
-    with listener.serving(tree, context) as server, contextlib.ExitStack() as stack:
-        for _ in range(5):
-            stack.enter_context(raw.connected(server))
-        with raw.connected(server, trusting) as connection:
-            connection.sendall(WHOLE)
-            assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+    clients = serve(context)
+    for said in (b"", b"\x16", b"\x16\x03\x01", WHOLE):
+        clients.new(said)
+    with trusting.wrap_socket(clients.new(), server_hostname=ONE) as client:
+        for _ in range(3):
+            client.sendall(WHOLE)
+            assert client.recv(65536).startswith(b"HTTP/1.1 200")
 
 
 @pytest.mark.parametrize(
-    "begun", [b"G", b"GET /v2/ HTTP/1.1\r\nHost:", b"PUT / HTTP/1.1\r\nContent-Length: 9\r\n\r\n1"]
+    "begun",
+    [
+        *(b"", b"\r\n", b"G", b"GET /v2/ HTTP/1.1\r\nHost:"),
+        b"PUT / HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n1",
+    ],
 )
-def test_a_request_must_end(tree: Path, monkeypatch: pytest.MonkeyPatch, begun: bytes) -> None:
-    with one_thread(tree, monkeypatch, _REQUEST=0) as server, raw.connected(server) as connection:
-        connection.sendall(begun)
-        assert ended(connection)
+def test_a_request_must_end(serve: Callable[..., Clients], begun: bytes) -> None:
+    assert ended(serve(REQUEST=0).new(begun))
 
 
-def test_a_handshake_must_end(tree: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_next_request_must_begin_and_end(serve: Callable[..., Clients]) -> None:
+    assert ended(serve(IDLE=0).new(WHOLE))
+
+
+def test_the_next_request_must_end(
+    serve: Callable[..., Clients], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Once something of it is there, and be it an empty line."""
+    client = serve().new()
+    assert answers(client)
+    monkeypatch.setattr(connection, "REQUEST", 0)
+    client.sendall(b"\r\nGET /v2/ HTTP/1.1\r\n")
+    assert ended(client)
+
+
+def test_a_handshake_must_end(serve: Callable[..., Clients], tmp_path: Path) -> None:
     context = listener.tls_context(*tls.make(tmp_path))
-    monkeypatch.setattr(listener, "_REQUEST", 0)
-    with listener.serving(tree, context) as server, raw.connected(server) as connection:
-        connection.sendall(b"\x16\x03\x01")
-        assert ended(connection)
+    assert ended(serve(context, REQUEST=0).new(b"\x16\x03\x01"))
 
 
-def test_no_more_than_so_many_wait(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(listener.Listener, "keep_alive_conn_limit", 2)
-    with one_thread(tree, monkeypatch) as server, contextlib.ExitStack() as stack:
-        first, second, third = (stack.enter_context(raw.connected(server)) for _ in range(3))
-        assert ended(third)
-        for connection in (first, second):
-            connection.sendall(WHOLE)
-            assert connection.recv(65536).startswith(b"HTTP/1.1 200")
+def test_whoever_takes_nothing_is_dropped(
+    serve: Callable[..., Clients], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dropped, drop = threading.Event(), Connection.drop
+
+    def dropping(self: Connection) -> None:
+        drop(self)
+        dropped.set()
+
+    monkeypatch.setattr(Connection, "drop", dropping)
+    reader = serve(STALLED=0).reader()
+    assert dropped.wait(raw.TIMEOUT)
+    # What comes is no more than the kernel had for it.
+    assert sum(map(len, iter(lambda: received(reader), b""))) < SIZE
+
+
+def received(client: socket.socket) -> bytes:
+    with contextlib.suppress(ConnectionError):
+        return client.recv(1024 * 1024)
+    return b""
+
+
+def test_a_slow_line_is_not_a_dead_one(tree: Path) -> None:
+    """Megabytes in the kernel are not taken by the deadline: it counts whether any are."""
+    with socket.create_server((ONE, 0)) as listening:
+        client = socket.create_connection(listening.getsockname(), raw.TIMEOUT)
+        accepted, _ = listening.accept()
+    accepted.setblocking(False)
+    served = Connection(accepted, ONE, TreeServer(tree), lambda _: None)
+    with contextlib.closing(served), client:
+        client.sendall(LARGE)
+        until(lambda: served.step() == WRITE and served.answering)
+        # Nothing is taken until the kernel has no more room.
+        until(lambda: served.stalled() and served.stalled())
+        for _ in range(3):
+            taken = 0
+            while served.stalled():
+                taken += len(client.recv(1024 * 1024))
+            assert 0 < taken < SIZE
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + raw.TIMEOUT
+    while not condition():
+        assert time.monotonic() < deadline
+
+
+def test_the_oldest_silent_client_goes_for_the_newest(serve: Callable[..., Clients]) -> None:
+    clients = serve(_DESCRIPTORS=FIFTY)
+    silent = [clients.new() for _ in range(30)]
+    for _ in range(20):
+        assert answers(clients.new())
+    assert all(ended(client) for client in silent)
+
+
+def test_nobody_is_pushed_out_by_one_address(serve: Callable[..., Clients]) -> None:
+    clients = serve(_DESCRIPTORS=FIFTY)
+    first = clients.new(address=OTHER)
+    for _ in range(30):
+        clients.new()
+    assert answers(clients.new())
+    assert answers(first)
+
+
+def test_of_two_addresses_the_one_with_most_has_to_go(serve: Callable[..., Clients]) -> None:
+    clients = serve(_DESCRIPTORS=FIFTY)
+    few = [clients.new(address=OTHER) for _ in range(4)]
+    many = [clients.new() for _ in range(7)]
+    assert answers(clients.new(address="127.0.0.3"))
+    assert ended(many[0])
+    assert all(map(answers, few))
+
+
+def test_the_slowest_reader_goes_for_the_newest(serve: Callable[..., Clients]) -> None:
+    clients = serve(_DESCRIPTORS=FIFTY, _YOUNG=0)
+    first = clients.reader(OTHER)
+    readers = [clients.reader() for _ in range(14)]
+    for reader in readers[1:]:
+        taken = 0
+        while taken < 16 * 1024 * 1024:
+            taken += len(reader.recv(1024 * 1024))
+    for _ in range(20):
+        assert answers(clients.new())
+    clients.reader()
+    clients.reader()
+    assert ended(readers[0])
+    for reader in (first, *readers[1:]):
+        assert reader.recv(1)
+
+
+def test_answers_leave_room_for_requests(serve: Callable[..., Clients]) -> None:
+    """Readers as many as there may be, and many silent ones: whoever asks is answered."""
+    clients = serve(_DESCRIPTORS=FIFTY)
+    for _ in range(30):
+        clients.reader()
+        clients.new()
+    newest = [clients.new() for _ in range(5)]
+    for _ in range(3):
+        assert all(map(answers, newest))
+
+
+def test_an_owner_of_ipv6(tree: Path) -> None:
+    """Whoever has one address of it has 2**64."""
+    owners = [
+        "2001:db8::1",
+        "2001:db8::ffff:1",
+        "2001:db8:0:1::1",
+        "fe80::1%lo",
+        "::ffff:192.0.2.1",
+        "::ffff:192.0.2.2",
+        "192.0.2.1",
+    ]
+    found = [connection._owner(host) for host in owners]
+    assert found[0] == found[1]
+    assert len(set(found)) == len(owners) - 1
+
+
+def test_a_client_that_comes_without_a_descriptor(
+    serve: Callable[..., Clients], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waits, and so does the server: it tries now and then, and not all the time."""
+    pauses, tries = threading.Semaphore(0), []
+    pause, take = listener.Listener._pause, listener.Listener._take_one
+
+    def pausing(self: listener.Listener) -> None:
+        pauses.release()
+        pause(self)
+
+    def taking(self: listener.Listener) -> bool:
+        tries.append(errno.EMFILE)
+        return take(self)
+
+    monkeypatch.setattr(listener.Listener, "_pause", pausing)
+    monkeypatch.setattr(listener.Listener, "_take_one", taking)
+    clients = serve()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with socket.socket() as client, socket.socket() as next_descriptor:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (next_descriptor.fileno() + 1, hard))
+        try:
+            client.connect(clients._server)
+            for _ in range(3):
+                assert pauses.acquire(timeout=raw.TIMEOUT)
+            assert len(tries) <= 4
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        client.settimeout(raw.TIMEOUT)
+        assert answers(client)
+
+
+def test_the_last_answer_is_read_to_its_end(serve: Callable[..., Clients]) -> None:
+    """By a client that goes on sending: what it sends is read, for a while."""
+    client = serve().new(b"PUT /v2/ HTTP/1.1\r\nHost: x\r\nContent-Length: 500000\r\n\r\n")
+    client.sendall(b"x" * 500_000)
+    assert client.recv(65536).startswith(b"HTTP/1.1 413")
+    assert ended(client)
+
+
+def test_requests_one_after_another(serve: Callable[..., Clients]) -> None:
+    """Sent at once (RFC 9112, 9.3.2), with bodies that are no requests."""
+    put = b"PUT /v2/ HTTP/1.1\r\nHost: x\r\nContent-Length: 31\r\n\r\n" + WHOLE
+    last = b"GET /v2/ HTTP/1.1\r\nHost: x\r\nConnection: foo, Close\r\n\r\n"
+    client = serve().new(b"\r\n".join([WHOLE, put, WHOLE] * 100) + last)
+    answer = b"".join(iter(lambda: client.recv(65536), b""))
+    assert answer.count(b"HTTP/1.1 200 OK\r\n") == 201
+    assert answer.count(b"HTTP/1.1 405 ") == 100
 
 
 def test_stopping_has_an_end(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,10 +325,8 @@ def test_stopping_has_an_end(tree: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(listener, "STOPPING", 0.2)
     with contextlib.ExitStack() as stack:
         with listener.serving(tree) as server:
-            connection = stack.enter_context(raw.connected(server))
-            connection.sendall(f"GET /v2/base/blobs/{BLOB} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-            assert connection.recv(1)
-        assert ended(connection)
+            client = Clients(server, stack).reader()
+        assert ended(client)
 
 
 def test_where_nothing_can_be_logged(tree: Path) -> None:
@@ -118,3 +338,14 @@ def test_where_nothing_can_be_logged(tree: Path) -> None:
     with listener.serving(tree, log=log) as server:
         for _ in range(2):
             assert raw.get(server, "/v2/")[0] == 200
+
+
+def test_what_ends_it_is_told(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(self: listener.Listener) -> None:
+        raise MemoryError("no more")
+
+    monkeypatch.setattr(listener.Listener, "_turn", fail)
+    broken = listener.Listener(tree)
+    broken.prepare()
+    broken.serve()
+    assert isinstance(broken.failure, MemoryError)

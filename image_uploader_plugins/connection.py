@@ -1,0 +1,397 @@
+"""One client of the embedded server, from its first byte to its last."""
+
+from __future__ import annotations
+
+import contextlib
+import email.utils
+import fcntl
+import io
+import ipaddress
+import logging
+import select
+import socket
+import ssl
+import struct
+import sys
+import termios
+import time
+from collections.abc import Callable, Generator, Iterable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from image_uploader_plugins import http1
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
+
+LOG = logging.getLogger(__name__)
+
+READ, WRITE = select.EPOLLIN, select.EPOLLOUT
+
+# Seconds for a request, on a new connection with its TLS handshake; for the
+# next one to begin; and without a byte taken of an answer.
+REQUEST = 30
+IDLE = 30
+STALLED = 30
+# Seconds and bytes for a client to see the last answer, while it still sends.
+LINGER = 5
+_LINGER_BYTES = 1024 * 1024
+# A push is told that it is none; more bytes than this of it are not read.
+BODY = 64 * 1024
+# Bytes that are received at once, and that one client is sent before others are.
+_RECEIVED = 16 * 1024
+_TURN = 1024 * 1024
+
+_MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
+
+Log = Callable[[str], None]
+_T = TypeVar("_T")
+# Yields what the socket has to be ready for before it goes on.
+Steps = Generator[int, None, _T]
+
+
+class Application(Protocol):
+    """A WSGI application that can also say why a request never reached it."""
+
+    def __call__(
+        self, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> Iterable[bytes]: ...
+
+    def refuse(self, status: int, reason: str) -> WSGIApplication:
+        """Return what answers so."""
+
+
+class Connection:
+    """A client's socket, which never blocks: whoever calls step() is soon free again.
+
+    ``since`` is when the present request was waited for, or when its answer
+    began (monotonic seconds); ``deadline`` until when something must happen;
+    ``answering`` whether the request is read and the answer under way, which
+    ``begins`` is told before.  ``owner`` is who has the client's address: of
+    IPv6 everybody has at least 64 bits.
+    """
+
+    def __init__(
+        self,
+        client: socket.socket,
+        host: str,
+        application: Application,
+        begins: Callable[[Connection], None],
+        tls: ssl.SSLContext | None = None,
+        log: Log | None = None,
+    ) -> None:
+        self.host = host
+        self.owner = _owner(host)
+        self.answering = False
+        self.last = False
+        self.since = time.monotonic()
+        self.deadline = self.since + REQUEST
+        self.descriptor = client.fileno()
+        self._socket = client
+        self._application = application
+        self._begins = begins
+        self._tls = tls
+        self._log = log
+        self._dropped = False
+        self._received = bytearray()
+        self._later = False
+        self._sent = 0
+        self._had = 0
+        self._queued = 0
+        self._steps = self._talk()
+
+    def step(self) -> int | None:
+        """Go on as far as possible; returns READ or WRITE to wait for, None at the end."""
+        if not self._dropped:
+            with contextlib.suppress(StopIteration):
+                return next(self._steps)
+        return None
+
+    def drop(self) -> None:
+        """End it, from any thread: the next step is the last one, and comes at once."""
+        self._dropped = True
+        # NOTE: an SSLSocket's own would change it under whoever uses it.
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
+
+    @property
+    def dropped(self) -> bool:
+        """Whether drop() was called."""
+        return self._dropped
+
+    @property
+    def begun(self) -> bool:
+        """Whether a request is under way."""
+        return self.answering or bool(self._received)
+
+    @property
+    def rate(self) -> float:
+        """Bytes a second that the client takes of the present answer."""
+        return self._sent / max(time.monotonic() - self.since, 0.001)
+
+    def stalled(self) -> bool:
+        """Whether the client, at its deadline, has taken nothing that was sent to it.
+
+        What the kernel has for it may be megabytes: on a slow line they take
+        longer than a deadline, and none is late as long as they get fewer.
+        """
+        queued, self._queued = self._queued, self._unsent()
+        if not self.answering or 0 < queued <= self._queued:
+            return True
+        self.deadline = time.monotonic() + STALLED
+        return False
+
+    def close(self) -> None:
+        """Give everything back; for whoever made the last step."""
+        self._steps.close()
+        self._socket.close()
+
+    def _unsent(self) -> int:
+        """Bytes in the kernel that the client has not acknowledged."""
+        with contextlib.suppress(OSError, ValueError):
+            found = fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, bytes(4))
+            return int(struct.unpack("i", found)[0])
+        return 0
+
+    def _talk(self) -> Steps[None]:
+        try:
+            yield from self._handshake()
+            while (yield from self._exchange()):
+                self._wait(IDLE)
+                self._later = True
+            yield from self._linger()
+        except OSError as e:
+            LOG.debug("%s: %s", self.host, e)
+        except Exception as e:
+            LOG.error("%s: %s: %s", self.host, type(e).__name__, e)
+
+    def _wait(self, seconds: float, *, answering: bool = False) -> None:
+        self.answering = answering
+        self.since = time.monotonic()
+        self.deadline = self.since + seconds
+
+    def _handshake(self) -> Steps[None]:
+        if self._tls:
+            self._socket = self._tls.wrap_socket(
+                self._socket, server_side=True, do_handshake_on_connect=False
+            )
+            yield from self._ready(READ, self._socket.do_handshake)
+
+    def _exchange(self) -> Steps[bool]:
+        """One request and its answer; whether another one may follow."""
+        line = b""
+        try:
+            size = yield from self._head()
+            if not size:
+                return False
+            taken = bytes(self._received[:size])
+            line = _first_line(taken)
+            del self._received[:size]
+            head = http1.parse(taken)
+            yield from self._body(head)
+        except http1.Refused as e:
+            line = line or _first_line(self._received)
+            refusal = self._application.refuse(e.status, e.reason)
+            self.last = True
+            yield from self._answer(line, refusal, _environ(self.host), "HTTP/1.1")
+            return False
+        self.last |= head.length is None or head.waits or not head.persistent
+        environ = _environ(self.host, head)
+        yield from self._answer(line, self._application, environ, head.version)
+        return not self.last
+
+    def _head(self) -> Steps[int]:
+        """Receive until a head is there; its size, 0 if the client leaves."""
+        seen, begun = 0, not self._later
+        while True:
+            if not seen:
+                # RFC 9112, 2.2: empty lines before a request count for nothing.
+                self._received[:] = self._received.lstrip(b"\r\n")
+            size = http1.end(self._received, seen)
+            if size > 0:
+                return size
+            seen = len(self._received)
+            if not (yield from self._receive()):
+                return 0
+            if not begun:
+                begun, self.deadline = True, time.monotonic() + REQUEST
+
+    def _body(self, head: http1.Head) -> Steps[None]:
+        """Read what is of no use, so that it is not taken for the next request."""
+        left = 0 if head.length is None or head.waits else head.length
+        if left > BODY:
+            raise http1.Refused(413, f"a body of more than {BODY} bytes")
+        while left > len(self._received):
+            left -= len(self._received)
+            self._received.clear()
+            if not (yield from self._receive()):
+                raise ConnectionAbortedError("a body that does not end")
+        del self._received[:left]
+
+    def _receive(self) -> Steps[bool]:
+        received = yield from self._ready(READ, self._socket.recv, _RECEIVED)
+        self._received += received
+        return bool(received)
+
+    def _answer(
+        self, line: bytes, application: WSGIApplication, environ: WSGIEnvironment, version: str
+    ) -> Steps[None]:
+        self._begins(self)
+        self._wait(STALLED, answering=True)
+        self._sent = 0
+        answer = _Answer(version)
+        body = application(environ, answer.start)
+        try:
+            yield from self._send_all(answer, body)
+        finally:
+            getattr(body, "close", lambda: None)()
+            self._tell(line, answer)
+
+    def _send_all(self, answer: _Answer, body: Iterable[bytes]) -> Steps[None]:
+        # Small answers are one packet.
+        ahead, left = answer.head(last=self.last), answer.length
+        for chunk in body:
+            left -= len(chunk)
+            if left < 0:
+                raise OverflowError("an answer that is longer than its length")
+            yield from self._send(ahead + chunk)
+            ahead = b""
+        yield from self._send(ahead)
+        if 0 < left < answer.length:
+            raise EOFError("an answer that is shorter than its length")
+        yield from self._after(_TURN // 16)
+
+    def _send(self, content: bytes) -> Steps[None]:
+        rest = memoryview(content)
+        while rest:
+            count = yield from self._ready(WRITE, self._socket.send, rest)
+            rest = rest[count:]
+            self._sent += count
+            self.deadline = time.monotonic() + STALLED
+            yield from self._after(count)
+
+    def _after(self, count: int) -> Steps[None]:
+        """Let others go on when this one has had its turn."""
+        self._had += count
+        if self._had >= _TURN:
+            self._had = 0
+            yield WRITE
+
+    def _linger(self) -> Steps[None]:
+        """Let the client read all: a socket closed with bytes unread takes back what it sent."""
+        self._wait(LINGER)
+        if isinstance(self._socket, ssl.SSLSocket):
+            # It says that nothing follows; what the client says to that is of no use.
+            with contextlib.suppress(OSError, ValueError):
+                self._socket.unwrap()
+        socket.socket.shutdown(self._socket, socket.SHUT_WR)
+        left = _LINGER_BYTES
+        while left > 0:
+            received = yield from self._ready(READ, socket.socket.recv, self._socket, _RECEIVED)
+            left -= len(received) or left
+
+    def _ready(self, event: int, function: Callable[..., _T], *arguments: Any) -> Steps[_T]:
+        while True:
+            try:
+                return function(*arguments)
+            except ssl.SSLWantReadError:
+                event = READ
+            except ssl.SSLWantWriteError:
+                event = WRITE
+            except BlockingIOError:
+                pass
+            self._queued = self._unsent()
+            yield event
+
+    def _tell(self, line: bytes, answer: _Answer) -> None:
+        if self._log:
+            sent = max(self._sent - answer.head_size, 0) or "-"
+            request = _printable(line) or "-"
+            self._log(f'{self.host} - - [{_now()}] "{request}" {answer.status[:3]} {sent}')
+
+
+class _Answer:
+    """The head of an answer, as a WSGI application begins it."""
+
+    def __init__(self, version: str) -> None:
+        self.status = "-"
+        self.length = 0
+        self.head_size = 0
+        self._version = version
+        self._headers: list[tuple[str, str]] = []
+
+    def start(
+        self, status: str, headers: list[tuple[str, str]], exc_info: Any = None
+    ) -> Callable[[bytes], object]:
+        """WSGI's start_response (PEP 3333)."""
+        self.status, self._headers = status, headers
+        lengths = [value for name, value in headers if name.lower() == "content-length"]
+        self.length = int(lengths[0]) if lengths else 0
+        return _no_writing
+
+    def head(self, *, last: bool) -> bytes:
+        """Return the bytes before the body; ``last`` says that no answer follows."""
+        more = [("Date", email.utils.formatdate(usegmt=True)), ("Server", "image-uploader")]
+        if last:
+            more.append(("Connection", "close"))
+        elif self._version == "HTTP/1.0":
+            more.append(("Connection", "keep-alive"))
+        lines = [f"HTTP/1.1 {self.status}", *(f"{n}: {v}" for n, v in (*self._headers, *more))]
+        head = "".join(f"{line}\r\n" for line in (*lines, "")).encode("latin-1")
+        self.head_size = len(head)
+        return head
+
+
+def _no_writing(content: bytes) -> None:
+    raise NotImplementedError("this server sends what an application returns")
+
+
+def _environ(client: str, head: http1.Head | None = None) -> WSGIEnvironment:
+    """What WSGI says of a request (PEP 3333); of a whole server without one."""
+    environ: WSGIEnvironment = {
+        "REQUEST_METHOD": head.method if head else "GET",
+        "SCRIPT_NAME": "",
+        "PATH_INFO": head.path if head else "/",
+        "QUERY_STRING": head.query if head else "",
+        "REMOTE_ADDR": client,
+        "SERVER_NAME": "image-uploader",
+        "SERVER_PORT": "0",
+        "SERVER_PROTOCOL": head.version if head else "HTTP/1.1",
+        "wsgi.version": (1, 0),
+        "wsgi.url_scheme": "http",
+        "wsgi.input": io.BytesIO(),
+        "wsgi.errors": sys.stderr,
+        "wsgi.multithread": True,
+        "wsgi.multiprocess": False,
+        "wsgi.run_once": False,
+    }
+    for name, value in head.fields.items() if head else ():
+        # NOTE: WSGI has one name for "a-b" and "a_b": nobody may say the one with the other.
+        if "_" not in name and name not in ("content-length", "content-type"):
+            environ["HTTP_" + name.upper().replace("-", "_")] = value
+    return environ
+
+
+def _owner(host: str) -> str:
+    address = ipaddress.ip_address(host.partition("%")[0])
+    if address.version == 4 or address.ipv4_mapped:
+        return host
+    return str(ipaddress.ip_network((int(address), 64), strict=False))
+
+
+def _first_line(received: bytes | bytearray) -> bytes:
+    return bytes(received[: http1.LINE]).partition(b"\n")[0].rstrip(b"\r")
+
+
+def _printable(text: bytes) -> str:
+    """Text of a client's, harmless on a terminal and in a log; as Apache writes it."""
+    return "".join(
+        chr(byte) if 0x20 <= byte < 0x7F and byte not in b'"\\' else f"\\x{byte:02x}"
+        for byte in text
+    )
+
+
+def _now() -> str:
+    # NOTE: strftime's month is the locale's.
+    now = time.localtime()
+    month = _MONTHS[now.tm_mon - 1]
+    return time.strftime(f"%d/{month}/%Y:%H:%M:%S %z", now)
