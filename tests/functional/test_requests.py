@@ -87,22 +87,6 @@ def test_http_1_0(server: str) -> None:
     assert "Transfer-Encoding" not in headers
 
 
-def test_many_ranges(server: str) -> None:
-    """They may all be served, or the whole; never more than was asked for, in any order."""
-    image = by_name("openstack/plain")
-    blob, content = next(iter(image.blobs.items()))
-    for ranges in ("0-0,2-3", ",".join(["0-"] * 1000), ",".join(["0-0"] * 150)):
-        target = f"/v2/{image.repository}/blobs/{blob}"
-        status, headers, body = raw.get(server, target, Range=f"bytes={ranges}")
-        if status == 206:
-            merged = "Content-Range" in headers
-            assert merged or headers["Content-Type"].startswith("multipart/byteranges")
-            assert len(body) < len(content) + 64 * 1024
-        else:
-            assert (status, body) == (200, content)
-            assert headers["Content-Type"] == "application/octet-stream"
-
-
 @pytest.mark.parametrize("value", ["items=0-1", "seconds=1-2"])
 def test_a_range_of_something_else(server: str, value: str) -> None:
     """RFC 9110, 14.2: a unit that is not understood is ignored."""
