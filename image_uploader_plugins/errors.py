@@ -7,8 +7,10 @@ on their way back from a worker process.
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
+from typing import Any
 
 _LISTED = 10  # of many, in a message
 
@@ -99,6 +101,48 @@ class BlobUnknown(UploaderError):
                 "'image-uploader verify --repair' mends, or the manifest is wrong"
             )
         return "; ".join(parts)
+
+
+@dataclasses.dataclass(frozen=True)
+class Doubt:
+    """A tag or manifest, as clients know it, that cannot be read.
+
+    ``reason`` begins with its path; ``images`` are the tags that lead to it.
+    """
+
+    name: str
+    reason: str
+    images: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        images = f" ({', '.join(self.images[:_LISTED])})" if self.images else ""
+        return f"{self.reason}{images}"
+
+    @property
+    def advice(self) -> str:
+        """What helps."""
+        if not self.images:
+            return f"delete {self.name} if nobody needs it"
+        images = ", ".join(self.images[:_LISTED])
+        also = "" if self.images == (self.name,) else f" and then {self.name}"
+        return f"upload {images} again (image-uploader upload or prepare), or delete {images}{also}"
+
+
+class NeedUnknown(ManifestInvalid):
+    """Content that stays since ``doubts`` cannot be read, and may need it.
+
+    ``deletion`` is what a delete took away all the same, besides names.
+    """
+
+    def __init__(self, doubts: Iterable[Doubt], deletion: Any = None) -> None:
+        self.doubts = tuple(doubts)
+        self.deletion = deletion
+        super().__init__(self.doubts, deletion)
+
+    def __str__(self) -> str:
+        first, *others = self.doubts
+        more = f"; so may {len(others)} more that cannot be read" if others else ""
+        return f"{first}: it may need anything, so nothing else goes: {first.advice}{more}"
 
 
 class ImageUnknown(UploaderError):

@@ -11,8 +11,8 @@ from typing import Any
 from image_uploader_plugins import errors
 from image_uploader_plugins.archives import layout
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.local_export import gc
-from image_uploader_plugins.local_export.gc import Inventory
+from image_uploader_plugins.local_export import graph
+from image_uploader_plugins.local_export.graph import Inventory
 from image_uploader_plugins.local_export.repository import Repository
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.manifest import MEDIA_TYPES, SCHEMA1_TYPES, Descriptor, Manifest
@@ -108,7 +108,7 @@ class _Part:
 
     def __init__(self, repository: Repository, tags: Sequence[Tag], digests: set[Digest]) -> None:
         self._repository = repository
-        self._inventory: Inventory = gc.take_inventory(repository)
+        self._inventory: Inventory = graph.take_inventory(repository)
         self._problems: dict[Digest, str] = {}
         self._tagged = {tag: self._leads_to(tag) for tag in tags}
         self._roots = {*self._tagged.values(), *digests} - {None}
@@ -117,7 +117,8 @@ class _Part:
         """Tags, and the manifests that live by none."""
         yield from self._tagged.items()
         readable = self._inventory.readable
-        live = gc.closure(gc.edges(readable), filter(None, self._roots)) & self._inventory.present()
+        roots = filter(None, self._roots)
+        live = graph.closure(self._inventory.edges(), roots) & self._inventory.present
         children = {c.digest for d in live if d in readable for c in readable[d].manifests}
         named = set(self._tagged.values()) - self._repository.pins()
         yield from ((None, digest) for digest in sorted(live - children - named))
@@ -153,7 +154,7 @@ class _Part:
         annotations = {layout.REPOSITORY: name.value}
         if tag:
             annotations[layout.REF_NAME] = f"{name}:{tag}"
-        absent = self._children(digest) - self._inventory.present()
+        absent = self._children(digest) - self._inventory.present
         if absent:
             annotations[layout.ABSENT] = ",".join(sorted(d.value for d in absent))
         return {
@@ -176,7 +177,7 @@ class _Part:
             found = self._repository.tag_digests(tag)
         except errors.ManifestInvalid:
             return None
-        present = [digest for digest in found if digest in self._inventory.present()]
+        present = [digest for digest in found if digest in self._inventory.present]
         readable = self._inventory.readable
         # NOTE: tripleo-common also writes a list and a child without saying which is which.
         present.sort(key=lambda d: not (d in readable and readable[d].is_index))

@@ -13,7 +13,8 @@ from image_uploader_plugins import errors
 from image_uploader_plugins.cli.patterns import HELP, Pattern
 from image_uploader_plugins.cli.removal import Images, Removal
 from image_uploader_plugins.cli.retention import Retention, read_list
-from image_uploader_plugins.local_export.inventory import Holdings, Reference, exists
+from image_uploader_plugins.local_export.graph import Reference
+from image_uploader_plugins.local_export.inventory import Holdings, exists
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.reference import ImageRef, RepositoryName
 
@@ -32,8 +33,8 @@ class Prune(Removal):
 
     What is put meanwhile stays.
 
-    A repository with a tag that cannot be read is left as it is, and the exit
-    status is 1.
+    A repository with a tag or a manifest that cannot be read is left as it is,
+    and the exit status is 1.
     """
 
     examples = (
@@ -133,6 +134,8 @@ class Prune(Removal):
         try:
             holdings = Holdings(tree, name)
             digests = holdings.readable_tags()
+            if doubts := holdings.doubts():
+                raise errors.NeedUnknown(doubts)
             kept = retention.kept(holdings, digests)
         except errors.UploaderError as e:
             self.complain(f"{name} is left as it is: {e}")

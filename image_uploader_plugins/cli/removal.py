@@ -14,7 +14,8 @@ from image_uploader_plugins.copying import size
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import Deletion
 from image_uploader_plugins.local_export.driver import LocalExportDriver
-from image_uploader_plugins.local_export.inventory import Forecast, Reference
+from image_uploader_plugins.local_export.graph import Reference
+from image_uploader_plugins.local_export.inventory import Forecast
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.reference import ImageRef, RepositoryName
 
@@ -58,6 +59,9 @@ class Removal(Command):
                 narrowing = functools.partial(_note, references, functools.partial(narrow, name))
                 try:
                     deletion = driver.delete_all(name, wanted, narrowing)
+                except errors.NeedUnknown as e:
+                    self.complain(f"{name}: {e}")
+                    deletion = e.deletion
                 except errors.UploaderError as e:
                     self.complain(f"{name}: {e}")
                     continue

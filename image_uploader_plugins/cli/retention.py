@@ -10,7 +10,7 @@ from pathlib import Path
 from image_uploader_plugins import errors, files
 from image_uploader_plugins.cli.patterns import Pattern
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.local_export import gc
+from image_uploader_plugins.local_export import graph
 from image_uploader_plugins.local_export.inventory import Holdings
 from image_uploader_plugins.reference import ImageRef, Tag
 
@@ -36,7 +36,7 @@ class Retention:
         images = [tag for tag in digests if not _subject(holdings, tag, digests[tag])]
         chosen |= set(_newest_first(holdings, images)[: self.newest])
         while True:
-            needed = gc.closure(holdings.edges, (digests[tag] for tag in chosen))
+            needed = graph.closure(holdings.edges, (digests[tag] for tag in chosen))
             more = {tag for tag in digests if _subject(holdings, tag, digests[tag]) in needed}
             if more <= chosen:
                 return chosen

@@ -17,10 +17,13 @@ def problems(tree: Tree, holdings: Holdings, digest: Digest, *, hashing: bool) -
     contents = Contents(tree.storage, Meter()) if hashing else None
     seen: set[Digest] = set()
     for needed in sorted(holdings.needed(digest)):
+        if needed in holdings.broken:
+            yield str(holdings.broken[needed])
+            continue
         manifest = holdings.manifests[needed]
         for child in manifest.manifests:
-            if child.digest not in holdings.manifests:
-                yield str(holdings.broken.get(child.digest, f"manifest {child.digest} is missing"))
+            if child.digest not in holdings.inventory.present:
+                yield f"manifest {child.digest} is missing"
         for blob in manifest.blobs():
             if blob.digest not in seen:
                 seen.add(blob.digest)

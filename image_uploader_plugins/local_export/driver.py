@@ -248,11 +248,15 @@ class LocalExportDriver(UploaderDriver):
             self._tree.changing(repository) as resumed,
         ):
             references = narrow(wanted)
+            held = self._leases.live(repository.layout)
+            plan = gc.plan(self._storage, repository, held, references)
             found = self._remove_names(repository, references)
             repository.refresh()
             # Also for an absent image: what a delete that was killed left behind goes now.
-            deletion = self._collect(repository, references, resumed=resumed)
+            deletion = self._collect(repository, plan, resumed=resumed)
             self._tree.remove_if_empty(repository)
+        if plan.doubts:
+            raise errors.NeedUnknown(plan.doubts, deletion)
         return found, deletion
 
     def _remove_names(self, repository: Repository, references: Collection[Tag | Digest]) -> bool:
@@ -261,20 +265,16 @@ class LocalExportDriver(UploaderDriver):
         present = repository.tags()
         found = not tags.isdisjoint(present) or any(map(repository.has_manifest, digests))
         if digests:
-            tags |= {t for t in present if digests.intersection(repository.tag_digests(t)[:1])}
+            tags |= {t for t in present if digests.intersection(_leads_to(repository, t)[:1])}
         for tag in sorted(tags):
             repository.remove_tag(tag)
         for digest in sorted(digests):
             repository.remove_pin(digest)
         return found
 
-    def _collect(
-        self, repository: Repository, references: Collection[Tag | Digest], *, resumed: bool
-    ) -> Deletion:
+    def _collect(self, repository: Repository, plan: gc.Plan, *, resumed: bool) -> Deletion:
         for lease in self._leases.expired(repository.layout.leases):
             self._storage.unlink(lease.path)
-        held = self._leases.live(repository.layout)
-        plan = gc.plan(self._storage, repository, held, references)
         freed = gc.sweep(self._storage, repository, plan)
         digests = tuple(dict.fromkeys(digest for digest, _ in plan.blobs))
         with self._tree.pool_lock():
@@ -282,3 +282,11 @@ class LocalExportDriver(UploaderDriver):
             candidates = [d for d, _ in self._pool.files()] if resumed else digests
             freed += self._pool.sweep(candidates)
         return Deletion(plan.manifests, digests, freed)
+
+
+def _leads_to(repository: Repository, tag: Tag) -> list[Digest]:
+    """What a tag leads to; none for one that is damaged, which is then left as it is."""
+    try:
+        return repository.tag_digests(tag)
+    except errors.ManifestInvalid:
+        return []

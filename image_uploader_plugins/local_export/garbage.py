@@ -77,6 +77,8 @@ class Collector:
             plan = gc.plan(self._storage, repository, held)
             found = [*self._manifests(repository, plan), *map(self._blob, plan.blobs)]
             self._swept.update(digest for digest, _ in plan.blobs)
+            if plan.doubts:
+                self.problems.append(errors.NeedUnknown(plan.doubts))
             gc.sweep(self._storage, repository, plan)
             if not self._rehearsing:
                 self._tree.remove_if_empty(repository)

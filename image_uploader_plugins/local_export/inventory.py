@@ -11,7 +11,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from image_uploader_plugins import document, errors
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import Deletion
-from image_uploader_plugins.local_export import gc
+from image_uploader_plugins.local_export import gc, graph
+from image_uploader_plugins.local_export.graph import Reference
 from image_uploader_plugins.local_export.pool import Pool
 from image_uploader_plugins.local_export.storage import File
 from image_uploader_plugins.local_export.tree import Tree
@@ -34,7 +35,6 @@ _IMAGE_CONFIGS = frozenset(
 # What builders write for what runs nowhere, as attestations.
 _NOWHERE = "unknown/unknown"
 
-Reference = Tag | Digest
 Inode = tuple[int, int]
 
 
@@ -76,21 +76,11 @@ class Holdings:
         self.name = name
         self._tree = tree
         self._repository = tree.repository(name)
-        # Names first: what they lead to was there before them.
-        self.tags = {tag: self._digests(tag) for tag in sorted(self._repository.tags())}
-        pins = self._repository.pins()
-        inventory = gc.take_inventory(self._repository)
-        self.manifests = inventory.readable
-        self.broken = inventory.broken
-        self.edges = gc.edges(self.manifests)
-        self._pins = pins - inventory.children()
-        self._present = inventory.present()
-
-    def _digests(self, tag: Tag) -> list[Digest] | errors.UploaderError:
-        try:
-            return self._repository.tag_digests(tag)
-        except (errors.ManifestInvalid, errors.StorageError) as e:
-            return e
+        self.inventory = graph.take_inventory(self._repository)
+        self.tags = tuple(sorted({*self.inventory.tags, *self.inventory.lost_tags}))
+        self.manifests = self.inventory.readable
+        self.broken = self.inventory.broken
+        self.edges = self.inventory.edges()
 
     # -- images
 
@@ -99,17 +89,17 @@ class Holdings:
         for tag in self.tags:
             yield from self.tagged(tag)
         if untagged:
-            named = {digest for digests in self._tagged.values() for digest in digests[:1]}
-            for digest in sorted(self._present - named):
+            named = {digest for digests in self.inventory.tags.values() for digest in digests[:1]}
+            for digest in sorted(self.inventory.present - named):
                 yield from self.by_digest(digest)
 
     def tagged(self, tag: Tag) -> Iterator[Image]:
         """The image of a tag; none where the tag has gone meanwhile."""
-        found, changed = self.tags[tag], self.changed(tag)
+        found, changed = self.inventory.tags.get(tag), self.changed(tag)
         if changed is None:
             return
-        if isinstance(found, errors.UploaderError) or not found:
-            problem = str(found) if found else "leads nowhere"
+        if not found:
+            problem = str(self.inventory.lost_tags.get(tag, "leads nowhere"))
             yield Image(self.name, tag, None, problem=problem, changed=changed)
         else:
             yield self._image(tag, found[0], tag, changed)
@@ -117,7 +107,7 @@ class Holdings:
     def by_digest(self, digest: Digest) -> Iterator[Image]:
         """The image of that digest; none where there is no such manifest."""
         file = self._tree.storage.file(self._repository.layout.manifest_content(digest))
-        if file and digest in self._present:
+        if file and digest in self.inventory.present:
             yield self._image(None, digest, digest, file.modified)
 
     def changed(self, tag: Tag) -> float | None:
@@ -134,7 +124,7 @@ class Holdings:
             problem = str(self.broken.get(digest, f"leads to {digest}, which is missing"))
             return Image(self.name, tag, digest, problem=problem, changed=changed)
         lost = self.lost([reference])
-        freed = self._freed(lost)
+        freed = self._freed(lost, [reference])
         sizes = self._sizes(digest)
         return Image(
             self.name,
@@ -152,10 +142,10 @@ class Holdings:
 
     def readable_tags(self) -> dict[Tag, Digest]:
         """What each tag is for; raises ManifestInvalid or StorageError if that cannot be known."""
+        for error in self.inventory.lost_tags.values():
+            raise error
         found = {}
-        for tag, digests in self.tags.items():
-            if isinstance(digests, errors.UploaderError):
-                raise digests
+        for tag, digests in self.inventory.tags.items():
             if digests[0:1] and digests[0] in self.broken:
                 raise self.broken[digests[0]]
             if not digests or digests[0] not in self.manifests:
@@ -163,17 +153,21 @@ class Holdings:
             found[tag] = digests[0]
         return found
 
+    def doubts(self) -> tuple[errors.Doubt, ...]:
+        """What cannot be read, so that nothing beside it may be given up."""
+        return tuple(map(self.inventory.doubt, self.inventory.fate().doubts))
+
     def needed(self, digest: Digest) -> set[Digest]:
-        """A manifest, and what it lists, as far as it is there."""
-        return gc.closure(self._children, [digest])
+        """A manifest, and what it lists, as far as it is there, readable or not."""
+        return graph.closure(self.inventory.children, [digest])
 
     def referrers(self, digest: Digest) -> tuple[Digest, ...]:
         """What has a manifest for its subject."""
-        return tuple(sorted(self._referrers.get(digest, ())))
+        return tuple(self.inventory.referrers.get(digest, ()))
 
     def tags_of(self, digest: Digest) -> list[Tag]:
         """The tags that are for just this manifest."""
-        return [tag for tag, digests in self._tagged.items() if digests[:1] == [digest]]
+        return [tag for tag, digests in self.inventory.tags.items() if digests[:1] == [digest]]
 
     def platforms(self, digest: Digest) -> tuple[str, ...]:
         """What an image runs on, as its configuration or the index says."""
@@ -198,7 +192,7 @@ class Holdings:
 
     def _sizes(self, digest: Digest) -> dict[Digest, int]:
         """The bytes of all that an image is made of."""
-        manifests = {d: self.manifests[d] for d in self.needed(digest)}
+        manifests = {d: self.manifests[d] for d in self.needed(digest) & self.manifests.keys()}
         sizes = {d: len(manifest.content) for d, manifest in manifests.items()}
         for manifest in manifests.values():
             for blob in manifest.blobs():
@@ -219,8 +213,8 @@ class Holdings:
     def uses(self, blobs: Collection[Digest]) -> Iterator[tuple[str, Digest]]:
         """Which images need which of these blobs; what no tag leads to goes by its digest."""
         reached: set[Digest] = set()
-        for tag, digests in self._tagged.items():
-            needed = gc.closure(self._children, digests[:1]) & self.manifests.keys()
+        for tag, digests in self.inventory.tags.items():
+            needed = graph.closure(self.inventory.children, digests[:1]) & self.manifests.keys()
             reached |= needed
             yield from ((f"{self.name}:{tag}", digest) for digest in self._used(needed, blobs))
         for digest in sorted(self.manifests.keys() - reached):
@@ -238,34 +232,52 @@ class Holdings:
         Looks at what hangs on them alone, so that a list of all images costs
         little more than reading them.
         """
+        if self._is_damaged:
+            return set(self.inventory.fate(without).dead - self.inventory.fate().dead)
         tags = {tag for tag in without if isinstance(tag, Tag)}
         tags |= {
             tag for digest in without if isinstance(digest, Digest) for tag in self._for[digest]
         }
-        starts = {digest for tag in tags for digest in self._tagged.get(tag, ())}
+        starts = {digest for tag in tags for digest in self.inventory.tags.get(tag, ())}
         starts |= {digest for digest in without if isinstance(digest, Digest)}
-        hanging = gc.closure(self.edges, starts) & self._present
+        hanging = graph.closure(self.edges, starts) & self.inventory.present
         gone = tags.union(without)
         kept = (digest for digest in hanging if self._is_kept(digest, gone, hanging))
-        return hanging - gc.closure(self.edges, kept)
+        return hanging - graph.closure(self.edges, kept)
 
     def _is_kept(self, digest: Digest, gone: set[Reference], hanging: set[Digest]) -> bool:
         if self._names[digest] - gone:
             return True
-        keepers = self._parents[digest]
+        keepers = self._keepers[digest]
         if digest in gone:  # by its own digest, whatever it refers to
-            keepers = {d for d in keepers if digest in self._children.get(d, ())}
+            keepers = {d for d in keepers if digest in self.inventory.children.get(d, ())}
         return not keepers <= hanging
 
-    def _freed(self, lost: set[Digest]) -> dict[Digest, int]:
+    def _freed(self, lost: set[Digest], without: Collection[Reference]) -> dict[Digest, int]:
         """The bytes that the disk gets back for each part, when these manifests go."""
-        freed = {d: len(self.manifests[d].content) for d in lost if d in self.manifests}
-        for digest in list(freed):
-            for blob in gc.all_blobs(self.manifests[digest]):
-                if blob.digest not in freed and self._users[blob.digest] <= lost:
-                    files = self._files(blob.digest)
-                    freed[blob.digest] = bytes_freed(self._tree.pool, files, collections.Counter())
+        contents = {d: self._repository.layout.manifest_content(d) for d in lost}
+        files = {digest: self._tree.storage.file(path) for digest, path in contents.items()}
+        freed = {digest: file.size for digest, file in files.items() if file}
+        for digest in self._unneeded(lost, without) - freed.keys():
+            blobs = self._files(digest)
+            freed[digest] = bytes_freed(self._tree.pool, blobs, collections.Counter())
         return freed
+
+    def _unneeded(self, lost: set[Digest], without: Collection[Reference]) -> set[Digest]:
+        """The blobs that go with these manifests."""
+        if self._is_damaged:
+            fate = self.inventory.fate(without)
+            held = () if fate.doubts else (digest for digest, _ in self._repository.blobs())
+            return set(held) - self._blobs_of(fate.live)
+        return {b for b in self._blobs_of(lost) if self._users[b] <= lost}
+
+    def _blobs_of(self, manifests: Collection[Digest]) -> set[Digest]:
+        readable = (self.manifests[d] for d in manifests if d in self.manifests)
+        return {blob.digest for manifest in readable for blob in graph.all_blobs(manifest)}
+
+    @property
+    def _is_damaged(self) -> bool:
+        return bool(self.broken or self.inventory.lost_tags)
 
     def _files(self, digest: Digest) -> list[tuple[Digest, File]]:
         if digest in self._held:
@@ -276,46 +288,30 @@ class Holdings:
     # -- found out once, and only if somebody asks
 
     @functools.cached_property
-    def _tagged(self) -> Mapping[Tag, list[Digest]]:
-        return {tag: found for tag, found in self.tags.items() if isinstance(found, list)}
-
-    @functools.cached_property
     def _for(self) -> Mapping[Digest, list[Tag]]:
         found: dict[Digest, list[Tag]] = collections.defaultdict(list)
-        for tag, digests in self._tagged.items():
+        for tag, digests in self.inventory.tags.items():
             for digest in digests[:1]:
                 found[digest].append(tag)
-        return found
-
-    @functools.cached_property
-    def _children(self) -> Mapping[Digest, list[Digest]]:
-        return gc.children(self.manifests)
-
-    @functools.cached_property
-    def _referrers(self) -> Mapping[Digest, set[Digest]]:
-        found: dict[Digest, set[Digest]] = collections.defaultdict(set)
-        for digest, manifest in self.manifests.items():
-            if manifest.subject:
-                found[manifest.subject.digest].add(digest)
         return found
 
     @functools.cached_property
     def _names(self) -> Mapping[Digest, set[Reference]]:
         """The names that keep each manifest."""
         found: dict[Digest, set[Reference]] = collections.defaultdict(set)
-        for tag, digests in self._tagged.items():
+        for tag, digests in self.inventory.tags.items():
             for digest in digests:
                 found[digest].add(tag)
-        for digest in self._pins:
+        for digest in self.inventory.pins - self.inventory.listed:
             found[digest].add(digest)
         return found
 
     @functools.cached_property
     def _live(self) -> set[Digest]:
-        return gc.closure(self.edges, self._names) & self._present
+        return graph.closure(self.edges, self._names) & self.inventory.present
 
     @functools.cached_property
-    def _parents(self) -> Mapping[Digest, set[Digest]]:
+    def _keepers(self) -> Mapping[Digest, set[Digest]]:
         """What keeps each manifest, of what is kept itself."""
         found: dict[Digest, set[Digest]] = collections.defaultdict(set)
         for keeper in self._live:
@@ -328,7 +324,7 @@ class Holdings:
         """The manifests that need each blob."""
         found: dict[Digest, set[Digest]] = collections.defaultdict(set)
         for digest in self._live & self.manifests.keys():
-            for blob in gc.all_blobs(self.manifests[digest]):
+            for blob in graph.all_blobs(self.manifests[digest]):
                 found[blob.digest].add(digest)
         return found
 
@@ -379,7 +375,7 @@ class Forecast:
     ) -> Deletion:
         """What deleting these images of a repository, which has all others, would remove.
 
-        Raises ManifestInvalid or StorageError where the delete would.
+        Raises NeedUnknown or StorageError where the delete would.
         """
         storage = self._tree.storage
         repository = self._tree.repository(name)
@@ -389,7 +385,10 @@ class Forecast:
         size = sum(file.size for file in map(storage.file, contents) if file)
         size += bytes_freed(self._tree.pool, plan.blobs, self._gone)
         digests = tuple(dict.fromkeys(digest for digest, _ in plan.blobs))
-        return Deletion(plan.manifests, digests, size)
+        deletion = Deletion(plan.manifests, digests, size)
+        if plan.doubts:
+            raise errors.NeedUnknown(plan.doubts, deletion)
+        return deletion
 
 
 def exists(tree: Tree, image: ImageRef) -> bool:

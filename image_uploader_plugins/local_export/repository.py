@@ -74,8 +74,8 @@ class Repository:
     # -- manifests
 
     def manifests(self) -> set[Digest]:
-        names = self._storage.names(self.layout.manifests)
-        folders = (layout.folder_digest(n) for n, kind in names.items() if kind == "folder")
+        """All that are there, readable or not, and whatever stands in a folder's place."""
+        folders = map(layout.folder_digest, self._storage.names(self.layout.manifests))
         return {digest for digest in folders if digest}
 
     def has_manifest(self, digest: Digest) -> bool:

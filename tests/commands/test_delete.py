@@ -111,7 +111,8 @@ def test_a_repository_that_cannot_be_read_keeps_none_of_the_others(run: Run, fil
     assert "alone:1.0: deleted\n" in result.out
     assert "ns/multi:1.0: deleted\n" in result.out
     assert result.out.endswith("freed\n")
-    assert "2 images," in result.out
+    assert "ns/img:1.0: deleted\n" in result.out  # the name, and nothing else
+    assert "3 images, 2 manifests," in result.out
 
 
 def test_several_cost_one(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:

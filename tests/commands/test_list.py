@@ -14,7 +14,7 @@ import yaml
 
 from image_uploader_plugins.demo import images
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.local_export import gc
+from image_uploader_plugins.local_export import graph
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.local_export.repository import Repository
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
@@ -179,16 +179,16 @@ def test_a_tag_that_moves_meanwhile_is_not_damaged(
 ) -> None:
     """It moves after the tags were read, and what it led to goes before the manifests are."""
     moves = [images.image("alone", "1.0", [images.layer({"new": b"new"})])]
-    original = gc.take_inventory
+    original = graph.take_inventory
 
-    def move_first(repository: Repository) -> gc.Inventory:
+    def move_first(repository: Repository) -> graph.Inventory:
         while moves and repository.name == ALONE.repository:
             with LocalExportDriver(filled) as driver:
                 trees.put(driver, moves.pop())
                 driver.delete(ImageRef(ALONE.repository, ALONE.digest))
         return original(repository)
 
-    monkeypatch.setattr(gc, "take_inventory", move_first)
+    monkeypatch.setattr(graph, "take_inventory", move_first)
     result = run("list", "-f", "value", "-c", "Kind", "alone")
     assert not moves
     assert (result.status, result.out, result.err) == (0, "image\n", "")
