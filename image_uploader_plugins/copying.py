@@ -174,6 +174,11 @@ class Copier:
         put = self._driver.put_manifest(
             self._target, part.content, part.media_type, tag=tag, expected=expected
         )
+        if part.is_index:
+            children = self._source.children(part)
+            copied = {child.digest for child in children if child.media_type in MEDIA_TYPES}
+            listed = {child.digest for child in part.manifests}
+            self._driver.leave_out(self._target, name, listed - copied)
         return put, Status.UNCHANGED if whole and before == put.digest else Status.COPIED
 
     def _copy_blobs(self, manifest: Manifest) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
@@ -152,6 +152,16 @@ class UploaderDriver(abc.ABC):
         that the manifest references is absent or has another size
         (descriptors with ``urls`` exempt; children of an index may arrive
         later).  Nothing becomes visible then.
+        """
+
+    def leave_out(  # noqa: B027 - a driver that misses no manifests need not be told
+        self, target: RepositoryName, index: Digest, children: Collection[Digest]
+    ) -> None:
+        """Remember which children of an index that was put are left out on purpose.
+
+        A driver that tells of missing manifests does not tell of these, for as
+        long as the index is there, also when it is put again; with none, the
+        index is meant to be whole.  Nothing else changes.
         """
 
     @abc.abstractmethod

@@ -39,7 +39,7 @@ _LIMIT = 200  # characters of a stranger's text in a line
 _COLUMNS = (
     *("Image", "Tags", "Digest", "Media type", "Kind", "Platforms", "Size", "Own", "Shared"),
     *("Changed", "Created", "Config", "Layers", "Images", "Referrers", "Annotations", "Labels"),
-    *("Pull", "Complete"),
+    *("Pull", "Complete", "Notes"),
 )
 
 
@@ -48,7 +48,8 @@ class Show(ShowOne):
 
     Own is what a delete would free, Shared what other images hold as well.
     Layers come with the images that share them; a list comes with its images,
-    each of which can be shown by its digest. The exit status is 1 where
+    each of which can be shown by its digest. Notes tell what was left out on
+    purpose, and what clients get from elsewhere. The exit status is 1 where
     something that the image needs is missing or has the wrong size or, with
     --verify, the wrong content.
     """
@@ -86,6 +87,7 @@ class Show(ShowOne):
                 raise errors.ManifestInvalid(f"{found}: {found.problem}")
             hashing = parsed_args.verify
             problems = list(completeness.problems(tree, holdings, found.digest, hashing=hashing))
+            notes = holdings.notes(found.digest)
             for problem in problems:
                 self.complain(f"{found}: {problem}")
             sharers = self._sharers(tree, found.manifest)
@@ -96,6 +98,7 @@ class Show(ShowOne):
             *_parts(holdings, found, found.manifest, sharers),
             Words(_commands(found, parsed_args.host), _COMMAND_LIMIT),
             not problems,
+            Words(notes, _COMMAND_LIMIT),
         )
 
     def _sharers(self, tree: Tree, manifest: Manifest) -> dict[Digest, set[str]]:

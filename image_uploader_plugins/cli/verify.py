@@ -33,7 +33,8 @@ class Verify(Command):
     Reads every blob and manifest and compares it with its name, then every
     reference, list, header file, mode and link.  One line for each thing that
     is wrong: where, what, which images, and what helps.  The exit status is 1
-    when something is wrong and, with --repair, when something still is.
+    when something is wrong and, with --repair, when something still is.  Notes
+    tell what is left out of an image on purpose, and is nothing wrong.
     """
 
     examples = (
@@ -69,7 +70,8 @@ class Verify(Command):
             if parsed_args.repair and report.findings:
                 before = report.findings
                 report = repair(verification, report)
-                mended = tuple(finding for finding in before if finding not in report.findings)
+                left = set(report.findings)
+                mended = tuple(finding for finding in before if finding not in left)
         tree.close()
         tell = self._tell_json if parsed_args.json else self._tell
         tell(report, mended)
@@ -81,6 +83,8 @@ class Verify(Command):
             print(f"{finding}: {outcome}", file=self.app.stdout)
         for finding in report.findings:
             print(f"{finding}: {_WORDS[finding.remedy]}", file=self.app.stdout)
+        for note in report.notes:
+            print(f"Note: {note}", file=self.app.stdout)
         outcome = f"{len(report.findings)} findings" if report.findings else "All is well"
         mending = f", {len(mended)} mended" if mended else ""
         print(
@@ -96,6 +100,10 @@ class Verify(Command):
             "ok": not report.findings,
             "findings": list(map(_fields, report.findings)),
             "mended": list(map(_fields, mended)),
+            "notes": [
+                {"path": str(note.path), "text": note.text, "images": note.images}
+                for note in report.notes
+            ],
             "fetch": report.to_fetch(),
             "repositories": report.repositories,
             "manifests": report.manifests,

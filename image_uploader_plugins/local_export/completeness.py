@@ -21,9 +21,9 @@ def problems(tree: Tree, holdings: Holdings, digest: Digest, *, hashing: bool) -
             yield str(holdings.broken[needed])
             continue
         manifest = holdings.manifests[needed]
-        for child in manifest.manifests:
-            if child.digest not in holdings.inventory.present:
-                yield f"manifest {child.digest} is missing"
+        absent = {child.digest for child in manifest.manifests} - holdings.inventory.present
+        for child in sorted(absent - holdings.left_out(needed)):
+            yield f"manifest {child} is missing"
         for blob in manifest.blobs():
             if blob.digest not in seen:
                 seen.add(blob.digest)

@@ -124,6 +124,14 @@ class LocalExportDriver(UploaderDriver):
             self._tree.heal(manifest.config.digest, replaced)
         return Descriptor(media_type, digest, len(content))
 
+    def leave_out(
+        self, target: RepositoryName, index: Digest, children: Collection[Digest]
+    ) -> None:
+        repository = self._tree.repository(target)
+        with self._tree.repository_lock(target):
+            if repository.has_manifest(index):
+                repository.write_left_out(index, children)
+
     def delete(self, target: ImageRef) -> Deletion:
         found, deletion = self._delete(target.repository, [target.reference])
         if not found:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
@@ -160,6 +160,11 @@ class Inventory:
                 found.setdefault(digest, []).append(f"{self.name}:{tag}")
         return {digest: tuple(names) for digest, names in found.items()}
 
+    def unread(self) -> Iterator[errors.UploaderError]:
+        """Why something could not be read for now, though it may be intact."""
+        found = (*self.lost_tags.values(), *self.broken.values())
+        return (error for error in found if failed(error))
+
     def doubt(self, reference: Reference, without: Collection[Reference] = ()) -> errors.Doubt:
         """Why nothing goes beside a tag or manifest that cannot be read.
 
@@ -180,9 +185,8 @@ class Inventory:
 def take_inventory(repository: Repository) -> Inventory:
     """Read every name and manifest; raises StorageError if one cannot be read for now."""
     inventory = look(repository)
-    for error in (*inventory.lost_tags.values(), *inventory.broken.values()):
-        if failed(error):
-            raise error
+    for error in inventory.unread():
+        raise error
     return inventory
 
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from image_uploader_plugins import document, errors
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import Deletion
-from image_uploader_plugins.local_export import gc, graph
+from image_uploader_plugins.local_export import elsewhere, gc, graph
 from image_uploader_plugins.local_export.graph import Reference
 from image_uploader_plugins.local_export.pool import Pool
 from image_uploader_plugins.local_export.storage import File
@@ -156,6 +156,15 @@ class Holdings:
     def doubts(self) -> tuple[errors.Doubt, ...]:
         """What cannot be read, so that nothing beside it may be given up."""
         return tuple(map(self.inventory.doubt, self.inventory.fate().doubts))
+
+    def notes(self, digest: Digest) -> list[str]:
+        """What of an image is not in the tree, and need not be."""
+        needed = self.needed(digest)
+        return [text for _, text in elsewhere.notes(self._repository, self.inventory, needed)]
+
+    def left_out(self, index: Digest) -> frozenset[Digest]:
+        """What an index lists and was left out on purpose."""
+        return elsewhere.left_out(self._repository, self.inventory, index)
 
     def needed(self, digest: Digest) -> set[Digest]:
         """A manifest, and what it lists, as far as it is there, readable or not."""

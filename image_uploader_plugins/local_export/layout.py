@@ -12,6 +12,7 @@
     v2/<name>/manifests/<digest>/index.json  a manifest's bytes
     v2/<name>/manifests/<digest>/.htaccess   its Content-Type and Docker-Content-Digest
     v2/<name>/manifests/<digest>/<type>      the same bytes, by a name that tells nginx the type
+    v2/<name>/manifests/<digest>/.left-out   what an index lists and was left out on purpose
     v2/<name>/manifests/<tag>.type-map       what the tag offers, per media type
     v2/<name>/manifests/.pin-<digest>.type-map  a manifest that was put without a tag
     v2/<name>/manifests/<tag> -> <digest>    legacy tag
@@ -63,6 +64,7 @@ STATE_FOLDERS = (STAGING, POOL, LEASES, LOCKS, UNFINISHED)
 
 GZIP = ".gz"
 TYPE_MAP = ".type-map"
+LEFT_OUT = ".left-out"
 PIN = ".pin-"
 
 # What nginx makes the Content-Type from; etc/nginx has the other half.
@@ -137,6 +139,9 @@ class RepositoryLayout:
     def manifest_content(self, digest: Digest) -> PurePosixPath:
         return self.manifest(digest) / "index.json"
 
+    def left_out(self, digest: Digest) -> PurePosixPath:
+        return self.manifest(digest) / LEFT_OUT
+
     def type_map(self, tag: Tag) -> PurePosixPath:
         return self.manifests / (tag.value + TYPE_MAP)
 
@@ -169,7 +174,7 @@ _DIGEST = r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}"
 _TAG = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
 _WORD = r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}"
 _FOLDER = r"sha256:[0-9a-f]{64}|\.sha512:[0-9a-f]{128}"
-_CONTENT = "|".join(map(re.escape, ("index.json", ".htaccess", *TYPE_FILES.values())))
+_CONTENT = "|".join(map(re.escape, ("index.json", ".htaccess", LEFT_OUT, *TYPE_FILES.values())))
 # What may lie below a repository's own folders, and as what.
 _KNOWN = [
     (re.compile(pattern), kind)
@@ -202,6 +207,19 @@ def kind_of(path: PurePosixPath) -> str | None:
     None where nothing of ours ever is.
     """
     return next((kind for known, kind in _KNOWN if known.fullmatch(str(path))), None)
+
+
+def is_derived(path: PurePosixPath) -> bool:
+    """Whether what belongs at a path below a repository's folder follows from other files.
+
+    Blobs, manifests, tags and pins do not; what serves them does.
+    """
+    if path.parts[0] not in ("blobs", "manifests"):
+        return kind_of(path) is not None
+    served = path.name == ".htaccess" or path.name in TYPE_FILES.values()
+    digest = folder_digest(path.name.removesuffix(TYPE_MAP))
+    mapped = len(path.parts) == 2 and path.name.endswith(TYPE_MAP) and digest is not None
+    return mapped or (len(path.parts) == 3 and served and kind_of(path) is not None)
 
 
 def manifest_folder(digest: Digest) -> str:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import PurePosixPath
 
 from image_uploader_plugins import errors, manifest
@@ -13,7 +12,7 @@ from image_uploader_plugins.local_export import layout, views
 from image_uploader_plugins.local_export.layout import RepositoryLayout
 from image_uploader_plugins.local_export.listing import Listing
 from image_uploader_plugins.local_export.referrers import Referrers
-from image_uploader_plugins.local_export.storage import File, NotFound, Storage, failed
+from image_uploader_plugins.local_export.storage import File, Storage, failed
 from image_uploader_plugins.manifest import Manifest
 from image_uploader_plugins.reference import RepositoryName, Tag
 
@@ -111,6 +110,21 @@ class Repository:
         if digest.algorithm != "sha256":
             self._write_type_map(self.layout.digest_type_map(digest), digest.value, parsed, digest)
 
+    def left_out(self, index: Digest) -> frozenset[Digest]:
+        """What an index lists and was left out on purpose, as far as it was noted."""
+        path = self.layout.left_out(index)
+        text = self._storage.read(path, manifest.SIZE_LIMIT) if self._storage.file(path) else b""
+        words = text.decode("ascii", "replace").split()
+        return frozenset(filter(None, map(layout.folder_digest, words)))
+
+    def write_left_out(self, index: Digest, children: Iterable[Digest]) -> None:
+        """Note which manifests were left out; with none, that the index is whole."""
+        text = "".join(f"{digest}\n" for digest in sorted(children))
+        if text:
+            self._storage.write(self.layout.left_out(index), text.encode())
+        else:
+            self._storage.unlink(self.layout.left_out(index))
+
     def remove_manifest(self, digest: Digest) -> int:
         """Remove a manifest that nothing names any more; bytes freed."""
         file = self._storage.file(self.layout.manifest_content(digest))
@@ -136,9 +150,10 @@ class Repository:
         tags, pins = set(), set()
         for name, kind in self._storage.names(self.layout.manifests).items():
             reference = name.removesuffix(layout.TYPE_MAP)
-            if kind == "link":
-                tags.add(name)
-            elif kind == "file" and reference != name:
+            # A folder was a legacy tag, before a copy was made with links followed.
+            if reference == name and kind in ("link", "folder"):
+                tags |= set() if layout.folder_digest(name) else {name}
+            elif reference != name:
                 if reference.startswith(layout.PIN):
                     pins.add(layout.folder_digest(reference.removeprefix(layout.PIN)))
                 elif not layout.folder_digest(reference):
@@ -152,9 +167,12 @@ class Repository:
             digest = layout.folder_digest(legacy.rstrip("/").rpartition("/")[2])
             return [digest] if digest else []
         path = self.layout.type_map(tag)
-        if not self._storage.file(path):
+        found = self._storage.status(path) or self._storage.status(self.layout.legacy_tag(tag))
+        if not found:
             return []
         try:
+            if found.kind != "file":
+                raise errors.ManifestInvalid(f"a {found.kind} in the place of a tag")
             return views.parse_type_map(self._storage.read(path, _TYPE_MAP_LIMIT))
         except errors.ManifestInvalid as e:
             raise errors.ManifestInvalid(f"{self._storage.root / path}: {e}") from e
@@ -196,13 +214,83 @@ class Repository:
 
     def remove_tag(self, tag: Tag) -> None:
         """The record goes first; callers sync before any content goes."""
-        self._storage.unlink(self.layout.type_map(tag))
-        self._storage.unlink(self.layout.legacy_tag(tag))
-        self._storage.unlink(self.layout.tag_links / tag.value)
-        self._storage.unlink(self.layout.default_links / tag.value)
+        self._clear(self.layout.type_map(tag))
+        self._clear(self.layout.legacy_tag(tag))
+        self._clear(self.layout.tag_links / tag.value)
+        self._clear(self.layout.default_links / tag.value)
 
     def remove_pin(self, digest: Digest) -> None:
         self._storage.unlink(self.layout.pin(digest))
+
+    def _clear(self, path: PurePosixPath) -> None:
+        """Remove whatever is at a path: a copy made with links followed has folders for links.
+
+        But no folder where nothing of ours ever is.
+        """
+        found = self._storage.status(path)
+        if found and found.kind != "folder":
+            self._storage.unlink(path)
+        elif found and layout.kind_of(path.relative_to(self.layout.top)):
+            self._storage.remove_tree(path)
+
+    # -- what stands where something else belongs
+
+    def parts(self) -> Iterator[File]:
+        """All that is in the repository's own folders, but not in what is of a wrong kind."""
+        for name in sorted(filter(layout.is_own_folder, self._storage.names(self.layout.top))):
+            yield from self._parts(self.layout.top / name)
+
+    def _parts(self, path: PurePosixPath) -> Iterator[File]:
+        found = self._storage.status(path)
+        if not found:
+            return
+        yield found
+        if found.kind == "folder" and not self.is_misplaced(found):
+            for name in sorted(self._storage.names(path)):
+                yield from self._parts(path / name)
+
+    def is_misplaced(self, file: File) -> bool:
+        """Whether something stands where another kind of thing belongs that can be made anew."""
+        place = file.path.relative_to(self.layout.top)
+        return file.kind != layout.kind_of(place) and layout.is_derived(place)
+
+    def make_way(self) -> None:
+        """Remove what is misplaced, and write tags whose place is taken; refresh() does the rest.
+
+        A copy of a tree that was made with links followed has folders or
+        files in their places.
+        """
+        for tag in sorted(self.tags()):
+            digest = self._leads_to(tag) if self._is_taken(tag) else None
+            if digest:
+                parsed = self.read_manifest(digest)
+                self.remove_tag(tag)
+                self.write_tag(tag, parsed, digest)
+        for file in [file for file in self.parts() if self.is_misplaced(file)]:
+            self._clear(file.path)
+
+    def can_restore(self, tag: Tag) -> bool:
+        """Whether make_way() would write a tag anew."""
+        return self._is_taken(tag) and self._leads_to(tag) is not None
+
+    def _is_taken(self, tag: Tag) -> bool:
+        places = (self.layout.type_map(tag), self.layout.legacy_tag(tag))
+        found = next(filter(None, map(self._storage.status, places)), None)
+        return bool(found and found.kind != ("file" if found.path == places[0] else "link"))
+
+    def _leads_to(self, tag: Tag) -> Digest | None:
+        """The manifest that a tag was for, as its link or the copy of a manifest tells."""
+        link = self._storage.link_target(self.layout.tag_links / tag.value)
+        if link is not None:
+            digest = layout.folder_digest(link.rpartition("/")[2])
+            return digest if digest and self.has_manifest(digest) else None
+        for folder in (self.layout.tag_links / tag.value, self.layout.legacy_tag(tag)):
+            path = folder / "index.json"
+            content = self._storage.read(path) if self._storage.file(path) else b""
+            for digest in (Digest.of(content), Digest.of(content, "sha512")):
+                if self.has_manifest(digest):
+                    return digest
+        return None
 
     # -- views
 
@@ -224,8 +312,8 @@ class Repository:
             if thoroughly or tag.value not in linked:
                 self._refresh_tag(tag, report)
         for name in sorted(linked - {tag.value for tag in tags}):
-            self._storage.unlink(self.layout.tag_links / name)
-            self._storage.unlink(self.layout.default_links / name)
+            self._clear(self.layout.tag_links / name)
+            self._clear(self.layout.default_links / name)
         if tags or self.manifests():
             self._listing.write((tag.value for tag in tags), thoroughly=thoroughly)
 
@@ -244,18 +332,22 @@ class Repository:
         for digest in sorted(readable):
             self._write_manifest(readable[digest], digest)
         self.referrers.rebuild(readable)
-        # A manifest comes before its pin, and goes after it: one without content is going.
-        present = {digest for digest in self.manifests() if self.has_manifest(digest)}
+        # A manifest comes before its pin, and goes after it: one that is not there is going.
+        present = self.manifests()
         for name in sorted(self._storage.names(self.layout.manifests)):
             named = layout.folder_digest(name.removesuffix(layout.TYPE_MAP))
             if name.endswith(layout.TYPE_MAP) and named and named not in present:
                 self._storage.unlink(self.layout.manifests / name)
 
     def readable_manifests(self) -> dict[Digest, Manifest]:
+        """All that can be read; raises StorageError if one cannot be read for now."""
         found = {}
         for digest in self.manifests():
-            with contextlib.suppress(errors.ManifestInvalid, NotFound):
+            try:
                 found[digest] = self.read_manifest(digest)
+            except (errors.ManifestInvalid, errors.StorageError) as e:
+                if failed(e):
+                    raise
         return found
 
     def _refresh_tag(self, tag: Tag, report: Report) -> None:

@@ -15,8 +15,7 @@ from image_uploader_plugins.local_export.catalog import Catalog
 from image_uploader_plugins.local_export.leases import Leases
 from image_uploader_plugins.local_export.pool import Pool
 from image_uploader_plugins.local_export.repository import Repository
-from image_uploader_plugins.local_export.storage import File, Storage
-from image_uploader_plugins.manifest import Manifest
+from image_uploader_plugins.local_export.storage import File, Storage, failed
 from image_uploader_plugins.reference import RepositoryName
 
 LOG = logging.getLogger(__name__)
@@ -83,12 +82,20 @@ class Tree:
     def blobs(
         self, names: Iterable[RepositoryName] | None = None
     ) -> Iterator[tuple[Repository, Digest, PurePosixPath]]:
-        """What these repositories (default: all) hold, where nothing is in the way."""
+        """What these repositories (default: all) hold, where nothing is in the way.
+
+        Raises StorageError where that cannot be read.
+        """
         for name in self.repositories() if names is None else names:
             repository = self.repository(name)
-            with contextlib.suppress(errors.StorageError):
-                for digest, path in sorted(repository.blobs()):
-                    yield repository, digest, path
+            try:
+                found = sorted(repository.blobs())
+            except errors.StorageError as e:
+                if failed(e):
+                    raise
+                continue
+            for digest, path in found:
+                yield repository, digest, path
 
     def known(self, name: RepositoryName) -> RepositoryName:
         """The name itself; raises ImageUnknown where the tree has no such repository."""
@@ -135,13 +142,6 @@ class Tree:
         if not repository.manifests():
             repository.remove_folders()
             self.list_in_catalog(repository.name, listed=False)
-
-    def find_manifest(self, digest: Digest) -> Manifest | None:
-        """A manifest from whichever repository holds it intact."""
-        for name in self.repositories():
-            with contextlib.suppress(errors.ManifestInvalid, errors.StorageError):
-                return self.repository(name).read_manifest(digest)
-        return None
 
     def close(self) -> None:
         """Give up the leases that are ours, and leave no temporary file."""

@@ -25,11 +25,11 @@ from typing import Any, TypeVar
 
 import pytest
 
-from image_uploader_plugins.local_export.storage import ground
+from image_uploader_plugins.local_export.storage import ground, store
 from image_uploader_plugins.local_export.storage.ground import Ground
 
 # What a storage may call.  A primitive that is new must be put in one of these.
-_READING = {os.fstat, os.stat, os.scandir, os.readlink, os.read, fcntl.flock, ground.missing_of}
+_READING = {os.fstat, os.stat, store.listing, os.readlink, os.read, fcntl.flock, ground.missing_of}
 _LOCKING = contextlib.ExitStack.enter_context.__name__
 _CHANGING = {
     *(os.write, os.fchmod, os.fsync, os.rename, os.link, os.symlink, os.unlink, os.rmdir),

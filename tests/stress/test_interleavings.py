@@ -27,7 +27,7 @@ from image_uploader_plugins.demo import images
 from image_uploader_plugins.local_export import adoption
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.local_export.garbage import Collector
-from image_uploader_plugins.local_export.storage import ground
+from image_uploader_plugins.local_export.storage import ground, store
 from image_uploader_plugins.local_export.storage.ground import Ground
 from image_uploader_plugins.local_export.storage.locks import Locks
 from image_uploader_plugins.local_export.tree import Tree
@@ -47,7 +47,7 @@ NOTE = images.artifact("ns/old", None, "application/x", b"note", subject=KEPT.de
 
 # What others see, and what is read to decide on that; not what happens to temporary files.
 CHANGING = frozenset({os.rename, os.link, os.symlink, os.unlink, os.rmdir, ground.make_folder})
-DECIDING = CHANGING | {os.scandir, os.stat, fcntl.flock}
+DECIDING = CHANGING | {store.listing, os.stat, fcntl.flock}
 
 Operation = Callable[[Path], None]
 

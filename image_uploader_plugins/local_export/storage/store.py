@@ -95,11 +95,19 @@ class Storage(Ground):
             while limit is None or size <= limit:
                 chunk = self.call(path, os.read, descriptor, _CHUNK)
                 if not chunk:
+                    self._check_end(path, descriptor, size)
                     return
                 size += len(chunk)
                 yield chunk
         finally:
             os.close(descriptor)
+
+    def _check_end(self, path: PurePosixPath, descriptor: int, size: int) -> None:
+        """Raise StorageError for a file that ended before its size: not all of it was read."""
+        whole = os.fstat(descriptor).st_size
+        if size < whole:
+            reason = f"ended after {size} of {whole} bytes"
+            raise errors.StorageError(self.root / path, reason) from OSError(errno.EIO, reason)
 
     def _open(self, path: PurePosixPath, fits: Callable[[int], bool]) -> int:
         """A descriptor to read from; ``fits`` says of a mode whether it is of the right kind."""
@@ -127,8 +135,8 @@ class Storage(Ground):
     def names(self, path: PurePosixPath) -> dict[str, str]:
         """What a folder holds: names to "file", "folder", "link" or "other"; maybe nothing."""
         try:
-            with self.folder(path) as folder, self.call(path, os.scandir, folder) as entries:
-                return {entry.name: _kind(entry) for entry in entries}
+            with self.folder(path) as folder:
+                return self.call(path, listing, folder)
         except NotFound:
             return {}
 
@@ -334,6 +342,8 @@ class Storage(Ground):
         try:
             with self.folder(path.parent) as folder:
                 self.call(path, os.rmdir, path.name, dir_fd=folder)
+                # What is there next may be a link, and need not be as durable.
+                self._unsynced.discard(path)
                 self._unsynced.add(path.parent)
         except NotFound:
             return True
@@ -416,6 +426,12 @@ def _file(path: PurePosixPath, found: os.stat_result) -> File:
         stat.S_IMODE(found.st_mode),
         found.st_mtime,
     )
+
+
+def listing(folder: int) -> dict[str, str]:
+    """The names in an open folder, and of what kind each is."""
+    with os.scandir(folder) as entries:
+        return {entry.name: _kind(entry) for entry in entries}
 
 
 def _kind(entry: os.DirEntry[str]) -> str:

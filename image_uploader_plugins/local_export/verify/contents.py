@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterable
+from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.digest import Digest, VerifiedStream
-from image_uploader_plugins.local_export import parallel
+from image_uploader_plugins.digest import Digest
+from image_uploader_plugins.local_export import hashing, parallel
 from image_uploader_plugins.local_export.storage import File, NotFound, Storage, failed
 from image_uploader_plugins.local_export.verify.finding import Remedy
 from image_uploader_plugins.meter import Meter
@@ -40,6 +41,13 @@ class Unread:
 Problem = Damage | Unread
 
 
+def blame(root: Path, error: errors.StorageError) -> tuple[PurePosixPath, str]:
+    """Where in the tree something could not be looked at, and why."""
+    path = PurePosixPath(str(error.path))
+    path = path.relative_to(root) if path.is_relative_to(root) else path
+    return path, str(Unread(error.reason)) if failed(error) else error.reason
+
+
 def twice(look: Callable[[], _T]) -> _T:
     """Look, and once more where the disk or the process failed; raises what the second raises."""
     try:
@@ -57,7 +65,6 @@ class Contents:
         self._storage = storage
         self._meter = meter
         self._problems: dict[tuple[_Key, Digest], Problem | None] = {}
-        self._confirmed: set[tuple[_Key, Digest]] = set()
         self._whole: set[Digest] = set()
         self.bytes_read = 0
 
@@ -82,19 +89,9 @@ class Contents:
             self._note(digest, file, self._read((digest, file)))
         return self._problems[key]
 
-    def confirm(self, files: Iterable[tuple[Digest, File]]) -> None:
-        """Read a second time what was damaged when it was read; without a lock."""
-        for digest, file in files:
-            key = (_key(file), digest)
-            if key not in self._confirmed and isinstance(self._problems.get(key), Damage):
-                again = self._read((digest, file))
-                self._note(digest, file, again)
-                if isinstance(again, Damage):
-                    self._confirmed.add(key)
-
     def is_damaged(self, digest: Digest, file: File) -> bool:
         """Whether just this file was read whole, twice, and was wrong both times."""
-        return (_key(file), digest) in self._confirmed
+        return isinstance(self._problems.get((_key(file), digest)), Damage)
 
     def remedy(self, digest: Digest) -> Remedy:
         """What helps where a blob is damaged or missing: an intact copy, seen anywhere."""
@@ -109,19 +106,15 @@ class Contents:
     def _read(self, item: tuple[Digest, File]) -> Problem | None:
         digest, file = item
         try:
-            return twice(lambda: self._hash(digest, file))
+            actual = hashing.wrong_digest(self._storage, file.path, digest, self._meter.add)
+            now = self._storage.file(file.path) if actual else None
         except NotFound:
             return None  # deleted meanwhile; whether it is missed is another question
         except errors.StorageError as e:
             return Unread(e.reason)
-
-    def _hash(self, digest: Digest, file: File) -> Damage | None:
-        try:
-            for chunk in VerifiedStream(self._storage.chunks(file.path), digest):
-                self._meter.add(len(chunk))
-        except errors.DigestMismatch as e:
-            return Damage(e.actual)
-        return None
+        if now and _key(now) != _key(file):
+            return self._read((digest, now))
+        return Damage(actual) if now else None
 
 
 def _key(file: File) -> _Key:

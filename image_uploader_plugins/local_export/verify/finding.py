@@ -32,11 +32,25 @@ class Finding:
         return f"{self.path}: {self.problem}{images}"
 
 
+@dataclasses.dataclass(frozen=True, order=True)
+class Note:
+    """Something worth knowing about what is at ``path``, and nothing wrong."""
+
+    path: PurePosixPath
+    text: str
+    images: tuple[str, ...] = dataclasses.field(default=(), compare=False)
+
+    def __str__(self) -> str:
+        images = f" ({', '.join(self.images)})" if self.images else ""
+        return f"{self.path}: {self.text}{images}"
+
+
 @dataclasses.dataclass
 class Report:
-    """The findings, sorted, and what was looked at; sizes in bytes."""
+    """The findings and notes, sorted, and what was looked at; sizes in bytes."""
 
     findings: tuple[Finding, ...] = ()
+    notes: tuple[Note, ...] = ()
     repositories: int = 0
     manifests: int = 0
     blobs: int = 0

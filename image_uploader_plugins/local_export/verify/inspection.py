@@ -2,57 +2,98 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import collections
+import functools
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import PurePosixPath
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.local_export import layout
-from image_uploader_plugins.local_export.storage import File, Rehearsal
+from image_uploader_plugins.local_export import elsewhere, graph, layout
+from image_uploader_plugins.local_export.storage import File, NotFound, Rehearsal, failed
 from image_uploader_plugins.local_export.tree import Tree
-from image_uploader_plugins.local_export.verify.contents import Contents
-from image_uploader_plugins.local_export.verify.finding import Finding, Remedy
-from image_uploader_plugins.manifest import Manifest
+from image_uploader_plugins.local_export.verify.contents import (
+    Contents,
+    Damage,
+    Unread,
+    blame,
+    twice,
+)
+from image_uploader_plugins.local_export.verify.copies import Copies
+from image_uploader_plugins.local_export.verify.finding import Finding, Note, Remedy
 from image_uploader_plugins.reference import RepositoryName, Tag
+
+Section = Callable[[], Iterator[Finding]]
 
 
 class Inspection:
-    """Finds what is wrong with a repository; its lock must be held."""
+    """Finds what is wrong with a repository; its lock must be held.
 
-    def __init__(self, tree: Tree, name: RepositoryName, contents: Contents) -> None:
+    ``is_unread`` says then whether anything could not be read, and
+    ``is_misplaced`` whether something stands where another thing belongs.
+    """
+
+    def __init__(
+        self, tree: Tree, name: RepositoryName, contents: Contents, copies: Copies
+    ) -> None:
         self._tree = tree
         self._storage = tree.storage
         self._repository = tree.repository(name)
         self._layout = self._repository.layout
         self._contents = contents
-        self.manifests: dict[Digest, Manifest] = {}
-        self._broken: dict[Digest, errors.UploaderError] = {}
+        self._copies = copies
+        self._misplaced: set[PurePosixPath] = set()
+        self.is_unread = False
+        self.inventory = twice(lambda: graph.look(self._repository))
+        if any(self.inventory.unread()):
+            self.inventory = twice(lambda: graph.look(self._repository))
+
+    @property
+    def is_misplaced(self) -> bool:
+        return bool(self._misplaced)
 
     def findings(self) -> Iterator[Finding]:
-        for digest in sorted(self._repository.manifests()):
-            try:
-                self.manifests[digest] = self._repository.read_manifest(digest)
-            except (errors.ManifestInvalid, errors.StorageError) as e:
-                self._broken[digest] = e
-        yield from self._files()
-        yield from self._blobs()
-        yield from self._unreadable()
-        yield from self._missing()
-        yield from self._children()
-        yield from self._tags()
-        yield from self._views()
-        yield from self._catalog()
-        yield from self._mark()
+        for section in (
+            *(self._files, self._blobs, self._unreadable, self._missing, self._children),
+            *(self._tags, self._views, self._catalog, self._mark),
+        ):
+            yield from self._looked(section)
+
+    def notes(self) -> Iterator[Note]:
+        """What is as it should be, and worth knowing."""
+        readable = self.inventory.readable
+        for digest, text in elsewhere.notes(self._repository, self.inventory, readable):
+            path = self._layout.manifest_content(digest)
+            yield Note(path, text, self.inventory.named(digest))
+
+    def _looked(self, section: Section) -> list[Finding]:
+        """What a section finds, or that something could not be read for it."""
+        try:
+            return twice(lambda: list(section()))
+        except errors.StorageError as e:
+            return [self._unread(e)]
+
+    def _unread(self, error: errors.StorageError) -> Finding:
+        self.is_unread |= failed(error)
+        path, problem = blame(self._storage.root, error)
+        return Finding(path, problem, Remedy.LOOK, self._images(path))
 
     # -- content
 
     def _blobs(self) -> Iterator[Finding]:
         for digest, path in sorted(self._repository.blobs()):
-            file = self._storage.file(path)
-            problem = file and self._contents.problem(digest, file)
-            if problem:
-                yield Finding(path, problem, self._remedy(digest), self._users(digest))
-            elif file:
-                yield from self._link(digest, file)
+            yield from self._looked(functools.partial(self._blob, digest, path))
+
+    def _blob(self, digest: Digest, path: PurePosixPath) -> Iterator[Finding]:
+        file = self._storage.file(path)
+        problem = file and self._contents.problem(digest, file)
+        if isinstance(problem, Unread):
+            self.is_unread = True
+            yield Finding(path, str(problem), Remedy.LOOK, self._users(digest))
+        elif isinstance(problem, Damage):
+            yield Finding(path, str(problem), self._remedy(digest), self._users(digest))
+        elif file:
+            yield from self._link(digest, file)
 
     def _link(self, digest: Digest, file: File) -> Iterator[Finding]:
         pooled = self._tree.pool.file(digest)
@@ -62,31 +103,49 @@ class Inspection:
             yield Finding(file.path, "is a copy of what the pool has", Remedy.REPAIR)
 
     def _unreadable(self) -> Iterator[Finding]:
-        for digest, error in self._broken.items():
+        for digest, error in self.inventory.broken.items():
             path = self._layout.manifest_content(digest)
             problem = str(error).removeprefix(f"{self._storage.root / path}: ")
-            remedy = Remedy.REPAIR if self._elsewhere(digest) else Remedy.FETCH
-            yield Finding(path, problem, remedy, self._names(digest))
+            remedy = Remedy.REPAIR if self._copies.find(digest) else Remedy.FETCH
+            if isinstance(error, NotFound):
+                problem = "is missing, and its folder is there"
+            elif failed(error) and isinstance(error, errors.StorageError):
+                self.is_unread = True
+                problem, remedy = str(Unread(error.reason)), Remedy.LOOK
+            yield Finding(path, problem, remedy, self.inventory.named(digest))
 
     def _missing(self) -> Iterator[Finding]:
         """What manifests need that is not there, or not of the size they say."""
-        needed = {(b.digest, b.size) for m in self.manifests.values() for b in m.blobs()}
+        readable = self.inventory.readable.values()
+        needed = {(b.digest, b.size) for m in readable for b in m.blobs()}
         for digest, size in sorted(needed, key=str):
-            file = self._repository.blob(digest)
-            if not file:
-                path = self._layout.blob(digest, gzip=False)
-                yield Finding(path, "is missing", self._remedy(digest), self._users(digest))
-            elif size not in (None, file.size) and not self._contents.problem(digest, file):
-                problem = f"has {file.size} bytes, and a manifest says {size}"
-                yield Finding(file.path, problem, Remedy.LOOK, self._users(digest))
+            yield from self._looked(functools.partial(self._needed, digest, size))
+
+    def _needed(self, digest: Digest, size: int | None) -> Iterator[Finding]:
+        file = self._repository.blob(digest)
+        if not file:
+            path = self._layout.blob(digest, gzip=False)
+            yield Finding(path, "is missing", self._remedy(digest), self._users(digest))
+        elif size not in (None, file.size) and not self._contents.problem(digest, file):
+            problem = f"has {file.size} bytes, and a manifest says {size}"
+            yield Finding(file.path, problem, Remedy.LOOK, self._users(digest))
 
     def _children(self) -> Iterator[Finding]:
-        present = self.manifests.keys() | self._broken.keys()
-        listed = {child.digest for m in self.manifests.values() for child in m.manifests}
-        for digest in sorted(listed - present):
-            remedy = Remedy.REPAIR if self._elsewhere(digest) else Remedy.FETCH
-            path = self._layout.manifest_content(digest)
-            yield Finding(path, "is missing, and an index lists it", remedy, self._names(digest))
+        """What indexes list and is not there, once for each index."""
+        told: set[Digest] = set()
+        for index, parsed in self.inventory.readable.items():
+            absent = {c.digest for c in parsed.manifests} - self.inventory.present
+            absent -= elsewhere.left_out(self._repository, self.inventory, index)
+            found = all(self._copies.find(digest) for digest in absent)
+            remedy = Remedy.REPAIR if found else Remedy.FETCH
+            if len(absent) > 1:
+                problem = f"lists {len(absent)} manifests that are missing: {min(absent)}, ..."
+                path, names = self._layout.manifest_content(index), self.inventory.named(index)
+                yield Finding(path, problem, remedy, names)
+            for digest in absent - told if len(absent) == 1 else ():
+                path, names = self._layout.manifest_content(digest), self.inventory.named(digest)
+                yield Finding(path, "is missing, and an index lists it", remedy, names)
+            told |= absent
 
     def _remedy(self, digest: Digest) -> Remedy:
         pooled = self._tree.pool.file(digest)
@@ -94,62 +153,71 @@ class Inspection:
             self._contents.problem(digest, pooled)
         return self._contents.remedy(digest)
 
-    def _elsewhere(self, digest: Digest) -> bool:
-        return self._tree.find_manifest(digest) is not None
-
     # -- names
 
     def _tags(self) -> Iterator[Finding]:
-        present = self.manifests.keys() | self._broken.keys()
-        for tag in sorted(self._repository.tags()):
-            image = (f"{self._repository.name}:{tag}",)
-            path = self._layout.type_map(tag)
-            try:
-                absent = set(self._repository.tag_digests(tag)) - present
-            except (errors.ManifestInvalid, errors.StorageError) as e:
-                yield Finding(path, str(e).rpartition(": ")[2], Remedy.FETCH, image)
-                continue
-            for digest in sorted(absent):
+        for tag, error in self.inventory.lost_tags.items():
+            yield self._lost_tag(tag, error)
+        for tag, digests in self.inventory.tags.items():
+            path, image = self._layout.type_map(tag), (f"{self._repository.name}:{tag}",)
+            for digest in sorted(set(digests) - self.inventory.present):
                 yield Finding(path, f"leads to {digest}, which is missing", Remedy.FETCH, image)
-        for digest in sorted(self._repository.pins() - present):
+        for digest in sorted(self.inventory.pins - self.inventory.present):
             problem = f"names {digest}, which is missing"
-            yield Finding(self._layout.pin(digest), problem, Remedy.FETCH, self._names(digest))
+            names = self.inventory.named(digest)
+            yield Finding(self._layout.pin(digest), problem, Remedy.FETCH, names)
+
+    def _lost_tag(self, tag: Tag, error: errors.UploaderError) -> Finding:
+        path, image = self._layout.type_map(tag), (f"{self._repository.name}:{tag}",)
+        if failed(error) and isinstance(error, errors.StorageError):
+            self.is_unread = True
+            return Finding(path, str(Unread(error.reason)), Remedy.LOOK, image)
+        if self._repository.can_restore(tag):
+            self._misplaced.add(path)
+            return Finding(path, str(error).rpartition(": ")[2], Remedy.REPAIR, image)
+        return Finding(path, str(error).rpartition(": ")[2], Remedy.FETCH, image)
 
     def _users(self, blob: Digest) -> tuple[str, ...]:
         """The images that need a blob."""
-        users = (d for d, m in self.manifests.items() if any(b.digest == blob for b in m.blobs()))
-        return tuple(sorted({name for digest in users for name in self._names(digest)}))
+        return tuple(sorted(self._needing.get(blob, ())))
 
-    def _names(self, digest: Digest) -> tuple[str, ...]:
-        """The tags that lead to a manifest, by indexes or at once; else its digest."""
-        leading = {digest}
-        while True:
-            more = {
-                d for d, m in self.manifests.items() if leading & {c.digest for c in m.manifests}
-            }
-            if more <= leading:
-                break
-            leading |= more
-        name = self._repository.name
-        tags = [tag for tag in self._repository.tags() if leading & set(self._digests(tag))]
-        return tuple(sorted(f"{name}:{tag}" for tag in tags)) or (f"{name}@{digest}",)
+    @functools.cached_property
+    def _needing(self) -> Mapping[Digest, set[str]]:
+        found: dict[Digest, set[str]] = collections.defaultdict(set)
+        for digest, parsed in self.inventory.readable.items():
+            for blob in parsed.blobs():
+                found[blob.digest].update(self.inventory.named(digest))
+        return found
 
-    def _digests(self, tag: Tag) -> list[Digest]:
-        try:
-            return self._repository.tag_digests(tag)
-        except (errors.ManifestInvalid, errors.StorageError):
-            return []
+    def _images(self, path: PurePosixPath) -> tuple[str, ...]:
+        """The images that something at a path in the repository is for."""
+        for part in reversed(path.parts):
+            name = part.removesuffix(layout.TYPE_MAP).removeprefix(layout.PIN)
+            digest = layout.folder_digest(name) or layout.blob_digest(name)
+            if digest and digest in self._needing:
+                return self._users(digest)
+            if digest:
+                return self.inventory.named(digest)
+            if any(tag.value == name for tag in (*self.inventory.tags, *self.inventory.lost_tags)):
+                return (f"{self._repository.name}:{name}",)
+        return ()
 
     # -- views
 
     def _views(self) -> Iterator[Finding]:
         rehearsal = Rehearsal(self._storage.root)
         repository = self._tree.repository(self._repository.name, rehearsal)
-        repository.refresh(thoroughly=True, report=lambda image, error: None)
-        if not repository.manifests():
-            repository.remove_folders()
+        try:
+            repository.refresh(thoroughly=True, report=lambda image, error: None)
+            if not repository.manifests():
+                repository.remove_folders()
+        except errors.StorageError as e:
+            # What stands in the way is found, and views can be looked at when it is gone.
+            if failed(e) or not self._misplaced:
+                raise
         for change in rehearsal.changes:
-            yield Finding(change.path, change.reason, Remedy.REPAIR)
+            if not self._misplaced.intersection((change.path, *change.path.parents)):
+                yield Finding(change.path, change.reason, Remedy.REPAIR)
 
     def _catalog(self) -> Iterator[Finding]:
         name, present = self._repository.name, bool(self._repository.manifests())
@@ -170,18 +238,17 @@ class Inspection:
     # -- files
 
     def _files(self) -> Iterator[Finding]:
-        names = self._storage.names(self._layout.top)
-        for name in sorted(filter(layout.is_own_folder, names)):
-            folder = self._storage.status(self._layout.top / name)
-            for file in filter(None, (folder, *self._storage.below(self._layout.top / name))):
-                yield from self._file(file)
+        for file in self._repository.parts():
+            yield from self._file(file)
 
     def _file(self, file: File) -> Iterator[Finding]:
-        expected = layout.kind_of(file.path.relative_to(self._layout.top))
+        kind = "symbolic link" if file.kind == "link" else file.kind
         if layout.is_temporary(file.path.name):
             yield Finding(file.path, "a temporary file that was left behind", Remedy.REPAIR)
-        elif file.kind != expected:
-            kind = "symbolic link" if file.kind == "link" else file.kind
+        elif self._repository.is_misplaced(file):
+            self._misplaced.add(file.path)
+            yield Finding(file.path, f"a {kind} where none belongs", Remedy.REPAIR)
+        elif file.kind != layout.kind_of(file.path.relative_to(self._layout.top)):
             yield Finding(file.path, f"a {kind} where none belongs", Remedy.LOOK)
         else:
             yield from wrong_mode(file)

@@ -2,46 +2,54 @@
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
+
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.local_export import adoption, layout
+from image_uploader_plugins.local_export import adoption, elsewhere, graph, layout
 from image_uploader_plugins.local_export.garbage import Collector
 from image_uploader_plugins.local_export.repository import Repository
+from image_uploader_plugins.local_export.storage import failed
 from image_uploader_plugins.local_export.tree import Tree
-from image_uploader_plugins.local_export.verify.finding import Finding, Report
+from image_uploader_plugins.local_export.verify.finding import Report
 from image_uploader_plugins.local_export.verify.inspection import wrong_mode
 from image_uploader_plugins.local_export.verify.verification import Verification
+from image_uploader_plugins.reference import RepositoryName
 
 
 def repair(verification: Verification, report: Report) -> Report:
     """Mend what ``report`` tells of and the tree can give; returns what is still wrong.
 
     Damaged content goes where no intact copy is left, since no name may lie:
-    it must be fetched again.  Damaged manifests stay, so that what they need
-    is not taken for garbage meanwhile.
+    it must be fetched again.  Only what was read whole, twice, and was wrong
+    both times is damaged; a repository in which something cannot be read is
+    left as it is.  Damaged manifests stay, so that what they need is not taken
+    for garbage meanwhile.
     """
     tree = verification.tree
     tree.lay_foundation()
-    for finding in report.findings:
-        _mend_file(tree, finding)
+    for path in sorted({finding.path for finding in report.findings}):
+        _mend_file(tree, path)
     _remove_damaged_from_pool(verification)
+    names = [name for name in verification.repositories() if name not in verification.unread]
     # From here on every intact blob is a link to the pool, also where a copy was damaged.
-    list(adoption.adopt(tree, verification.names))
-    for name in verification.repositories():
-        try:
-            _mend_repository(verification, tree.repository(name))
-        except (errors.StorageFull, errors.StorageDenied):
-            raise
-        except errors.StorageError:
-            continue  # something that is not ours is in the way, and is found again
-    list(Collector(tree).collect(verification.names))
-    with tree.catalog_lock():
-        tree.catalog.rebuild()
+    _adopt(tree, names)
+    for name in names:
+        _mend(verification, name)
+    if not verification.unread:
+        list(Collector(tree).collect(verification.names))
+        with tree.catalog_lock():
+            tree.catalog.rebuild()
     return verification.report()
 
 
-def _mend_file(tree: Tree, finding: Finding) -> None:
-    file = tree.storage.status(finding.path)
+def _mend_file(tree: Tree, path: PurePosixPath) -> None:
+    try:
+        file = tree.storage.status(path)
+    except errors.StorageError as e:
+        if failed(e):
+            raise
+        return  # a link or a file where a folder belongs
     if file and layout.is_temporary(file.path.name):
         tree.storage.unlink(file.path)
     elif file and any(wrong_mode(file)):
@@ -54,41 +62,62 @@ def _remove_damaged_from_pool(verification: Verification) -> None:
         if contents.is_damaged(digest, file):
             with verification.tree.pool_lock():
                 now = pool.file(digest)
-                if now and now.inode == file.inode:
+                if now and contents.is_damaged(digest, now):
                     verification.tree.storage.unlink(file.path, durable=True)
 
 
+def _adopt(tree: Tree, names: list[RepositoryName]) -> None:
+    try:
+        list(adoption.adopt(tree, names))
+    except errors.StorageError as e:
+        if not failed(e) or isinstance(e, errors.StorageFull | errors.StorageDenied):
+            raise
+        # What could not be read just now is told by the report that follows.
+
+
+def _mend(verification: Verification, name: RepositoryName) -> None:
+    try:
+        _mend_repository(verification, verification.tree.repository(name))
+    except (errors.StorageFull, errors.StorageDenied):
+        raise
+    except errors.StorageError:
+        return  # something that is not ours is in the way, and is found again
+
+
 def _mend_repository(verification: Verification, repository: Repository) -> None:
-    tree = verification.tree
-    with tree.repository_lock(repository.name), tree.changing(repository):
-        _restore_manifests(tree, repository)
-        with tree.pool_lock():
-            for digest, path in list(repository.blobs()):
-                file = tree.storage.file(path)
-                if file and verification.contents.is_damaged(digest, file):
-                    tree.storage.unlink(path, durable=True)
-            for digest in _needed(repository):
-                tree.pool.link(digest, repository)
-        repository.refresh(thoroughly=True)
-        tree.remove_if_empty(repository)
+    tree, contents = verification.tree, verification.contents
+    with tree.repository_lock(repository.name):
+        if repository.name in verification.misplaced:
+            repository.make_way()
+        with tree.changing(repository):
+            _restore_manifests(verification, repository)
+            with tree.pool_lock():
+                for digest, path in list(repository.blobs()):
+                    file = tree.storage.file(path)
+                    if file and contents.is_damaged(digest, file):
+                        tree.storage.unlink(path, durable=True)
+                for digest in sorted(_needed(repository)):
+                    tree.pool.link(digest, repository)
+            repository.refresh(thoroughly=True)
+            tree.remove_if_empty(repository)
 
 
-def _restore_manifests(tree: Tree, repository: Repository) -> None:
-    """From other repositories, also the children that an index lists."""
-    pending = repository.manifests()
+def _restore_manifests(verification: Verification, repository: Repository) -> None:
+    """From wherever they are intact, also the children that an index lists."""
+    inventory = graph.take_inventory(repository)
+    pending = set(inventory.present)
     seen: set[Digest] = set()
     while pending:
         digest = pending.pop()
         seen.add(digest)
-        try:
-            parsed = repository.read_manifest(digest)
-        except (errors.ManifestInvalid, errors.StorageError):
-            found = tree.find_manifest(digest)
-            if found is None:
+        parsed = inventory.readable.get(digest)
+        if parsed is None:
+            parsed = verification.copies.find(digest)
+            if parsed is None:
                 continue
-            repository.write_manifest(found, digest)
-            parsed = found
-        pending |= {child.digest for child in parsed.manifests} - seen
+            repository.write_manifest(parsed, digest)
+        on_purpose = elsewhere.left_out(repository, inventory, digest)
+        pending |= {child.digest for child in parsed.manifests} - seen - on_purpose
 
 
 def _needed(repository: Repository) -> set[Digest]:

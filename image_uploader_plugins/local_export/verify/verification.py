@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import collections
+import functools
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import PurePosixPath
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import layout
-from image_uploader_plugins.local_export.garbage import Collector
-from image_uploader_plugins.local_export.storage import File, Rehearsal
+from image_uploader_plugins.local_export.garbage import Collector, Garbage
+from image_uploader_plugins.local_export.storage import File, Rehearsal, failed
 from image_uploader_plugins.local_export.tree import Tree
-from image_uploader_plugins.local_export.verify.contents import Contents
-from image_uploader_plugins.local_export.verify.finding import Finding, Remedy, Report
+from image_uploader_plugins.local_export.verify.contents import Contents, Unread, blame, twice
+from image_uploader_plugins.local_export.verify.copies import Copies
+from image_uploader_plugins.local_export.verify.finding import Finding, Note, Remedy, Report
 from image_uploader_plugins.local_export.verify.inspection import Inspection, wrong_mode
 from image_uploader_plugins.meter import Meter
 from image_uploader_plugins.reference import RepositoryName
@@ -38,19 +40,56 @@ class Verification:
         self.tree = tree
         self.contents = Contents(tree.storage, meter or Meter())
         self.names = None if names is None else sorted(set(names))
+        self.copies = Copies(tree)
+        # Repositories of which something could not be read, and those with things out of place.
+        self.unread: set[RepositoryName] = set()
+        self.misplaced: set[RepositoryName] = set()
+        self._notes: list[Note] = []
 
     def report(self) -> Report:
         """Raises StorageError where the tree cannot be read at all."""
         report = Report()
-        garbage = {g.path: g for g in Collector(self.tree, rehearsing=True).collect(self.names)}
-        self.contents.read((digest, file) for digest, file in self._files())
+        self.copies = Copies(self.tree)
+        self.unread, self.misplaced, self._notes = set(), set(), []
+        garbage = twice(self._garbage)
+        self.contents.read(twice(lambda: list(self._files())))
         found = set(self._findings(report))
         # Of what is to go nobody needs to know what else is wrong with it.
-        found = {finding for finding in found if not _is_below(finding.path, garbage)}
-        found |= {Finding(g.path, g.reason, Remedy.REPAIR) for g in garbage.values()}
+        paths = {g.path for g in garbage}
+        found = {finding for finding in found if not _is_below(finding.path, paths)}
+        found |= set(self._told_once(garbage))
         report.findings = tuple(sorted(found))
+        report.notes = tuple(sorted(set(self._notes)))
         report.bytes_read = self.contents.bytes_read
         return report
+
+    def _garbage(self) -> list[Garbage]:
+        return list(Collector(self.tree, rehearsing=True).collect(self.names))
+
+    def _told_once(self, garbage: list[Garbage]) -> Iterator[Finding]:
+        """What an upload that was not finished left is one finding, whatever it consists of."""
+        tops = {layout.RepositoryLayout(name) for name in self.repositories()}
+        folders = {folder: top.top for top in tops for folder in (top.blobs, top.leases)}
+        left: dict[PurePosixPath, list[Garbage]] = collections.defaultdict(list)
+        pooled = {g for g in garbage if layout.pool_digest(g.path)}
+        for found in garbage:
+            if found.path.parent in folders:
+                left[folders[found.path.parent]].append(found)
+        told = {layout.blob_digest(g.path.name) for parts in left.values() for g in parts}
+        gone = {g for g in pooled if layout.pool_digest(g.path) in told}
+        for top, parts in left.items():
+            blobs = [g for g in parts if g.path.parent == top / "blobs"]
+            if len(blobs) > 1:
+                freed = sum(g.size for g in gone if layout.pool_digest(g.path) in _digests(blobs))
+                size = sum(g.size for g in blobs) + freed
+                problem = (
+                    f"{len(blobs)} blobs ({size} bytes) of no image, as of an upload cut short"
+                )
+                yield Finding(top / "blobs", problem, Remedy.REPAIR)
+                gone.update(parts)
+            else:
+                gone -= {g for g in gone if layout.pool_digest(g.path) in _digests(blobs)}
+        yield from (Finding(g.path, g.reason, Remedy.REPAIR) for g in garbage if g not in gone)
 
     def repositories(self) -> Sequence[RepositoryName]:
         """Those to look at, also where an operation that was cut short left nothing else."""
@@ -79,24 +118,36 @@ class Verification:
     def _findings(self, report: Report) -> Iterator[Finding]:
         for name in self.repositories():
             yield from self._repository(name, report)
-        yield from self._served()
+        yield from self._looked(self._served)
         if self.names is None:
-            yield from self._catalog()
-            yield from self._pool(report)
-            yield from self._state()
+            yield from self._looked(self._catalog)
+            yield from self._looked(functools.partial(self._pool, report))
+            yield from self._looked(self._state)
+
+    def _looked(self, look: Callable[[], Iterator[Finding]]) -> list[Finding]:
+        try:
+            return twice(lambda: list(look()))
+        except errors.StorageError as e:
+            return [self._unread(e)]
+
+    def _unread(self, error: errors.StorageError) -> Finding:
+        path, problem = blame(self.tree.storage.root, error)
+        return Finding(path, problem, Remedy.LOOK)
 
     def _repository(self, name: RepositoryName, report: Report) -> list[Finding]:
         top = layout.RepositoryLayout(name).top
         try:
             with self.tree.repository_lock(name):
-                inspection = Inspection(self.tree, name, self.contents)
+                inspection = Inspection(self.tree, name, self.contents, self.copies)
                 found = list(inspection.findings())
-        except errors.StorageDenied:
-            raise
+                self._notes += inspection.notes()
         except errors.StorageError as e:
-            return [Finding(top, str(e), Remedy.LOOK)]
+            self.unread.add(name)
+            return [self._unread(e) if failed(e) else Finding(top, str(e), Remedy.LOOK)]
+        self.unread |= {name} if inspection.is_unread else set()
+        self.misplaced |= {name} if inspection.is_misplaced else set()
         report.repositories += 1
-        report.manifests += len(inspection.manifests)
+        report.manifests += len(inspection.inventory.readable)
         for folder in (top, *top.parents[:-1]):
             status = self.tree.storage.status(folder)
             found += wrong_mode(status) if status else ()
@@ -136,18 +187,22 @@ class Verification:
             return False
 
     def _pool(self, report: Report) -> Iterator[Finding]:
+        blobs = 0
         for digest, file in self.tree.pool.files():
-            report.blobs += 1
+            blobs += 1
             problem = self.contents.problem(digest, file)
-            if problem:
-                yield Finding(file.path, problem, self.contents.remedy(digest))
+            if isinstance(problem, Unread):
+                yield Finding(file.path, str(problem), Remedy.LOOK)
+            elif problem:
+                yield Finding(file.path, str(problem), self.contents.remedy(digest))
+        report.blobs = blobs
         suspects = self._linked_outside()
         if suspects:
             with self.tree.pool_lock():  # nobody makes a link meanwhile
                 suspects &= self._linked_outside()
         for path in suspects:
-            problem = "has a link outside the tree; whoever writes to that writes here"
-            yield Finding(path, problem, Remedy.LOOK)
+            outside = "has a link outside the tree; whoever writes to that writes here"
+            yield Finding(path, outside, Remedy.LOOK)
 
     def _linked_outside(self) -> set[PurePosixPath]:
         # Links may go meanwhile: counted before, they make a file look right, never wrong.
@@ -172,5 +227,9 @@ class Verification:
                 yield Finding(file.path, "is no part of a tree", Remedy.LOOK)
 
 
-def _is_below(path: PurePosixPath, garbage: Iterable[PurePosixPath]) -> bool:
+def _digests(garbage: Iterable[Garbage]) -> set[Digest | None]:
+    return {layout.blob_digest(g.path.name) for g in garbage}
+
+
+def _is_below(path: PurePosixPath, garbage: Collection[PurePosixPath]) -> bool:
     return any(parent in garbage for parent in (path, *path.parents))

@@ -1,0 +1,43 @@
+"""What of a repository's images is not in the tree, and need not be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+from image_uploader_plugins.digest import Digest
+from image_uploader_plugins.local_export.graph import Inventory
+from image_uploader_plugins.local_export.repository import Repository
+from image_uploader_plugins.manifest import Manifest
+
+
+def notes(
+    repository: Repository, inventory: Inventory, digests: Iterable[Digest]
+) -> Iterator[tuple[Digest, str]]:
+    """A line for each of these manifests that is not here as a whole, on purpose.
+
+    Raises StorageError where that cannot be found out.
+    """
+    for digest in sorted(inventory.readable.keys() & set(digests)):
+        parsed = inventory.readable[digest]
+        absent = left_out(repository, inventory, digest)
+        if absent:
+            listed = len({child.digest for child in parsed.manifests})
+            yield digest, f"sparse: {len(absent)} of {listed} manifests were left out on purpose"
+        away = _layers_elsewhere(repository, parsed)
+        if away:
+            held = f"{len(away)} of {len({layer.digest for layer in parsed.layers})} layers"
+            yield digest, f"elsewhere: {held} are not in the tree; clients get them by their urls"
+
+
+def left_out(repository: Repository, inventory: Inventory, index: Digest) -> frozenset[Digest]:
+    """What an index lists, and was left out on purpose, and has not come since."""
+    parsed = inventory.readable.get(index)
+    if not parsed or not parsed.is_index:
+        return frozenset()
+    absent = {child.digest for child in parsed.manifests} - inventory.present
+    return repository.left_out(index) & absent if absent else frozenset()
+
+
+def _layers_elsewhere(repository: Repository, parsed: Manifest) -> set[Digest]:
+    away = {layer.digest for layer in parsed.layers if layer.urls}
+    return {digest for digest in away if not repository.blob(digest)}
