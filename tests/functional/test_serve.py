@@ -220,6 +220,11 @@ def test_what_cannot_be_served(root: Path, folder: Path, tmp_path: Path) -> None
                 f"{locked / tls.KEY} is encrypted",
             ),
             (("--server-name", "x"), "--server-name is for --print"),
+            (("--allow-origin", "ui.example"), "--allow-origin is neither * nor scheme://host"),
+            (
+                ("--print", "nginx", "--allow-origin", "https://ui.example/"),
+                "--allow-origin is neither * nor scheme://host",
+            ),
         ):
             done = image_uploader(root, "serve", *options)
             assert done.returncode == 1
