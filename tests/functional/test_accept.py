@@ -66,9 +66,6 @@ DEFAULTS = {
     "anything refused, in capitals": (f"{V2}, {SIGNED}, application/*; Q=0.00",),
     "something else": (f"{V2}, {SIGNED}, application/jose",),
 }
-# Where every form is read. mod_negotiation, which decides in the virtual host of deployments,
-# has rules of its own for wildcards and answers 406.
-EXACT: tuple[web.Kind, ...] = ("nginx", "httpd", "embedded")
 
 
 def by_name(name: str) -> Image:
@@ -106,10 +103,10 @@ def of(image: Image) -> tuple[str, str]:
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("name", ["multi/docker", "multi/oci"])
-def test_clients_that_know_lists(server: str, kind: web.Kind, name: str, method: str) -> None:
+def test_clients_that_know_lists(server: str, name: str, method: str) -> None:
     image = by_name(name)
     with Client(server, image) as client:
-        for who, lines in (CLIENTS | (LISTS if kind in EXACT else {})).items():
+        for who, lines in (CLIENTS | LISTS).items():
             assert client.gets(lines, method) == of(image), who
 
 
@@ -124,11 +121,10 @@ def test_every_order_of_lines(server: str, name: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
-def test_clients_that_know_none(server: str, kind: web.Kind, method: str) -> None:
+def test_clients_that_know_none(server: str, method: str) -> None:
     image = by_name("multi/docker")
-    clients = DEFAULTS if kind in EXACT else {"docker before lists": (f"{V2}, {SIGNED}",)}
     with Client(server, image) as client:
-        for who, lines in clients.items():
+        for who, lines in DEFAULTS.items():
             assert client.gets(lines, method) == of(image.children[0]), who
 
 
