@@ -166,49 +166,59 @@ def _lines(indent: str, directives: list[str]) -> str:
     return "".join(f"{indent}{directive}\n" for directive in directives)
 
 
+# NOTE: nginx has sent the headers once when it finds that a range is beyond the end (416).
+_NGINX_MAPS = r"""
+map "$status $image_serve_origin" $image_serve_allow_origin {
+    volatile;
+    default                               "";
+    "~^(?!416)[0-9]+ (?<image_serve_o>.+)$"  $image_serve_o;
+}
+map $status:$image_serve_tag $image_serve_vary_origin {
+    volatile;
+    default   Origin;
+    "~^416:"  "";
+    "~:."     "Accept, Origin";
+}
+"""
+
+
 def _nginx_origins(origins: tuple[str, ...]) -> list[tuple[str, str]]:
     """The changes by which pages of ``origins`` may read every answer."""
-    preflight = [
-        (name, "$image_serve_" + name.removeprefix("Access-Control-").lower().replace("-", "_"))
-        for name in cross_origin.PREFLIGHT
+    preflight = {
+        name: f"$image_serve_{name.rpartition('-')[2].lower()}" for name in cross_origin.PREFLIGHT
+    }
+    maps = _NGINX_MAPS + "".join(
+        f'map $request_method {variable} {{\n    default  "";\n'
+        f'    OPTIONS  "{cross_origin.PREFLIGHT[name]}";\n}}\n'
+        for name, variable in preflight.items()
+    )
+    anybody = cross_origin.ANY in origins
+    allowed = ".*" if anybody else "|".join(map(re.escape, origins))
+    # NOTE: not by a map, for those of all files that are included are one.
+    rules = [
+        'set $image_serve_origin "";',
+        'set $image_serve_exposed "";',
+        f'if ($http_origin ~ "^(?:{allowed})$") {{',
+        f"    set $image_serve_origin {'*' if anybody else '$http_origin'};",
+        f'    set $image_serve_exposed "{cross_origin.EXPOSED}";',
+        "}",
+        # What a browser asks first has no credentials: it is answered before they are asked for.
+        "if ($request_method = OPTIONS) {",
+        "    return 204;",
+        "}",
     ]
-    maps = [("$image_serve_tag", "$image_serve_vary_origin", '"Accept, Origin"', '""', "Origin")]
-    maps += [
-        ("$request_method", variable, '""', "OPTIONS", f'"{cross_origin.PREFLIGHT[name]}"')
-        for name, variable in preflight
-    ]
-    allowed, exposed, vary, rules = "*", f'"{cross_origin.EXPOSED}"', "$image_serve_vary", []
-    if cross_origin.ANY not in origins:
-        # NOTE: no map, for those of all files that are included are one.
-        rules = [
-            'set $image_serve_origin "";',
-            'set $image_serve_exposed "";',
-            f'if ($http_origin ~ "^(?:{"|".join(map(re.escape, origins))})$") {{',
-            "    set $image_serve_origin $http_origin;",
-            f"    set $image_serve_exposed {exposed};",
-            "}",
-        ]
-        allowed, exposed = "$image_serve_origin", "$image_serve_exposed"
-        vary = "$image_serve_vary_origin"
-    # What a browser asks first has no credentials, and is answered before they are asked for.
-    rules += ["if ($request_method = OPTIONS) {", "    return 204;", "}"]
     headers = [
-        f"add_header Vary {vary} always;",
-        f"add_header Access-Control-Allow-Origin {allowed} always;",
-        f"add_header Access-Control-Expose-Headers {exposed} always;",
-        *(f"add_header {name} {variable};" for name, variable in preflight),
+        f"add_header Vary $image_serve_vary{'' if anybody else '_origin'} always;",
+        "add_header Access-Control-Allow-Origin $image_serve_allow_origin always;",
+        "add_header Access-Control-Expose-Headers $image_serve_exposed always;",
+        *(f"add_header {name} {variable};" for name, variable in preflight.items()),
     ]
     methods = r'    if ($request_method !~ "^(GET|HEAD)$") {' + "\n"
     return [
-        (r"server \{\n", "".join(map(_nginx_map, maps)) + "\nserver {\n"),
+        (r"\nserver \{\n", f"{maps}\nserver {{\n"),
         (r"    add_header Vary .+\n", _lines("    ", headers)),
         (re.escape(methods), _lines("    ", rules) + methods),
     ]
-
-
-def _nginx_map(parts: tuple[str, str, str, str, str]) -> str:
-    source, variable, default, key, value = parts
-    return f"map {source} {variable} {{\n    default {default};\n    {key} {value};\n}}\n"
 
 
 def _apache_origins(origins: tuple[str, ...]) -> list[tuple[str, str]]:
