@@ -49,6 +49,8 @@ class Collector:
 
     def collect(self, names: Iterable[RepositoryName] | None = None) -> Iterator[Garbage]:
         """Go through these repositories, or through the whole tree and its state."""
+        if not self._rehearsing:
+            self._tree.claim()
         if names is None:
             yield from self._leases()
         for name in self._tree.repositories() if names is None else names:

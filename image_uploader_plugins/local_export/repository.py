@@ -331,6 +331,8 @@ class Repository:
         readable = self.readable_manifests()
         for digest in sorted(readable):
             self._write_manifest(readable[digest], digest)
+        for digest in sorted(self.pins() & readable.keys()):
+            self.write_pin(readable[digest], digest)
         self.referrers.rebuild(readable)
         # A manifest comes before its pin, and goes after it: one that is not there is going.
         present = self.manifests()

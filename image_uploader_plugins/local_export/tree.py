@@ -38,11 +38,12 @@ class Tree:
     ) -> None:
         if not Path(root).is_absolute():
             raise errors.ConfigurationError(f"[local_export] root must be absolute: {str(root)!r}")
-        self.storage = Storage(Path(root))
+        self.storage = Storage(Path(root), owned=True)
         self.pool = Pool(self.storage)
         self.catalog = Catalog(self.storage)
         self.leases = Leases(self.storage, lease_timeout)
         self._architecture = default_architecture
+        self._is_claimed = False
 
     @classmethod
     def existing(cls, conf: Any) -> Self:
@@ -56,8 +57,15 @@ class Tree:
             raise errors.ConfigurationError(f"no registry in {values.root} ([local_export] root)")
         return tree
 
+    def claim(self) -> None:
+        """Raise StorageDenied where this process must not write to the tree."""
+        if not self._is_claimed:
+            self.storage.claim()
+        self._is_claimed = True
+
     def lay_foundation(self) -> None:
         """Write what a registry serves before it has a single image."""
+        self.claim()
         with self.catalog_lock():
             self.write_foundation(self.storage)
             self.catalog.ensure()
@@ -171,6 +179,7 @@ class Tree:
         The mark stays when we fail or are killed; whoever comes next then
         looks at every view.  Yields whether there was such a mark.
         """
+        self.claim()
         mark = layout.UNFINISHED / repository.layout.key
         resumed = self.storage.file(mark) is not None
         self._write_mark(mark, repository.name)

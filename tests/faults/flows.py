@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -204,6 +205,14 @@ def _legacy_with_layers(root: Path) -> None:
 THIRD = one("third", "third")
 
 
+def _anothers(root: Path) -> None:
+    """Where it is root that writes."""
+    LocalExportDriver(root).close()
+    if os.geteuid() == 0:
+        for path in [root, *root.rglob("*")]:
+            os.chown(path, 23456, 34567, follow_symlinks=False)
+
+
 def flows() -> list[Flow]:
     """Each with a name that tells what is interrupted."""
     nothing = World(founded=False)
@@ -270,6 +279,7 @@ def flows() -> list[Flow]:
             _delete("ns/img:other", old_world),
             legacy=True,
         ),
+        Flow("first put into another's tree", _anothers, World(), put_steps(World(), OLD)),
         Flow(
             "first put across file systems",
             lambda root: LocalExportDriver(root).close(),

@@ -32,8 +32,10 @@ from image_uploader_plugins.local_export.storage.ground import Ground
 _READING = {os.fstat, os.stat, store.listing, os.readlink, os.read, fcntl.flock, ground.missing_of}
 _LOCKING = contextlib.ExitStack.enter_context.__name__
 _CHANGING = {
-    *(os.write, os.fchmod, os.fsync, os.rename, os.link, os.symlink, os.unlink, os.rmdir),
+    *(os.write, os.fchmod, os.fchown, os.utime, os.fsync),
+    *(os.rename, os.link, os.symlink, os.unlink, os.rmdir),
     *(ground.make_folder, ground.make_root_folder, ground.sync_folder),
+    ground.change_owner_of_link,
 }
 SYNCS = (os.fsync, ground.sync_folder)
 

@@ -1,7 +1,7 @@
 """A model of a disk: what of a tree a power loss may leave behind.
 
-POSIX promises no more than this: the bytes and the mode of a file are there
-after an fsync of it, the names in a folder after an fsync of the folder.
+POSIX promises no more than this: the bytes, the mode and the owner of a file are
+there after an fsync of it, the names in a folder after an fsync of the folder.
 Whatever is younger may be there or not, one name without the other, in any
 order; a name may be there before the bytes behind it.
 """
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.faults.harness import Hook, Primitive
-from tests.faults.snapshot import Entry, Snapshot
+from tests.faults.snapshot import Entry, Snapshot, us
 
 
 @dataclasses.dataclass(eq=False)
@@ -27,17 +27,19 @@ class Inode:
     mode: int
     content: bytes = b""
     names: dict[str, Inode] = dataclasses.field(default_factory=dict)
+    owner: tuple[int, int] = dataclasses.field(default_factory=us)
     durable_mode: int = 0
+    durable_owner: tuple[int, int] = (0, 0)
     durable_content: bytes = b""
     durable_names: dict[str, Inode] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.durable_mode = self.mode
+        self.durable_mode, self.durable_owner = self.mode, self.owner
         if self.kind == "link":
             self.durable_content = self.content
 
     def sync(self) -> None:
-        self.durable_mode = self.mode
+        self.durable_mode, self.durable_owner = self.mode, self.owner
         self.durable_content = self.content
         self.durable_names = dict(self.names)
 
@@ -82,6 +84,7 @@ class Disk:
             inode.names = {child.name: self._read(child) for child in sorted(path.iterdir())}
         else:
             inode = Inode("file", status.st_mode & 0o7777, path.read_bytes())
+        inode.owner = status.st_uid, status.st_gid
         inode.sync()
         self._inodes[status.st_ino] = inode
         return inode
@@ -129,6 +132,22 @@ class Disk:
 
     def _note_fchmod(self, result: None, descriptor: int, mode: int) -> None:
         self._of(descriptor).mode = mode
+
+    def _note_fchown(self, result: None, descriptor: int, uid: int, gid: int) -> None:
+        # Lock files are made past the storage.
+        inode = self._inodes.get(os.fstat(descriptor).st_ino)
+        if inode:
+            inode.owner = uid, gid
+
+    def _note_change_owner_of_link(
+        self, result: None, name: str, owner: tuple[int, int], parent: int
+    ) -> None:
+        # As its content, it comes with the name.
+        inode = self._of(parent).names[name]
+        inode.owner = inode.durable_owner = tuple(owner)
+
+    def _note_utime(self, result: None, descriptor: int, *, ns: tuple[int, int]) -> None:
+        """Nobody looks at it here."""
 
     def _note_fsync(self, result: None, descriptor: int) -> None:
         self._sync(self._of(descriptor))
@@ -219,10 +238,11 @@ class Disk:
         entries: dict[str, Entry],
     ) -> None:
         mode = inode.mode if inode in names else inode.durable_mode
+        owner = inode.owner if inode in names else inode.durable_owner
         if inode.kind != "folder":
-            entries[path] = Entry(inode.kind, mode, content(inode), id(inode))
+            entries[path] = Entry(inode.kind, mode, content(inode), id(inode), owner)
             return
-        entries[path] = Entry("folder", mode)
+        entries[path] = Entry("folder", mode, owner=owner)
         start = "" if path == "." else f"{path}/"
         for name, child in names.get(inode, inode.durable_names).items():
             self._collect(start + name, child, names, content, entries)

@@ -16,14 +16,31 @@ LOCKS = ".local-export/locks/"
 _UUID = re.compile(r"(?<![0-9a-f])[0-9a-f]{32}(?![0-9a-f])")
 
 
+def us() -> tuple[int, int]:
+    return os.geteuid(), os.getegid()
+
+
 @dataclasses.dataclass(frozen=True)
 class Entry:
-    """A "folder", "file" or "link"; ``content`` is a link's target, ``inode`` tells files apart."""
+    """A "folder", "file" or "link"; ``content`` is a link's target, ``inode`` tells files apart.
+
+    ``owner`` is a user and a group.
+    """
 
     kind: str
     mode: int
     content: bytes = b""
     inode: Hashable = None
+    owner: tuple[int, int] = dataclasses.field(default_factory=us)
+
+    @property
+    def known(self) -> tuple[object, ...]:
+        """All but the inode."""
+        return self.kind, self.mode, self.content, self.owner
+
+
+def _whose(status: os.stat_result) -> tuple[int, int]:
+    return status.st_uid, status.st_gid
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,7 +69,7 @@ class Snapshot:
                 groups[entry.inode].append(names[path])
         shared = {inode: tuple(sorted(paths)) for inode, paths in groups.items() if paths[1:]}
         lines = collections.Counter(
-            (names[path], entry.kind, entry.mode, entry.content, shared.get(entry.inode))
+            (names[path], *entry.known, shared.get(entry.inode))
             for path, entry in self.entries.items()
         )
         return frozenset((*line, count) for line, count in lines.items())
@@ -66,7 +83,8 @@ class Snapshot:
 def take(root: Path) -> Snapshot:
     entries: dict[str, Entry] = {}
     if root.exists():
-        entries["."] = Entry("folder", root.stat().st_mode & 0o7777)
+        status = root.stat()
+        entries["."] = Entry("folder", status.st_mode & 0o7777, owner=_whose(status))
         _take(str(root), "", entries)
     return Snapshot(entries)
 
@@ -75,15 +93,18 @@ def _take(folder: str, start: str, entries: dict[str, Entry]) -> None:
     with os.scandir(folder) as found:
         for item in sorted(found, key=lambda item: item.name):
             path = start + item.name
+            status = item.stat(follow_symlinks=False)
+            whose = _whose(status)
             if item.is_symlink():
-                entries[path] = Entry("link", 0o777, os.fsencode(Path(item.path).readlink()))
+                target = os.fsencode(Path(item.path).readlink())
+                entries[path] = Entry("link", 0o777, target, owner=whose)
             elif item.is_dir():
-                entries[path] = Entry("folder", item.stat().st_mode & 0o7777)
+                entries[path] = Entry("folder", status.st_mode & 0o7777, owner=whose)
                 _take(item.path, path + "/", entries)
             elif not path.startswith(LOCKS):
-                status = item.stat()
                 content = Path(item.path).read_bytes()
-                entries[path] = Entry("file", status.st_mode & 0o7777, content, status.st_ino)
+                mode = status.st_mode & 0o7777
+                entries[path] = Entry("file", mode, content, status.st_ino, whose)
 
 
 def lay(snapshot: Snapshot, root: Path) -> None:
@@ -104,6 +125,8 @@ def lay(snapshot: Snapshot, root: Path) -> None:
             os.write(descriptor, entry.content)
             os.fchmod(descriptor, entry.mode)
             os.close(descriptor)
+        if entry.owner != us():
+            os.chown(name, *entry.owner, follow_symlinks=False)
 
 
 def differences(one: frozenset[tuple[object, ...]], other: frozenset[tuple[object, ...]]) -> str:

@@ -491,7 +491,7 @@ def test_a_fifo_is_no_empty_file(root: Path) -> None:
     with within_reason(), pytest.raises(errors.StorageError, match=r"fifo.*what belongs there"):
         storage.read(PurePosixPath("fifo"))
     with within_reason(), pytest.raises(errors.StorageError, match=r"fifo.*what belongs there"):
-        storage.set_mode(PurePosixPath("fifo"), folder=False)
+        storage.set_access(PurePosixPath("fifo"))
 
 
 @pytest.mark.parametrize("plant", [plant_link, plant_dangling, plant_folder])

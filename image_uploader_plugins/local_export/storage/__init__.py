@@ -1,7 +1,7 @@
 """Where bytes become visible; the only module that touches the disk.
 
 Everything published goes one way: a private temporary file in the tree's own
-state directory, write, set mode, fsync, rename into place, fsync the
+state directory, write, set owner and mode, fsync, rename into place, fsync the
 directory.  Every system call that changes something passes through
 Storage.call, so each is one point at which tests can fail it.
 
@@ -10,7 +10,13 @@ following symbolic links, so none leads out of the tree.
 """
 
 from image_uploader_plugins.local_export.storage import fork
-from image_uploader_plugins.local_export.storage.ground import NotFound, failed, mapped
+from image_uploader_plugins.local_export.storage.ground import (
+    NotFound,
+    Owner,
+    failed,
+    is_private,
+    mapped,
+)
 from image_uploader_plugins.local_export.storage.reader import Reader
 from image_uploader_plugins.local_export.storage.rehearsal import Change, Rehearsal
 from image_uploader_plugins.local_export.storage.store import File, Staged, Storage
@@ -19,11 +25,13 @@ __all__ = [
     "Change",
     "File",
     "NotFound",
+    "Owner",
     "Reader",
     "Rehearsal",
     "Staged",
     "Storage",
     "failed",
     "fork",
+    "is_private",
     "mapped",
 ]

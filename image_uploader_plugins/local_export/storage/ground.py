@@ -6,9 +6,10 @@ import contextlib
 import errno
 import functools
 import os
+import pwd
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import ParamSpec, TypeVar
+from typing import NamedTuple, ParamSpec, TypeVar
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.local_export import layout
@@ -27,6 +28,8 @@ _WRONG_THINGS = (
     *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP),
     *(errno.EEXIST, errno.ENOTEMPTY, errno.EINVAL),
 )
+# What file systems that know no owners answer.
+_NO_OWNERS = (errno.ENOTSUP, errno.ENOSYS)
 _REMOVED_MEANWHILE_TRIES = 100
 
 
@@ -34,11 +37,28 @@ class NotFound(errors.StorageError):
     """Nothing of that name."""
 
 
-class Ground:
-    """The folders below ``root``."""
+class Owner(NamedTuple):
+    """A user and a group, by number."""
 
-    def __init__(self, root: Path) -> None:
+    uid: int
+    gid: int
+
+    def __str__(self) -> str:
+        try:
+            return f"{pwd.getpwuid(self.uid).pw_name} (uid {self.uid})"
+        except KeyError:
+            return f"uid {self.uid}"
+
+
+class Ground:
+    """The folders below ``root``; where it is ``owned``, all that is made belongs to whom it does.
+
+    One run as root would lock the owner out otherwise.
+    """
+
+    def __init__(self, root: Path, *, owned: bool = False) -> None:
         self.root = root
+        self._owned = owned
         self._durable: set[tuple[int, int]] = set()
 
     def make_root(self) -> None:
@@ -65,7 +85,65 @@ class Ground:
             return function(*args, **kwargs)
         except OSError as e:
             # NOTE: made for an error alone, the whole path costs nothing otherwise.
-            raise _translate(self.root / path, e) from e
+            raise _translate(self.root / path, e, self._advice) from e
+
+    # -- whose it is
+
+    @functools.cached_property
+    def owner(self) -> Owner | None:
+        """To whom the root belongs; None where that makes no difference."""
+        if not self._owned:
+            return None
+        # Not by call(), which asks for the owner when something is not permitted.
+        status = mapped(self.root, os.stat, self.root)
+        return Owner(status.st_uid, status.st_gid)
+
+    def give(self, path: PurePosixPath, descriptor: int, *, made: bool = True) -> None:
+        """Have a file or folder, which was ``made`` just now, belong to the root's owner.
+
+        Raises StorageDenied where that would take rights that the process has not.
+        """
+        if self.owner and not (made and self._is_ours()):
+            with self._tolerating(functools.partial(os.fstat, descriptor)):
+                self.call(path, os.fchown, descriptor, *self.owner)
+
+    def give_link(self, path: PurePosixPath, folder: int, *, made: bool = True) -> None:
+        """The same for a symbolic link in an open folder."""
+        if self.owner and not (made and self._is_ours()):
+            # Never through the link.
+            look = functools.partial(os.stat, path.name, dir_fd=folder, follow_symlinks=False)
+            with self._tolerating(look):
+                self.call(path, change_owner_of_link, path.name, self.owner, folder)
+
+    def is_foreign(self, uid: int) -> bool:
+        """Whether what belongs to ``uid`` does not belong to the root's owner."""
+        return self.owner is not None and uid != self.owner.uid
+
+    def _is_ours(self) -> bool:
+        return self.owner == (os.geteuid(), os.getegid())
+
+    @contextlib.contextmanager
+    def _tolerating(self, look: Callable[[], os.stat_result]) -> Iterator[None]:
+        """A change of owner that may fail where there are none, or where just the group is ours."""
+        try:
+            yield
+        except errors.StorageError as e:
+            denied = isinstance(e, errors.StorageDenied)
+            right = denied and self.owner and look().st_uid == self.owner.uid
+            if not right and number(e) not in _NO_OWNERS:
+                raise
+
+    def _advice(self) -> str:
+        """What to do where something is not permitted."""
+        with contextlib.suppress(OSError, errors.StorageError):
+            if self.owner and self.owner.uid == os.geteuid():
+                return "; if it belongs to another user, run verify --repair as root"
+            if self.owner:
+                user = Owner(os.geteuid(), os.getegid())
+                return f"; the tree belongs to {self.owner}: run this as that user, not as {user}"
+        return ""
+
+    # -- folders
 
     @contextlib.contextmanager
     def folder(self, path: PurePosixPath, *, create: bool = False) -> Iterator[int]:
@@ -116,11 +194,17 @@ class Ground:
         return child
 
     def _settle(self, parent: int, child: int, path: PurePosixPath, made: bool) -> None:
-        """Make a folder's mode right and its name durable, whoever made it."""
+        """Make a folder's mode and owner right and its name durable, whoever made it."""
         mode = folder_mode(path)
         status = self.call(path, os.fstat, child)
         if status.st_mode & mode != mode:
             self.call(path, os.fchmod, child, mode)
+        if made:
+            self.give(path, child)
+        elif os.geteuid() == 0 and self.is_foreign(status.st_uid):
+            # Who made it was killed just then; a file system without owners has no other.
+            with contextlib.suppress(errors.StorageDenied):
+                self.give(path, child, made=False)
         identity = (status.st_dev, status.st_ino)
         if made or identity not in self._durable:
             self.call(path, os.fsync, parent)
@@ -141,8 +225,13 @@ def _way(path: PurePosixPath) -> tuple[PurePosixPath, ...]:
     return (*reversed(path.parents), path)[1:]
 
 
+def is_private(path: PurePosixPath) -> bool:
+    """Whether a path is in what no web server may enter."""
+    return path.parts[:1] == layout.STATE.parts
+
+
 def folder_mode(path: PurePosixPath) -> int:
-    return PRIVATE_MODE if path.parts[:1] == layout.STATE.parts else FOLDER_MODE
+    return PRIVATE_MODE if is_private(path) else FOLDER_MODE
 
 
 def number(error: errors.StorageError) -> int | None:
@@ -156,13 +245,15 @@ def failed(error: errors.UploaderError) -> bool:
     return isinstance(cause, OSError) and cause.errno not in _WRONG_THINGS
 
 
-def _translate(path: Path, error: OSError) -> errors.StorageError:
+def _translate(path: Path, error: OSError, advice: Callable[[], str] = str) -> errors.StorageError:
     reason = os.strerror(error.errno) if error.errno else str(error)
     if error.errno == errno.ENOENT:
         return NotFound(path, reason)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return errors.StorageFull(path, reason)
-    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return errors.StorageDenied(path, reason + advice())
+    if error.errno == errno.EROFS:
         return errors.StorageDenied(path, reason)
     if error.errno in (errno.ENOTDIR, errno.ELOOP):
         return errors.StorageError(path, "a symbolic link or a file where neither may be")
@@ -192,3 +283,7 @@ def sync_folder(path: Path) -> None:
 def make_folder(name: str, mode: int, parent: int) -> None:
     with contextlib.suppress(FileExistsError):
         os.mkdir(name, mode, dir_fd=parent)
+
+
+def change_owner_of_link(name: str, owner: Owner, parent: int) -> None:
+    os.chown(name, *owner, dir_fd=parent, follow_symlinks=False)

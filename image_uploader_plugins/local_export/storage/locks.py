@@ -45,6 +45,7 @@ class Locks:
                 raise errors.StorageError(
                     self._ground.root / layout.LOCKS / key, "is a symbolic link, or no file"
                 )
+            self._make(key, folder)
         # NOTE: one step, or of two threads each would get its own.
         tree = (status.st_dev, status.st_ino)
         semaphores = _semaphores.setdefault(tree, lockutils.Semaphores())
@@ -53,6 +54,17 @@ class Locks:
         with contextlib.ExitStack() as stack:
             self._ground.call(layout.LOCKS / key, stack.enter_context, lock)
             yield
+
+    def _make(self, key: str, folder: int) -> None:
+        """Have a lock file that is missing belong to the root's owner."""
+        if not self._ground.is_foreign(os.geteuid()):
+            return
+        with contextlib.suppress(FileExistsError):
+            descriptor = os.open(key, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=folder)
+            try:
+                self._ground.give(layout.LOCKS / key, descriptor)
+            finally:
+                os.close(descriptor)
 
 
 def _is_foreign(name: str, folder: int) -> bool:

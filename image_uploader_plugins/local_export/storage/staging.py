@@ -64,14 +64,26 @@ class Staging:
         while True:
             folder = layout.STAGING / uuid.uuid4().hex
             with self._ground.folder(layout.STAGING, create=True) as parent:
-                descriptor = self._ground.call(
-                    folder, os.open, lock_of(folder).name, _OPEN | os.O_CREAT, 0o600, dir_fd=parent
-                )
+                descriptor = self._open_lock(folder, parent)
             self._ground.call(folder, fcntl.flock, descriptor, fcntl.LOCK_EX)
             # Whoever tidies up may have taken it for stale before it was locked.
             if os.fstat(descriptor).st_nlink:
                 return folder, descriptor
             os.close(descriptor)
+
+    def _open_lock(self, folder: PurePosixPath, parent: int) -> int:
+        path = lock_of(folder)
+        descriptor = self._ground.call(
+            folder, os.open, path.name, _OPEN | os.O_CREAT, 0o600, dir_fd=parent
+        )
+        try:
+            self._ground.give(path, descriptor)
+        except BaseException:
+            os.close(descriptor)
+            with contextlib.suppress(OSError):
+                os.unlink(path.name, dir_fd=parent)
+            raise
+        return descriptor
 
 
 def lock_of(folder: PurePosixPath) -> PurePosixPath:

@@ -8,24 +8,28 @@ import errno
 import os
 import stat
 import threading
+import uuid
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.local_export import layout
-from image_uploader_plugins.local_export.storage import fork, locks, staging
+from image_uploader_plugins.local_export.storage import fork, locks, mounts, staging
 from image_uploader_plugins.local_export.storage.ground import (
     FILE_MODE,
     READ,
     Ground,
     NotFound,
     folder_mode,
+    is_private,
     number,
 )
 
 _CHUNK = 1024 * 1024
 _GZIP_MAGIC = b"\x1f\x8b"
 _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+# NOTE: ext4 has it in its root, closed to all but root; no name in a tree has a plus.
+_FOUND_BY_FSCK = "lost+found"
 # NOTE: EPERM is what file systems without hard links and fs.protected_hardlinks answer.
 _LINK_REFUSED = (errno.EXDEV, errno.EMLINK, errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
 
@@ -44,7 +48,8 @@ class File:
     """What lstat says of a name.
 
     ``kind`` is "file", "folder", "link" or "other", ``size`` in bytes,
-    ``mode`` the permission bits, ``modified`` in seconds since the epoch.
+    ``mode`` the permission bits, ``modified_ns`` when it was written, in
+    nanoseconds since the epoch, ``uid`` the user whom it belongs to.
     """
 
     path: PurePosixPath
@@ -53,26 +58,48 @@ class File:
     links: int
     inode: tuple[int, int]
     mode: int
-    modified: float
+    modified_ns: int
+    uid: int
+
+    @property
+    def modified(self) -> float:
+        """When it was written, in seconds since the epoch."""
+        return self.modified_ns / 1e9
 
 
 class Storage(Ground):
     """The file system below ``root``, which is created where it is missing.
 
+    Where it is ``owned``, all that is made belongs to whom the root belongs.
+
     Raises StorageFull, StorageDenied or another StorageError with the path
     in it; NotFound where something that must be there is not.
     """
 
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
+    def __init__(self, root: Path, *, owned: bool = False) -> None:
+        super().__init__(root, owned=owned)
         self._staging = staging.Staging(self)
         self._locks = locks.Locks(self)
         self._unsynced: set[PurePosixPath] = set()
+        self._refusing: dict[int, bool] = {}
         self._renew()
         fork.in_child(self, Storage._renew)
 
     def _renew(self) -> None:
         self._syncing = threading.Lock()
+
+    def claim(self) -> None:
+        """Raise StorageDenied, with what to do, where this process must not write.
+
+        That is where what it writes cannot belong to the root's owner.
+        """
+        if self.is_foreign(os.geteuid()):
+            path = self._staging.new()
+            try:
+                self.touch(path)
+            finally:
+                self.discard(path)
+                self.close()
 
     def close(self) -> None:
         """Leave nothing behind; whatever is written afterwards opens it again."""
@@ -111,6 +138,8 @@ class Storage(Ground):
 
     def _open(self, path: PurePosixPath, fits: Callable[[int], bool]) -> int:
         """A descriptor to read from; ``fits`` says of a mode whether it is of the right kind."""
+        if not path.name:
+            return self._walk(path)
         with self.folder(path.parent) as folder:
             descriptor = self.call(path, os.open, path.name, READ, dir_fd=folder)
         if fits(os.fstat(descriptor).st_mode):
@@ -122,7 +151,8 @@ class Storage(Ground):
         """What is at ``path``, if there is anything."""
         try:
             with self.folder(path.parent) as folder:
-                found = self.call(path, os.stat, path.name, dir_fd=folder, follow_symlinks=False)
+                name = path.name or "."
+                found = self.call(path, os.stat, name, dir_fd=folder, follow_symlinks=False)
         except NotFound:
             return None
         return _file(path, found)
@@ -133,7 +163,10 @@ class Storage(Ground):
         return found if found and found.kind == "file" else None
 
     def names(self, path: PurePosixPath) -> dict[str, str]:
-        """What a folder holds: names to "file", "folder", "link" or "other"; maybe nothing."""
+        """What a folder holds: names to "file", "folder", "link" or "other"; maybe nothing.
+
+        But for the folder that belongs to a file system that is mounted here.
+        """
         try:
             with self.folder(path) as folder:
                 return self.call(path, listing, folder)
@@ -163,17 +196,26 @@ class Storage(Ground):
 
     # -- writing
 
-    def stage(self, chunks: Iterable[bytes]) -> Staged:
-        """Write a temporary file and make it durable; errors of ``chunks`` pass unchanged."""
+    def stage(self, chunks: Iterable[bytes], modified_ns: int | None = None) -> Staged:
+        """Write a temporary file and make it durable; errors of ``chunks`` pass unchanged.
+
+        ``modified_ns`` is when its content was written, if that was not now.
+        """
         path = self._staging.new()
         try:
             with self.folder(path.parent, create=True) as folder:
-                return self._write(folder, path, chunks)
+                return self._write(folder, path, chunks, modified_ns)
         except BaseException:
             self.discard(path)
             raise
 
-    def _write(self, folder: int, path: PurePosixPath, chunks: Iterable[bytes]) -> Staged:
+    def _write(
+        self,
+        folder: int,
+        path: PurePosixPath,
+        chunks: Iterable[bytes],
+        modified_ns: int | None = None,
+    ) -> Staged:
         descriptor = self.call(path, os.open, path.name, _CREATE, 0o600, dir_fd=folder)
         try:
             size, head = 0, b""
@@ -181,6 +223,9 @@ class Storage(Ground):
                 head = (head + chunk[:2])[:2]
                 self._write_all(path, descriptor, chunk)
                 size += len(chunk)
+            if modified_ns is not None:
+                self.call(path, os.utime, descriptor, ns=(modified_ns, modified_ns))
+            self.give(path, descriptor)
             self.call(path, os.fchmod, descriptor, FILE_MODE)
             self.call(path, os.fsync, descriptor)
         finally:
@@ -221,11 +266,11 @@ class Storage(Ground):
         """Publish on another file system than the state directory's."""
         beside = layout.beside(path, staged.name)
         try:
-            link = self.link_target(staged)
-            if link is None:
-                self._write(target, beside, self.chunks(staged))
+            file = self.file(staged)
+            if file:
+                self._write(target, beside, self.chunks(staged), file.modified_ns)
             else:
-                self.call(beside, os.symlink, link, beside.name, dir_fd=target)
+                self._symlink(self.link_target(staged) or "", beside, target)
             self._rename(beside, target, path, target)
         finally:
             self._unlink(beside, target)
@@ -248,21 +293,27 @@ class Storage(Ground):
 
     def stage_link(self, source: PurePosixPath) -> PurePosixPath:
         """A temporary name for the file ``source`` that outlives it."""
-        return self.try_link(source, self) or self.stage(self.chunks(source)).path
+        linked = self.try_link(source, self)
+        if linked:
+            return linked
+        file = self.file(source)
+        return self.stage(self.chunks(source), file.modified_ns if file else None).path
 
     def try_link(self, source: PurePosixPath, origin: Storage) -> PurePosixPath | None:
         """A temporary name here for a file of ``origin``; None where links are refused."""
         staged = self._staging.new()
+        with self.folder(staged.parent, create=True):
+            return staged if self._link(source, origin, staged) else None
+
+    def _link(self, source: PurePosixPath, origin: Storage, path: PurePosixPath) -> bool:
+        """Give a file of ``origin`` one more name; False where links are refused."""
         try:
-            with (
-                origin.folder(source.parent) as folder,
-                self.folder(staged.parent, create=True) as target,
-            ):
+            with origin.folder(source.parent) as folder, self.folder(path.parent) as target:
                 origin.call(
                     source,
                     os.link,
                     source.name,
-                    staged.name,
+                    path.name,
                     src_dir_fd=folder,
                     dst_dir_fd=target,
                     follow_symlinks=False,
@@ -270,35 +321,87 @@ class Storage(Ground):
         except errors.StorageError as e:
             if number(e) not in _LINK_REFUSED:
                 raise
-            return None
-        return staged
+            return False
+        return True
 
     def can_link(self, source: File, target: File) -> bool:
         """Whether ``source`` could have one more name, where ``target`` is now."""
         limit = os.pathconf(self.root, "PC_LINK_MAX")
-        return source.inode[0] == target.inode[0] and source.links < limit
+        on_one_mount = self._mount(source) == self._mount(target)
+        return on_one_mount and source.links < limit and not self._is_link_refused(source)
+
+    def _mount(self, file: File) -> tuple[int, int | None]:
+        with self.folder(file.path.parent) as folder:
+            return file.inode[0], mounts.mount_id(folder)
+
+    def _is_link_refused(self, source: File) -> bool:
+        """Whether the file system has no links, found out by making one that nobody sees."""
+        device = source.inode[0]
+        if device not in self._refusing:
+            # What a process leaves there that is killed just then is removed as a stale lock.
+            probe = staging.lock_of(layout.STAGING / uuid.uuid4().hex)
+            try:
+                self._refusing[device] = not self._link(source.path, self, probe)
+            except errors.StorageError:
+                return False  # who may not write cannot know
+            self.discard(probe)
+        return self._refusing[device]
+
+    def is_copy(self, source: File, target: File) -> bool:
+        """Whether ``target`` is a copy of ``source`` that nobody has written to."""
+        return (source.size, source.modified_ns) == (target.size, target.modified_ns)
+
+    def date(self, path: PurePosixPath, modified_ns: int) -> None:
+        """Say of a file when its content was written, as of a copy that is made here."""
+        descriptor = self._open(path, stat.S_ISREG)
+        try:
+            self.call(path, os.utime, descriptor, ns=(modified_ns, modified_ns))
+        finally:
+            os.close(descriptor)
 
     def symlink(self, path: PurePosixPath, target: str) -> bool:
         """Make ``path`` a symbolic link to ``target``; False where it is one already."""
         if self.link_target(path) == target:
             return False
         staged = self._staging.new()
-        with self.folder(staged.parent, create=True) as folder:
-            self.call(path, os.symlink, target, staged.name, dir_fd=folder)
+        try:
+            with self.folder(staged.parent, create=True) as folder:
+                self._symlink(target, staged, folder)
+        except BaseException:
+            self.discard(staged)
+            raise
         self.publish(staged, path)
         return True
+
+    def _symlink(self, target: str, path: PurePosixPath, folder: int) -> None:
+        self.call(path, os.symlink, target, path.name, dir_fd=folder)
+        self.give_link(path, folder)
 
     def touch(self, path: PurePosixPath) -> None:
         """Create an empty file, with nothing said of its durability."""
         with self.folder(path.parent, create=True) as folder:
-            os.close(self.call(path, os.open, path.name, _CREATE, 0o600, dir_fd=folder))
+            descriptor = self.call(path, os.open, path.name, _CREATE, 0o600, dir_fd=folder)
+            try:
+                self.give(path, descriptor)
+            finally:
+                os.close(descriptor)
 
-    def set_mode(self, path: PurePosixPath, *, folder: bool) -> None:
-        """Give a file or folder the mode that everything of its kind here has."""
+    def set_access(self, path: PurePosixPath) -> None:
+        """Give what is at ``path`` the owner and mode that everything of its kind here has."""
+        file = self.status(path)
+        if file and file.kind == "link":
+            with self.folder(path.parent) as folder:
+                self.give_link(path, folder, made=False)
+        elif file:
+            self._set_access(path, folder=file.kind == "folder")
+
+    def _set_access(self, path: PurePosixPath, *, folder: bool) -> None:
         descriptor = self._open(path, stat.S_ISDIR if folder else stat.S_ISREG)
         try:
-            mode = folder_mode(path) if folder else FILE_MODE
-            self.call(path, os.fchmod, descriptor, mode)
+            if self.is_foreign(os.fstat(descriptor).st_uid):
+                self.give(path, descriptor, made=False)
+            if folder or not is_private(path):
+                self.call(path, os.fchmod, descriptor, folder_mode(path) if folder else FILE_MODE)
         finally:
             os.close(descriptor)
 
@@ -348,7 +451,8 @@ class Storage(Ground):
         except NotFound:
             return True
         except errors.StorageError as e:
-            if number(e) in (errno.ENOTEMPTY, errno.EEXIST):
+            # Busy is where another file system is mounted.
+            if number(e) in (errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY):
                 return False
             raise
         return True
@@ -424,14 +528,15 @@ def _file(path: PurePosixPath, found: os.stat_result) -> File:
         found.st_nlink,
         (found.st_dev, found.st_ino),
         stat.S_IMODE(found.st_mode),
-        found.st_mtime,
+        found.st_mtime_ns,
+        found.st_uid,
     )
 
 
 def listing(folder: int) -> dict[str, str]:
     """The names in an open folder, and of what kind each is."""
     with os.scandir(folder) as entries:
-        return {entry.name: _kind(entry) for entry in entries}
+        return {e.name: _kind(e) for e in entries if e.name != _FOUND_BY_FSCK}
 
 
 def _kind(entry: os.DirEntry[str]) -> str:

@@ -12,6 +12,7 @@ from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import elsewhere, graph, layout
 from image_uploader_plugins.local_export.storage import File, NotFound, Rehearsal, failed
 from image_uploader_plugins.local_export.tree import Tree
+from image_uploader_plugins.local_export.verify.access import Access
 from image_uploader_plugins.local_export.verify.contents import (
     Contents,
     Damage,
@@ -34,7 +35,12 @@ class Inspection:
     """
 
     def __init__(
-        self, tree: Tree, name: RepositoryName, contents: Contents, copies: Copies
+        self,
+        tree: Tree,
+        name: RepositoryName,
+        contents: Contents,
+        copies: Copies,
+        access: Access,
     ) -> None:
         self._tree = tree
         self._storage = tree.storage
@@ -42,6 +48,7 @@ class Inspection:
         self._layout = self._repository.layout
         self._contents = contents
         self._copies = copies
+        self._access = access
         self._misplaced: set[PurePosixPath] = set()
         self.is_unread = False
         self.inventory = twice(lambda: graph.look(self._repository))
@@ -251,14 +258,4 @@ class Inspection:
         elif file.kind != layout.kind_of(file.path.relative_to(self._layout.top)):
             yield Finding(file.path, f"a {kind} where none belongs", Remedy.LOOK)
         else:
-            yield from wrong_mode(file)
-
-
-def wrong_mode(file: File) -> Iterator[Finding]:
-    """Whether a web server's user can read what is served, nothing else, and write nowhere."""
-    needed = {"file": 0o444, "folder": 0o555}.get(file.kind)
-    refused = 0o002
-    if file.path.parts[:1] == layout.STATE.parts:
-        needed, refused = (0o700, 0o077) if file.kind == "folder" else (None, 0)
-    if needed is not None and (file.mode & needed != needed or file.mode & refused):
-        yield Finding(file.path, f"its mode is {file.mode:04o}", Remedy.REPAIR)
+            yield from self._access.findings(file)

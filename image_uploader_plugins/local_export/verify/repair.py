@@ -12,7 +12,6 @@ from image_uploader_plugins.local_export.repository import Repository
 from image_uploader_plugins.local_export.storage import failed
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify.finding import Report
-from image_uploader_plugins.local_export.verify.inspection import wrong_mode
 from image_uploader_plugins.local_export.verify.verification import Verification
 from image_uploader_plugins.reference import RepositoryName
 
@@ -29,7 +28,7 @@ def repair(verification: Verification, report: Report) -> Report:
     tree = verification.tree
     tree.lay_foundation()
     for path in sorted({finding.path for finding in report.findings}):
-        _mend_file(tree, path)
+        _mend_file(verification, path)
     _remove_damaged_from_pool(verification)
     names = [name for name in verification.repositories() if name not in verification.unread]
     # From here on every intact blob is a link to the pool, also where a copy was damaged.
@@ -43,7 +42,8 @@ def repair(verification: Verification, report: Report) -> Report:
     return verification.report()
 
 
-def _mend_file(tree: Tree, path: PurePosixPath) -> None:
+def _mend_file(verification: Verification, path: PurePosixPath) -> None:
+    tree, access = verification.tree, verification.access
     try:
         file = tree.storage.status(path)
     except errors.StorageError as e:
@@ -52,8 +52,8 @@ def _mend_file(tree: Tree, path: PurePosixPath) -> None:
         return  # a link or a file where a folder belongs
     if file and layout.is_temporary(file.path.name):
         tree.storage.unlink(file.path)
-    elif file and any(wrong_mode(file)):
-        tree.storage.set_mode(file.path, folder=file.kind == "folder")
+    elif file and any(access.findings(file)) and access.can_mend(file):
+        tree.storage.set_access(file.path)
 
 
 def _remove_damaged_from_pool(verification: Verification) -> None:

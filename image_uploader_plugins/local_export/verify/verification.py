@@ -14,10 +14,11 @@ from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.garbage import Collector, Garbage
 from image_uploader_plugins.local_export.storage import File, Rehearsal, failed
 from image_uploader_plugins.local_export.tree import Tree
+from image_uploader_plugins.local_export.verify.access import Access
 from image_uploader_plugins.local_export.verify.contents import Contents, Unread, blame, twice
 from image_uploader_plugins.local_export.verify.copies import Copies
 from image_uploader_plugins.local_export.verify.finding import Finding, Note, Remedy, Report
-from image_uploader_plugins.local_export.verify.inspection import Inspection, wrong_mode
+from image_uploader_plugins.local_export.verify.inspection import Inspection
 from image_uploader_plugins.meter import Meter
 from image_uploader_plugins.reference import RepositoryName
 
@@ -39,6 +40,7 @@ class Verification:
     ) -> None:
         self.tree = tree
         self.contents = Contents(tree.storage, meter or Meter())
+        self.access = Access(tree.storage)
         self.names = None if names is None else sorted(set(names))
         self.copies = Copies(tree)
         # Repositories of which something could not be read, and those with things out of place.
@@ -138,7 +140,7 @@ class Verification:
         top = layout.RepositoryLayout(name).top
         try:
             with self.tree.repository_lock(name):
-                inspection = Inspection(self.tree, name, self.contents, self.copies)
+                inspection = Inspection(self.tree, name, self.contents, self.copies, self.access)
                 found = list(inspection.findings())
                 self._notes += inspection.notes()
         except errors.StorageError as e:
@@ -150,7 +152,7 @@ class Verification:
         report.manifests += len(inspection.inventory.readable)
         for folder in (top, *top.parents[:-1]):
             status = self.tree.storage.status(folder)
-            found += wrong_mode(status) if status else ()
+            found += self.access.findings(status) if status else ()
         return found
 
     # -- what all repositories share
@@ -160,12 +162,13 @@ class Verification:
         self.tree.write_foundation(rehearsal)
         for change in rehearsal.changes:
             yield Finding(change.path, change.reason, Remedy.REPAIR)
+        yield from self.access.root()
         for path in (layout.PAGE, *map(layout.V2.joinpath, self.tree.storage.names(layout.V2))):
             file = self.tree.storage.file(path)
             if file and layout.is_temporary(path.name):
                 yield Finding(file.path, "a temporary file that was left behind", Remedy.REPAIR)
             elif file:
-                yield from wrong_mode(file)
+                yield from self.access.findings(file)
 
     def _catalog(self) -> Iterator[Finding]:
         with self.tree.catalog_lock():
@@ -219,9 +222,12 @@ class Verification:
             path = layout.STATE / name
             if kind != "folder" or path not in layout.STATE_FOLDERS:
                 yield Finding(path, "is no part of a tree", Remedy.LOOK)
-        for folder in (layout.STATE, *layout.STATE_FOLDERS):
-            status = storage.status(folder)
-            yield from wrong_mode(status) if status else ()
+        state = storage.status(layout.STATE)
+        for file in (*filter(None, [state]), *storage.below(layout.STATE)):
+            if any(self.access.findings(file)):
+                # Another process may just have made it.
+                now = storage.status(file.path)
+                yield from self.access.findings(now) if now else ()
         for file in storage.below(layout.POOL):
             if file.kind != "folder" and not layout.pool_digest(file.path):
                 yield Finding(file.path, "is no part of a tree", Remedy.LOOK)

@@ -1,0 +1,81 @@
+"""Whether everything in a tree belongs to whom the root does, with the mode it should have."""
+
+from __future__ import annotations
+
+import collections
+import os
+import pwd
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+
+from image_uploader_plugins.local_export import layout
+from image_uploader_plugins.local_export.storage import File, Owner, Storage, is_private
+from image_uploader_plugins.local_export.verify.finding import Finding, Remedy
+
+_ROOT = PurePosixPath()
+
+
+class Access:
+    """Finds what a web server cannot read, what others could write, and what is another user's."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._names: collections.Counter[tuple[int, int]] | None = None
+
+    def findings(self, file: File) -> Iterator[Finding]:
+        """What is wrong with the mode or the owner of a file, folder or link."""
+        problems = [*_wrong_mode(file), *self._foreign(file)]
+        if problems:
+            remedy = Remedy.REPAIR if self.can_mend(file) else Remedy.LOOK
+            yield Finding(file.path, " and ".join(problems), remedy)
+
+    def root(self) -> Iterator[Finding]:
+        """The same for the root, which only its group may enter if that is not the owner's own."""
+        file = self._storage.status(_ROOT)
+        if file and not (self._is_for_a_group(file) and not file.mode & 0o007):
+            yield from self.findings(file)
+
+    def can_mend(self, file: File) -> bool:
+        """Whether this process may change the mode, and the owner if that is to be changed.
+
+        NOTE: who could have made a link to a file of root's elsewhere would
+        own it; a file whose links are all in the tree is the tree's.
+        """
+        if os.geteuid() == 0:
+            return not self._is_foreign(file) or not self._is_linked_outside(file)
+        return file.uid == os.geteuid() and not self._is_foreign(file)
+
+    def _is_foreign(self, file: File) -> bool:
+        return self._storage.is_foreign(file.uid)
+
+    def _foreign(self, file: File) -> Iterator[str]:
+        if self._is_foreign(file):
+            whose = f"belongs to {Owner(file.uid, 0)}, the tree to {self._storage.owner}"
+            yield whose if os.geteuid() == 0 else f"{whose}: verify --repair as root gives it back"
+
+    def _is_linked_outside(self, file: File) -> bool:
+        if file.kind != "file" or file.links == 1:
+            return False
+        if self._names is None:
+            found = (f for top in (layout.STATE, layout.V2) for f in self._storage.below(top))
+            self._names = collections.Counter(f.inode for f in found if f.kind == "file")
+        return file.links > self._names[file.inode]
+
+    def _is_for_a_group(self, file: File) -> bool:
+        """Whether a folder is open to a group that its owner has been put into, or not."""
+        owner = self._storage.owner
+        try:
+            own = pwd.getpwuid(file.uid).pw_gid
+        except KeyError:
+            return False
+        return owner is not None and owner.gid != own and file.mode & 0o050 == 0o050
+
+
+def _wrong_mode(file: File) -> Iterator[str]:
+    """Whether a web server's user can read what is served, nothing else, and write nowhere."""
+    needed = {"file": 0o444, "folder": 0o555}.get(file.kind)
+    refused = 0o002
+    if is_private(file.path):
+        needed, refused = (0o700, 0o077) if file.kind == "folder" else (None, 0)
+    if needed is not None and (file.mode & needed != needed or file.mode & refused):
+        yield f"its mode is {file.mode:04o}"
