@@ -179,6 +179,11 @@ map $status:$image_serve_tag $image_serve_vary_origin {
     "~^416:"  "";
     "~:."     "Accept, Origin";
 }
+map $image_serve_allow_origin $image_serve_exposed {
+    volatile;
+    default  "{exposed}";
+    ""       "";
+}
 """
 
 
@@ -187,7 +192,7 @@ def _nginx_origins(origins: tuple[str, ...]) -> list[tuple[str, str]]:
     preflight = {
         name: f"$image_serve_{name.rpartition('-')[2].lower()}" for name in cross_origin.PREFLIGHT
     }
-    maps = _NGINX_MAPS + "".join(
+    maps = _NGINX_MAPS.replace("{exposed}", cross_origin.EXPOSED) + "".join(
         f'map $request_method {variable} {{\n    default  "";\n'
         f'    OPTIONS  "{cross_origin.PREFLIGHT[name]}";\n}}\n'
         for name, variable in preflight.items()
@@ -197,10 +202,8 @@ def _nginx_origins(origins: tuple[str, ...]) -> list[tuple[str, str]]:
     # NOTE: not by a map, for those of all files that are included are one.
     rules = [
         'set $image_serve_origin "";',
-        'set $image_serve_exposed "";',
         f'if ($http_origin ~ "^(?:{allowed})$") {{',
         f"    set $image_serve_origin {'*' if anybody else '$http_origin'};",
-        f'    set $image_serve_exposed "{cross_origin.EXPOSED}";',
         "}",
         # What a browser asks first has no credentials: it is answered before they are asked for.
         "if ($request_method = OPTIONS) {",
