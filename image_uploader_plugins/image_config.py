@@ -5,9 +5,11 @@ Source: OCI image-spec 1.1.1, config.md, "rootfs".
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from image_uploader_plugins import document, errors
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.manifest import Manifest
+from image_uploader_plugins.manifest import Descriptor, Manifest
 
 TYPES = frozenset(
     {
@@ -53,9 +55,11 @@ def describes(manifest: Manifest) -> bool:
     )
 
 
-def check_count(layers: int, diff_ids: int) -> None:
-    """Raise ManifestInvalid where a manifest and its config disagree on the number of layers."""
-    if layers != diff_ids:
-        raise errors.ManifestInvalid(
-            f"the manifest lists {layers} layers, and its config names {diff_ids}"
-        )
+def disagreement(layers: Sequence[Descriptor], diff_ids: int) -> str | None:
+    """Return how a manifest's layers and the number of its config's differ; None if they do not.
+
+    Layers that are elsewhere may count or not.
+    """
+    if sum(not layer.urls for layer in layers) <= diff_ids <= len(layers):
+        return None
+    return f"the manifest lists {len(layers)} layers, and its config names {diff_ids}"

@@ -24,6 +24,7 @@ from image_uploader_plugins import document, errors, image_config, manifest
 from image_uploader_plugins.archives.budget import Exceeded
 from image_uploader_plugins.archives.compression import Compression, InvalidCompression
 from image_uploader_plugins.archives.files import Files
+from image_uploader_plugins.archives.names import named
 from image_uploader_plugins.archives.source import Archive, Entry
 from image_uploader_plugins.digest import Digest, VerifiedStream
 from image_uploader_plugins.manifest import SIZE_LIMIT, Descriptor, Manifest
@@ -81,7 +82,10 @@ class DockerArchive(Archive):
         layers = fields.get("Layers") or []
         if not isinstance(layers, list) or len(layers) > _LAYERS_LIMIT:
             raise errors.ManifestInvalid(f"'Layers' must be a list of up to {_LAYERS_LIMIT}")
-        image_config.check_count(len(layers), len(config.diff_ids))
+        if len(layers) != len(config.diff_ids):
+            raise errors.ManifestInvalid(
+                f"lists {len(layers)} layers, and its config names {len(config.diff_ids)}"
+            )
         described = [
             self._layer(self.files.clean(name), diff_id)
             for name, diff_id in zip(layers, config.diff_ids, strict=True)
@@ -184,4 +188,4 @@ def _names(fields: Mapping[str, Any]) -> list[str]:
     found = fields.get("RepoTags") or []
     if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
         raise errors.ManifestInvalid("'RepoTags' must be a list of names")
-    return found
+    return [name for name in found if named(name)]

@@ -31,6 +31,8 @@ class Files(abc.ABC):
     use from several threads.  ``budget`` is for what is unpacked.
     """
 
+    is_folder = False
+
     def __init__(self, path: Path) -> None:
         self.path = path
         self.budget = Budget(self.total)
@@ -105,6 +107,8 @@ def clean(name: object) -> str | None:
 
 class Folder(Files):
     """A directory, whose symbolic links are not followed."""
+
+    is_folder = True
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)

@@ -6,15 +6,19 @@ import collections
 import dataclasses
 from collections.abc import Sequence
 
+from image_uploader_plugins import errors
 from image_uploader_plugins.archives.naming import Job
 from image_uploader_plugins.archives.source import Archive, MissingBlobs
 from image_uploader_plugins.copying import Copier, Summary
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import UploaderDriver
 from image_uploader_plugins.local_export import parallel
-from image_uploader_plugins.manifest import Descriptor
+from image_uploader_plugins.manifest import Descriptor, Manifest
 from image_uploader_plugins.reference import RepositoryName
 from image_uploader_plugins.results.journal import Journal
+
+# Of indexes that list the same again, each is small and takes as long as what it lists.
+_MANIFESTS_LIMIT = 250_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,8 +61,15 @@ def inspect(archive: Archive, jobs: Sequence[Job]) -> Cargo:
     """
     present: set[Descriptor] = set()
     absent: dict[RepositoryName, set[Descriptor]] = collections.defaultdict(set)
+    count = 0
     for image, repository in dict.fromkeys((job.descriptor, job.repository) for job in jobs):
         for part, _ in archive.parts(image):
+            count += 1
+            if count > _MANIFESTS_LIMIT:
+                reason = f"lists more than {_MANIFESTS_LIMIT} manifests, all in all"
+                raise errors.ArchiveInvalid(archive.files.path, reason)
+            archive.check_layers(part)
+            _note_elsewhere(archive, repository, part)
             for blob in part.blobs():
                 if archive.holds(blob.digest):
                     present.add(Descriptor("application/octet-stream", blob.digest, blob.size))
@@ -67,3 +78,12 @@ def inspect(archive: Archive, jobs: Sequence[Job]) -> Cargo:
     for _ in parallel.each(archive.verify, sorted(present, key=lambda blob: blob.digest)):
         pass
     return Cargo(archive, jobs, dict(absent))
+
+
+def _note_elsewhere(archive: Archive, repository: RepositoryName, part: Manifest) -> None:
+    elsewhere = sum(bool(layer.urls) for layer in part.layers)
+    if elsewhere:
+        archive.notes.append(
+            f"{repository}@{part.digest}: {elsewhere} of {len(part.layers)} layers are not "
+            "imported: clients get them from the URLs in the manifest"
+        )

@@ -5,11 +5,13 @@ Source: OCI image-spec 1.1.1, image-layout.md and annotations.md.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from image_uploader_plugins import document, errors, manifest
 from image_uploader_plugins.archives.files import Files
+from image_uploader_plugins.archives.names import named
 from image_uploader_plugins.archives.source import Archive, Entry
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.manifest import Descriptor
@@ -26,6 +28,10 @@ CONTAINERD_NAME = "io.containerd.image.name"
 # index lists and the tree it came from did not hold.
 REPOSITORY = "org.openstack.image-uploader.repository"
 ABSENT = "org.openstack.image-uploader.absent"
+
+# What `cosign save` and hauler say of entries, several of which have one name.
+_KIND = re.compile(r"dev\.(?:cosignproject\.cosign|hauler)/(\w+)(?:/.*)?")
+_SUFFIXES = {"sigs": ".sig", "atts": ".att", "sboms": ".sbom"}
 
 _VERSION_LIMIT = 4096
 _NAMES = ("schemaVersion", "mediaType", "manifests", "imageLayoutVersion")
@@ -57,13 +63,17 @@ class Layout(Archive):
         descriptor = Descriptor.parse(fields)
         names = entry_annotations(fields)
         # NOTE: beside containerd's, ref.name is just the tag.
-        name = names.get(CONTAINERD_NAME) or names.get(REF_NAME) or None
+        name = named(names.get(CONTAINERD_NAME) or names.get(REF_NAME))
+        kind = _KIND.fullmatch(names.get("kind", ""))
+        if kind and kind[1] == "referrers":
+            name = None  # it has the name of what it refers to, and says itself which that is
         if descriptor.media_type not in manifest.IMAGE_TYPES | manifest.INDEX_TYPES:
             # image-layout.md, "index.json": what is unknown must be ignored.
             self.skipped.append(f"{name or descriptor.digest} is of type {descriptor.media_type}")
             return
         self.known_absent |= {Digest(text) for text in names.get(ABSENT, "").split(",") if text}
-        self.add(Entry(descriptor, name, names.get(REPOSITORY)))
+        suffix = _SUFFIXES.get(kind[1]) if kind else None
+        self.add(Entry(descriptor, name, names.get(REPOSITORY), suffix=suffix))
 
 
 def blob(digest: Digest) -> str:

@@ -5,19 +5,16 @@ from __future__ import annotations
 import collections
 import dataclasses
 import fnmatch
-import re
 from collections.abc import Iterable, Sequence
 
 from image_uploader_plugins import errors
+from image_uploader_plugins.archives.names import ImageName, spellings
 from image_uploader_plugins.archives.source import Archive, Entry
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.manifest import Descriptor
-from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
+from image_uploader_plugins.reference import RepositoryName, Tag
 from image_uploader_plugins.text import shown
 
-_HOST = re.compile(
-    r"localhost|(?:[A-Za-z0-9-]+\.)+[A-Za-z0-9-]+|[A-Za-z0-9.-]+:\d+|\[[0-9A-Fa-f:]+\](?::\d+)?"
-)
 _LISTED = 5  # of many, in a message
 
 
@@ -52,36 +49,47 @@ class Name:
 def plan(archive: Archive, patterns: Sequence[str] = (), name: Name | None = None) -> list[Job]:
     """Names for the images that match one of ``patterns`` (default: all), and what goes along.
 
-    Those are the unnamed ones that refer to them.  Raises ImageUnknown for a
-    pattern that nothing matches, and ArchiveInvalid for an image without a
-    name, for two of one name, and for ``name`` with a tag where there are
-    several.
+    Those are the unnamed ones that refer to them, and their signatures.
+    Raises ImageUnknown for a pattern that nothing matches, and ArchiveInvalid
+    for an image without a name, for two of one name, and for ``name`` with a
+    tag where there are several.
     """
-    chosen = _choose(archive, patterns)
-    family = _Family(archive)
+    images = [entry for entry in archive.entries if entry.suffix is None]
+    chosen = _choose(archive, images, patterns)
+    family = _Family(archive, images)
     belonging = family.belonging([e for e in chosen if not _is_placed(e, name)], chosen)
     roots = [e for e in chosen if e not in belonging]
     if name and name.tag and len({entry.descriptor.digest for entry in roots}) > 1:
         raise _invalid(archive, f"--as names one image, and there are {_some(roots)}")
-    jobs = list(dict.fromkeys(_job(archive, entry, name) for entry in roots))
+    placed = [(entry, _job(archive, entry, name)) for entry in roots]
+    jobs = _without_pins(job for _, job in placed)
+    jobs += _attachments(archive, placed, images)
     _check_distinct(archive, jobs)
     return jobs + family.followers(jobs, renamed=name is not None)
 
 
-def _choose(archive: Archive, patterns: Sequence[str]) -> list[Entry]:
-    if not archive.entries:
+def _choose(archive: Archive, images: Sequence[Entry], patterns: Sequence[str]) -> list[Entry]:
+    if not images:
         raise _invalid(archive, "lists no image")
+    chosen = set()
     for pattern in patterns:
-        if not any(_matches(entry, pattern) for entry in archive.entries):
+        found = [number for number, entry in enumerate(images) if _matches(entry, pattern)]
+        if not found:
             raise errors.ImageUnknown(
-                f"{archive.files.path}: no image {shown(pattern)}, but {_some(archive.entries)}"
+                f"{archive.files.path}: no image {shown(pattern)}, but {_some(images)}"
             )
-    return [e for e in archive.entries if not patterns or any(_matches(e, p) for p in patterns)]
+        chosen.update(found)
+    return [e for number, e in enumerate(images) if not patterns or number in chosen]
 
 
 def _matches(entry: Entry, pattern: str) -> bool:
-    texts = {entry.name or "", _without_host(entry.name or ""), entry.descriptor.digest.value}
+    texts = spellings(entry.name, hub=_is_hub(entry)) if entry.name else set()
+    texts.add(entry.descriptor.digest.value)
     return any(fnmatch.fnmatchcase(text, pattern) for text in texts)
+
+
+def _is_hub(entry: Entry) -> bool:
+    return entry.hub and entry.repository is None
 
 
 # -- names
@@ -94,12 +102,19 @@ def _is_placed(entry: Entry, name: Name | None) -> bool:
 
 def _job(archive: Archive, entry: Entry, name: Name | None) -> Job:
     try:
-        repository, tag = _parse(entry)
+        found = _parse(entry)
     except errors.InvalidReference as e:
         raise _invalid(archive, f"{shown(str(entry))}: {e}") from e
+    if found.digest not in (None, entry.descriptor.digest):
+        raise _invalid(
+            archive,
+            f"{shown(str(entry))} is another manifest, {entry.descriptor.digest} "
+            "(as skopeo sync makes it without --all, which keeps lists as they are)",
+        )
+    repository, tag = found.repository, found.tag
     if name:
         repository, tag = name.repository, name.tag or tag
-    if repository is None or (tag is None and entry.repository is None):
+    if repository is None or (tag is None and found.digest is None and entry.repository is None):
         what = "tag" if repository else "full name"
         raise _invalid(
             archive, f"{shown(str(entry))} has no {what}: --as REPOSITORY:TAG gives it one"
@@ -107,31 +122,55 @@ def _job(archive: Archive, entry: Entry, name: Name | None) -> Job:
     return Job(entry.descriptor, repository, tag)
 
 
-def _parse(entry: Entry) -> tuple[RepositoryName | None, Tag | None]:
+def _parse(entry: Entry) -> ImageName:
     """The parts that an entry's name has."""
     name = entry.name
     if entry.repository is not None:
         repository = RepositoryName(entry.repository)
-        tag = None if name is None else Tag(name.removeprefix(f"{repository}:"))
-        return repository, tag
-    if name is None:
-        return None, None
-    found = _without_host(name)
-    if ":" in found or "@" in found:
-        reference = ImageRef.parse(found)
-        tag = reference.reference if isinstance(reference.reference, Tag) else None
-        return reference.repository, tag
-    return None, Tag(found) if "/" not in found else None
+        return ImageName(repository, (name and Tag(name.removeprefix(f"{repository}:"))) or None)
+    return ImageName.parse(name, hub=entry.hub) if name is not None else ImageName()
 
 
-def _without_host(name: str) -> str:
-    """A name as a target has it.
+def _without_pins(jobs: Iterable[Job]) -> list[Job]:
+    """Each once, and none just by digest where the same has a tag in the repository."""
+    found = list(dict.fromkeys(jobs))
+    tagged = {(job.repository, job.descriptor.digest) for job in found if job.tag}
+    return [
+        job for job in found if job.tag or (job.repository, job.descriptor.digest) not in tagged
+    ]
 
-    Source: Docker's grammar of image names, where a first segment with a dot
-    or a port is a host, and so is ``localhost``.
-    """
-    first, _, rest = name.partition("/")
-    return rest if rest and _HOST.fullmatch(first) else name
+
+def _attachments(
+    archive: Archive, placed: Sequence[tuple[Entry, Job]], images: Sequence[Entry]
+) -> list[Job]:
+    """Jobs for what cosign attaches to images, under the tags where it looks for them."""
+    owners: dict[ImageName | None, list[Job]] = collections.defaultdict(list)
+    for entry, job in placed:
+        owners[_key(entry)].append(job)
+    names = set(map(_key, images)) - {None}
+    if len({entry.descriptor.digest for entry in images}) == 1:
+        # NOTE: `cosign save` saves one image, and gives no names.
+        names.add(None)
+        owners[None] = [job for _, job in placed]
+    found: list[Job] = []
+    for entry in (entry for entry in archive.entries if entry.suffix):
+        key = _key(entry)
+        if key not in names:
+            archive.skipped.append(f"{entry}, a {entry.suffix} of an image that is not there")
+            continue
+        for job in owners[key]:
+            subject = job.descriptor.digest
+            tag = Tag(f"{subject.algorithm}-{subject.encoded}{entry.suffix}")
+            found.append(Job(entry.descriptor, job.repository, tag))
+    return list(dict.fromkeys(found))
+
+
+def _key(entry: Entry) -> ImageName | None:
+    """What an entry and what is attached to it have in common; None for no name."""
+    try:
+        return _parse(entry) if entry.name else None
+    except errors.InvalidReference:
+        return None
 
 
 def _check_distinct(archive: Archive, jobs: Iterable[Job]) -> None:
@@ -150,17 +189,20 @@ def _check_distinct(archive: Archive, jobs: Iterable[Job]) -> None:
 class _Family:
     """Indexes and what they list, subjects and what refers to them."""
 
-    def __init__(self, archive: Archive) -> None:
+    def __init__(self, archive: Archive, images: Sequence[Entry]) -> None:
         self._archive = archive
-        self._loose = [entry for entry in archive.entries if entry.name is None]
+        self._loose = [entry for entry in images if entry.name is None]
         self._subjects: dict[Digest, Digest | None] = {}
         self._below: dict[Digest, set[Digest]] = {}
 
-    def belonging(self, entries: Sequence[Entry], others: Iterable[Entry]) -> set[Entry]:
-        """Those of ``entries`` that are part of one of ``others``, or refer to one."""
+    def belonging(self, entries: Sequence[Entry], others: Sequence[Entry]) -> set[Entry]:
+        """Those of ``entries`` that are part of one of ``others``, or refer to one.
+
+        Or are one that has a name: what docker and containerd know by several.
+        """
         if not entries:
             return set()
-        below: set[Digest] = set()
+        below = {other.descriptor.digest for other in others if other.name is not None}
         whole: set[Digest] = set()
         for descriptor in (other.descriptor for other in others):
             below |= self._parts(descriptor) - {descriptor.digest}

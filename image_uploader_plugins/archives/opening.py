@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from image_uploader_plugins import errors
-from image_uploader_plugins.archives import docker, layout
+from image_uploader_plugins import errors, manifest
+from image_uploader_plugins.archives import docker, folders, layout
 from image_uploader_plugins.archives.files import Files, Folder
 from image_uploader_plugins.archives.source import Archive
-from image_uploader_plugins.archives.tar import Tar
+from image_uploader_plugins.archives.tar import STANDARD_INPUT, Tar
 
 
 def open_archive(path: Path, *, sparse: bool = False) -> Archive:
-    """The archive at ``path``, a directory or a tar; whoever opens it closes it.
+    """Open the archive at ``path``, a directory, a tar, or ``-`` for standard input.
 
-    Raises ArchiveInvalid or StorageError.
+    Whoever opens it closes it.  Raises ArchiveInvalid or StorageError.
     """
-    files: Files = Folder(path) if path.is_dir() else Tar(path)
+    is_folder = path != STANDARD_INPUT and path.is_dir()
+    files: Files = Folder(path) if is_folder else Tar(path)
     try:
         return _archive(files, sparse)
     except BaseException:
@@ -25,13 +26,34 @@ def open_archive(path: Path, *, sparse: bool = False) -> Archive:
 
 
 def _archive(files: Files, sparse: bool) -> Archive:
-    # What docker saves since version 25 is both, and only the layout has its manifests.
+    saved = files.size(docker.LIST) is not None
     if files.size(layout.VERSION_FILE) is not None:
-        return layout.Layout(files, sparse=sparse)
-    if files.size(docker.LIST) is not None:
+        # What docker saves since version 25 is both, and only the layout has its manifests.
+        found = layout.Layout(files, sparse=sparse)
+        return _whole(found, files, sparse) if saved else found
+    if saved and files.size(folders.VERSION_FILE) is None:
         return docker.DockerArchive(files, sparse=sparse)
+    if folders.holds_folders(files):
+        return folders.Folders(files, sparse=sparse)
     raise errors.ArchiveInvalid(
         files.path,
         f"is neither an OCI layout ({layout.VERSION_FILE}) nor what docker save writes "
-        f"({docker.LIST})",
+        f"({docker.LIST}) nor folders of skopeo ({folders.VERSION_FILE})",
     )
+
+
+def _whole(found: layout.Layout, files: Files, sparse: bool) -> Archive:
+    """The layout, or what docker's list beside it makes of images that lack layers in it.
+
+    NOTE: pre-releases of docker 25 saved such layouts.
+    """
+    for descriptor in {entry.descriptor for entry in found.entries}:
+        if descriptor.media_type in manifest.IMAGE_TYPES and found.holds(descriptor.digest):
+            reason = found.disagreement(found.fetch(descriptor))
+            if reason:
+                saved = docker.DockerArchive(files, sparse=sparse)
+                saved.notes.append(
+                    f"{descriptor.digest}: {reason}: taken from {docker.LIST} instead"
+                )
+                return saved
+    return found

@@ -10,7 +10,7 @@ import itertools
 import threading
 from collections.abc import Iterator, Sequence
 
-from image_uploader_plugins import copying, errors, manifest
+from image_uploader_plugins import copying, errors, image_config, manifest
 from image_uploader_plugins.archives.budget import Budget, Exceeded
 from image_uploader_plugins.archives.compression import Compression
 from image_uploader_plugins.archives.files import Files
@@ -30,11 +30,16 @@ class Entry:
 
     ``repository`` is that part of the name where the archive says so;
     otherwise it has to be found out, since there may be a host in front.
+    Without one it is Docker Hub's where ``hub`` is set.  An entry with
+    a ``suffix`` is no image but what cosign attaches to the one of that name:
+    a signature (``.sig``), attestation (``.att``) or SBOM (``.sbom``).
     """
 
     descriptor: Descriptor
     name: str | None = None
     repository: str | None = None
+    hub: bool = True
+    suffix: str | None = None
 
     def __str__(self) -> str:
         return self.name or str(self.descriptor.digest)
@@ -44,19 +49,21 @@ class Archive(Source):
     """What all kinds of archives have in common: content by digest.
 
     ``entries`` are the images to be had, ``skipped`` says what else is listed
-    and cannot be.  With ``sparse`` an index may list manifests that are not
-    there.
+    and cannot be, ``notes`` what else there is to know.  With ``sparse`` an
+    index may list manifests that are not there.
     """
 
     def __init__(self, files: Files, *, sparse: bool = False) -> None:
         self.files = files
         self.entries: list[Entry] = []
         self.skipped: list[str] = []
+        self.notes: list[str] = []
         self.sparse = sparse
         self._names: collections.Counter[Digest] = collections.Counter()
         self._reads = Budget(files.total, "has its manifests read again and again, all in all")
         self._manifests: collections.OrderedDict[Digest, Manifest] = collections.OrderedDict()
         self._kept = 0
+        self._diff_ids: dict[Digest, int | None] = {}
         self._lock = threading.Lock()
         # Manifests that may be absent, since they were where the archive was written.
         self.known_absent: set[Digest] = set()
@@ -115,6 +122,36 @@ class Archive(Source):
         """The manifest that is what its descriptor says; raises what manifest() does."""
         with self._blamed():
             return copying.fetch(self, descriptor)
+
+    def check_layers(self, part: Manifest) -> None:
+        """Raise ArchiveInvalid where an image and its config disagree on its layers."""
+        reason = self.disagreement(part)
+        if reason:
+            raise errors.ArchiveInvalid(self.files.path, f"image {part.digest}: {reason}")
+
+    def disagreement(self, part: Manifest) -> str | None:
+        """Return what an image and its config disagree on; None where they agree, or need not.
+
+        Raises ArchiveInvalid for a config that is damaged.
+        """
+        config = part.config
+        if not config or not image_config.describes(part) or not self.holds(config.digest):
+            return None
+        if config.digest not in self._diff_ids:
+            with self._blamed(f"config {config.digest}: "):
+                self._diff_ids[config.digest] = self._count_diff_ids(config)
+        count = self._diff_ids[config.digest]
+        return None if count is None else image_config.disagreement(part.layers, count)
+
+    def _count_diff_ids(self, config: Descriptor) -> int | None:
+        content = self.content(config.digest, manifest.SIZE_LIMIT)
+        self._reads.spend(len(content))
+        config.digest.verify(content)
+        try:
+            found = image_config.diff_ids(content)
+        except (errors.InvalidReference, errors.ManifestInvalid):
+            return None  # what it is then, its users may know
+        return None if found is None else len(found)
 
     def parts(self, descriptor: Descriptor) -> Iterator[tuple[Manifest, Digest]]:
         """An image's manifests by digest, each before the index that lists it."""

@@ -71,6 +71,8 @@ class Import(Command):
                 total = cargo.deliver(driver, loader.selected(self.conf), journal)
         if not self.quiet:
             print(total, file=self.app.stderr)
+        for note in archive.notes:
+            self.app.LOG.warning("%s", note)
         for skipped in archive.skipped:
             self.app.LOG.error("%s: not imported: %s", parsed_args.source, skipped)
         return 1 if archive.skipped else 0

@@ -53,7 +53,11 @@ def layout(path: Path, *entries: dict[str, object]) -> Path:
     ("name", "expected"),
     [
         ("ns/img:1.0", "ns/img:1.0"),
-        ("img:1.0", "img:1.0"),
+        ("img:1.0", "library/img:1.0"),
+        ("docker.io/img:1.0", "library/img:1.0"),
+        ("index.docker.io/library/img:1.0", "library/img:1.0"),
+        ("docker.io/ns/img:1.0", "ns/img:1.0"),
+        ("quay.io/img:1.0", "img:1.0"),
         ("docker.io/library/img:1.0", "library/img:1.0"),
         ("localhost/img:1.0", "img:1.0"),
         ("localhost:5000/img:1.0", "img:1.0"),
@@ -81,38 +85,65 @@ def test_what_an_exported_name_is(memory: MemoryDriver, tmp_path: Path) -> None:
     assert bring(layout(tmp_path / "layout", listed), memory) == ["quay.io/img:1.0"]
 
 
-NAMED = [archives.entry(ONE, "a:1"), archives.entry(TWO, "b:2")]
+NAMED = [archives.entry(ONE, "n/a:1"), archives.entry(TWO, "n/b:2")]
 TAGS = [archives.entry(ONE, "1"), archives.entry(TWO, "2")]
+ID = str(ONE.manifest.config and ONE.manifest.config.digest)
+NO_NAME = f"'{ONE.digest}' has no full name: --as REPOSITORY:TAG gives it one"
 REFERRERS = [
     archives.entry(SIGNATURE),
     archives.entry(ABOUT),
-    archives.entry(ONE, "a:1"),
-    archives.entry(TWO, "b:1"),
+    archives.entry(ONE, "n/a:1"),
+    archives.entry(TWO, "n/b:1"),
 ]
+
+
+# As `nerdctl -n k8s.io save` lists them.
+BY_DIGEST = [
+    archives.entry(ONE, f"registry.k8s.io/n/a@{ONE.digest}"),
+    archives.entry(ONE, ID),
+    archives.entry(ONE, "registry.k8s.io/n/a:1"),
+]
+HUB_NAMES = ["nginx:1", "docker.io/nginx:1", "library/nginx:1", "docker.io/library/nginx:1"]
+SPELLINGS = [archives.entry(ONE, name) for name in HUB_NAMES]
 
 
 @pytest.mark.parametrize(
     ("entries", "patterns", "name", "expected"),
     [
-        (NAMED, [], None, ["a:1", "b:2"]),
-        (NAMED, ["b*"], None, ["b:2"]),
-        (NAMED, [str(ONE.digest)], None, ["a:1"]),
-        (NAMED, ["b:2"], "c:3", ["c:3"]),
+        (NAMED, [], None, ["n/a:1", "n/b:2"]),
+        (NAMED, ["n/b*"], None, ["n/b:2"]),
+        (NAMED, [str(ONE.digest)], None, ["n/a:1"]),
+        (NAMED, ["n/b:2"], "c:3", ["c:3"]),
         (NAMED, [], "c", ["c:1", "c:2"]),
         (TAGS, [], "c", ["c:1", "c:2"]),
         (TAGS, ["2"], "c:3", ["c:3"]),
         ([archives.entry(ONE)], [], "c:3", ["c:3"]),
-        ([archives.entry(ONE, "a:1"), archives.entry(ONE, "b:1")], [], "c:3", ["c:3"]),
-        ([archives.entry(LIST, "a:1"), archives.entry(ONE)], [], None, ["a:1"]),
+        ([archives.entry(ONE, "n/a:1"), archives.entry(ONE, "n/b:1")], [], "c:3", ["c:3"]),
+        ([archives.entry(LIST, "n/a:1"), archives.entry(ONE)], [], None, ["n/a:1"]),
         ([archives.entry(LIST), archives.entry(ONE)], [], "c:3", ["c:3"]),
-        (REFERRERS, [], None, ["a:1", "b:1", f"a@{ABOUT.digest}", f"a@{SIGNATURE.digest}"]),
-        (REFERRERS, ["b:1"], None, ["b:1"]),
-        (REFERRERS, ["a:1"], "c:3", ["c:3", f"c@{ABOUT.digest}", f"c@{SIGNATURE.digest}"]),
+        ([archives.entry(ONE, ID)], [], "c:3", ["c:3"]),
+        ([archives.entry(ONE, ID), archives.entry(ONE, "n/a:1")], [], None, ["n/a:1"]),
+        (BY_DIGEST[:1], [], None, [f"n/a@{ONE.digest}"]),
+        (BY_DIGEST[:1], [], "c", [f"c@{ONE.digest}"]),
+        (BY_DIGEST[:1], [], "c:3", ["c:3"]),
+        (BY_DIGEST, [], None, ["n/a:1"]),
+        (BY_DIGEST, [f"registry.k8s.io/n/a@{ONE.digest}"], None, [f"n/a@{ONE.digest}"]),
+        ([archives.entry(ONE, f"n/a:1@{ONE.digest}")], [], None, ["n/a:1"]),
+        (SPELLINGS, [], None, ["library/nginx:1"]),
+        (SPELLINGS, [], "c:3", ["c:3"]),
+        *((SPELLINGS[:1], [pattern], None, ["library/nginx:1"]) for pattern in HUB_NAMES),
+        *((SPELLINGS[1:2], [pattern], None, ["library/nginx:1"]) for pattern in HUB_NAMES),
+        *((SPELLINGS[2:3], [pattern], None, ["library/nginx:1"]) for pattern in HUB_NAMES),
+        ([archives.entry(ONE, "n/a:1")], ["docker.io/n/a:1"], None, ["n/a:1"]),
+        ([archives.entry(ONE, "quay.io/a:1")], ["a:1"], None, ["a:1"]),
+        (REFERRERS, [], None, ["n/a:1", "n/b:1", f"n/a@{ABOUT.digest}", f"n/a@{SIGNATURE.digest}"]),
+        (REFERRERS, ["n/b:1"], None, ["n/b:1"]),
+        (REFERRERS, ["n/a:1"], "c:3", ["c:3", f"c@{ABOUT.digest}", f"c@{SIGNATURE.digest}"]),
         (
-            [*REFERRERS[:2], archives.entry(LIST, "l:1")],
+            [*REFERRERS[:2], archives.entry(LIST, "n/l:1")],
             [],
             None,
-            ["l:1", f"l@{ABOUT.digest}", f"l@{SIGNATURE.digest}"],
+            ["n/l:1", f"n/l@{ABOUT.digest}", f"n/l@{SIGNATURE.digest}"],
         ),
     ],
 )
@@ -131,19 +162,35 @@ def test_which_and_as_what(
 @pytest.mark.parametrize(
     ("entries", "patterns", "name", "refused"),
     [
-        (NAMED, [], "c:3", r"--as names one image, and there are 'a:1', 'b:2'"),
-        (NAMED, ["c:*"], None, r"no image 'c:\*', but 'a:1', 'b:2'"),
+        (NAMED, [], "c:3", r"--as names one image, and there are 'n/a:1', 'n/b:2'"),
+        (NAMED, ["c:*"], None, r"no image 'c:\*', but 'n/a:1', 'n/b:2'"),
         (TAGS, [], None, r"'1' has no full name: --as REPOSITORY:TAG gives it one"),
         ([archives.entry(ONE)], [], "c", r"'sha256:\w+' has no tag"),
-        ([archives.entry(ONE, f"img@{ONE.digest}")], [], None, r"' has no tag"),
-        ([archives.entry(ONE, "ns/img")], [], None, r"'ns/img' has no full name"),
         (
-            [archives.entry(ONE, "quay.io/a:1"), archives.entry(TWO, "docker.io/a:1")],
+            [archives.entry(ONE, f"n/img@{TWO.digest}")],
             [],
             None,
-            r"two images would be a:1: sha256:\w+ and sha256:\w+",
+            rf"'n/img@sha256:\w+' is another manifest, {ONE.digest} \(as skopeo sync",
         ),
-        ([archives.entry(ABOUT), archives.entry(TWO, "b:1")], [], None, r"has no full name"),
+        ([archives.entry(ONE, ID), archives.entry(TWO, "n/b:2")], [], None, NO_NAME),
+        ([archives.entry(ONE, ID.removeprefix("sha256:"))], [], None, NO_NAME),
+        ([archives.entry(ONE, "<none>:<none>")], [], None, NO_NAME),
+        ([archives.entry(ONE, "ns/img")], [], None, r"'ns/img' has no full name"),
+        (
+            [archives.entry(ONE, "nginx:1"), archives.entry(TWO, "docker.io/library/nginx:1")],
+            [],
+            None,
+            r"two images would be library/nginx:1: sha256:\w+ and sha256:\w+",
+        ),
+        (SPELLINGS[:1], ["nginx:2"], None, "no image 'nginx:2', but 'nginx:1'"),
+        ([archives.entry(ONE, "quay.io/nginx:1")], ["docker.io/*"], None, "no image"),
+        (
+            [archives.entry(ONE, "quay.io/n/a:1"), archives.entry(TWO, "docker.io/n/a:1")],
+            [],
+            None,
+            r"two images would be n/a:1: sha256:\w+ and sha256:\w+",
+        ),
+        ([archives.entry(ABOUT), archives.entry(TWO, "n/b:1")], [], None, r"has no full name"),
     ],
 )
 def test_ambiguous(
@@ -164,24 +211,24 @@ def test_a_list_of_which_not_all_is_there(
     driver: LocalExportDriver, root: Path, tmp_path: Path
 ) -> None:
     """As docker saves an image for one platform."""
-    path = layout(tmp_path / "layout", archives.entry(LIST, "l:1"))
+    path = layout(tmp_path / "layout", archives.entry(LIST, "n/l:1"))
     (path / "blobs/sha256" / TWO.digest.encoded).unlink()
     with pytest.raises(errors.ImageUnknown, match=f"lacks {TWO.digest} of an index"):
         bring(path, driver)
-    assert bring(path, driver, sparse=True) == ["l:1"]
-    assert not (root / f"v2/l/manifests/{TWO.digest}").exists()
-    assert (root / f"v2/l/manifests/{ONE.digest}").exists()
+    assert bring(path, driver, sparse=True) == ["n/l:1"]
+    assert not (root / f"v2/n/l/manifests/{TWO.digest}").exists()
+    assert (root / f"v2/n/l/manifests/{ONE.digest}").exists()
 
 
 def test_what_is_no_image_is_named_and_left_out(
     root: Path, tmp_path: Path, command: Command
 ) -> None:
-    strange = archives.entry(TWO, "b:1") | {"mediaType": DOCKER_SCHEMA1}
-    path = layout(tmp_path / "layout", archives.entry(ONE, "a:1"), strange)
+    strange = archives.entry(TWO, "n/b:1") | {"mediaType": DOCKER_SCHEMA1}
+    path = layout(tmp_path / "layout", archives.entry(ONE, "n/a:1"), strange)
     status, output = command("import", str(path))
     assert status == 1
-    assert f"not imported: b:1 is of type {DOCKER_SCHEMA1}" in output
-    assert trees.catalog(root) == ["a"]
+    assert f"not imported: n/b:1 is of type {DOCKER_SCHEMA1}" in output
+    assert trees.catalog(root) == ["n/a"]
 
 
 # -- docker's archives
@@ -235,8 +282,8 @@ def test_layers_that_are_gzip(driver: LocalExportDriver, root: Path, tmp_path: P
 
 
 def test_several_names(memory: MemoryDriver, tmp_path: Path) -> None:
-    archives.tar(tmp_path / "saved", docker(["a:1", "quay.io/b:1"]))
-    assert bring(tmp_path / "saved", memory) == ["a:1", "b:1"]
+    archives.tar(tmp_path / "saved", docker(["a:1", "docker.io/a:1", "quay.io/b:1"]))
+    assert bring(tmp_path / "saved", memory) == ["library/a:1", "b:1"]
 
 
 @pytest.mark.parametrize("names", [None, []])
