@@ -36,12 +36,17 @@ def original(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with LocalExportDriver(root) as driver:
         for digest, blob in LONG.blobs.items():
             driver.upload_layer(LONG.repository, [blob], expected=digest)
-        content = LONG.manifest.content
+        # An index that was copied without some of its images.
+        sparse = content.sparse_index()
+        held = {child.digest for child in sparse.children}
+        listed = {child.digest for child in sparse.manifest.manifests}
+        driver.leave_out(sparse.repository, sparse.digest, listed - held)
+        long = LONG.manifest.content
         driver.put_manifest(
             LONG.repository,
-            content,
+            long,
             LONG.manifest.media_type,
             tag=LONG.tag,
-            expected=Digest.of(content, "sha512"),
+            expected=Digest.of(long, "sha512"),
         )
     return root

@@ -13,6 +13,8 @@ from image_uploader_plugins.demo import images
 from image_uploader_plugins.demo.images import Image
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.tree import Tree
+from image_uploader_plugins.local_export.verify import Verification
 from image_uploader_plugins.manifest import (
     DOCKER_MANIFEST,
     DOCKER_SCHEMA1,
@@ -218,6 +220,9 @@ def test_a_list_of_which_not_all_is_there(
     assert bring(path, driver, sparse=True) == ["n/l:1"]
     assert not (root / f"v2/n/l/manifests/{TWO.digest}").exists()
     assert (root / f"v2/n/l/manifests/{ONE.digest}").exists()
+    report = Verification(Tree(root)).report()
+    assert not report.findings
+    assert len(report.notes) == 1  # it was meant
 
 
 def test_what_is_no_image_is_named_and_left_out(
