@@ -39,8 +39,8 @@ def htaccess(media_type: str, digest: Digest) -> bytes:
     """The headers of one manifest, for Apache.
 
     NOTE: our own vhost reads these two lines by a regular expression; their
-    order and quoting are those of tripleo-common.  No ETag: Apache's own
-    makes conditional requests work, a Header directive breaks them.
+    order and quoting are those of tripleo-common.  The ETag is said in
+    v2/.htaccess, for all.
     """
     _check_type(media_type)
     return (
