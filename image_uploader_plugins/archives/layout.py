@@ -63,7 +63,11 @@ class Layout(Archive):
         descriptor = Descriptor.parse(fields)
         names = entry_annotations(fields)
         # NOTE: beside containerd's, ref.name is just the tag.
-        name = named(names.get(CONTAINERD_NAME) or names.get(REF_NAME))
+        given = names.get(CONTAINERD_NAME) or names.get(REF_NAME)
+        name, repository = named(given), names.get(REPOSITORY)
+        # NOTE: containerd keeps annotations when an image gets another name.
+        if given and not given.startswith(f"{repository}:"):
+            repository = None
         kind = _KIND.fullmatch(names.get("kind", ""))
         if kind and kind[1] == "referrers":
             name = None  # it has the name of what it refers to, and says itself which that is
@@ -73,7 +77,7 @@ class Layout(Archive):
             return
         self.known_absent |= {Digest(text) for text in names.get(ABSENT, "").split(",") if text}
         suffix = _SUFFIXES.get(kind[1]) if kind else None
-        self.add(Entry(descriptor, name, names.get(REPOSITORY), suffix=suffix))
+        self.add(Entry(descriptor, name, repository, suffix=suffix))
 
 
 def blob(digest: Digest) -> str:

@@ -203,7 +203,7 @@ FILES = [
     *entries(
         "a repository of ours that is a path",
         "not a repository name",
-        archives.entry(BAD, "x:1", **{"org.openstack.image-uploader.repository": "../x"}),
+        archives.entry(BAD, "../x:1", **{"org.openstack.image-uploader.repository": "../x"}),
     ),
     *entries(
         "the same name twice", "two images would be a/good:1.0", archives.entry(BAD, "a/good:1.0")

@@ -89,6 +89,21 @@ def test_what_an_exported_name_is(memory: MemoryDriver, tmp_path: Path) -> None:
 
 NAMED = [archives.entry(ONE, "n/a:1"), archives.entry(TWO, "n/b:2")]
 TAGS = [archives.entry(ONE, "1"), archives.entry(TWO, "2")]
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [("quay.io/n/b:2", "n/b:2"), (f"quay.io/n/b@{ONE.digest}", f"n/b@{ONE.digest}")],
+)
+def test_what_an_exported_image_was_called_since(
+    memory: MemoryDriver, tmp_path: Path, name: str, expected: str
+) -> None:
+    """containerd keeps the annotations of an image that it gives another name."""
+    kept = {"org.openstack.image-uploader.repository": "n/a", CONTAINERD: name}
+    path = layout(tmp_path / "layout", archives.entry(ONE, "2", **kept))
+    assert bring(path, memory) == [expected]
+
+
 ID = str(ONE.manifest.config and ONE.manifest.config.digest)
 NO_NAME = f"'{ONE.digest}' has no full name: --as REPOSITORY:TAG gives it one"
 REFERRERS = [
