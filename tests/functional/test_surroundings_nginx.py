@@ -226,7 +226,8 @@ def test_what_there_is_to_change(plain: Answers) -> None:
         assert dict(headers) == {**movable, **said, "Accept-Ranges": "bytes"}
         assert (status, found) == (200, IMAGE.manifest.content)
         status, headers, found = plain["GET", f"/v2/base/manifests/{tag}", "*"]
-        assert (status, dict(headers), found) == (304, movable | said, b"")
+        assert (status, found) == (304, b"")
+        assert dict(headers) | {"Content-Type": IMAGE.manifest.media_type} == movable | said
     status, headers, found = plain["GET", "/v2/base/manifests/absent"]
     said = {"Content-Type": "application/json", "Content-Length": str(len(found))}
     assert (status, dict(headers)) == (404, movable | said | {"Vary": "Accept"})
