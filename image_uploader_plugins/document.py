@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
@@ -16,6 +17,16 @@ from image_uploader_plugins import errors
 from image_uploader_plugins.text import shown
 
 Fields = Mapping[str, Any]
+
+VALUES_LIMIT = 250_000
+"""Values of a document.
+
+4 MiB of descriptors are fewer; as many empty lists would take 60 times their
+bytes in memory.
+"""
+
+# NOTE: also one without an end, or each of its quotes would be tried as the first of a string.
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 
 
 def load(content: bytes, what: str = "manifest") -> Fields:
@@ -31,6 +42,8 @@ def load(content: bytes, what: str = "manifest") -> Fields:
 
 def load_any(content: bytes, what: str = "manifest") -> Any:
     """Read JSON of any kind, as strictly; ``what`` it is called in a ManifestInvalid."""
+    if _count(content) > VALUES_LIMIT and _has_too_many_values(content):
+        raise errors.ManifestInvalid(f"{what} has more than {VALUES_LIMIT} values")
     try:
         return json.loads(
             content.decode("utf-8"), object_pairs_hook=_object, parse_constant=_refuse_constant
@@ -54,6 +67,21 @@ def check_names(fields: Fields, known: Iterable[str]) -> None:
         meant = folded.get(name.casefold(), name)
         if meant != name:
             raise errors.ManifestInvalid(f"{shown(name)}: some read it as {meant!r}")
+
+
+def _has_too_many_values(content: bytes) -> bool:
+    count = end = 0
+    for string in _STRING.finditer(content):
+        count += _count(content[end : string.start()])
+        end = string.end()
+        if count > VALUES_LIMIT:
+            return True
+    return count + _count(content[end:]) > VALUES_LIMIT
+
+
+def _count(content: bytes) -> int:
+    """Return the values of a document, or more where its strings look like some."""
+    return sum(map(content.count, (b",", b"[", b"{")))
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ quantity                       bound                                           w
 =============================  ==============================================  =====================
 bytes of a manifest            4 MiB, or what its index says                   ManifestInvalid
 nesting of a manifest's JSON   the interpreter's recursion limit               ManifestInvalid
+values of a manifest           250,000                                         ManifestInvalid
 numbers in a manifest          4300 digits; a size 2^63-1                      ManifestInvalid
 descriptors of a manifest      what 4 MiB hold (about 50,000)
 children copied of an index    1000, at 4 levels of indexes                    ManifestInvalid
@@ -39,6 +40,7 @@ import re
 import subprocess
 import sys
 import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from email.message import Message
 from pathlib import Path
@@ -50,7 +52,7 @@ import yaml
 from oslo_config import cfg
 from tripleo_common.image import exception
 
-from image_uploader_plugins import copying, errors, manifest, session, source, tripleo
+from image_uploader_plugins import copying, document, errors, manifest, session, source, tripleo
 from image_uploader_plugins.cli import main
 from image_uploader_plugins.demo import http, images
 from image_uploader_plugins.demo.http import Answer
@@ -406,3 +408,45 @@ def test_what_a_killed_process_leaves_beside_has_no_url(kind: web.Kind) -> None:
                 assert b"half" not in answer.content
             for path in (".local-export", ".local-export/pool", "v2/../.local-export/locks"):
                 assert requests.get(f"http://{where}/{path}", timeout=30).status_code >= 400
+
+
+@pytest.mark.parametrize("filler", ["[]", "{}", "1", '""', '{"a":1}', "[[]]"])
+def test_a_manifest_of_many_values_costs_no_memory(filler: str) -> None:
+    """4 MiB of empty lists would take 90 MB, and several are read at once."""
+    content = corpus.text(corpus.image(x=[]))
+    count = (manifest.SIZE_LIMIT - len(content)) // (len(filler) + 1)
+    bomb = content.replace(b'"x": []', b'"x": [%s]' % b",".join([filler.encode()] * count))
+    assert document.VALUES_LIMIT * 8 < len(bomb) <= manifest.SIZE_LIMIT
+    tracemalloc.start()
+    try:
+        with pytest.raises(errors.ManifestInvalid, match="more than 250000 values"):
+            manifest.Manifest.parse(bomb)
+        assert tracemalloc.get_traced_memory()[1] < 3 * manifest.SIZE_LIMIT
+    finally:
+        tracemalloc.stop()
+
+
+def test_what_looks_like_values_in_a_string_is_none() -> None:
+    """Whole documents stand in annotations."""
+    text = json.dumps({"text": '[{,\\"' * 500_000})
+    assert len(document.load(text.encode())["text"]) == 2_500_000
+
+
+@pytest.mark.parametrize(
+    "text", ['"' + r"\"" * 1_000_000, '"' + "\\" * 999_999, r'["\",{"' * 500_000]
+)
+def test_strings_without_an_end_cost_no_time(text: str) -> None:
+    """Were every quote tried as the first of a string, this would take hours."""
+    with pytest.raises(errors.ManifestInvalid):
+        document.load(text.encode() + b"," * 250_001)
+
+
+def test_the_most_descriptors_that_a_manifest_holds_are_taken() -> None:
+    least = {"mediaType": "a/b", "digest": corpus.ABSENT, "size": 1}
+    count = 35_000
+    content = json.dumps(
+        {"schemaVersion": 2, "mediaType": manifest.OCI_INDEX, "manifests": [least] * count},
+        separators=(",", ":"),
+    ).encode()
+    assert manifest.SIZE_LIMIT * 0.9 < len(content) <= manifest.SIZE_LIMIT
+    assert len(manifest.Manifest.parse(content).manifests) == count
