@@ -12,6 +12,7 @@ from image_uploader_plugins.digest import Digest, VerifiedStream
 from image_uploader_plugins.driver import NO_SOURCES, Census, Deletion, UploaderDriver
 from image_uploader_plugins.local_export import gc, layout, options
 from image_uploader_plugins.local_export.census import Counting
+from image_uploader_plugins.local_export.fetches import Fetch
 from image_uploader_plugins.local_export.pool import fits
 from image_uploader_plugins.local_export.repository import Repository
 from image_uploader_plugins.local_export.storage import File, Staged
@@ -87,10 +88,10 @@ class LocalExportDriver(UploaderDriver):
         if expected is None:
             return self._upload(target, stream, media_type)
         # Whoever comes second for the same content waits, and finds it there.
-        with self._tree.fetch_lock(expected):
+        with self._tree.fetch_lock(expected) as fetch:
             if self.mount_layers(target, [Descriptor(media_type, expected, size)]):
                 return self._describe(target, expected, media_type)
-            return self._upload(target, stream, media_type)
+            return self._upload(target, stream, media_type, fetch)
 
     def put_manifest(
         self,
@@ -179,9 +180,13 @@ class LocalExportDriver(UploaderDriver):
         return self._pool.link(digest, repository)
 
     def _upload(
-        self, target: RepositoryName, stream: VerifiedStream, media_type: str
+        self,
+        target: RepositoryName,
+        stream: VerifiedStream,
+        media_type: str,
+        fetch: Fetch | None = None,
     ) -> Descriptor:
-        staged = self._storage.stage(stream)
+        staged = self._storage.stage(fetch.counted(stream) if fetch else stream)
         repository = self._tree.repository(target)
         with (
             self._storage.discarding(staged),

@@ -58,6 +58,8 @@ class Collector:
         yield from self._pooled(whole=names is None)
         if names is None:
             yield from self._staged()
+            if not self._rehearsing:
+                self._tree.tidy()
         self._storage.sync()
 
     def _leases(self) -> Iterator[Garbage]:

@@ -12,7 +12,9 @@ from pathlib import PurePosixPath
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.layout import RepositoryLayout
-from image_uploader_plugins.local_export.storage import File, Storage, fork
+from image_uploader_plugins.local_export.storage import File, NotFound, Storage, fork
+
+_REMOVED_MEANWHILE_TRIES = 100
 
 
 class Leases:
@@ -36,9 +38,20 @@ class Leases:
 
     def take(self, repository: RepositoryLayout, digest: Digest) -> None:
         path = repository.leases / f"{digest}.{uuid.uuid4().hex}"
-        self._storage.touch(path)
+        self._touch(path)
         with self._lock:
             self._ours[repository.leases / digest.value].append(path)
+
+    def _touch(self, path: PurePosixPath) -> None:
+        # Its folder may be removed, empty, between our entering it and making the file.
+        for left in reversed(range(_REMOVED_MEANWHILE_TRIES)):
+            try:
+                self._storage.touch(path)
+            except NotFound:
+                if not left:
+                    raise
+            else:
+                return
 
     def drop(self, repository: RepositoryLayout, digests: Iterable[Digest]) -> None:
         """Drop one of ours for each of ``digests``, if there is one."""
@@ -72,6 +85,13 @@ class Leases:
         for file in self._storage.below(folder):
             if file.kind == "file" and layout.folder_digest(_name(file)):
                 yield file
+
+    def tidy(self, repositories: Iterable[RepositoryLayout]) -> None:
+        """Remove the empty folders of repositories other than these."""
+        kept = {repository.leases.name for repository in repositories}
+        for name, kind in self._storage.names(layout.LEASES).items():
+            if kind == "folder" and name not in kept:
+                self._storage.remove_empty(layout.LEASES / name)
 
     def _ran_out(self, lease: File) -> bool:
         # A clock set back makes a lease look young, never old.

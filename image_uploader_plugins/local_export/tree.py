@@ -10,23 +10,30 @@ from typing import Any, Self
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.local_export import layout, options, views
+from image_uploader_plugins.local_export import fetches, layout, options, views
 from image_uploader_plugins.local_export.catalog import Catalog
+from image_uploader_plugins.local_export.fetches import Fetch
 from image_uploader_plugins.local_export.leases import Leases
 from image_uploader_plugins.local_export.pool import Pool
 from image_uploader_plugins.local_export.repository import Repository
-from image_uploader_plugins.local_export.storage import File, Storage, failed
+from image_uploader_plugins.local_export.storage import File, Lock, Storage, failed
 from image_uploader_plugins.reference import RepositoryName
 
 LOG = logging.getLogger(__name__)
 
-_FETCH_LOCKS = 4096
+_POOL = "pool"
+_CATALOG = "catalog"
+
+
+def _lock_of(name: RepositoryName) -> str:
+    return f"repository {name}"
 
 
 class Tree:
     """The tree at ``root``.
 
-    Locks are taken in this order: one fetch (while its content streams), one
+    Locks are taken in this order: one fetch (while its content
+    streams, and nobody waits for one that does not get on), one
     repository, the pool, the catalog; never two repositories.
     """
 
@@ -150,6 +157,9 @@ class Tree:
         if not repository.manifests():
             repository.remove_folders()
             self.list_in_catalog(repository.name, listed=False)
+            # Whoever waits for the lock, or has a lease, makes them anew.
+            self.storage.remove_empty(repository.layout.leases)
+            self.storage.forget_lock(_lock_of(repository.name))
 
     def close(self) -> None:
         """Give up the leases that are ours, and leave no temporary file."""
@@ -160,17 +170,24 @@ class Tree:
 
     # -- locks
 
-    def fetch_lock(self, digest: Digest) -> contextlib.AbstractContextManager[None]:
-        return self.storage.lock(f"fetch {int(digest.encoded[:8], 16) % _FETCH_LOCKS}")
+    def fetch_lock(self, digest: Digest) -> contextlib.AbstractContextManager[Fetch]:
+        """One fetch of the content, or more where one does not get on."""
+        return fetches.turn(self.storage, digest)
 
-    def repository_lock(self, name: RepositoryName) -> contextlib.AbstractContextManager[None]:
-        return self.storage.lock(f"repository {name}")
+    def repository_lock(self, name: RepositoryName) -> contextlib.AbstractContextManager[Lock]:
+        return self.storage.lock(_lock_of(name))
 
-    def pool_lock(self) -> contextlib.AbstractContextManager[None]:
-        return self.storage.lock("pool")
+    def pool_lock(self) -> contextlib.AbstractContextManager[Lock]:
+        return self.storage.lock(_POOL)
 
-    def catalog_lock(self) -> contextlib.AbstractContextManager[None]:
-        return self.storage.lock("catalog")
+    def catalog_lock(self) -> contextlib.AbstractContextManager[Lock]:
+        return self.storage.lock(_CATALOG)
+
+    def tidy(self) -> None:
+        """Remove lock files and lease folders that belong to nothing that is there."""
+        names = self.repositories()
+        self.storage.remove_unused_locks([_POOL, _CATALOG, *map(_lock_of, names)])
+        self.leases.tidy(self.repository(name).layout for name in names)
 
     @contextlib.contextmanager
     def changing(self, repository: Repository) -> Iterator[bool]:

@@ -1,8 +1,8 @@
 """Looks at, fails or kills at the n-th system call of a storage.
 
 Everything that local_export does on the disk passes through Ground.call, with
-three exceptions that need no point of their own: lock files (empty, made and
-never removed, their locks end with the process), closing a descriptor, and
+three exceptions that need no point of their own: lock files (empty, made and removed
+by whoever holds them, their locks end with the process), closing a descriptor, and
 the removal of the staging folder by close(), after which the next process
 finds what it also finds after a kill.
 """
@@ -25,12 +25,14 @@ from typing import Any, TypeVar
 
 import pytest
 
-from image_uploader_plugins.local_export.storage import ground, store
+from image_uploader_plugins.local_export.storage import ground, locks, store
 from image_uploader_plugins.local_export.storage.ground import Ground
 
 # What a storage may call.  A primitive that is new must be put in one of these.
-_READING = {os.fstat, os.stat, store.listing, os.readlink, os.read, fcntl.flock, ground.missing_of}
-_LOCKING = contextlib.ExitStack.enter_context.__name__
+_READING = {
+    *(os.fstat, os.stat, store.listing, os.readlink, os.read, ground.missing_of),
+    *(fcntl.flock, locks.take, locks.wait),
+}
 _CHANGING = {
     *(os.write, os.fchmod, os.fchown, os.utime, os.fsync),
     *(os.rename, os.link, os.symlink, os.unlink, os.rmdir),
@@ -58,7 +60,7 @@ class Primitive:
         """Whether it may change what is on the disk, or what of it is durable."""
         if self.function is os.open:
             return bool(self.args[1] & os.O_CREAT)
-        if self.function in _READING or self.function.__name__ == _LOCKING:
+        if self.function in _READING:
             return False
         assert self.function in _CHANGING, f"a new primitive: {self.function}"
         return True

@@ -29,7 +29,7 @@ from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.local_export.garbage import Collector
 from image_uploader_plugins.local_export.storage import ground, store
 from image_uploader_plugins.local_export.storage.ground import Ground
-from image_uploader_plugins.local_export.storage.locks import Locks
+from image_uploader_plugins.local_export.storage.locks import Lock, Locks
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Verification, repair
 from image_uploader_plugins.reference import ImageRef
@@ -60,7 +60,7 @@ class Interleaving:
         self._at = self._calls = 0
         self._reached, self._go_on = threading.Event(), threading.Event()
         self._holders: dict[str, list[threading.Thread]] = collections.defaultdict(list)
-        call, lock = Ground.call, Locks.lock
+        call, taken = Ground.call, Locks._taken
 
         def stopping(tree: Ground, path: Any, function: Any, *args: Any, **kwargs: Any) -> Any:
             if function in calls and threading.current_thread() is self._thread:
@@ -68,18 +68,20 @@ class Interleaving:
             return call(tree, path, function, *args, **kwargs)
 
         @contextlib.contextmanager
-        def locking(locks: Locks, name: str) -> Iterator[None]:
+        def taking(locks: Locks, name: str, how: Any, **kwargs: Any) -> Iterator[Lock | None]:
             if self._thread in self._holders[name]:
                 self._go_on.set()
-            with lock(locks, name):
-                self._holders[name].append(threading.current_thread())
+            with taken(locks, name, how, **kwargs) as lock:
+                if lock:
+                    self._holders[name].append(threading.current_thread())
                 try:
-                    yield
+                    yield lock
                 finally:
-                    self._holders[name].remove(threading.current_thread())
+                    if lock:
+                        self._holders[name].remove(threading.current_thread())
 
         monkeypatch.setattr(Ground, "call", stopping)
-        monkeypatch.setattr(Locks, "lock", locking)
+        monkeypatch.setattr(Locks, "_taken", taking)
 
     def _count(self) -> None:
         self._calls += 1

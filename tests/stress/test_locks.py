@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import faulthandler
 import fcntl
 import os
@@ -16,12 +17,14 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
 import pytest
-from oslo_concurrency import lockutils
 
+from image_uploader_plugins import errors
 from image_uploader_plugins.demo import images
+from image_uploader_plugins.local_export import fetches
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.local_export.garbage import Collector
-from image_uploader_plugins.local_export.storage import Storage, locks
+from image_uploader_plugins.local_export.layout import RepositoryLayout
+from image_uploader_plugins.local_export.storage import NotFound, Storage, locks
 from image_uploader_plugins.local_export.storage.ground import Ground
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Verification
@@ -42,19 +45,21 @@ Events = queue.SimpleQueue[str]
 def events(monkeypatch: pytest.MonkeyPatch) -> Events:
     """What happens: "waits" when a thread comes to a lock that another one holds."""
     happened: Events = queue.SimpleQueue()
-    acquire = threading.Semaphore.acquire
+    block, pause = locks.block, fetches.pause
+    waiting = threading.local()
 
-    def watched(
-        semaphore: threading.Semaphore, blocking: bool = True, timeout: float | None = None
-    ) -> bool:
-        if acquire(semaphore, blocking=False):
-            return True
-        if blocking and timeout is None:
+    def blocking(descriptor: int) -> None:
+        happened.put("waits")
+        block(descriptor)
+
+    def pausing(seconds: float) -> None:
+        if not hasattr(waiting, "said"):
             happened.put("waits")
-        return acquire(semaphore, blocking, timeout)
+            waiting.said = True
+        pause(seconds)
 
-    monkeypatch.setattr(threading.Semaphore, "acquire", watched)
-    monkeypatch.setattr(threading.Semaphore, "__enter__", watched)
+    monkeypatch.setattr(locks, "block", blocking)
+    monkeypatch.setattr(fetches, "pause", pausing)
     return happened
 
 
@@ -150,23 +155,22 @@ def test_other_names_and_other_trees_have_other_locks(tmp_path: Path) -> None:
 def test_the_first_two_to_lock_a_tree_meet(
     root: Path, events: Events, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Both find no lock file there, and make it."""
     storage = Storage(root)
     storage.make_root()
-    make = lockutils.Semaphores.__init__
+    make = locks.Locks._open_file
     both, go_on = threading.Barrier(2), threading.Event()
 
-    def make_beside_another(semaphores: lockutils.Semaphores) -> None:
-        make(semaphores)
+    def make_beside_another(held: locks.Locks, path: PurePosixPath) -> int:
         both.wait(LIMIT)
+        return make(held, path)
 
     def take() -> None:
         with storage.lock("x"):
             events.put("taken")
             go_on.wait(LIMIT)
 
-    monkeypatch.setattr(locks, "_semaphores", type(locks._semaphores)(locks._semaphores))
-    locks._semaphores.clear()
-    monkeypatch.setattr(lockutils.Semaphores, "__init__", make_beside_another)
+    monkeypatch.setattr(locks.Locks, "_open_file", make_beside_another)
     threads = [start(take) for _ in range(2)]
     assert {events.get(timeout=LIMIT) for _ in range(2)} == {"taken", "waits"}
     go_on.set()
@@ -192,16 +196,13 @@ def test_a_child_of_fork_waits_for_a_thread_of_its_parent(
             go_on.wait(LIMIT)
 
     def take(say: Callable[[str], object]) -> None:
-        try_lock = lockutils.InterProcessLock.trylock
+        block = locks.block
 
-        def watched(lock: lockutils.InterProcessLock) -> None:
-            try:
-                try_lock(lock)
-            except OSError:
-                say("waits")
-                raise
+        def blocking(descriptor: int) -> None:
+            say("waits")
+            block(descriptor)
 
-        monkeypatch.setattr(lockutils.InterProcessLock, "trylock", watched)
+        monkeypatch.setattr(locks, "block", blocking)
         with storage.lock("x"):
             say("taken")
 
@@ -210,10 +211,7 @@ def test_a_child_of_fork_waits_for_a_thread_of_its_parent(
     child = fork(take)
     assert child.says() == "waits"
     go_on.set()
-    said = child.says()
-    while said == "waits":
-        said = child.says()
-    assert said == "taken"
+    assert child.says() == "taken"
     assert child.ended() == 0
     thread.join(LIMIT)
 
@@ -362,3 +360,258 @@ def test_nothing_is_swept_from_an_upload_that_has_no_manifest_yet(
         put_manifest(driver)
     assert trees.problems(root) == []
     assert Verification(Tree(root)).report().findings == ()
+
+
+# -- lock files, and those who have them open
+
+
+def lock_files(root: Path) -> set[str]:
+    return {path.name for path in (root / ".local-export/locks").iterdir()}
+
+
+def test_many_threads_and_a_lock_whose_file_goes_each_time(root: Path) -> None:
+    """Who waits for a file that is gone takes the next one: there is one holder at a time."""
+    storage = Storage(root)
+    storage.make_root()
+    inside, most, rounds = [0], [0], 40
+
+    def work() -> None:
+        for _ in range(rounds):
+            with storage.lock("x"):
+                storage.forget_lock("x")
+                inside[0] += 1
+                most[0] = max(most[0], inside[0])
+                inside[0] -= 1
+
+    threads = [start(work) for _ in range(8)]
+    for thread in threads:
+        thread.join(LIMIT)
+        assert not thread.is_alive()
+    assert most == [1]
+    assert lock_files(root) == set()
+
+
+def test_many_processes_and_a_lock_whose_file_goes_each_time(root: Path, tmp_path: Path) -> None:
+    storage = Storage(root)
+    storage.make_root()
+    mark = tmp_path / "inside"
+
+    def work(say: Callable[[str], object]) -> None:
+        for _ in range(100):
+            with storage.lock("x"):
+                storage.forget_lock("x")
+                mark.mkdir()  # raises where somebody else is inside
+                mark.rmdir()
+
+    children = [fork(work) for _ in range(6)]
+    assert [child.ended() for child in children] == [0] * 6
+    assert lock_files(root) == set()
+
+
+def test_who_waited_for_a_file_that_was_replaced_tries_again(root: Path, events: Events) -> None:
+    """Also where a file is there again, and another one."""
+    storage = Storage(root)
+    storage.make_root()
+
+    def take() -> None:
+        with storage.lock("x"):
+            events.put("taken")
+
+    with contextlib.ExitStack() as second:
+        with storage.lock("x"):
+            thread = start(take)
+            assert events.get(timeout=LIMIT) == "waits"
+            (path,) = (root / ".local-export/locks").iterdir()
+            path.unlink()
+            second.enter_context(Storage(root).lock("x"))
+        # It holds what it has waited for, sees that this is no lock any more, and waits again.
+        assert events.get(timeout=LIMIT) == "waits"
+    thread.join(LIMIT)
+    assert events.get(timeout=LIMIT) == "taken"
+
+
+def test_a_child_of_fork_keeps_no_lock_of_a_parent_that_is_killed(root: Path) -> None:
+    storage = Storage(root)
+    storage.make_root()
+
+    def hold(say: Callable[[str], object]) -> None:
+        with storage.lock("x"), storage.try_lock("y", transient=True):
+            grandchild = os.fork()
+            if not grandchild:
+                signal.alarm(LIMIT)
+                say(str(os.getpid()))
+                signal.pause()
+            signal.pause()
+
+    child = fork(hold)
+    grandchild = int(child.says())
+    os.kill(child.pid, signal.SIGKILL)
+    os.waitpid(child.pid, 0)
+    try:
+        in_time(lambda: storage.lock("x").__enter__())
+        with storage.try_lock("y") as lock:
+            assert lock
+    finally:
+        os.kill(grandchild, signal.SIGKILL)
+
+
+def test_a_child_of_fork_releases_no_lock_of_its_parent(root: Path) -> None:
+    """Not even when it leaves the block that it was made in."""
+    storage = Storage(root)
+    storage.make_root()
+    reading, writing = os.pipe()
+    pid = 0
+    with storage.try_lock("x", transient=True):
+        pid = os.fork()
+        if pid:
+            os.waitpid(pid, 0)
+            with storage.try_lock("x") as other:
+                assert other is None
+    if not pid:
+        os._exit(0)
+    os.close(reading)
+    os.close(writing)
+    assert lock_files(root) == set()
+
+
+def test_a_lock_that_is_released_is_free_for_all_that_children_of_fork_have_open(
+    root: Path,
+) -> None:
+    """A child that did not know of it, as one of another fork(2), shares the open file."""
+    storage = Storage(root)
+    storage.make_root()
+    with storage.lock("x") as lock:
+        kept = os.dup(lock.descriptor)
+    with storage.try_lock("x") as other:
+        assert other
+    os.close(kept)
+
+
+def test_nothing_is_left_of_a_repository_that_is_deleted(root: Path) -> None:
+    with LocalExportDriver(root) as driver:
+        trees.put(driver, ELSEWHERE)
+        before = lock_files(root)
+        trees.put(driver, IMAGE)
+        assert len(lock_files(root)) == len(before) + 1
+        driver.delete(ImageRef(IMAGE.repository, IMAGE.digest))
+    assert lock_files(root) == before
+    leases = {path.name for path in (root / ".local-export/leases").iterdir()}
+    assert leases == {RepositoryLayout(ELSEWHERE.repository).key}
+
+
+def test_gc_removes_locks_and_lease_folders_that_nobody_needs(root: Path) -> None:
+    """Of uploads that failed, and of versions that kept them all."""
+    with LocalExportDriver(root) as driver:
+        trees.put(driver, IMAGE)
+        before = lock_files(root)
+        tree = Tree(root)
+        with tree.repository_lock(RepositoryName("never/there")):
+            pass
+        for number in range(20):
+            (root / ".local-export/locks" / f"{number:064x}").touch()
+        (root / ".local-export/leases/0123").mkdir()
+        with tree.storage.lock("in use"):
+            assert list(Collector(Tree(root)).collect()) == []
+            assert len(lock_files(root)) == len(before) + 1
+        assert list(Collector(Tree(root)).collect()) == []
+    assert lock_files(root) == before
+    assert not (root / ".local-export/leases/0123").exists()
+
+
+def test_a_lease_whose_folder_goes_meanwhile(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    touch = Storage.touch
+    gone: list[PurePosixPath] = []
+
+    def touching(storage: Storage, path: PurePosixPath) -> None:
+        if not gone:
+            gone.append(path)
+            raise NotFound(path, "gone")
+        touch(storage, path)
+
+    monkeypatch.setattr(Storage, "touch", touching)
+    with LocalExportDriver(root) as driver:
+        trees.put(driver, IMAGE)
+    assert gone
+    assert trees.problems(root) == []
+
+
+@pytest.mark.parametrize("hold", [True, False])
+def test_whether_locks_hold_here_can_be_asked(
+    root: Path, hold: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = Storage(root)
+    storage.make_root()
+    if not hold:
+        monkeypatch.setattr(fcntl, "flock", lambda descriptor, operation: None)
+    assert storage.locks_exclude() is hold
+    assert lock_files(root) == set()
+
+
+def test_a_file_system_without_locks_says_so(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = Storage(root)
+    storage.make_root()
+
+    def refuse(descriptor: int, operation: int) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(errors.StorageError, match="No locks available"):
+        storage.locks_exclude()
+
+
+def test_a_signal_ends_the_wait_for_a_lock(root: Path) -> None:
+    storage = Storage(root)
+    storage.make_root()
+
+    class Ended(Exception):
+        pass
+
+    def end(*_: object) -> None:
+        raise Ended
+
+    def wait(say: Callable[[str], object]) -> None:
+        signal.signal(signal.SIGTERM, end)
+        block = locks.block
+
+        def blocking(descriptor: int) -> None:
+            say("waits")
+            block(descriptor)
+
+        locks.block = blocking
+        with contextlib.suppress(Ended), storage.lock("x"):
+            say("taken")
+        say("ended")
+
+    with storage.lock("x"):
+        child = fork(wait)
+        assert child.says() == "waits"
+        os.kill(child.pid, signal.SIGTERM)
+        assert child.says() == "ended"
+    assert child.ended() == 0
+
+
+@pytest.mark.parametrize("plant", [os.mkfifo, os.mkdir, lambda p: p.symlink_to("/dev/null")])
+def test_what_is_no_file_is_no_lock(root: Path, plant: Callable[[Path], None]) -> None:
+    LocalExportDriver(root).close()
+    for path in (root / ".local-export/locks").iterdir():
+        path.unlink()
+        plant(path)
+    with pytest.raises(errors.StorageError, match=r"locks/[0-9a-f]{64}: "):
+        LocalExportDriver(root)
+
+
+def test_progress_is_not_told_in_a_file_that_has_another_name(root: Path, tmp_path: Path) -> None:
+    """Whoever can make a link in the tree would have us cut the file off."""
+    storage = Storage(root)
+    storage.make_root()
+    precious = tmp_path / "precious"
+    precious.write_bytes(b"precious")
+    with storage.lock("x") as lock:
+        lock.tell(5_000_000)
+        assert 4_990_000 < storage.lock_progress("x") <= 5_000_000
+    (path,) = (root / ".local-export/locks").iterdir()
+    path.unlink()
+    os.link(precious, path)
+    with storage.lock("x") as lock:
+        lock.tell(1024)
+    assert precious.read_bytes() == b"precious"

@@ -17,6 +17,7 @@ from image_uploader_plugins.local_export.storage.ground import (
     is_private,
     mapped,
 )
+from image_uploader_plugins.local_export.storage.locks import Lock
 from image_uploader_plugins.local_export.storage.reader import Reader
 from image_uploader_plugins.local_export.storage.rehearsal import Change, Rehearsal
 from image_uploader_plugins.local_export.storage.store import File, Staged, Storage
@@ -24,6 +25,7 @@ from image_uploader_plugins.local_export.storage.store import File, Staged, Stor
 __all__ = [
     "Change",
     "File",
+    "Lock",
     "NotFound",
     "Owner",
     "Reader",

@@ -3,73 +3,244 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import stat
-from collections.abc import Iterator
-
-from oslo_concurrency import lockutils
+import threading
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import PurePosixPath
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.local_export import layout
-from image_uploader_plugins.local_export.storage.ground import Ground
+from image_uploader_plugins.local_export.storage import fork
+from image_uploader_plugins.local_export.storage.ground import Ground, mapped
 
-_semaphores: dict[tuple[int, int], lockutils.Semaphores] = {}
+# NOTE: O_NONBLOCK, since opening a FIFO would wait for somebody at its other end.
+_OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_UNIT = 1024  # bytes of progress that a byte of a lock file's size stands for
+
+# A child of fork must know of every descriptor that it inherits.
+_opening = threading.Lock()
+os.register_at_fork(
+    before=_opening.acquire, after_in_parent=_opening.release, after_in_child=_opening.release
+)
 
 
-def _forget_semaphores() -> None:
-    # A child of fork would inherit as locked what another thread held.
-    _semaphores.clear()
+class Lock:
+    """A lock that is held.
 
+    Its file stays for the next holder, unless it is to go with the lock
+    (``transient``).
+    """
 
-os.register_at_fork(after_in_child=_forget_semaphores)
+    def __init__(self, descriptor: int, transient: bool) -> None:
+        self.descriptor = descriptor
+        self.transient = transient
+
+    def tell(self, progress: int) -> None:
+        """Show those who wait how many bytes what the lock is held for has come to."""
+        with contextlib.suppress(OSError):  # they learn less, and nothing else is lost
+            # Where it has another name, it may be another file's.
+            if os.fstat(self.descriptor).st_nlink <= 1:
+                os.ftruncate(self.descriptor, progress // _UNIT)
 
 
 class Locks:
     """The locks of the tree at ``ground``, by whichever path its root is reached.
 
-    NOTE: lockf alone lets two threads of one process in; lockutils adds a
-    semaphore, of which each tree has its own.
+    Each is a file, opened anew by every holder, and locked by flock(2), which
+    belongs to the open file and so holds among threads as well.  A file is
+    removed by whoever holds its lock; who comes to hold the lock of a file
+    that is gone, or no longer the one of that name, tries again.
     """
 
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
+        self._open: set[int] = set()
+        self._held: dict[str, Lock] = {}
+        fork.in_child(self, Locks._abandon)
+
+    def _abandon(self) -> None:
+        # NOTE: an open file is shared with the parent: unlocked here it would be unlocked there,
+        # and left open here it would stay locked when the parent is killed.
+        for descriptor in self._open:
+            os.close(descriptor)
+        self._open.clear()
+        self._held.clear()
 
     @contextlib.contextmanager
-    def lock(self, name: str) -> Iterator[None]:
-        # Any name makes a file name: "a/b" and "a_b" must not meet.
-        key = hashlib.sha256(name.encode()).hexdigest()
-        with self._ground.folder(layout.LOCKS, create=True) as folder:
-            status = os.fstat(folder)
-            if _is_foreign(key, folder):
-                raise errors.StorageError(
-                    self._ground.root / layout.LOCKS / key, "is a symbolic link, or no file"
-                )
-            self._make(key, folder)
-        # NOTE: one step, or of two threads each would get its own.
-        tree = (status.st_dev, status.st_ino)
-        semaphores = _semaphores.setdefault(tree, lockutils.Semaphores())
-        path = self._ground.root / layout.LOCKS
-        lock = lockutils.lock(key, external=True, lock_path=str(path), semaphores=semaphores)
-        with contextlib.ExitStack() as stack:
-            self._ground.call(layout.LOCKS / key, stack.enter_context, lock)
-            yield
+    def lock(self, name: str) -> Iterator[Lock]:
+        """Hold ``name``, after waiting for it as long as it takes."""
+        with self._taken(name, wait) as lock:
+            if lock:  # always: it was waited for
+                yield lock
 
-    def _make(self, key: str, folder: int) -> None:
-        """Have a lock file that is missing belong to the root's owner."""
-        if not self._ground.is_foreign(os.geteuid()):
+    def try_lock(
+        self, name: str, *, transient: bool = False
+    ) -> contextlib.AbstractContextManager[Lock | None]:
+        """Hold ``name``, or None where somebody else does; its file goes if it is ``transient``."""
+        return self._taken(name, take, transient=transient)
+
+    def forget(self, name: str) -> None:
+        """Have the file of ``name`` go when the lock, which is held here, is released."""
+        self._held[name].transient = True
+
+    def progress(self, name: str) -> int:
+        """Return the bytes that the holder of ``name`` has told of, roughly."""
+        path = _path(name)
+        try:
+            with self._ground.folder(path.parent) as folder:
+                return os.stat(path.name, dir_fd=folder, follow_symlinks=False).st_size * _UNIT
+        except (OSError, errors.StorageError):
+            return 0  # it has just been released
+
+    def exclude(self) -> bool:
+        """Whether of two open files of one name here, just one can be locked.
+
+        Raises StorageError where the file system has no locks at all.
+        """
+        path = _path(f"trial {uuid.uuid4().hex}")
+        descriptors: list[int] = []
+        try:
+            for _ in range(2):
+                descriptors.append(self._open_file(path))
+            return [self._ground.call(path, take, d) for d in descriptors] == [True, False]
+        finally:
+            self._remove(path)
+            for descriptor in descriptors:
+                self._close(descriptor)
+
+    def remove_unused(self, kept: Iterable[str]) -> None:
+        """Remove the files of locks that nobody holds, but for those of these names."""
+        spared = {_path(name).name for name in kept}
+        with (
+            self._ground.folder(layout.LOCKS, create=True) as folder,
+            mapped(self._ground.root / layout.LOCKS, os.scandir, folder) as entries,
+        ):
+            names = {entry.name for entry in entries}
+        for name in sorted(names - spared):
+            with contextlib.suppress(errors.StorageError):
+                self._remove_unused(layout.LOCKS / name)
+
+    def _remove_unused(self, path: PurePosixPath) -> None:
+        descriptor = self._open_file(path)
+        try:
+            if take(descriptor):
+                self._remove(path)
+        finally:
+            self._close(descriptor)
+
+    @contextlib.contextmanager
+    def _taken(
+        self, name: str, how: Callable[[int], bool], *, transient: bool = False
+    ) -> Iterator[Lock | None]:
+        descriptor = self._lock_file(_path(name), how)
+        if descriptor is None:
+            yield None
             return
-        with contextlib.suppress(FileExistsError):
-            descriptor = os.open(key, os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644, dir_fd=folder)
+        lock = self._held[name] = Lock(descriptor, transient)
+        try:
+            yield lock
+        finally:
+            # In a child of fork it is the parent's.
+            if self._held.get(name) is lock:
+                self._release(name, lock)
+
+    def _release(self, name: str, lock: Lock) -> None:
+        del self._held[name]
+        if lock.transient:
+            self._remove(_path(name))
+        self._close(lock.descriptor)
+
+    def _lock_file(self, path: PurePosixPath, how: Callable[[int], bool]) -> int | None:
+        """Return a descriptor of the locked file; None where somebody else has it."""
+        while True:
+            descriptor = self._open_file(path)
             try:
-                self._ground.give(layout.LOCKS / key, descriptor)
-            finally:
-                os.close(descriptor)
+                locked = self._ground.call(path, how, descriptor)
+                current = locked and self._is_at(path, descriptor)
+            except BaseException:
+                self._close(descriptor)
+                raise
+            if current:
+                return descriptor
+            self._close(descriptor)
+            if not locked:
+                return None
+
+    def _open_file(self, path: PurePosixPath) -> int:
+        with self._ground.folder(path.parent, create=True) as folder, _opening:
+            descriptor, made = mapped(self._ground.root / path, _open_or_make, path.name, folder)
+            self._open.add(descriptor)
+        try:
+            if made:
+                self._ground.give(path, descriptor)
+            elif not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise errors.StorageError(self._ground.root / path, "is no file")
+        except BaseException:
+            if made:
+                self._remove(path)
+            self._close(descriptor)
+            raise
+        return descriptor
+
+    def _is_at(self, path: PurePosixPath, descriptor: int) -> bool:
+        try:
+            with self._ground.folder(path.parent) as folder:
+                found = os.stat(path.name, dir_fd=folder, follow_symlinks=False)
+        except (FileNotFoundError, errors.StorageError):
+            return False
+        return os.path.samestat(os.fstat(descriptor), found)
+
+    def _remove(self, path: PurePosixPath) -> None:
+        # What cannot be removed is in nobody's way.
+        with (
+            contextlib.suppress(OSError, errors.StorageError),
+            self._ground.folder(path.parent) as folder,
+        ):
+            os.unlink(path.name, dir_fd=folder)
+
+    def _close(self, descriptor: int) -> None:
+        # NOTE: a child that was just forked has the file open, too, and closing it here alone
+        # would not unlock it.
+        with contextlib.suppress(OSError):
+            fcntl.flock(descriptor, fcntl.LOCK_UN)
+        self._open.discard(descriptor)
+        os.close(descriptor)
 
 
-def _is_foreign(name: str, folder: int) -> bool:
-    # Opening a link would write elsewhere, opening a FIFO would never end.
+def _open_or_make(name: str, folder: int) -> tuple[int, bool]:
+    """A descriptor of a lock file, and whether it was made just now."""
+    while True:
+        with contextlib.suppress(FileNotFoundError):
+            return os.open(name, _OPEN, dir_fd=folder), False
+        with contextlib.suppress(FileExistsError):
+            return os.open(name, _OPEN | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=folder), True
+
+
+def take(descriptor: int) -> bool:
+    """Lock an open file, or return False where that would take waiting."""
     try:
-        return not stat.S_ISREG(os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode)
-    except FileNotFoundError:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
         return False
+    return True
+
+
+def wait(descriptor: int) -> bool:
+    """Lock an open file, however long that takes."""
+    if not take(descriptor):
+        block(descriptor)
+    return True
+
+
+def block(descriptor: int) -> None:
+    """Wait for an open file's lock; what a signal's handler raises ends it."""
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+
+
+def _path(name: str) -> PurePosixPath:
+    # Any name makes a file name: "a/b" and "a_b" must not meet.
+    return layout.LOCKS / hashlib.sha256(name.encode()).hexdigest()

@@ -24,6 +24,7 @@ from image_uploader_plugins.local_export.storage.ground import (
     is_private,
     number,
 )
+from image_uploader_plugins.local_export.storage.locks import Lock
 
 _CHUNK = 1024 * 1024
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -514,9 +515,37 @@ class Storage(Ground):
 
     # -- locks
 
-    def lock(self, name: str) -> contextlib.AbstractContextManager[None]:
+    def lock(self, name: str) -> contextlib.AbstractContextManager[Lock]:
         """One holder of ``name`` at a time, among all threads and processes on this root."""
         return self._locks.lock(name)
+
+    def try_lock(
+        self, name: str, *, transient: bool = False
+    ) -> contextlib.AbstractContextManager[Lock | None]:
+        """The same without waiting, None where there is another holder.
+
+        Nothing is left of a ``transient`` lock when it is released.
+        """
+        return self._locks.try_lock(name, transient=transient)
+
+    def forget_lock(self, name: str) -> None:
+        """Have nothing be left of a lock, which is held here, when it is released."""
+        self._locks.forget(name)
+
+    def lock_progress(self, name: str) -> int:
+        """Return the bytes that the holder of ``name`` has told of; 0 without a holder."""
+        return self._locks.progress(name)
+
+    def locks_exclude(self) -> bool:
+        """Whether locks hold on this file system, among the processes of this machine.
+
+        Raises StorageError where there are none.
+        """
+        return self._locks.exclude()
+
+    def remove_unused_locks(self, kept: Iterable[str]) -> None:
+        """Remove what is left of locks that nobody holds, but for these names."""
+        self._locks.remove_unused(kept)
 
 
 def _file(path: PurePosixPath, found: os.stat_result) -> File:

@@ -1,0 +1,264 @@
+"""Several uploads of one content: they wait for each other as long as that helps.
+
+No time passes: the clock goes on when the test says so, and bytes come when
+it says so.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from image_uploader_plugins import errors
+from image_uploader_plugins.demo import images
+from image_uploader_plugins.digest import Digest
+from image_uploader_plugins.local_export import adoption, fetches
+from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.tree import Tree
+from image_uploader_plugins.reference import RepositoryName
+from tests.support import trees
+
+LIMIT = 30  # seconds after which whoever still waits is taken to wait for ever
+PIECE = bytes(1024 * 1024)
+LAYER = images.Blob(b"".join([PIECE] * 4), images.DOCKER_LAYER)
+
+
+class Time:
+    """A clock that the test turns, and threads that are told when it has."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+        self.pauses: queue.SimpleQueue[str] = queue.SimpleQueue()
+        self._turned = threading.Condition()
+
+    def clock(self) -> float:
+        return self.now
+
+    def pause(self, seconds: float) -> None:
+        with self._turned:
+            self.pauses.put(threading.current_thread().name)
+            assert self._turned.wait(LIMIT)
+
+    def turn(self, seconds: float) -> None:
+        with self._turned:
+            self.now += seconds
+            self._turned.notify_all()
+
+    def waits(self, name: str) -> None:
+        """Until this thread has looked, and pauses."""
+        while self.pauses.get(timeout=LIMIT) != name:
+            pass
+
+
+@pytest.fixture
+def time(monkeypatch: pytest.MonkeyPatch) -> Time:
+    time = Time()
+    monkeypatch.setattr(fetches, "clock", time.clock)
+    monkeypatch.setattr(fetches, "pause", time.pause)
+    return time
+
+
+class Upload(threading.Thread):
+    """An upload of LAYER into a repository of its own; its bytes come when ``give`` is called."""
+
+    def __init__(self, root: Path, name: str) -> None:
+        super().__init__(name=name, daemon=True)
+        self._root = root
+        self._given: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
+        self.asked: queue.SimpleQueue[int] = queue.SimpleQueue()
+        self.fetches = 0
+        self.error: BaseException | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            with LocalExportDriver(self._root) as driver:
+                name = RepositoryName(self.name)
+                driver.upload_layer(name, self._chunks(), expected=LAYER.digest)
+        except BaseException as e:
+            self.error = e
+
+    def _chunks(self) -> Iterator[bytes]:
+        self.fetches += 1
+        for number in range(4):
+            self.asked.put(number)
+            piece = self._given.get(timeout=LIMIT)
+            if isinstance(piece, Exception):
+                raise piece
+            yield piece
+        self.asked.put(4)
+
+    def begun(self, number: int = 0) -> None:
+        """Until it asks for this piece: all before it have been written and told of."""
+        while self.asked.get(timeout=LIMIT) != number:
+            pass
+
+    def give(self, count: int = 4) -> None:
+        for _ in range(count):
+            self._given.put(PIECE)
+
+    def fail(self, error: Exception) -> None:
+        self._given.put(error)
+
+    def end(self) -> None:
+        self.join(LIMIT)
+        assert not self.is_alive()
+        assert self.error is None
+
+    def holds(self) -> bool:
+        path = self._root / f"v2/{self.name}/blobs/{LAYER.digest}"
+        return path.exists() and path.read_bytes() == LAYER.content
+
+
+def second_waits(time: Time) -> None:
+    time.waits("second")
+
+
+def test_who_waits_for_one_that_gets_on_fetches_nothing(root: Path, time: Time) -> None:
+    first = Upload(root, "first")
+    first.begun()
+    second = Upload(root, "second")
+    for number in range(1, 4):
+        second_waits(time)
+        first.give(1)
+        first.begun(number)
+        time.turn(fetches.PATIENCE - 0.1)  # a piece in nearly five seconds is enough
+    second_waits(time)
+    first.give(1)
+    first.end()
+    time.turn(1)
+    second.end()
+    assert (first.fetches, second.fetches) == (1, 0)
+    assert first.holds()
+    assert second.holds()
+
+
+def test_who_waits_for_one_that_is_stuck_makes_a_fetch_of_his_own(root: Path, time: Time) -> None:
+    slow = Upload(root, "slow")
+    slow.begun()
+    second = Upload(root, "second")
+    second_waits(time)
+    time.turn(fetches.PATIENCE - 0.1)
+    second_waits(time)
+    assert second.fetches == 0
+    time.turn(0.2)
+    second.begun()
+    # Another one waits for the second, which gets on, and not for the first.
+    third = Upload(root, "third")
+    time.waits("third")
+    time.turn(fetches.PATIENCE)
+    time.waits("third")
+    second.give()
+    second.end()
+    assert second.holds()
+    time.turn(0.1)
+    third.end()
+    assert third.holds()
+    assert third.fetches == 0
+    # What the slow one brings in the end is there already: a success as well.
+    assert slow.is_alive()
+    slow.give()
+    slow.end()
+    assert slow.holds()
+    inodes = {(root / f"v2/{u.name}/blobs/{LAYER.digest}").stat().st_ino for u in (slow, second)}
+    assert len(inodes) == 1
+    assert trees.problems(root) == []
+
+
+def test_a_drip_is_no_progress(root: Path, time: Time) -> None:
+    """Bytes do come, and too few of them."""
+    tree = Tree(root)
+    tree.storage.make_root()
+    with tree.fetch_lock(LAYER.digest) as fetch:
+        dripping = fetch.counted(bytes(1000) for _ in range(1000))
+        next(dripping)
+        second = Upload(root, "second")
+        for _ in range(4):
+            second_waits(time)
+            next(dripping)
+            time.turn(1.3)
+        second.begun()
+        second.give()
+        second.end()
+
+
+def test_who_fails_lets_the_next_one_fetch(root: Path, time: Time) -> None:
+    first = Upload(root, "first")
+    first.begun()
+    second = Upload(root, "second")
+    second_waits(time)
+    first.fail(ValueError("theirs"))
+    first.join(LIMIT)
+    assert isinstance(first.error, ValueError)
+    time.turn(0.1)
+    second.begun()
+    second.give()
+    second.end()
+    assert second.holds()
+
+
+def test_a_slow_source_that_lies_harms_nobody(root: Path, time: Time) -> None:
+    slow = Upload(root, "slow")
+    slow.begun()
+    second = Upload(root, "second")
+    second_waits(time)
+    time.turn(fetches.PATIENCE)
+    second.begun()
+    second.give()
+    second.end()
+    slow.give(3)
+    slow._given.put(PIECE[:-1] + b"x")
+    slow.join(LIMIT)
+    assert isinstance(slow.error, errors.DigestMismatch)
+    assert second.holds()
+    assert trees.problems(root) == []
+
+
+def test_nobody_waits_for_another_content(root: Path, time: Time) -> None:
+    """Of however many there are: the whole digest is the lock."""
+    slow = Upload(root, "slow")
+    slow.begun()
+    with LocalExportDriver(root) as driver:
+        for number in range(200):
+            content = b"%d" % number
+            driver.upload_layer(RepositoryName("other"), [content], expected=Digest.of(content))
+    assert time.pauses.empty()
+    slow.give()
+    slow.end()
+
+
+def test_nothing_is_left_of_the_locks_of_fetches(root: Path, time: Time) -> None:
+    slow = Upload(root, "slow")
+    slow.begun()
+    second = Upload(root, "second")
+    second_waits(time)
+    time.turn(fetches.PATIENCE)
+    second.begun()
+    for upload in (second, slow):
+        upload.give()
+        upload.end()
+    # Of the pool, the catalog and two repositories.
+    assert len(list((root / ".local-export/locks").iterdir())) == 4
+
+
+def test_adopting_does_not_wait_for_a_slow_source(root: Path, time: Time) -> None:
+    """Nor does verify --repair, which adopts."""
+    old = root / "v2/old/blobs" / str(LAYER.digest)
+    LocalExportDriver(root).close()
+    slow = Upload(root, "slow")
+    slow.begun()
+    old.parent.mkdir(parents=True)
+    old.write_bytes(LAYER.content)
+    thread = threading.Thread(target=lambda: list(adoption.adopt(Tree(root))), daemon=True)
+    thread.start()
+    time.pauses.get(timeout=LIMIT)
+    time.turn(fetches.PATIENCE)
+    thread.join(LIMIT)
+    assert not thread.is_alive()
+    slow.give()
+    slow.end()
+    assert slow.holds()
