@@ -125,8 +125,13 @@ class Connection:
 
     @property
     def rate(self) -> float:
-        """Bytes a second that the client takes of the present answer."""
-        return self._sent / max(time.monotonic() - self.since, 0.001)
+        """Bytes a second of the present answer that the client has taken."""
+        return self.taken / max(time.monotonic() - self.since, 0.001)
+
+    @property
+    def taken(self) -> int:
+        """Bytes of the present answer, without those that the kernel has for the client."""
+        return max(self._sent - self._unsent(), 0)
 
     def stalled(self) -> bool:
         """Whether the client, at its deadline, has taken nothing that was sent to it.

@@ -41,7 +41,7 @@ _SHARE = 3 / 4
 _YOUNG = 1
 # Clients that the kernel keeps until they are taken, and that are taken in one go.
 _BACKLOG = 511
-_AT_ONCE = 64
+_AT_ONCE = 16
 # Seconds between looks at deadlines, and without a descriptor for a new client.
 _TICK = 1.0
 _PAUSE = 0.1
@@ -129,6 +129,7 @@ class Listener:
         if self._stop_at == math.inf:
             return True
         self._socket.close()
+        self._paused_until = 0.0
         late = time.monotonic() >= self._stop_at
         for client in list(self._clients.values()):
             client.last = True
@@ -163,8 +164,9 @@ class Listener:
             if event is not None:
                 # NOTE: from here on it may be another thread's.
                 self._poll.modify(client.descriptor, event | select.EPOLLONESHOT)
-            else:
-                del self._clients[client.descriptor]
+                continue
+            del self._clients[client.descriptor]
+            with contextlib.suppress(OSError):
                 client.close()
 
     def _take(self) -> None:

@@ -188,16 +188,50 @@ def test_a_slow_line_is_not_a_dead_one(tree: Path) -> None:
         # Nothing is taken until the kernel has no more room.
         until(lambda: served.stalled() and served.stalled())
         for _ in range(3):
-            taken = 0
+            before, taken = served.taken, 0
             while served.stalled():
                 taken += len(client.recv(1024 * 1024))
             assert 0 < taken < SIZE
+            assert before < served.taken
 
 
 def until(condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + raw.TIMEOUT
     while not condition():
         assert time.monotonic() < deadline
+
+
+class Swallower:
+    """The socket of a client that takes everything at once, and goes on asking."""
+
+    def __init__(self) -> None:
+        self.sent = 0
+
+    def fileno(self) -> int:
+        return -1
+
+    def recv(self, count: int) -> bytes:
+        return (LARGE + WHOLE * 100)[:count]
+
+    def send(self, content: bytes) -> int:
+        self.sent += len(content)
+        return len(content)
+
+    def close(self) -> None:
+        pass
+
+
+def test_others_have_their_turn(tree: Path) -> None:
+    """However fast a client is, and however many requests it has: a step ends."""
+    client = Swallower()
+    served = Connection(client, ONE, TreeServer(tree), lambda _: None)  # type: ignore[arg-type]
+    with contextlib.closing(served):
+        for _ in range(300):
+            before = client.sent
+            assert served.step() == WRITE
+            assert client.sent - before < 2 * 1024 * 1024
+        # It is at the small ones by now.
+        assert client.sent > SIZE
 
 
 def test_the_oldest_silent_client_goes_for_the_newest(serve: Callable[..., Clients]) -> None:
@@ -327,6 +361,17 @@ def test_stopping_has_an_end(tree: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         with listener.serving(tree) as server:
             client = Clients(server, stack).reader()
         assert ended(client)
+
+
+def test_stopping_while_there_is_no_descriptor(tree: Path) -> None:
+    paused = listener.Listener(tree)
+    paused.prepare()
+    thread = threading.Thread(target=paused.serve)
+    thread.start()
+    paused._pause()
+    paused.stop()
+    thread.join()
+    assert paused.failure is None
 
 
 def test_where_nothing_can_be_logged(tree: Path) -> None:
