@@ -19,7 +19,7 @@ from tests.functional.test_serve import serving
 from tests.support import raw, trees, web
 from tests.support.browser import chromium
 
-KINDS: tuple[web.Kind, ...] = ("embedded", "nginx")
+KINDS: tuple[web.Kind, ...] = ("embedded", "nginx", "httpd")
 
 IMAGE = images.corpus()[0]
 BY_TAG = f"/v2/{IMAGE.repository}/manifests/{IMAGE.tag}"

@@ -33,7 +33,7 @@ LAZY = "ranges/lazy"
 FILES, FILE_SIZE = 1200, 3000
 
 # The servers that take a field of 16 kB.
-LONG: tuple[web.Kind, ...] = ("embedded", "httpd")
+LONG: tuple[web.Kind, ...] = ("embedded", "httpd", "nginx")
 
 
 @pytest.fixture(scope="module")
