@@ -98,6 +98,22 @@ SURROUNDINGS = {
         "AddEncoding x-gzip .gz .json .html",
         "AddLanguage en .en .gz .json .html",
     ),
+    "types of blobs": of(
+        "AddEncoding x-gzip .gz .json",
+        "AddLanguage en .gz .json",
+        "AddCharset utf-8 .json",
+        "AddType text/html .json",
+        "AddHandler cgi-script .json .gz",
+        modules="cgid",
+    ),
+    "filters of all": of(
+        "SetOutputFilter SUBSTITUTE;INCLUDES",
+        '<Directory "/">',
+        "Options +Includes",
+        "Substitute s/a/b/",
+        "</Directory>",
+        modules="substitute filter include",
+    ),
     "handlers": of(
         "AddHandler type-map .var .json .gz .html",
         "AddHandler cgi-script .json .gz .html",
@@ -309,6 +325,7 @@ def changed(found: Answers, plain: Answers) -> dict[tuple[str, ...], object]:
 DEPLOYMENTS = (
     *("deflate everything", "brotli everything", "by location", "by files", "by type"),
     *("a filter by extension", "force-gzip", "directories", "memory", "other validators"),
+    *("types of blobs", "filters of all"),
     *("expires by type", "encoded slashes", "another limit", "buffers"),
 )
 
