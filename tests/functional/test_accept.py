@@ -45,6 +45,7 @@ LISTS = {
     "anything of application": (", ".join([V2, OCI, "application/*"]),),
     "anything, but less": (f"{V2}, {OCI};q=0.9, */*;q=0.001",),
     "one kind of list refused": (f"{V2}, {OCI}, {ANY}, {LIST};q=0",),
+    "the other kind refused": (f"{V2}, {OCI}, {ANY}, {INDEX};q=0",),
     "upper case": (", ".join([V2, OCI, LIST, INDEX]).upper(),),
     "no spaces": (",".join([V2, OCI, INDEX, LIST]),),
     "tabs": (f"{V2}\t,\t{OCI},\t{LIST}\t;q=1\t,\t{INDEX} ; q=0.5",),
