@@ -46,13 +46,13 @@ def adopt(tree: Tree, names: Iterable[RepositoryName] | None = None) -> Iterator
 def strangers(
     tree: Tree, names: Iterable[RepositoryName] | None = None
 ) -> Iterator[tuple[Repository, Digest, PurePosixPath]]:
-    """The blobs that are no links to the pool."""
+    """The blobs that are no links to the pool, and could be."""
     return (blob for blob in tree.blobs(names) if not _is_linked(tree, *blob[1:]))
 
 
 def _is_linked(tree: Tree, digest: Digest, path: PurePosixPath) -> bool:
-    pooled, present = tree.pool.file(digest), tree.storage.file(path)
-    return bool(pooled and present and pooled.inode == present.inode)
+    present = tree.storage.file(path)
+    return present is not None and tree.pool.is_linked(digest, present)
 
 
 def _adopt(

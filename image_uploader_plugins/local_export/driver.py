@@ -29,9 +29,10 @@ class LocalExportDriver(UploaderDriver):
         root: str | Path = options.ROOT,
         default_architecture: str = options.DEFAULT_ARCHITECTURE,
         lease_timeout: int = options.LEASE_TIMEOUT,
+        one_writer: bool = options.ONE_WRITER,
     ) -> None:
-        self._arguments = (root, default_architecture, lease_timeout)
-        self._tree = Tree(*self._arguments)
+        self._arguments = (root, default_architecture, lease_timeout, one_writer)
+        self._tree = Tree(root, default_architecture, lease_timeout, one_writer=one_writer)
         self._storage = self._tree.storage
         self._pool = self._tree.pool
         self._leases = self._tree.leases
@@ -48,7 +49,9 @@ class LocalExportDriver(UploaderDriver):
     @classmethod
     def from_conf(cls, conf: Any) -> Self:
         values = options.values(conf)
-        return cls(values.root, values.default_architecture, values.lease_timeout)
+        return cls(
+            values.root, values.default_architecture, values.lease_timeout, values.one_writer
+        )
 
     # -- the verbs
 

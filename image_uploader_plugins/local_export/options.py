@@ -11,6 +11,7 @@ GROUP = "local_export"
 ROOT = "/var/lib/image-serve"
 DEFAULT_ARCHITECTURE = "amd64"
 LEASE_TIMEOUT = 24 * 60 * 60
+ONE_WRITER = False
 
 _OPTIONS = [
     cfg.StrOpt(
@@ -40,6 +41,18 @@ _OPTIONS = [
             "Seconds for which a layer that no manifest names yet is protected from being "
             "collected. Must be longer than the longest upload of one image; too short a "
             "time makes a delete beside a slow upload remove layers, and the upload fail."
+        ),
+    ),
+    cfg.BoolOpt(
+        "one_writer",
+        default=ONE_WRITER,
+        help=(
+            "Whether somebody sees to it that just one machine writes to the tree at a time. "
+            "Two that write lose each other's tags unless both see the same locks, so writing "
+            "is refused where they may not: on file systems of a network whose locks stay on "
+            "one machine (FUSE, NFS mounted with nolock or local_lock, cifs with nobrl, 9p, "
+            "virtiofs and others), and where there are no locks at all; there, also two "
+            "processes of one machine must not write at a time."
         ),
     ),
 ]

@@ -81,16 +81,45 @@ class Pool:
     def link(self, digest: Digest, repository: Repository) -> bool:
         """Make the repository's blob the pool's file; False where the pool lacks it.
 
-        Where links are refused, a blob of the same size is taken for the copy
-        that it should be.
+        Where links are refused it is made a copy, unless it is one.
         """
         pooled, present = self.file(digest), repository.blob(digest)
         if not pooled or self._is_damaged(pooled):
             return False
-        if present and present.inode == pooled.inode:
+        if present and self._is_same(digest, pooled, present):
             self._storage.settle(present.path.parent)
         else:
-            repository.link_blob(digest, pooled.path, copy=not self._may_be(present, pooled.size))
+            repository.link_blob(digest, pooled.path)
+        return True
+
+    def is_linked(self, digest: Digest, present: File) -> bool:
+        """Whether a repository's file is the pool's own or, where links are refused, its copy."""
+        pooled = self.file(digest)
+        return pooled is not None and (
+            pooled.inode == present.inode or self._is_copy(pooled, present)
+        )
+
+    def _is_copy(self, pooled: File, present: File) -> bool:
+        copied = self._storage.is_copy(pooled, present)
+        return copied and not self._storage.can_link(pooled, present)
+
+    def _is_same(self, digest: Digest, pooled: File, present: File) -> bool:
+        if pooled.inode == present.inode:
+            return True
+        if not self._may_be(present, pooled.size) or self._storage.can_link(pooled, present):
+            return False
+        return self._storage.is_copy(pooled, present) or self._is_intact(digest, pooled, present)
+
+    def _is_intact(self, digest: Digest, pooled: File, present: File) -> bool:
+        """Read what may have been written by others, once: from then on its time tells."""
+        try:
+            if hashing.wrong_digest(self._storage, present.path, digest):
+                return False
+            self._storage.date(present.path, pooled.modified_ns)
+        except errors.StorageDenied:
+            return True
+        except errors.StorageError:
+            return False
         return True
 
     def is_healed_by(self, replaced: File, digest: Digest, repository: Repository) -> bool:

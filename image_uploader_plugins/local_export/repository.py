@@ -54,20 +54,11 @@ class Repository:
             if digest and kind == "file":
                 yield digest, self.layout.blobs / name
 
-    def link_blob(self, digest: Digest, source: PurePosixPath, *, copy: bool = True) -> None:
-        """Publish the file ``source`` as a blob, under the name its first bytes ask for.
-
-        Where links are refused a copy of it, unless the blob is one already
-        (not ``copy``).
-        """
-        staged = self._storage.try_link(source, self._storage)
-        if not staged and not copy:
-            self._storage.settle(self.layout.blobs)
-            return
+    def link_blob(self, digest: Digest, source: PurePosixPath) -> None:
+        """Publish the file ``source`` as a blob, under the name its first bytes ask for."""
         head = next(self._storage.chunks(source, limit=1), b"")
         gzip = head.startswith(b"\x1f\x8b")
-        staged = staged or self._storage.stage(self._storage.chunks(source)).path
-        self._storage.publish(staged, self.layout.blob(digest, gzip=gzip))
+        self._storage.link(source, self.layout.blob(digest, gzip=gzip))
         self._storage.unlink(self.layout.blob(digest, gzip=not gzip))
 
     # -- manifests

@@ -42,6 +42,8 @@ class Tree:
         root: str | Path = options.ROOT,
         default_architecture: str = options.DEFAULT_ARCHITECTURE,
         lease_timeout: int = options.LEASE_TIMEOUT,
+        *,
+        one_writer: bool = options.ONE_WRITER,
     ) -> None:
         if not Path(root).is_absolute():
             raise errors.ConfigurationError(f"[local_export] root must be absolute: {str(root)!r}")
@@ -50,6 +52,7 @@ class Tree:
         self.catalog = Catalog(self.storage)
         self.leases = Leases(self.storage, lease_timeout)
         self._architecture = default_architecture
+        self._one_writer = one_writer
         self._is_claimed = False
 
     @classmethod
@@ -59,7 +62,12 @@ class Tree:
         Raises ConfigurationError where there is none.
         """
         values = options.values(conf)
-        tree = cls(values.root, values.default_architecture, values.lease_timeout)
+        tree = cls(
+            values.root,
+            values.default_architecture,
+            values.lease_timeout,
+            one_writer=values.one_writer,
+        )
         if not tree.storage.names(layout.V2):
             raise errors.ConfigurationError(f"no registry in {values.root} ([local_export] root)")
         return tree
@@ -67,7 +75,7 @@ class Tree:
     def claim(self) -> None:
         """Raise StorageDenied where this process must not write to the tree."""
         if not self._is_claimed:
-            self.storage.claim()
+            self.storage.claim(one_writer=self._one_writer)
         self._is_claimed = True
 
     def lay_foundation(self) -> None:

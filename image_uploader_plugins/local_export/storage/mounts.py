@@ -1,9 +1,153 @@
-"""Which mount a file lies on, as Linux tells (proc(5))."""
+"""Which file system a file lies on, and whether other machines see the locks on it.
+
+Sources: proc_pid_mountinfo(5), proc_pid_fdinfo(5); nfs(5), mount.cifs(8) and
+what each file system's own documentation says of flock(2).
+"""
 
 from __future__ import annotations
 
 import contextlib
-from pathlib import Path
+import dataclasses
+import os
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path, PurePath, PurePosixPath
+
+from image_uploader_plugins.text import one_line
+
+_MOUNTINFO = Path("/proc/self/mountinfo")
+
+# What is one machine's: in its memory, on its disks, or laid over those.
+_LOCAL = frozenset(
+    {
+        *("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "bcachefs", "f2fs", "jfs", "nilfs2"),
+        *("reiserfs", "reiser4", "minix", "ufs", "ubifs", "jffs2", "hfs", "hfsplus", "apfs"),
+        *("vfat", "msdos", "exfat", "ntfs", "ntfs3", "fuseblk", "udf", "iso9660", "squashfs"),
+        *("erofs", "cramfs", "romfs", "tmpfs", "ramfs", "rootfs", "devtmpfs", "hugetlbfs"),
+        *("overlay", "overlayfs", "aufs", "unionfs", "ecryptfs", "shiftfs", "simfs"),
+        # The layers of a container of an unprivileged user.
+        "fuse.fuse-overlayfs",
+    }
+)
+# What takes locks to all machines that have it, and the options that end that.
+_SHARED: dict[str, frozenset[str]] = {
+    **dict.fromkeys(
+        ("nfs", "nfs4"),
+        frozenset({"nolock", *(f"local_lock={kind}" for kind in ("all", "flock", "posix"))}),
+    ),
+    **dict.fromkeys(("cifs", "smb3", "smbfs"), frozenset({"nobrl", "nolock"})),
+    **dict.fromkeys(("ceph", "fuse.ceph", "fuse.ceph-fuse"), frozenset()),
+    **dict.fromkeys(("glusterfs", "fuse.glusterfs"), frozenset()),
+    "gfs2": frozenset({"localflocks", "lockproto=lock_nolock"}),
+    "ocfs2": frozenset({"localflocks"}),
+    "lustre": frozenset({"localflock", "noflock"}),
+}
+# What has no locks, or local ones, unless an option says otherwise.
+_NEEDED = {"lustre": "flock"}
+_ESCAPE = re.compile(r"\\([0-7]{3})")
+
+
+@dataclasses.dataclass(frozen=True)
+class Mount:
+    """A line of mountinfo: ``number`` is the mount's own, ``device`` is "major:minor".
+
+    ``options`` are those of the mount and of the file system.
+    """
+
+    number: int
+    device: str
+    point: PurePosixPath
+    kind: str
+    options: frozenset[str]
+
+    def __str__(self) -> str:
+        return one_line(f"{self.kind} mounted at {self.point}")
+
+    @property
+    def is_local(self) -> bool:
+        """Whether no other machine has what is on it.
+
+        A file system that nobody here knows is taken for that where it is on
+        a disk.
+        """
+        on_disk = not self.device.startswith("0:")
+        return self.kind in _LOCAL or (on_disk and self.kind not in _SHARED)
+
+    def flaw(self) -> str | None:
+        """Why other machines that have it do not see its locks; None where they do."""
+        if self.kind not in _SHARED:
+            return "whose locks other machines do not see, as far as is known"
+        missing = {_NEEDED[self.kind]} - self.options if self.kind in _NEEDED else set()
+        for option in sorted(self.options & _SHARED[self.kind]):
+            return f"with {option}, so that other machines do not see its locks"
+        for option in missing:
+            return f"without {option}, so that other machines do not see its locks"
+        return None
+
+
+def read() -> list[Mount]:
+    """The mounts that this process sees; none where nobody tells."""
+    with contextlib.suppress(OSError):
+        return parse(_MOUNTINFO.read_text("utf-8", "surrogateescape"))
+    return []
+
+
+def parse(text: str) -> list[Mount]:
+    """The lines of a mountinfo, without those that are none."""
+    return [mount for line in text.splitlines() if (mount := _parsed(line))]
+
+
+def _parsed(line: str) -> Mount | None:
+    # NOTE: a source may be empty, so that there are two spaces.
+    fields = line.split(" ")
+    try:
+        end = fields.index("-", 6)
+        number, device, point = int(fields[0]), fields[2], PurePosixPath(_plain(fields[4]))
+        options = ",".join([fields[5], *fields[end + 3 : end + 4]]).split(",")
+        if not fields[end + 1]:
+            return None
+        return Mount(
+            number, device, point, _plain(fields[end + 1]), frozenset(map(_plain, options))
+        )
+    except (ValueError, IndexError):
+        return None
+
+
+def _plain(text: str) -> str:
+    """A field without its escapes: space, tab, newline, backslash and "#" in octal."""
+    return _ESCAPE.sub(lambda match: chr(int(match[1], 8)), text)
+
+
+def mount_of(mounts: Sequence[Mount], descriptor: int) -> Mount | None:
+    """The mount that an open folder is on, if it is among these."""
+    number = mount_id(descriptor)
+    for mount in mounts:
+        if mount.number == number:
+            return mount
+    status = os.fstat(descriptor)
+    device = f"{os.major(status.st_dev)}:{os.minor(status.st_dev)}"
+    with contextlib.suppress(OSError):
+        return covering(mounts, Path(f"/proc/self/fd/{descriptor}").readlink(), device)
+    return None
+
+
+def covering(mounts: Sequence[Mount], path: PurePath, device: str) -> Mount | None:
+    """The mount that an absolute path without links is on, by what is mounted where.
+
+    Of several the innermost and last, if possible one of the ``device`` that
+    stat(2) tells.
+
+    NOTE: one may be hidden by another; a subvolume of btrfs has a device
+    that is not listed.
+    """
+    found = [mount for mount in mounts if path.is_relative_to(mount.point)]
+    found = [mount for mount in found if mount.device == device] or found
+    return max(reversed(found), key=lambda mount: len(mount.point.parts), default=None)
+
+
+def below(mounts: Iterable[Mount], path: PurePath) -> list[Mount]:
+    """What is mounted inside a folder."""
+    return [mount for mount in mounts if path in mount.point.parents]
 
 
 def mount_id(descriptor: int) -> int | None:
@@ -18,4 +162,18 @@ def mount_id(descriptor: int) -> int | None:
             name, _, value = line.partition(":")
             if name == "mnt_id":
                 return int(value)
+    return None
+
+
+def unshared(locks: Mount, content: Iterable[Mount]) -> str | None:
+    """Why machines that share a tree's ``content`` may not share its ``locks``; None if they do.
+
+    Also None where nothing of it can be shared.
+    """
+    if not locks.is_local:
+        flaw = locks.flaw()
+        return f"the locks are on {locks}, {flaw}" if flaw else None
+    for mount in content:
+        if not mount.is_local:
+            return f"it is on {mount}, and its locks on {locks}, which other machines do not have"
     return None

@@ -9,7 +9,7 @@ import os
 import stat
 import threading
 import uuid
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from image_uploader_plugins import errors
@@ -25,6 +25,7 @@ from image_uploader_plugins.local_export.storage.ground import (
     number,
 )
 from image_uploader_plugins.local_export.storage.locks import Lock
+from image_uploader_plugins.local_export.storage.mounts import Mount
 
 _CHUNK = 1024 * 1024
 _GZIP_MAGIC = b"\x1f\x8b"
@@ -33,6 +34,8 @@ _CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FOUND_BY_FSCK = "lost+found"
 # NOTE: EPERM is what file systems without hard links and fs.protected_hardlinks answer.
 _LINK_REFUSED = (errno.EXDEV, errno.EMLINK, errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
+
+_ONE_WRITER = "if just one machine writes to it at a time, set one_writer = true in [local_export]"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,11 +92,16 @@ class Storage(Ground):
     def _renew(self) -> None:
         self._syncing = threading.Lock()
 
-    def claim(self) -> None:
+    def claim(self, *, one_writer: bool = False) -> None:
         """Raise StorageDenied, with what to do, where this process must not write.
 
-        That is where what it writes cannot belong to the root's owner.
+        That is where what it writes cannot belong to the root's owner and,
+        unless there is ``one_writer`` at a time, where other machines could
+        write without seeing our locks.
         """
+        reason = None if one_writer else self._unshared_locks()
+        if reason:
+            raise errors.StorageDenied(self.root, f"is not written to: {reason}; {_ONE_WRITER}")
         if self.is_foreign(os.geteuid()):
             path = self._staging.new()
             try:
@@ -101,6 +109,25 @@ class Storage(Ground):
             finally:
                 self.discard(path)
                 self.close()
+
+    def _unshared_locks(self) -> str | None:
+        table = mounts.read()
+        root, v2, state, locks = (
+            self._mounted(path, table)
+            for path in (PurePosixPath(), layout.V2, layout.STATE, layout.LOCKS)
+        )
+        inside = mounts.below(table, self.root.resolve() / layout.V2)
+        holding = locks or state or root
+        content = filter(None, (root, v2, *inside))
+        return mounts.unshared(holding, content) if holding else None
+
+    def _mounted(self, path: PurePosixPath, table: Sequence[Mount]) -> Mount | None:
+        """Where a folder is mounted; None also for one that is not there."""
+        try:
+            with self.folder(path) as folder:
+                return mounts.mount_of(table, folder)
+        except NotFound:
+            return None
 
     def close(self) -> None:
         """Leave nothing behind; whatever is written afterwards opens it again."""

@@ -1,0 +1,211 @@
+"""A tree in pieces: disks mounted inside it, and file systems that refuse links."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import stat
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from image_uploader_plugins.demo import images
+from image_uploader_plugins.local_export import adoption
+from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.garbage import Collector
+from image_uploader_plugins.local_export.storage.ground import Ground
+from image_uploader_plugins.local_export.tree import Tree
+from image_uploader_plugins.local_export.verify import Report, Verification, repair
+from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
+from tests.support import mounts, trees
+
+NAME = RepositoryName("ns/img")
+BIG = os.urandom(100_000)
+# A repair marks each repository with its name while it looks at it.
+MARKS = 100
+
+
+def one(text: str = "one", tag: str = "1.0", name: str = "ns/img") -> images.Image:
+    return images.image(name, tag, [images.layer({"big": BIG, "file": text.encode()}, plain=True)])
+
+
+def put(root: Path, image: images.Image) -> None:
+    """As a run does: what is there is mounted, and the rest is uploaded."""
+    with LocalExportDriver(root) as driver:
+        driver.mount_layers(image.repository, image.manifest.blobs())
+        trees.put(driver, image)
+
+
+def mended(root: Path) -> Report:
+    tree = Tree(root)
+    verification = Verification(tree)
+    report = repair(verification, verification.report())
+    tree.close()
+    return report
+
+
+def problems(root: Path) -> list[str]:
+    return [str(finding) for finding in Verification(Tree(root)).report().findings]
+
+
+@contextlib.contextmanager
+def counting(*functions: Callable[..., Any]) -> Iterator[dict[str, int]]:
+    """How often these are called by any storage, and the bytes that are written."""
+    counts = {"bytes": 0, **{function.__name__: 0 for function in functions}}
+    original = Ground.call
+
+    def call(self: Ground, path: Any, function: Any, *args: Any, **kwargs: Any) -> Any:
+        done = original(self, path, function, *args, **kwargs)
+        if function in functions:
+            counts[function.__name__] += 1
+        if function is os.write:
+            counts["bytes"] += done
+        return done
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Ground, "call", call)
+        yield counts
+
+
+Piece = Callable[[Path, Path], contextlib.AbstractContextManager[Path]]
+
+
+def own_disk(folder: Path, work: Path) -> contextlib.AbstractContextManager[Path]:
+    """ext4, with its lost+found."""
+    return mounts.disk(folder, work / "image")
+
+
+def own_memory(folder: Path, work: Path) -> contextlib.AbstractContextManager[Path]:
+    return mounts.tmpfs(folder, "mode=755")
+
+
+def own_overlay(folder: Path, work: Path) -> contextlib.AbstractContextManager[Path]:
+    return mounts.overlay(folder, work / "overlay")
+
+
+def same_disk(folder: Path, work: Path) -> contextlib.AbstractContextManager[Path]:
+    """The file system that the tree is on, once more: stat(2) sees no border."""
+    (work / "bound").mkdir()
+    return mounts.bound(work / "bound", folder)
+
+
+PIECES: list[Piece] = [own_disk, own_memory, own_overlay, same_disk]
+FOLDERS = ("v2", "v2/ns", "v2/ns/img", "v2/ns/img/blobs", ".local-export", ".local-export/pool")
+
+
+@pytest.mark.parametrize("piece", PIECES)
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_a_disk_mounted_inside(root: Path, tmp_path: Path, folder: str, piece: Piece) -> None:
+    """Nothing of a whole life is busy, or red, and no run writes again what is there."""
+    work = tmp_path / "work"
+    work.mkdir()
+    root.mkdir()
+    with piece(root / folder, work):
+        # Its root has the mode that whoever made it gave it.
+        assert mended(root).findings == ()
+        put(root, one())
+        assert problems(root) == []
+        with counting(os.link) as written:
+            put(root, one())
+        assert written["bytes"] < len(BIG), written
+        for step in (mended, mended):
+            with counting() as written:
+                assert step(root).findings == ()
+            assert written["bytes"] <= MARKS
+        put(root, one("two", "2.0"))
+        with LocalExportDriver(root) as driver:
+            for tag in ("1.0", "2.0"):
+                driver.delete(ImageRef(NAME, Tag(tag)))
+        assert problems(root) == []
+        assert trees.catalog(root) == []
+        list(Collector(Tree(root)).collect())
+        put(root, one())
+        assert problems(root) == []
+        assert trees.problems(root) == []
+
+
+@pytest.fixture
+def refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No hard links, as on file systems of FAT, many of FUSE and some of networks."""
+
+    def link(*args: Any, **kwargs: Any) -> None:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(os, "link", link)
+
+
+def test_where_links_are_refused(root: Path, refused: None) -> None:
+    put(root, one())
+    put(root, one(name="ns/other"))
+    blobs = list((root / "v2").rglob(f"blobs/{one().manifest.layers[0].digest}"))
+    assert len({path.stat().st_ino for path in blobs}) == 2
+    assert list(adoption.strangers(Tree(root))) == []
+    assert problems(root) == []
+    for name in ("ns/img", "ns/other"):
+        with counting() as written:
+            put(root, one(name=name))
+        assert written["bytes"] < len(BIG)
+    for _ in range(2):
+        with counting() as written:
+            assert mended(root).findings == ()
+            assert list(adoption.adopt(Tree(root))) == []
+        assert written["bytes"] <= MARKS
+
+
+def test_a_copy_of_others_is_read_once_and_kept(root: Path, refused: None) -> None:
+    """Without knowing who wrote it, it is hashed; then its time tells."""
+    put(root, one())
+    (blob,) = (root / "v2/ns/img/blobs").glob(f"{one().manifest.layers[0].digest}*")
+    os.utime(blob, (1, 1))
+    inode = blob.stat().st_ino
+    reads = []
+    for _ in range(3):
+        with counting(os.read) as counts:
+            put(root, one())
+        assert counts["bytes"] < len(BIG)
+        reads.append(counts["read"])
+    assert reads[0] > reads[1] == reads[2]
+    assert blob.stat().st_ino == inode
+    assert blob.stat().st_mtime_ns != 1_000_000_000
+
+
+@pytest.mark.parametrize("change", ["flipped", "longer"])
+def test_a_copy_that_is_none_is_made_anew(root: Path, refused: None, change: str) -> None:
+    put(root, one())
+    (blob,) = (root / "v2/ns/img/blobs").glob(f"{one().manifest.layers[0].digest}*")
+    content = bytearray(blob.read_bytes())
+    blob.write_bytes(
+        content + b"x" if change == "longer" else bytes([content[0] ^ 1]) + content[1:]
+    )
+    put(root, one())
+    assert blob.read_bytes() == content
+    assert problems(root) == []
+
+
+def test_a_copy_becomes_a_link_where_links_are_granted(root: Path, tmp_path: Path) -> None:
+    put(root, one())
+    (blob,) = (root / "v2/ns/img/blobs").glob(f"{one().manifest.layers[0].digest}*")
+    shutil.copy2(blob, tmp_path / "copy")
+    (tmp_path / "copy").replace(blob)
+    assert problems(root) == [
+        f"v2/ns/img/blobs/{blob.name}: is a copy of what the pool has",
+    ]
+    put(root, one())
+    assert blob.stat().st_nlink == 2
+    assert problems(root) == []
+
+
+def test_looking_leaves_nothing_behind(root: Path, tmp_path: Path) -> None:
+    """Whether links are refused is tried, and nothing of the trial stays."""
+    put(root, one())
+    (blob,) = (root / "v2/ns/img/blobs").glob(f"{one().manifest.layers[0].digest}*")
+    shutil.copy2(blob, tmp_path / "copy")
+    (tmp_path / "copy").replace(blob)
+    before = sorted(map(str, root.rglob("*")))
+    problems(root)
+    assert sorted(map(str, root.rglob("*"))) == before
+    assert {stat.S_IMODE(path.stat().st_mode) for path in root.rglob("blobs")} == {0o755}
