@@ -91,7 +91,8 @@ class Copier:
 
     Keeps count in ``summary`` and account in ``record``; ``meter`` is told of
     the bytes while they come, and may stop the copying.  With
-    ``check_present`` what the driver holds is read before it counts.
+    ``check_present`` what the driver holds is read before it counts.  What is
+    in ``settled``, to which it adds, was copied there before, in the same run.
     """
 
     def __init__(
@@ -103,7 +104,9 @@ class Copier:
         meter: Meter | None = None,
         *,
         check_present: bool = False,
+        settled: set[Digest] | None = None,
     ) -> None:
+        self._settled = set() if settled is None else settled
         self._check_present = check_present
         self._driver = driver
         self._target = target
@@ -168,6 +171,8 @@ class Copier:
         before = None
         with contextlib.suppress(errors.UploaderError):  # what is broken is about to be mended
             before = self._driver.resolve(ImageRef(self._target, tag or name))
+        if tag is None and before == name and name in self._settled:
+            return Descriptor(part.media_type, name, len(part.content)), Status.UNCHANGED
         whole = self._copy_blobs(part)
         # NOTE: the digest of a signed schema 1 manifest is not that of its bytes.
         expected = None if part.media_type in SCHEMA1_TYPES else name
@@ -179,6 +184,7 @@ class Copier:
             copied = {child.digest for child in children if child.media_type in MEDIA_TYPES}
             listed = {child.digest for child in part.manifests}
             self._driver.leave_out(self._target, name, listed - copied)
+        self._settled.add(name)
         return put, Status.UNCHANGED if whole and before == put.digest else Status.COPIED
 
     def _copy_blobs(self, manifest: Manifest) -> bool:

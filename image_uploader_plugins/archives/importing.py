@@ -18,7 +18,7 @@ from image_uploader_plugins.reference import RepositoryName
 from image_uploader_plugins.results.journal import Journal
 
 # Of indexes that list the same again, each is small and takes as long as what it lists.
-_MANIFESTS_LIMIT = 250_000
+_MANIFESTS_LIMIT = 100_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,9 +44,12 @@ class Cargo:
         if missing:
             raise MissingBlobs(sorted(missing))
         total = Summary()
+        # Indexes that list the same images again are many in a repository of nightly builds.
+        settled: dict[RepositoryName, set[Digest]] = collections.defaultdict(set)
         for job, record in [(job, journal.plan(str(job), name)) for job in self.jobs]:
             with journal.turn(record) as meter:
-                copier = Copier(driver, job.repository, self.archive, record, meter)
+                known = settled[job.repository]
+                copier = Copier(driver, job.repository, self.archive, record, meter, settled=known)
                 copier.copy(job.descriptor, job.tag, all_platforms=True)
             journal.tell(record)
             total.add(copier.summary)

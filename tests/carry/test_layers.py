@@ -18,6 +18,7 @@ from image_uploader_plugins.archives import importing, source
 from image_uploader_plugins.demo import images
 from image_uploader_plugins.demo.images import Image
 from image_uploader_plugins.digest import Digest
+from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.manifest import OCI_MANIFEST
 from tests.carry import archives
 from tests.carry.archives import bring
@@ -293,7 +294,7 @@ def test_names_without_end(
 
 
 def test_manifests_without_end(
-    memory: MemoryDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    driver: LocalExportDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Indexes that all list the same are small, and each takes as long as what it lists."""
     lists = [
@@ -302,10 +303,16 @@ def test_manifests_without_end(
     ]
     entries = [archives.entry(one, f"ns/list:{one.tag}") for one in lists]
     archives.tar(tmp_path / "x", archives.layout(entries, archives.blobs(lists)))
-    assert len(bring(tmp_path / "x", memory)) == 4
+    put: list[str] = []
+    real = driver.put_manifest
+    monkeypatch.setattr(
+        driver, "put_manifest", lambda *a, **o: put.append(o["expected"]) or real(*a, **o)
+    )
+    assert len(bring(tmp_path / "x", driver)) == 4
+    assert put == [IMAGE.digest, *(one.digest for one in lists)]  # the image just once
     monkeypatch.setattr(importing, "_MANIFESTS_LIMIT", 7)
     with pytest.raises(errors.ArchiveInvalid, match="lists more than 7 manifests"):
-        bring(tmp_path / "x", memory)
+        bring(tmp_path / "x", driver)
 
 
 def test_a_manifest_is_read_once(
