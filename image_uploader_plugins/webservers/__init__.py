@@ -168,18 +168,18 @@ def _lines(indent: str, directives: list[str]) -> str:
 
 # NOTE: nginx has sent the headers once when it finds that a range is beyond the end (416).
 _NGINX_MAPS = r"""
-map "$status $image_serve_origin" $image_serve_allow_origin {
+map "$status $oci_origin" $oci_allow_origin {
     volatile;
     default                               "";
-    "~^(?!416)[0-9]+ (?<image_serve_o>.+)$"  $image_serve_o;
+    "~^(?!416)[0-9]+ (?<oci_o>.+)$"  $oci_o;
 }
-map $status:$image_serve_tag $image_serve_vary_origin {
+map $status:$oci_tag $oci_vary_origin {
     volatile;
     default   Origin;
     "~^416:"  "";
     "~:."     "Accept, Origin";
 }
-map $image_serve_allow_origin $image_serve_exposed {
+map $oci_allow_origin $oci_exposed {
     volatile;
     default  "{exposed}";
     ""       "";
@@ -189,9 +189,7 @@ map $image_serve_allow_origin $image_serve_exposed {
 
 def _nginx_origins(origins: tuple[str, ...]) -> list[tuple[str, str]]:
     """The changes by which pages of ``origins`` may read every answer."""
-    preflight = {
-        name: f"$image_serve_{name.rpartition('-')[2].lower()}" for name in cross_origin.PREFLIGHT
-    }
+    preflight = {name: f"$oci_{name.rpartition('-')[2].lower()}" for name in cross_origin.PREFLIGHT}
     maps = _NGINX_MAPS.replace("{exposed}", cross_origin.EXPOSED) + "".join(
         f'map $request_method {variable} {{\n    default  "";\n'
         f'    OPTIONS  "{cross_origin.PREFLIGHT[name]}";\n}}\n'
@@ -201,9 +199,9 @@ def _nginx_origins(origins: tuple[str, ...]) -> list[tuple[str, str]]:
     allowed = ".*" if anybody else "|".join(map(re.escape, origins))
     # NOTE: not by a map, for those of all files that are included are one.
     rules = [
-        'set $image_serve_origin "";',
+        'set $oci_origin "";',
         f'if ($http_origin ~ "^(?:{allowed})$") {{',
-        f"    set $image_serve_origin {'*' if anybody else '$http_origin'};",
+        f"    set $oci_origin {'*' if anybody else '$http_origin'};",
         "}",
         # What a browser asks first has no credentials: it is answered before they are asked for.
         "if ($request_method = OPTIONS) {",
@@ -211,9 +209,9 @@ def _nginx_origins(origins: tuple[str, ...]) -> list[tuple[str, str]]:
         "}",
     ]
     headers = [
-        f"add_header Vary $image_serve_vary{'' if anybody else '_origin'} always;",
-        "add_header Access-Control-Allow-Origin $image_serve_allow_origin always;",
-        "add_header Access-Control-Expose-Headers $image_serve_exposed always;",
+        f"add_header Vary $oci_vary{'' if anybody else '_origin'} always;",
+        "add_header Access-Control-Allow-Origin $oci_allow_origin always;",
+        "add_header Access-Control-Expose-Headers $oci_exposed always;",
         *(f"add_header {name} {variable};" for name, variable in preflight.items()),
     ]
     methods = r'    if ($request_method !~ "^(GET|HEAD)$") {' + "\n"

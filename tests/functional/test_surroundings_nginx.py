@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -259,6 +260,27 @@ def test_nothing_changes(tree: Path, plain: Answers, around: str) -> None:
     assert {
         key: (answer, plain[key]) for key, answer in found.items() if answer != plain[key]
     } == {}
+
+
+@pytest.mark.parametrize("origins", [(), ("*",), ("https://a.example", "https://b.example")])
+def test_nothing_to_warn_of(tree: Path, tmp_path: Path, origins: tuple[str, ...]) -> None:
+    """In Debian's own main file, beside the configuration of another tree."""
+    own = tmp_path / "own.conf"
+    sites = [Site(tree, port, allow_origins=origins) for port in (8787, 8788)]
+    own.write_text("".join(map(webservers.nginx, sites)))
+    main = Path("/etc/nginx/nginx.conf").read_text()
+    for pattern, text in (
+        (r"pid .*;", f"pid {tmp_path}/pid;"),
+        (r"include /etc/nginx/conf.d/\*\.conf;", f"include {own};"),
+        (r"include /etc/nginx/(?:sites|modules)-enabled/\*(?:\.conf)?;", ""),
+    ):
+        main, found = re.subn(pattern, text, main)
+        assert found
+    (tmp_path / "nginx.conf").write_text(main)
+    command = [programs.require("nginx", "nginx-light"), "-t", "-c", str(tmp_path / "nginx.conf")]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "[warn]" not in done.stderr
 
 
 def test_what_caches_have_from_before_is_no_validator(tree: Path) -> None:
