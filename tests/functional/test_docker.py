@@ -77,11 +77,14 @@ def docker() -> Iterator[Run]:
 
 
 @pytest.mark.parametrize("name", ["multi/docker", "multi/oci"])
-def test_a_pull_gets_the_platform_that_it_names(docker: Run, server: str, name: str) -> None:
+def test_a_pull_gets_the_platform_that_it_names(
+    docker: Run, server: str, kind: web.Kind, name: str
+) -> None:
     image, target = by_name(name), f"{server}/{name}:1.0"
     arm = image.children[1].manifest.config
     assert arm
-    for _ in range(PULLS):
+    # Only what sees one line alone is a matter of chance.
+    for _ in range(PULLS if kind == "nginx" else 2):
         docker("pull", "--quiet", "--platform", "linux/arm64", target)
         [found] = json.loads(docker("image", "inspect", target))
         assert (found["Architecture"], found["Id"]) == ("arm64", str(arm.digest))
