@@ -224,16 +224,16 @@ class TreeServer:
         """A file; one with a ``digest`` piece by piece, and whole if that is to be verified."""
         if digest is None:
             return _text(request, self._files.read(path), media_type)
-        content = _Stored(self._files.open(path))
-        try:
-            if verify:
-                content.verify(digest)
-            answer = _conditional(request, content, media_type, digest.value)
-        except BaseException as e:
-            content.close()
-            if isinstance(e, errors.ContentMismatch):
+        with contextlib.ExitStack() as stack:
+            content = stack.enter_context(contextlib.closing(_Stored(self._files.open(path))))
+            try:
+                if verify:
+                    content.verify(digest)
+            except errors.ContentMismatch as e:
                 raise errors.StorageError(self._files.root / path, str(e)) from e
-            raise
+            answer = _conditional(request, content, media_type, digest.value)
+            # From here on it is closed with the answer.
+            stack.pop_all()
         if answer.status_code < 400:
             answer.headers["Docker-Content-Digest"] = digest.value
         return answer

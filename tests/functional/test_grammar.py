@@ -142,7 +142,7 @@ LINES: list[tuple[bytes, int, Beside]] = [
     (b" " + request(), 400, "same"),
     (request().replace(b"\r\n", b"\n"), 200, "same"),
     (of(b"/v2/?" + b"x" * 8000), 200, "same"),
-    (of(b"/v2/?" + b"x" * 9000), 414, "same"),
+    (of(b"/v2/?" + b"x" * 9000), 414, "stricter"),
     (of(b"/v2/?" + b"x" * 500_000), 414, "same"),
 ]
 FIELDS: list[tuple[bytes, int, Beside]] = [
