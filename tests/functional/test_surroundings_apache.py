@@ -301,7 +301,8 @@ def served(tree: Path, around: Surroundings, kind: web.Kind = "httpd") -> Answer
         return web.httpd_main(folder, web.VIRTUAL_HOSTS[kind], around.modules, text)
 
     with web.running(kind, write) as server:
-        answers(server)  # what a cache has, it has now
+        if "cache" in around.modules:
+            answers(server)  # what it has, it has now
         return answers(server)
 
 

@@ -47,11 +47,16 @@ def test_answers(kind: web.Kind, address: str) -> None:
             assert answer.headers["Docker-Distribution-Api-Version"] == "registry/2.0"
 
 
-def test_a_browser_that_has_it_keeps_it(address: str) -> None:
+def test_a_browser_that_has_it_keeps_it(kind: web.Kind, address: str) -> None:
+    """Where the server can tell by what it contains; a file's time and size are not that."""
     url = f"{address}/index.html"
-    etag = requests.get(url, timeout=TIMEOUT).headers["ETag"]
-    answer = requests.get(url, headers={"If-None-Match": etag}, timeout=TIMEOUT)
-    assert answer.status_code == 304
+    answer = requests.get(url, timeout=TIMEOUT)
+    if kind in ("nginx", "httpd"):
+        assert answer.headers["Cache-Control"] == "no-cache"
+        assert not {"ETag", "Last-Modified"} & set(answer.headers)
+        return
+    known = {"If-None-Match": answer.headers["ETag"]}
+    assert requests.get(url, headers=known, timeout=TIMEOUT).status_code == 304
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE"])
