@@ -73,6 +73,10 @@ def sweep(storage: Storage, repository: Repository, found: Plan) -> int:
     # A power loss must not bring back a name whose content is gone, or a pin
     # whose index is.
     storage.sync()
+    # Nor may content that is lost look like content that was given up.
+    for digest in found.manifests:
+        repository.strip_manifest(digest)
+    storage.sync()
     freed = sum(repository.remove_manifest(digest) for digest in found.manifests)
     for _, file in found.blobs:
         storage.unlink(file.path)

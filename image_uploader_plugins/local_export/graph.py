@@ -136,7 +136,7 @@ class Inventory:
     def _stays(self, digest: Digest, live: frozenset[Digest], gone: frozenset[Reference]) -> bool:
         if digest in live:
             return True
-        # A put that was killed leaves a folder without content, and so does a delete.
+        # A put or a delete that was killed leaves a folder without content or any of its names.
         return digest not in gone and not isinstance(self.broken[digest], NotFound)
 
     def _led_to(self, names: Iterable[Reference]) -> set[Digest]:
@@ -209,6 +209,9 @@ def look(repository: Repository) -> Inventory:
     for digest in sorted(repository.manifests()):
         try:
             readable[digest] = repository.read_manifest(digest)
+        except NotFound as e:
+            lost_content = errors.ManifestInvalid(f"{e.path}: is missing, and was there")
+            broken[digest] = e if repository.is_vacant(digest) else lost_content
         except (errors.ManifestInvalid, errors.StorageError) as e:
             broken[digest] = e
     return Inventory(repository.name, tags, lost, pins, readable, broken)

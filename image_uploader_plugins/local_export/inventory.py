@@ -252,7 +252,12 @@ class Holdings:
         hanging = graph.closure(self.edges, starts) & self.inventory.present
         gone = tags.union(without)
         kept = (digest for digest in hanging if self._is_kept(digest, gone, hanging))
-        return hanging - graph.closure(self.edges, kept)
+        return hanging - graph.closure({d: self._kept_by(d, gone) for d in hanging}, kept)
+
+    def _kept_by(self, digest: Digest, gone: set[Reference]) -> list[Digest]:
+        """What a manifest keeps, but for referrers that go by their own digests."""
+        listed = self.inventory.children.get(digest, ())
+        return [d for d in self.edges.get(digest, ()) if d not in gone or d in listed]
 
     def _is_kept(self, digest: Digest, gone: set[Reference], hanging: set[Digest]) -> bool:
         if self._names[digest] - gone:

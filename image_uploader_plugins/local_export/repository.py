@@ -116,6 +116,21 @@ class Repository:
         else:
             self._storage.unlink(self.layout.left_out(index))
 
+    def is_vacant(self, digest: Digest) -> bool:
+        """Whether a manifest's folder never had content, or was given up: no typed name is left."""
+        names = self._storage.names(self.layout.manifest(digest))
+        return names.keys().isdisjoint(layout.TYPE_FILES.values())
+
+    def strip_manifest(self, digest: Digest) -> None:
+        """Remove all that is beside a manifest's content, which shows that it is given up.
+
+        Callers sync before the content goes.
+        """
+        folder = self.layout.manifest(digest)
+        for name, kind in self._storage.names(folder).items():
+            if name != "index.json" and kind != "folder":
+                self._storage.unlink(folder / name)
+
     def remove_manifest(self, digest: Digest) -> int:
         """Remove a manifest that nothing names any more; bytes freed."""
         file = self._storage.file(self.layout.manifest_content(digest))

@@ -46,10 +46,8 @@ def _mend_file(verification: Verification, path: PurePosixPath) -> None:
     tree, access = verification.tree, verification.access
     try:
         file = tree.storage.status(path)
-    except errors.StorageError as e:
-        if failed(e):
-            raise
-        return  # a link or a file where a folder belongs
+    except errors.StorageError:
+        return  # a link or a file where a folder belongs; or it is told again
     if file and layout.is_temporary(file.path.name):
         tree.storage.unlink(file.path)
     elif file and any(access.findings(file)) and access.can_mend(file):

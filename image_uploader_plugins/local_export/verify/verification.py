@@ -7,6 +7,7 @@ import functools
 import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import PurePosixPath
+from typing import TypeVar
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
@@ -21,6 +22,8 @@ from image_uploader_plugins.local_export.verify.finding import Finding, Note, Re
 from image_uploader_plugins.local_export.verify.inspection import Inspection
 from image_uploader_plugins.meter import Meter
 from image_uploader_plugins.reference import RepositoryName
+
+_T = TypeVar("_T")
 
 
 class Verification:
@@ -47,14 +50,15 @@ class Verification:
         self.unread: set[RepositoryName] = set()
         self.misplaced: set[RepositoryName] = set()
         self._notes: list[Note] = []
+        self._failures: list[Finding] = []
 
     def report(self) -> Report:
         """Raises StorageError where the tree cannot be read at all."""
         report = Report()
         self.copies = Copies(self.tree)
-        self.unread, self.misplaced, self._notes = set(), set(), []
-        garbage = twice(self._garbage)
-        self.contents.read(twice(lambda: list(self._files())))
+        self.unread, self.misplaced, self._notes, self._failures = set(), set(), [], []
+        garbage = self._looked(self._garbage)
+        self.contents.read(self._looked(self._files))
         found = set(self._findings(report))
         # Of what is to go nobody needs to know what else is wrong with it.
         paths = {g.path for g in garbage}
@@ -65,8 +69,8 @@ class Verification:
         report.bytes_read = self.contents.bytes_read
         return report
 
-    def _garbage(self) -> list[Garbage]:
-        return list(Collector(self.tree, rehearsing=True).collect(self.names))
+    def _garbage(self) -> Iterator[Garbage]:
+        return Collector(self.tree, rehearsing=True).collect(self.names)
 
     def _told_once(self, garbage: list[Garbage]) -> Iterator[Finding]:
         """What an upload that was not finished left is one finding, whatever it consists of."""
@@ -125,12 +129,15 @@ class Verification:
             yield from self._looked(self._catalog)
             yield from self._looked(functools.partial(self._pool, report))
             yield from self._looked(self._state)
+        yield from self._failures
 
-    def _looked(self, look: Callable[[], Iterator[Finding]]) -> list[Finding]:
+    def _looked(self, look: Callable[[], Iterator[_T]]) -> list[_T]:
+        """What a look comes to; nothing, and a failure that is told in the end, where it fails."""
         try:
             return twice(lambda: list(look()))
         except errors.StorageError as e:
-            return [self._unread(e)]
+            self._failures.append(self._unread(e))
+            return []
 
     def _unread(self, error: errors.StorageError) -> Finding:
         path, problem = blame(self.tree.storage.root, error)
