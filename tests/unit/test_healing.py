@@ -18,6 +18,8 @@ from image_uploader_plugins.local_export import hashing, layout
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.local_export.storage import Storage
 from image_uploader_plugins.local_export.storage.ground import Ground
+from image_uploader_plugins.local_export.tree import Tree
+from image_uploader_plugins.local_export.verify import Verification, repair
 from image_uploader_plugins.manifest import Descriptor, Manifest
 from image_uploader_plugins.reference import ImageRef, Tag
 from image_uploader_plugins.source import Source
@@ -397,3 +399,23 @@ def test_what_cannot_be_healed_elsewhere_does_not_fail_the_upload(
     copy(root, A)
     assert pooled(root).read_bytes() == LAYER.content
     assert "ns/b" in caplog.text
+
+
+@pytest.mark.parametrize("kind", DAMAGES)
+@pytest.mark.parametrize("mends", ["upload", "repair"])
+def test_who_was_not_reached_before_a_kill_is_healed_by_what_comes_next(
+    root: Path, monkeypatch: pytest.MonkeyPatch, kind: str, mends: str
+) -> None:
+    fill(root)
+    damage(pooled(root), kind)
+    with monkeypatch.context() as patch:
+        patch.setattr(Tree, "heal", lambda *_: None)
+        copy(root, A, check=True)
+    assert blob(root, "ns/b").read_bytes() != LAYER.content
+    if mends == "upload":
+        assert copy(root, B) == []
+    else:
+        verification = Verification(Tree(root))
+        assert repair(verification, verification.report()).findings == ()
+    assert blob(root, "ns/b").read_bytes() == LAYER.content
+    assert trees.problems(root) == []
