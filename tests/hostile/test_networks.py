@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import concurrent.futures
 import contextlib
+import errno
+import fcntl
 import os
 import pickle
 import shutil
@@ -182,6 +185,70 @@ def test_content_of_a_network_with_locks_of_this_machine(
         with pytest.raises(errors.StorageDenied, match=f"nfs4 mounted at {root}/v2/ns, and its"):
             put(root)
         put(root, one_writer=True)
+
+
+# -- no locks at all
+
+
+LOCKLESS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+
+
+def refuse_locks(patch: pytest.MonkeyPatch, number: int) -> None:
+    def flock(descriptor: int, operation: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    patch.setattr(fcntl, "flock", flock)
+
+
+@pytest.mark.parametrize("number", LOCKLESS)
+def test_a_file_system_without_locks(
+    root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Who reads goes on; who writes does when told that nobody else is there."""
+    put(root)
+    refuse_locks(monkeypatch, number)
+    before = trees.served(root)
+    for command in (["list"], ["show", "ns/img:1.0"], ["verify"], ["gc", "--dry-run"]):
+        assert run(root, tmp_path, *command) == 0, command
+    with pytest.raises(errors.StorageDenied, match=r"do not hold in .*locks; if .* one_writer"):
+        put(root)
+    assert trees.served(root) == before
+    put(root, one_writer=True)
+    assert run(root, tmp_path, "gc", options="one_writer = true") == 0
+
+
+def test_locks_that_everybody_gets(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(root)
+    monkeypatch.setattr(fcntl, "flock", lambda descriptor, operation: None)
+    with pytest.raises(errors.StorageDenied, match="locks do not hold"):
+        put(root)
+    put(root, one_writer=True)
+
+
+def test_one_writer_has_threads(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those of one process see to each other, locks or no locks."""
+    refuse_locks(monkeypatch, errno.ENOLCK)
+
+    def write(n: int) -> None:
+        layers = [images.layer({"file": str(n).encode()})]
+        trees.put(driver, images.image("ns/img", f"tag{n}", layers))
+
+    with LocalExportDriver(root, one_writer=True) as driver:
+        with concurrent.futures.ThreadPoolExecutor(8) as pool:
+            list(pool.map(write, range(24)))
+        assert sorted(trees.tags(root, "ns/img")) == sorted(f"tag{n}" for n in range(24))
+        assert trees.problems(root) == []
+
+
+def test_locks_that_are_lost_on_the_way(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who has begun with locks does not go on without."""
+    with LocalExportDriver(root) as driver:
+        trees.put(driver, IMAGE)
+
+        with monkeypatch.context() as patch:
+            refuse_locks(patch, errno.ENOLCK)
+            with pytest.raises(errors.StorageError, match="No locks available"):
+                trees.put(driver, images.image("ns/img", "2.0", [images.layer({"b": b"b"})]))
 
 
 # -- what is never refused

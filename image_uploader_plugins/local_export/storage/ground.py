@@ -28,6 +28,8 @@ _WRONG_THINGS = (
     *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP),
     *(errno.EEXIST, errno.ENOTEMPTY, errno.EINVAL),
 )
+# What file systems without locks answer.
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 # What file systems that know no owners answer.
 _NO_OWNERS = (errno.ENOTSUP, errno.ENOSYS)
 _REMOVED_MEANWHILE_TRIES = 100

@@ -10,12 +10,12 @@ import stat
 import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.storage import fork
-from image_uploader_plugins.local_export.storage.ground import Ground, mapped
+from image_uploader_plugins.local_export.storage.ground import NO_LOCKS, Ground, mapped, number
 
 # NOTE: O_NONBLOCK, since opening a FIFO would wait for somebody at its other end.
 _OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -54,12 +54,16 @@ class Locks:
     belongs to the open file and so holds among threads as well.  A file is
     removed by whoever holds its lock; who comes to hold the lock of a file
     that is gone, or no longer the one of that name, tries again.
+
+    Where the file system has no locks they hold among the threads of this
+    process alone, unless they ``must_hold``.
     """
 
     def __init__(self, ground: Ground) -> None:
         self._ground = ground
         self._open: set[int] = set()
         self._held: dict[str, Lock] = {}
+        self.must_hold = False
         fork.in_child(self, Locks._abandon)
 
     def _abandon(self) -> None:
@@ -159,7 +163,7 @@ class Locks:
         while True:
             descriptor = self._open_file(path)
             try:
-                locked = self._ground.call(path, how, descriptor)
+                locked = self._try(path, how, descriptor)
                 current = locked and self._is_at(path, descriptor)
             except BaseException:
                 self._close(descriptor)
@@ -169,6 +173,14 @@ class Locks:
             self._close(descriptor)
             if not locked:
                 return None
+
+    def _try(self, path: PurePosixPath, how: Callable[[int], bool], descriptor: int) -> bool:
+        try:
+            return self._ground.call(path, how, descriptor)
+        except errors.StorageError as e:
+            if self.must_hold or number(e) not in NO_LOCKS:
+                raise
+        return _taken_here(self._ground.root / path, descriptor, waiting=how is wait)
 
     def _open_file(self, path: PurePosixPath) -> int:
         with self._ground.folder(path.parent, create=True) as folder, _opening:
@@ -205,10 +217,31 @@ class Locks:
     def _close(self, descriptor: int) -> None:
         # NOTE: a child that was just forked has the file open, too, and closing it here alone
         # would not unlock it.
+        _give_back(descriptor)
         with contextlib.suppress(OSError):
             fcntl.flock(descriptor, fcntl.LOCK_UN)
         self._open.discard(descriptor)
         os.close(descriptor)
+
+
+# Held by threads of this process where the file system has no locks, by path.
+_here: dict[Path, int] = {}
+_changed = threading.Condition()
+os.register_at_fork(after_in_child=_here.clear)
+
+
+def _taken_here(path: Path, descriptor: int, *, waiting: bool) -> bool:
+    with _changed:
+        while waiting and path in _here:
+            _changed.wait()
+        return _here.setdefault(path, descriptor) == descriptor
+
+
+def _give_back(descriptor: int) -> None:
+    with _changed:
+        for path in [path for path, held in _here.items() if held == descriptor]:
+            del _here[path]
+        _changed.notify_all()
 
 
 def _open_or_make(name: str, folder: int) -> tuple[int, bool]:

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from image_uploader_plugins import errors
 from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.storage import fork
-from image_uploader_plugins.local_export.storage.ground import Ground, NotFound
+from image_uploader_plugins.local_export.storage.ground import NO_LOCKS, Ground, NotFound, number
 
 _LOCK = ".lock"
 _OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -65,11 +65,19 @@ class Staging:
             folder = layout.STAGING / uuid.uuid4().hex
             with self._ground.folder(layout.STAGING, create=True) as parent:
                 descriptor = self._open_lock(folder, parent)
-            self._ground.call(folder, fcntl.flock, descriptor, fcntl.LOCK_EX)
+            self._lock(folder, descriptor)
             # Whoever tidies up may have taken it for stale before it was locked.
             if os.fstat(descriptor).st_nlink:
                 return folder, descriptor
             os.close(descriptor)
+
+    def _lock(self, folder: PurePosixPath, descriptor: int) -> None:
+        try:
+            self._ground.call(folder, fcntl.flock, descriptor, fcntl.LOCK_EX)
+        except errors.StorageError as e:
+            # Then nobody can know, and what is left is left for good.
+            if number(e) not in NO_LOCKS:
+                raise
 
     def _open_lock(self, folder: PurePosixPath, parent: int) -> int:
         path = lock_of(folder)
@@ -109,7 +117,9 @@ def unused(ground: Ground, folder: PurePosixPath) -> Iterator[bool]:
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        except OSError as e:
+            if not isinstance(e, BlockingIOError) and e.errno not in NO_LOCKS:
+                raise
             yield False
             return
         yield True

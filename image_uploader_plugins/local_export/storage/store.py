@@ -17,6 +17,7 @@ from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.storage import fork, locks, mounts, staging
 from image_uploader_plugins.local_export.storage.ground import (
     FILE_MODE,
+    NO_LOCKS,
     READ,
     Ground,
     NotFound,
@@ -102,6 +103,14 @@ class Storage(Ground):
         reason = None if one_writer else self._unshared_locks()
         if reason:
             raise errors.StorageDenied(self.root, f"is not written to: {reason}; {_ONE_WRITER}")
+        self._claim_ownership()
+        if self._have_locks():
+            self._locks.must_hold = True
+        elif not one_writer:
+            reason = f"locks do not hold in {layout.LOCKS}"
+            raise errors.StorageDenied(self.root, f"is not written to: {reason}; {_ONE_WRITER}")
+
+    def _claim_ownership(self) -> None:
         if self.is_foreign(os.geteuid()):
             path = self._staging.new()
             try:
@@ -109,6 +118,16 @@ class Storage(Ground):
             finally:
                 self.discard(path)
                 self.close()
+
+    def _have_locks(self) -> bool:
+        try:
+            return self.locks_exclude()
+        except errors.StorageFull:
+            return True  # whoever has no space left deletes images
+        except errors.StorageError as e:
+            if number(e) not in NO_LOCKS:
+                raise
+            return False
 
     def _unshared_locks(self) -> str | None:
         table = mounts.read()
