@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import posixpath
 from pathlib import Path
 
 from image_uploader_plugins import errors, manifest
@@ -9,6 +10,7 @@ from image_uploader_plugins.archives import docker, folders, layout
 from image_uploader_plugins.archives.files import Files, Folder
 from image_uploader_plugins.archives.source import Archive
 from image_uploader_plugins.archives.tar import STANDARD_INPUT, Tar
+from image_uploader_plugins.text import shown
 
 
 def open_archive(path: Path, *, sparse: bool = False) -> Archive:
@@ -38,8 +40,17 @@ def _archive(files: Files, sparse: bool) -> Archive:
     raise errors.ArchiveInvalid(
         files.path,
         f"is neither an OCI layout ({layout.VERSION_FILE}) nor what docker save writes "
-        f"({docker.LIST}) nor folders of skopeo ({folders.VERSION_FILE})",
+        f"({docker.LIST}) nor folders of skopeo ({folders.VERSION_FILE}){_hint(files)}",
     )
+
+
+def _hint(files: Files) -> str:
+    """Where further down there is an archive, as when somebody packs the folder it is in."""
+    for name in files.names():
+        folder, file = posixpath.split(name)
+        if folder and file in (layout.VERSION_FILE, docker.LIST):
+            return f"; there is one in {shown(folder)}: import that"
+    return ""
 
 
 def _whole(found: layout.Layout, files: Files, sparse: bool) -> Archive:

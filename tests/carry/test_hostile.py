@@ -177,7 +177,12 @@ FILES = [
         "no list", "'index.json' is missing", {n: c for n, c in LAYOUT.items() if n != "index.json"}
     ),
     *both("nothing in the list", "lists no image", archives.layout([], CONTENT)),
-    *both("nothing known", "neither an OCI layout", {"file": b"content"}),
+    *both("nothing known", r"neither an OCI layout .* \(version\)$", {"file": b"content"}),
+    *both(
+        "a layout in a folder",
+        "there is one in 'images': import that",
+        {f"images/{name}": content for name, content in LAYOUT.items()},
+    ),
     *both(
         "schemaVersion 1",
         "has schemaVersion 1, not 2",

@@ -167,6 +167,20 @@ def test_a_config_that_says_nothing_of_layers(
     assert bring(tmp_path / "x", memory) == ["ns/img:1.0"]
 
 
+def test_a_damaged_config_is_called_damaged(memory: MemoryDriver, tmp_path: Path) -> None:
+    """Not an image that disagrees with it."""
+    config = IMAGE.manifest.config
+    assert config
+    files = archives.layout([archives.entry(IMAGE, "ns/img:1.0")], archives.blobs([IMAGE]))
+    place = f"blobs/sha256/{config.digest.encoded}"
+    fields = json.loads(files[place])
+    fields["rootfs"]["diff_ids"].pop()
+    files[place] = json.dumps(fields).encode().ljust(len(files[place]))
+    archives.tar(tmp_path / "x", files)
+    with pytest.raises(errors.ArchiveInvalid, match=f"config {config.digest}: content hashes to"):
+        bring(tmp_path / "x", memory)
+
+
 # -- elsewhere
 
 
