@@ -34,6 +34,7 @@ _PARALLEL_LAYERS = 4
 # An index may list indexes (OCI image-spec, image-index.md); nobody nests them deeper.
 _DEPTH_LIMIT = 4
 _CHILDREN_LIMIT = 1000
+_BLOBS_LIMIT = 10_000
 _ARCHITECTURE = "amd64"
 
 
@@ -298,9 +299,14 @@ def walk(source: Source, manifest: Manifest, digest: Digest) -> Iterator[tuple[M
     """An image's manifests by digest, each once, and before the index that lists it.
 
     Raises ManifestInvalid for an index that is nested too deeply or has too
-    many of them.
+    many of them, and for an image with too many blobs, all in all.
     """
-    yield from _walk(source, manifest, digest, 0, {digest})
+    blobs: set[Digest] = set()
+    for part, name in _walk(source, manifest, digest, 0, {digest}):
+        blobs.update(blob.digest for blob in part.blobs())
+        if len(blobs) > _BLOBS_LIMIT:
+            raise errors.ManifestInvalid(f"an image with more than {_BLOBS_LIMIT} blobs: {digest}")
+        yield part, name
 
 
 def _walk(

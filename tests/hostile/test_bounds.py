@@ -9,6 +9,7 @@ values of a manifest           250,000                                         M
 numbers in a manifest          4300 digits; a size 2^63-1                      ManifestInvalid
 descriptors of a manifest      what 4 MiB hold (about 50,000)
 children copied of an index    1000, at 4 levels of indexes                    ManifestInvalid
+blobs copied of an image       10,000, of all its manifests together           ManifestInvalid
 bytes of a blob                what its descriptor says; 16 GiB without a size SizeMismatch
 bytes of a token, or of GET    1 MiB, after decompression                      RequestException
   /v2/
@@ -282,6 +283,62 @@ def test_so_many_children(monkeypatch: pytest.MonkeyPatch, children: int, taken:
     with pytest.raises(errors.ManifestInvalid, match="more than 1000"):
         copier.copy(Tag("x"), None, all_platforms=True)
     assert len(asked) == 1001
+
+
+def many_layers(start: int, end: int) -> images.Image:
+    """An image of one config, the same for all, and of layers with these numbers."""
+    content = corpus.text(
+        corpus.image(
+            layers=[
+                corpus.LAYER.descriptor(digest=str(Digest.of(str(n).encode())))
+                for n in range(start, end)
+            ]
+        )
+    )
+    return images.Image(NAME, None, manifest.Manifest.parse(content))
+
+
+@pytest.mark.parametrize(
+    ("parts", "taken"),
+    [
+        ([(0, 9_999)], True),
+        ([(0, 10_000)], False),
+        ([(0, 6_000), (3_000, 9_999)], True),
+        ([(0, 6_000), (6_000, 10_000)], False),
+    ],
+)
+def test_so_many_blobs(parts: list[tuple[int, int]], taken: bool) -> None:
+    """Of one image, or of all that an index lists; nothing is fetched of what is too much."""
+    children = {str(image.digest): image for image in (many_layers(*part) for part in parts)}
+    whole = next(iter(children.values())).manifest
+    if len(children) > 1:
+        listed = [image.descriptor() for image in children.values()]
+        whole = manifest.Manifest.parse(corpus.text(corpus.index(*listed)))
+    mounted: set[Digest] = set()
+
+    class Source(source.Source):
+        def manifest(self, reference: Any, size: int | None = None) -> manifest.Manifest:
+            return whole if reference == Tag("x") else children[str(reference)].manifest
+
+        def blob(self, descriptor: Any) -> Iterator[bytes]:
+            raise AssertionError("all are there")
+
+    class Driver(MemoryDriver):
+        def mount_layers(self, target: Any, layers: Any, *args: Any, **more: Any) -> Any:
+            mounted.update(layer.digest for layer in layers)
+            return frozenset(layer.digest for layer in layers)
+
+        def put_manifest(self, target: Any, content: bytes, *args: Any, **more: Any) -> Any:
+            return manifest.Descriptor("a/b", Digest.of(content), len(content))
+
+    copier = copying.Copier(Driver(), NAME, Source())
+    if taken:
+        copier.copy(Tag("x"), None, all_platforms=True)
+        assert len(mounted) == 10_000
+        return
+    with pytest.raises(errors.ManifestInvalid, match="more than 10000 blobs"):
+        copier.copy(Tag("x"), None, all_platforms=True)
+    assert len(mounted) < 10_000
 
 
 def test_a_layer_without_a_size_ends(
