@@ -92,6 +92,11 @@ class Pool:
             repository.link_blob(digest, pooled.path)
         return True
 
+    def could_link(self, present: File) -> bool:
+        """Whether a repository's file could be the pool's, too, rather than be copied."""
+        pool = self._storage.status(layout.POOL)
+        return pool is None or self._storage.can_link(present, pool)
+
     def is_linked(self, digest: Digest, present: File) -> bool:
         """Whether a repository's file is the pool's own or, where links are refused, its copy."""
         pooled = self.file(digest)

@@ -156,6 +156,21 @@ def test_where_links_are_refused(root: Path, refused: None) -> None:
         assert written["bytes"] <= MARKS
 
 
+def test_a_delete_where_links_are_refused(root: Path, refused: None) -> None:
+    """The pool's copy goes with the first image; that others have no second one is no damage."""
+    put(root, one())
+    put(root, one(name="ns/other"))
+    with LocalExportDriver(root) as driver:
+        driver.delete(ImageRef(NAME, Tag("1.0")))
+    assert problems(root) == []
+    # Whoever asks for it next gives the pool one, once.
+    put(root, one(name="ns/other"))
+    with counting() as written:
+        put(root, one(name="ns/other"))
+    assert written["bytes"] <= MARKS
+    assert problems(root) == []
+
+
 def test_a_copy_of_others_is_read_once_and_kept(root: Path, refused: None) -> None:
     """Without knowing who wrote it, it is hashed; then its time tells."""
     put(root, one())

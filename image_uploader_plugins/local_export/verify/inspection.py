@@ -104,9 +104,9 @@ class Inspection:
 
     def _link(self, digest: Digest, file: File) -> Iterator[Finding]:
         pooled = self._tree.pool.file(digest)
-        if not pooled:
+        if not pooled and self._tree.pool.could_link(file):
             yield Finding(file.path, "is not in the pool", Remedy.REPAIR)
-        elif pooled.inode != file.inode and self._storage.can_link(pooled, file):
+        elif pooled and pooled.inode != file.inode and self._storage.can_link(pooled, file):
             yield Finding(file.path, "is a copy of what the pool has", Remedy.REPAIR)
 
     def _unreadable(self) -> Iterator[Finding]:
