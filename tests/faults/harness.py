@@ -36,10 +36,10 @@ _READING = {
 _CHANGING = {
     *(os.write, os.fchmod, os.fchown, os.utime, os.fsync),
     *(os.rename, os.link, os.symlink, os.unlink, os.rmdir),
-    *(ground.make_folder, ground.make_root_folder, ground.sync_folder),
+    *(ground.make_folder, ground.make_root_folder, ground.sync_folder, ground.sync_all),
     ground.change_owner_of_link,
 }
-SYNCS = (os.fsync, ground.sync_folder)
+SYNCS = (os.fsync, ground.sync_folder, ground.sync_all)
 
 
 class Killed(BaseException):

@@ -11,7 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -151,6 +151,10 @@ class Disk:
 
     def _note_fsync(self, result: None, descriptor: int) -> None:
         self._sync(self._of(descriptor))
+
+    def _note_sync_all(self, result: None, descriptors: Sequence[int]) -> None:
+        for descriptor in descriptors:
+            self._sync(self._of(descriptor))
 
     def _note_sync_folder(self, result: None, path: Path) -> None:
         inode = self._named(path)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
@@ -37,6 +38,13 @@ class Rehearsal(Storage):
 
     def symlink(self, path: PurePosixPath, target: str) -> bool:
         return self.link_target(path) != target and self._note(path)
+
+    def publish_all(self, wanted: Iterable[tuple[PurePosixPath, bytes | str]]) -> None:
+        for path, content in wanted:
+            if isinstance(content, str):
+                self.symlink(path, content)
+            else:
+                self.write(path, content)
 
     def link(self, source: PurePosixPath, path: PurePosixPath) -> None:
         self._note(path)
