@@ -6,12 +6,14 @@ same files.  Source: OCI distribution-spec 1.1.
 
 from __future__ import annotations
 
+import bisect
 import contextlib
+import functools
 import json
 import logging
 import os
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
@@ -23,6 +25,7 @@ from image_uploader_plugins.local_export import layout, referrers, views
 from image_uploader_plugins.local_export.layout import RepositoryLayout
 from image_uploader_plugins.local_export.storage import NotFound, Reader
 from image_uploader_plugins.reference import RepositoryName, Tag
+from image_uploader_plugins.text import shown
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -111,7 +114,7 @@ class TreeServer:
         if request.path.rstrip("/") == "/v2":
             return self._file(request, layout.API_ROOT, _JSON)
         if request.path == "/v2/_catalog":
-            return self._file(request, layout.CATALOG, _JSON)
+            return self._catalog(request)
         name, kind, reference = _target(request.path)
         if not kind:
             raise NotFound(request.path)
@@ -177,25 +180,22 @@ class TreeServer:
         folder = self._files.link(links / tag.value)
         return Digest(folder.name.removeprefix("."))
 
+    def _catalog(self, request: Request) -> Response:
+        def names() -> list[str]:
+            return sorted(views.parse_catalog(self._files.read(layout.CATALOG)))
+
+        return _listed(request, names, layout.is_paged, views.catalog)
+
     def _tags(self, request: Request, repository: RepositoryLayout, reference: str) -> Response:
         if reference != "list":
             raise NotFound(reference)
-        asked, last = request.args.get("n", ""), request.args.get("last", "")
-        try:
-            number = _number(asked)
-            after = Tag(last).value if last else ""
-        except errors.InvalidReference as e:
-            return _error(400, "PAGINATION_NUMBER_INVALID", str(e))
-        listed = json.loads(self._files.read(repository.tags_list))["tags"]
-        if after and after not in listed:
-            return _error(404, "MANIFEST_UNKNOWN", "last is not a tag of the repository")
-        rest = [tag for tag in listed if tag > after]
-        page = rest[:number]
-        answer = _text(request, views.tags_list(repository.name, page), _JSON)
-        if page and len(page) < len(rest):
-            more = f"/v2/{repository.name}/tags/list?n={asked}&last={page[-1]}"
-            answer.headers["Link"] = f'<{more}>; rel="next"'
-        return answer
+
+        def tags() -> list[str]:
+            text = self._files.read(repository.tags_list)
+            return sorted(views.parse_tags_list(repository.name, text))
+
+        render = functools.partial(views.tags_list, repository.name)
+        return _listed(request, tags, _is_tag, render)
 
     def _referrers(
         self, request: Request, repository: RepositoryLayout, reference: str
@@ -284,6 +284,36 @@ class _Stored:
 
     def close(self) -> None:
         self._file.close()
+
+
+def _listed(
+    request: Request,
+    read: Callable[[], list[str]],
+    is_item: Callable[[str], bool],
+    render: Callable[[Iterable[str]], bytes],
+) -> Response:
+    """A list as far as a client wants it; OCI distribution-spec 1.1, "Listing Tags"."""
+    asked, last = request.args.get("n", ""), request.args.get("last", "")
+    try:
+        number = _number(asked)
+        if last and not is_item(last):
+            raise errors.InvalidReference(f"last cannot be in the list: {shown(last)}")
+    except errors.InvalidReference as e:
+        return _error(400, "PAGINATION_NUMBER_INVALID", str(e))
+    items = read()
+    rest = items[bisect.bisect_right(items, last) :]
+    page = rest[:number]
+    answer = _text(request, render(page), _JSON)
+    if page and len(page) < len(rest):
+        more = f"{request.path}?n={number}&last={page[-1]}"
+        answer.headers["Link"] = f'<{more}>; rel="next"'
+    return answer
+
+
+def _is_tag(text: str) -> bool:
+    with contextlib.suppress(errors.InvalidReference):
+        return bool(Tag(text))
+    return False
 
 
 def _number(text: str) -> int | None:

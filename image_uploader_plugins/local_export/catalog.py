@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.local_export import layout, views
+from image_uploader_plugins.local_export.layout import PagesLayout
+from image_uploader_plugins.local_export.page_files import PageFiles
 from image_uploader_plugins.local_export.storage import Storage
 from image_uploader_plugins.reference import RESERVED_SEGMENTS, RepositoryName
 
@@ -20,6 +22,9 @@ class Catalog:
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
+        self._files = PageFiles(
+            storage, layout.CATALOG_PAGES, layout.CATALOG, views.catalog, views.parse_catalog
+        )
 
     def is_right(self, name: RepositoryName, *, listed: bool) -> bool:
         """Whether there is nothing to write for ``name`` to be listed, or not; costs no parsing.
@@ -27,6 +32,8 @@ class Catalog:
         tripleo-common spaces its catalog differently, and does not sort it:
         that is never right.
         """
+        if self._is_unfinished():
+            return False
         text = self._read()
         return text.startswith(_OURS) and listed == (json.dumps(name.value).encode() in text)
 
@@ -46,19 +53,37 @@ class Catalog:
         self._write(self._names() - {name.value})
 
     def ensure(self) -> None:
-        """Write the catalog of a tree that has none."""
-        self._write(self._names())
+        """Write the catalog of a tree that has none, or has no pages of it."""
+        has_pages = self._storage.file(PagesLayout(layout.CATALOG_PAGES).none) is not None
+        self._write(self._names(), thoroughly=not has_pages)
 
     def rebuild(self) -> None:
         """List just what is on disk."""
-        self._write(self._on_disk())
+        self._write(self._on_disk(), thoroughly=True)
 
-    def _write(self, names: set[str]) -> None:
-        self._storage.write(layout.CATALOG, views.catalog(names))
+    def settle(self, names: Iterable[str]) -> None:
+        """Write the catalog of just these names, looking at every page."""
+        self._files.write(set(names), thoroughly=True)
+
+    def _write(self, names: set[str], *, thoroughly: bool = False) -> None:
+        """Write the catalog; a mark stays when we fail or are killed, for whoever comes next."""
+        if not thoroughly and not self._is_unfinished() and names == self.listed():
+            return
+        mark = layout.UNFINISHED_CATALOG
+        thoroughly = thoroughly or self._is_unfinished()
+        self._storage.write(mark, b"")
+        self._files.write(names, thoroughly=thoroughly)
+        self._storage.sync()
+        self._storage.unlink(mark)
+
+    def _is_unfinished(self) -> bool:
+        return self._storage.file(layout.UNFINISHED_CATALOG) is not None
 
     def _names(self) -> set[str]:
+        if self._is_unfinished():
+            return self._on_disk()
         try:
-            return views.parse_catalog(self._read())
+            return set(filter(_is_name, views.parse_catalog(self._read())))
         except (ValueError, KeyError, TypeError, RecursionError):
             return self._on_disk()
 
@@ -86,3 +111,9 @@ class Catalog:
             if kind == "folder" and name not in RESERVED_SEGMENTS and not name.startswith("."):
                 with contextlib.suppress(errors.InvalidReference):
                     yield from self.walk(folder / name)
+
+
+def _is_name(text: str) -> bool:
+    with contextlib.suppress(errors.InvalidReference):
+        return bool(RepositoryName(text))
+    return False

@@ -19,12 +19,18 @@
     v2/<name>/tags/list                      {"name": ..., "tags": [...]}
     v2/<name>/.tags/<tag> -> ../manifests/<digest>      the tag, for nginx and our Apache vhost
     v2/<name>/.defaults/<tag> -> ../manifests/<digest>  for clients that know no lists
-    v2/<name>/.pages/<last>/<tag>            the tags after <tag>, up to <last>
-    v2/<name>/.pages/.end/<tag>              the same, where no tag follows
+    v2/<name>/.pages/<division>/<last>=      a page: the tags up to <last>, from one of these on
+    v2/<name>/.pages/<division>/.end=        the last page
+    v2/<name>/.pages/<division>/<tag>+ -> <last>=    the page after <tag>, or after .start
+    v2/<name>/.pages/<division>/<tag>+.type-map      the same, for the production vhost
+    v2/<name>/.pages/<division>/.finer -> ../<division>  where to look for a <tag> that is not there
+    v2/<name>/.pages/.few/<n> -> ../<division>   for clients that ask for <n> tags; else all at once
+    v2/<name>/.pages/.rest -> <division>     for all that follow a tag
+    v2/<name>/.pages/.gone/<tag>+ -> <last>=   the tag after a <tag> that was deleted
+    v2/<name>/.pages/.heads/<n>.start+ -> <last>=  the first <n> tags, and a type map
+    v2/<name>/.pages/.tails/<tag>+           all tags after <tag>, where they are few
     v2/<name>/.pages/.none                   a list of no tags
-    v2/<name>/.after/<tag> -> ../.pages/<last>  as many tags as a page holds
-    v2/<name>/.next/<tag> -> ../.pages/<last>   one tag
-    v2/<name>/.first/<n> -> ../.pages/<last>    so many tags from the start
+    v2/.catalog/                             the same for the catalog, as .pages
     v2/<name>/.referrers/<digest>/all        what refers to a manifest
     v2/<name>/.referrers/<digest>/<type>     the same, of one artifact type
     .local-export/                           private: staging, pool, leases, locks; never served
@@ -52,6 +58,7 @@ V2 = PurePosixPath("v2")
 API_ROOT = V2 / "index.json"
 API_HTACCESS = V2 / ".htaccess"
 CATALOG = V2 / "_catalog"
+CATALOG_PAGES = V2 / ".catalog"
 NO_REFERRERS = V2 / ".no-referrers"
 
 STATE = PurePosixPath(".local-export")
@@ -60,12 +67,19 @@ POOL = STATE / "pool"
 LEASES = STATE / "leases"
 LOCKS = STATE / "locks"
 UNFINISHED = STATE / "unfinished"
+UNFINISHED_CATALOG = UNFINISHED / "catalog"
 STATE_FOLDERS = (STAGING, POOL, LEASES, LOCKS, UNFINISHED)
 
 GZIP = ".gz"
 TYPE_MAP = ".type-map"
 LEFT_OUT = ".left-out"
 PIN = ".pin-"
+PAGE_MARK = "="
+AFTER_MARK = "+"
+CUT = "@"
+_LONG_NAME = 200
+_SEGMENT = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
+_ITEM = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT})*")
 
 # What nginx makes the Content-Type from; etc/nginx has the other half.
 TYPE_FILES = {
@@ -80,7 +94,7 @@ TYPE_FILES = {
 _OWN_FOLDERS = frozenset(
     {
         *("blobs", "manifests", "tags", ".tags", ".defaults"),
-        *(".pages", ".after", ".next", ".first", ".referrers"),
+        *(".pages", ".referrers"),
     }
 )
 _UNSERVABLE_TAGS = (".json", TYPE_MAP)
@@ -96,6 +110,53 @@ def check_tag(tag: Tag) -> None:
         raise errors.InvalidReference(
             f"tag {tag.value!r} cannot be served: it ends in " + " or ".join(_UNSERVABLE_TAGS)
         )
+
+
+class PagesLayout:
+    """The paths of a list's pages; an item is a tag or, in the catalog, a name with slashes.
+
+    What follows an item's name cannot be in one: none can be taken for another.
+    """
+
+    def __init__(self, top: PurePosixPath) -> None:
+        self.top = top
+        self.none = top / ".none"
+        self.few_folder = top / ".few"
+        self.rest = top / ".rest"
+
+    def few(self, n: int) -> PurePosixPath:
+        return self.few_folder / str(n)
+
+    def division(self, label: str) -> PurePosixPath:
+        return self.top / label
+
+    def finer(self, label: str) -> PurePosixPath:
+        return self.top / label / ".finer"
+
+    def page(self, label: str, last: str) -> PurePosixPath:
+        return self.top / label / (_short(last) + PAGE_MARK)
+
+    def after(self, label: str, item: str) -> PurePosixPath:
+        """The link to the page after an item, or that page."""
+        return self.top / label / (_short(item) + AFTER_MARK)
+
+    def after_type_map(self, label: str, item: str) -> PurePosixPath:
+        return self.top / label / (_short(item) + AFTER_MARK + TYPE_MAP)
+
+
+def paged_item(name: str) -> str:
+    """The item that a name below a division is for, without its mark."""
+    return name[:-1].replace(CUT + "/", "")
+
+
+def is_paged(text: str) -> bool:
+    """Whether this may be an item of a list with pages."""
+    return len(text) < 256 and _ITEM.fullmatch(text) is not None
+
+
+def _short(item: str) -> str:
+    """Cut a last segment that would be too long a file name, with what follows it."""
+    return re.sub(rf"([^/]{{{_LONG_NAME}}})(?=[^/]+$)", rf"\1{CUT}/", item, count=1)
 
 
 class RepositoryLayout:
@@ -114,9 +175,6 @@ class RepositoryLayout:
         self.tag_links = self.top / ".tags"
         self.default_links = self.top / ".defaults"
         self.pages = self.top / ".pages"
-        self.window_links = self.top / ".after"
-        self.next_links = self.top / ".next"
-        self.head_links = self.top / ".first"
         self.referrers = self.top / ".referrers"
         # One file name for any name: ``a/b`` and ``a_b`` must not meet.
         self.key = hashlib.sha256(name.value.encode()).hexdigest()
@@ -175,12 +233,13 @@ _TAG = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
 _WORD = r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}"
 _FOLDER = r"sha256:[0-9a-f]{64}|\.sha512:[0-9a-f]{128}"
 _CONTENT = "|".join(map(re.escape, ("index.json", ".htaccess", LEFT_OUT, *TYPE_FILES.values())))
+_DIVISION = r"(?:of-)?[1-9][0-9]*"
 # What may lie below a repository's own folders, and as what.
 _KNOWN = [
     (re.compile(pattern), kind)
     for pattern, kind in (
         (
-            r"(?:blobs|manifests|tags|\.(?:tags|defaults|pages|after|next|first|referrers))",
+            r"(?:blobs|manifests|tags|\.(?:tags|defaults|pages|referrers))",
             "folder",
         ),
         (rf"blobs/(?:{_DIGEST})(?:\{GZIP})?", "file"),
@@ -190,11 +249,22 @@ _KNOWN = [
         (rf"manifests/{_TAG}", "link"),
         (r"tags/list", "file"),
         (rf"\.(?:tags|defaults)/{_TAG}", "link"),
-        (rf"\.(?:after|next)/(?:{_TAG}|\.start)", "link"),
-        (r"\.first/[1-9][0-9]?", "link"),
+        (rf"\.pages/\.gone/{_TAG}\+", "link"),
+        (rf"\.pages/\.gone/(?:{_TAG}|\.end)=", "file"),
+        (rf"\.pages/\.gone/{_TAG}\+\{TYPE_MAP}", "file"),
+        (rf"\.pages/(?:{_DIVISION}|\.gone|\.few|\.heads|\.tails)", "folder"),
+        (rf"\.pages/{_DIVISION}/\.finer", "link"),
+        (rf"\.pages/{_DIVISION}/(?:{_TAG}|\.start)\+", "link"),
+        (rf"\.pages/{_DIVISION}/(?:{_TAG}|\.start)\+\{TYPE_MAP}", "file"),
+        (rf"\.pages/{_DIVISION}/(?:{_TAG}|\.end)=", "file"),
+        (r"\.pages/\.few/[1-9][0-9]*", "link"),
+        (r"\.pages/\.rest", "link"),
+        (r"\.pages/\.heads/[1-9][0-9]?\.start\+", "link"),
+        (rf"\.pages/\.heads/[1-9][0-9]?\.start\+\{TYPE_MAP}", "file"),
+        (rf"\.pages/\.heads/{_TAG}=", "file"),
+        (rf"\.pages/\.tails/{_TAG}\+", "file"),
+        (r"\.pages/\.tails/\.finer", "link"),
         (r"\.pages/\.none", "file"),
-        (rf"\.pages/(?:{_TAG}|\.end)", "folder"),
-        (rf"\.pages/(?:{_TAG}|\.end)/(?:{_TAG}|\.start|\.htaccess)", "file"),
         (rf"\.referrers/(?:{_DIGEST})", "folder"),
         (rf"\.referrers/(?:{_DIGEST})/(?:all|{_WORD}\+{_WORD}(?:\+{_WORD})?)", "file"),
     )

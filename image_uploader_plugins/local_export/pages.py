@@ -1,85 +1,214 @@
-"""How the tags of a repository fall into pages; pure functions.
+"""How a sorted list falls into pages; pure functions.
 
-Source: OCI distribution-spec 1.1, "Listing Tags".  A page holds the tags
-after one tag, and may hold fewer than a client asked for as long as a
-``Link`` leads on.  All pages of a window end with the same tag, so a new tag
-changes the pages of one window, and no page anywhere else.
+Source: OCI distribution-spec 1.1, "Listing Tags".  A page may hold fewer
+items than a client asked for as long as a ``Link`` leads on.
 
-Where windows end follows from the tags alone, never from the order in which
-they came.
+The list is divided into pages several times: into pages of one item, of up to
+4, 16, 22, 31, 43 and so on, each about 1.4 times as long as the ones before,
+and into 8, 5, 3 and 2 parts.  A client gets the pages of the coarsest
+division whose longest page is not longer than it asked for.  Every page but
+the last is at least 0.74 times as long as it may be, and so a client never
+gets more than 2 T / n of them, with T items in all.
+
+A page ends with whichever of the last items that it may hold has the largest
+checksum.  So where pages end follows from the items alone, never from the
+order in which they came; an item that comes or goes changes the page that it
+is in, rarely where that ends, and hardly ever more than a few pages further
+on.  And many pages of different divisions end with the same items: a client
+that comes from anywhere finds its way to long pages after few short ones.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import itertools
 import zlib
-from collections.abc import Iterable, Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-# No tag begins with a dot.
+# No item begins with a dot.
 START = ".start"
 END = ".end"
+NONE = ".none"
 
-LONGEST = 64
-"""Tags in the longest page; the web servers' configurations know it too.
+HEADS, TAILS, GONE = ".heads", ".tails", ".gone"
 
-A client that asks for so many or more gets a page of its window; one that
-asks for fewer gets just so many from the start of the list, and one at a time
-after a tag.
-"""
+FEW = 15
+"""A client that asks for up to so many items gets just so many from the start of the list."""
 
-# So few tags are one window: a client that asks for all after one gets all.
-_ALL_IN_ONE = 32
-_ONE_IN = 16
+MANY = 32
+"""In a list of up to so many items there is a page of all that follow, for each item."""
+
+REMEMBERED = 256
+"""So many items that are gone are remembered, for clients that come from there."""
+
+# The longest pages of the divisions; the first two are not for the bound but for the way.
+_FIRST = 16
+_RATIO = 1.4
+_SHORTEST = 0.74
+_FINE = {1: 1, 4: 2}
+# With so few pages the bound needs their number, with more their length.
+_PARTS = (8, 5, 3, 2)
+_TOLERANCE = 0.05
 
 
 @dataclasses.dataclass(frozen=True)
-class Page:
-    """The ``tags`` after the tag ``after`` (or START); ``last`` is END where no tag follows."""
+class Division:
+    """One way to divide the list.
 
-    after: str
+    ``longest`` bounds the length of its pages, ``ends`` are the last items of
+    all pages but the last one, sorted; ``final`` is the last item of all.
+    """
+
+    label: str
+    longest: int
+    ends: tuple[str, ...]
+    final: str | None
+
+    @functools.cached_property
+    def afters(self) -> Mapping[str, str]:
+        """The last item of each page, to the one before its first; END and START at the ends."""
+        if self.final is None:
+            return {}
+        return dict(zip((*self.ends, END), (START, *self.ends), strict=True))
+
+    @functools.cached_property
+    def lasts(self) -> Mapping[str, str]:
+        """The same the other way round; after all items of the finest division NONE."""
+        found = {after: last for last, after in self.afters.items()}
+        return found | ({self.final: NONE} if self.final and self.longest == 1 else {})
+
+    def last(self, item: str) -> str:
+        """The last item of the page that ``item`` is in, or would be."""
+        at = bisect_left(self.ends, item)
+        return self.ends[at] if at < len(self.ends) else END
+
+
+@dataclasses.dataclass(frozen=True)
+class Odd:
+    """A page that is in no division: its last item, END or NONE, and all of them."""
+
     last: str
-    tags: tuple[str, ...]
+    items: tuple[str, ...]
 
 
-@dataclasses.dataclass(frozen=True)
-class Window(Page):
-    """The longest page of those that end with the same tag."""
+class Book:
+    """A list and all its divisions, the finest first; ``gone`` are items that it had."""
 
-    def pages(self) -> Iterator[Page]:
-        befores = (self.after, *self.tags[:-1])
-        return (Page(tag, self.last, self.tags[at:]) for at, tag in enumerate(befores))
+    def __init__(self, items: Iterable[str], gone: Iterable[str] = ()) -> None:
+        self.items = tuple(sorted(items))
+        # After nothing nothing comes: an empty list leaves no trace.
+        self.gone = tuple(sorted(set(gone).difference(self.items))) if self.items else ()
+        self.divisions = {division.label: division for division in _divisions(self.items)}
+
+    def after(self, item: str, last: str = END) -> tuple[str, ...]:
+        """The items after ``item`` up to ``last``."""
+        begin = 0 if item == START else bisect_right(self.items, item)
+        end = None if last == END else bisect_right(self.items, last)
+        return self.items[begin:end]
+
+    def odd_pages(self, label: str) -> dict[str, Odd]:
+        """The pages of HEADS or GONE, by the names of the links that lead there."""
+        return self._heads() if label == HEADS else self._after_gone()
+
+    def _heads(self) -> dict[str, Odd]:
+        """So many from the start, as long as more follow."""
+        numbers = range(1, min(FEW + 1, len(self.items)))
+        return {f"{n}{START}": Odd(self.items[n - 1], self.items[:n]) for n in numbers}
+
+    def _after_gone(self) -> dict[str, Odd]:
+        """The one item after each that is gone, where that would be."""
+        found = {}
+        for item in self.gone:
+            at = bisect_left(self.items, item)
+            following = self.items[at : at + 1]
+            is_last = at + 1 == len(self.items)
+            found[item] = Odd(END if is_last else (*following, NONE)[0], following)
+        return found
+
+    def tails(self) -> tuple[str, ...]:
+        """The items after which there is a page of all that follow."""
+        return self.items[:-1] if len(self.items) <= MANY else ()
+
+    def label(self, n: int) -> str | None:
+        """The division for a client that asks for ``n`` items; None for the whole list."""
+        if n >= len(self.items):
+            return None
+        fitting = (d.label for d in reversed(self.divisions.values()) if d.longest <= n)
+        return next(fitting)
+
+    def steps(self) -> set[int]:
+        """The numbers of items from which on a client gets another division."""
+        return {len(self.items), *(division.longest for division in self.divisions.values())}
 
 
-def windows(tags: Iterable[str], longest: int = LONGEST) -> frozenset[Window]:
-    """Divide tags into windows of at most ``longest``, with an empty one at the end."""
-    ordered = sorted(tags)
-    parts = list(_divide(ordered, longest))
-    befores = [START, *(part[-1] for part in parts)]
-    lasts = [*(part[-1] for part in parts[:-1]), END, END]
-    if not parts:
-        lasts = [END]
-    return frozenset(map(Window, befores, lasts, [*parts, ()]))
+def checksum(item: str) -> int:
+    return zlib.crc32(item.encode())
 
 
-def _divide(ordered: list[str], longest: int) -> Iterator[tuple[str, ...]]:
-    small = len(ordered) <= _ALL_IN_ONE
-    part: list[str] = []
-    for tag in ordered:
-        part.append(tag)
-        if len(part) == longest or (not small and zlib.crc32(tag.encode()) % _ONE_IN == 0):
-            yield tuple(part)
-            part = []
-    if part:
-        yield tuple(part)
+def order(label: str | None) -> tuple[int, int]:
+    """Sorts labels, the finest first; None is the whole list."""
+    if label is None:
+        return (2, 0)
+    kind, _, parts = label.partition("-")
+    return (1, -int(parts)) if parts else (0, int(kind))
 
 
-def pages(windows: Iterable[Window]) -> Iterator[Page]:
-    return itertools.chain.from_iterable(window.pages() for window in windows)
+def _divisions(items: Sequence[str]) -> Iterator[Division]:
+    checksums = list(map(checksum, items))
+    total = len(items)
+    for label, longest in plan(total):
+        kind, _, parts = label.partition("-")
+        if parts:
+            cuts = [_best(checksums, *window) for window in _windows(total, int(parts))[1:-1]]
+        else:
+            cuts = list(_chain(checksums, int(kind)))
+        ends = tuple(items[cut - 1] for cut in cuts)
+        yield Division(label, longest, ends, items[-1] if items else None)
 
 
-def heads(tags: Iterable[str]) -> frozenset[Page]:
-    """The first tag, the first two, and so on, as long as others follow."""
-    ordered = tuple(sorted(tags))
-    sizes = range(1, min(LONGEST, len(ordered)))
-    return frozenset(Page(START, ordered[size - 1], ordered[:size]) for size in sizes)
+def plan(total: int) -> list[tuple[str, int]]:
+    """The divisions of a list of so many items: labels, and how long their pages may be."""
+    parts = [(f"of-{number}", _longest(total, number)) for number in _PARTS]
+    while parts[1:] and parts[1][1] <= _FIRST:
+        del parts[0]  # nobody would ever be sent there
+    sizes = itertools.takewhile(lambda size: size < parts[0][1], _sizes())
+    found = [(str(size), size) for size in (*_FINE, *sizes) if size < max(total, 2)]
+    return found + (parts if total > _FIRST else [])
+
+
+def _sizes() -> Iterator[int]:
+    return (int(_FIRST * _RATIO**step) for step in itertools.count())
+
+
+def shortest(size: int) -> int:
+    """The fewest items of a page but the last in the division of pages of up to ``size``."""
+    return _FINE.get(size) or -int(-_SHORTEST * size // 1)
+
+
+def _chain(checksums: Sequence[int], size: int) -> Iterator[int]:
+    """Where pages of up to ``size`` end, but for the last: numbers of items from the start."""
+    end, total, least = 0, len(checksums), shortest(size)
+    while total - end > size:
+        end = _best(checksums, end + least, end + size)
+        yield end
+
+
+def _windows(total: int, parts: int) -> list[tuple[int, int]]:
+    """Where each of so many parts may end, and the list begins and ends."""
+    ideal = [total * part / parts for part in range(1, parts)]
+    slack = total / parts * _TOLERANCE
+    inner = [(min(round(at), int(at - slack) + 1), max(round(at), int(at + slack))) for at in ideal]
+    return [(0, 0), *inner, (total, total)]
+
+
+def _longest(total: int, parts: int) -> int:
+    windows = _windows(total, parts)
+    return max(following[1] - window[0] for window, following in itertools.pairwise(windows))
+
+
+def _best(checksums: Sequence[int], first: int, last: int) -> int:
+    """The cut between these two, both included, after the largest checksum."""
+    window = checksums[first - 1 : last]
+    return first + window.index(max(window))

@@ -96,10 +96,9 @@ def catalog(names: Iterable[str]) -> bytes:
     return _json({"repositories": sorted(names)})
 
 
-def page_htaccess(name: RepositoryName, last: str) -> bytes:
-    """Where the pages that end with the tag ``last`` lead on to, for the production vhost."""
-    query = "%{REDIRECT_local_export_n}elast=" + last
-    return f'Header set Link "</v2/{name}/tags/list?{query}>; rel=\\"next\\""\n'.encode()
+def page_type_map(name: str, page: str) -> bytes:
+    """A type map that leads to a page, so that the production vhost learns its name."""
+    return f"URI: {name}\n\nContent-Type: application/json\nURI: {page}\n\n".encode()
 
 
 def index(manifests: Iterable[Mapping[str, Any]]) -> bytes:
@@ -115,6 +114,15 @@ def parse_catalog(text: bytes) -> set[str]:
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError("a catalog must be a list of names")
     return set(names)
+
+
+def parse_tags_list(name: RepositoryName, text: bytes) -> set[str]:
+    """The tags in a list of ``name``; raises ValueError, KeyError or TypeError if it is none."""
+    fields = json.loads(text)
+    tags = fields["tags"]
+    if fields["name"] != name.value or not isinstance(tags, list):
+        raise ValueError(f"no list of {name}")
+    return set(tags)
 
 
 def _json(value: object) -> bytes:

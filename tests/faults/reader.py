@@ -10,7 +10,7 @@ from image_uploader_plugins.local_export import layout, views
 from image_uploader_plugins.local_export.layout import RepositoryLayout
 from image_uploader_plugins.reference import RepositoryName
 from tests.faults.flows import NESTED, Flow
-from tests.faults.repository import Repository, hashes, parses
+from tests.faults.repository import Repository, hashes, paged, parses
 from tests.faults.snapshot import Entry, Snapshot
 
 _TOP = {".", "v2", ".local-export", "index.html"}
@@ -82,7 +82,10 @@ class Reader:
             name = _repository(path)
             inside = path.removeprefix(f"{name}/") if name else path
             kind = layout.kind_of(PurePosixPath(inside)) if name else None
-            known = kind == entry.kind or (not name and (entry.kind == "folder" or path in _IN_V2))
+            of_catalog = path.startswith(".catalog/")  # whatever names are like
+            known = kind == entry.kind or (
+                not name and (entry.kind == "folder" or path in _IN_V2 or of_catalog)
+            )
             if not known and not self._is_temporary(path):
                 yield f"v2/{path} is nothing of a tree's"
             # Whoever is interrupted right after making a folder has put nothing into it.
@@ -202,6 +205,11 @@ class Reader:
                 yield f"{name}: listed as {name in catalog}, on disk {repository.inhabited}"
         if catalog != sorted(catalog) and not self._flow.legacy:
             yield f"the catalog is {catalog}"
+        if str(layout.UNFINISHED_CATALOG.name) not in self._marks:
+            pages = dict(self._snapshot.below(str(layout.CATALOG_PAGES)))
+            for label, listed in paged(pages, "", "repositories").items():
+                if listed != catalog:
+                    yield f"the catalog is {catalog}, page by page {listed} in {label}"
 
     def _neighbours(self) -> Iterator[str]:
         """What the flow has nothing to do with is untouched."""

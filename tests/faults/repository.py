@@ -5,7 +5,8 @@ from __future__ import annotations
 import collections
 import functools
 import json
-from collections.abc import Iterator
+import posixpath
+from collections.abc import Iterator, Mapping
 from pathlib import PurePosixPath
 
 from image_uploader_plugins import errors
@@ -13,7 +14,7 @@ from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import layout, referrers, views
 from image_uploader_plugins.manifest import Manifest
 from image_uploader_plugins.reference import RepositoryName
-from tests.faults.snapshot import Snapshot
+from tests.faults.snapshot import Entry, Snapshot
 
 _LISTS = (".pages", ".referrers", "tags")
 
@@ -25,11 +26,6 @@ class Repository:
         self.name = name
         self._entries = {
             path: entry for path, entry in snapshot.below(f"v2/{name}") if _is_own(path)
-        }
-        self._pages = {
-            path.partition("/")[2]: entry.content
-            for path, entry in self._entries.items()
-            if path.startswith(".pages/") and entry.kind == "file"
         }
         self.tags: set[str] = set()
         self.pins: set[Digest] = set()
@@ -87,8 +83,10 @@ class Repository:
                 continue
             if name == ".htaccess":
                 whole = entry.content.endswith(b"\n")
-            elif name.endswith(layout.TYPE_MAP):
+            elif name.endswith(layout.TYPE_MAP) and path.startswith("manifests/"):
                 whole = bool(_led_to(entry.content))
+            elif name.endswith(layout.TYPE_MAP):
+                whole = entry.content.endswith(b"=\n\n")
             else:
                 listed = path.startswith(tuple(f"{folder}/" for folder in _LISTS))
                 whole = not listed or parses(entry.content) is not None
@@ -144,25 +142,13 @@ class Repository:
             linked = {p.partition("/")[2] for p in self._entries if p.startswith(f"{folder}/")}
             if linked != self.tags:
                 yield f"tags {sorted(self.tags)}, {folder} {sorted(linked)}"
-        if self._paged() != sorted(self.tags):
-            yield f"tags {sorted(self.tags)}, page by page {self._paged()}"
+        for label, listed in paged(self._entries, ".pages/", "tags").items():
+            if listed != sorted(self.tags):
+                yield f"tags {sorted(self.tags)}, page by page {listed} in {label}"
         for digest in self.pins - self.manifests.keys():
             yield f"a pin for {digest}, which is absent"
         if self._referrers() != self._referring():
             yield f"referrers {self._referrers()}, on disk {self._referring()}"
-
-    def _paged(self) -> list[str]:
-        """The tags as a client that follows the pages of windows gets them."""
-        found: list[str] = []
-        last = ".start"
-        for _ in range(len(self._entries)):
-            if last == ".end":
-                break
-            target = self._link(f".after/{last}") or "no page"
-            page = parses(self._pages.get(f"{PurePosixPath(target).name}/{last}", b""))
-            found += page["tags"] if page else [f"no page after {last}"]
-            last = PurePosixPath(target).name
-        return found
 
     def _referrers(self) -> dict[str, bytes]:
         below = ((p, e) for p, e in self._entries.items() if p.startswith(".referrers/"))
@@ -178,6 +164,32 @@ class Repository:
             for subject, entries in found.items()
             for name, text in referrers.listings(entries).items()
         }
+
+
+def paged(entries: Mapping[str, Entry], start: str, key: str) -> dict[str, list[str]]:
+    """A list as a client gets it that follows the pages of each division."""
+    links = {
+        p.removeprefix(start) for p in entries if p.endswith("/.start+") and p.startswith(start)
+    }
+    return {
+        label: _walk(entries, f"{start}{label}/", key)
+        for label in (link.removesuffix("/.start+") for link in links)
+    }
+
+
+def _walk(entries: Mapping[str, Entry], division: str, key: str) -> list[str]:
+    found: list[str] = []
+    last = ".start"
+    while last != ".end":
+        link = entries.get(f"{division}{last}+")
+        folder = posixpath.dirname(division + last)
+        target = posixpath.normpath(posixpath.join(folder, link.content.decode() if link else "?"))
+        page = parses(entries[target].content) if target in entries else None
+        if not page:
+            return [*found, f"no page after {last}"]
+        found += page[key]
+        last = target.removeprefix(division).removesuffix("=")
+    return found
 
 
 def _is_own(path: str) -> bool:

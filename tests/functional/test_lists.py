@@ -6,8 +6,9 @@ Source: OCI distribution-spec 1.1, "Listing Tags" and "Listing Referrers".
 from __future__ import annotations
 
 import contextlib
+import itertools
 import urllib.parse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ from image_uploader_plugins.demo import images
 from image_uploader_plugins.demo.images import Image
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.layout import RepositoryLayout
+from image_uploader_plugins.local_export.listing import Listing
 from image_uploader_plugins.manifest import OCI_INDEX
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
 from tests.functional.content import referrer
@@ -57,7 +60,8 @@ def tree(subject: Image, referrers: list[Image]) -> Iterator[Path]:
                 image = images.artifact(name, "x", "application/vnd.example", b"{}")
                 for tag in tags:
                     trees.put(driver, image, tag)
-        assert not trees.problems(root)
+            large = RepositoryLayout(RepositoryName("large"))
+            Listing(driver._storage, large).write(f"v1.{number}.0" for number in range(2000))
         yield root
 
 
@@ -89,18 +93,26 @@ def tags(answer: requests.Response) -> list[str]:
     return found
 
 
-def following(server: str, path: str) -> tuple[list[str], int]:
-    """All tags from ``path`` on, and how many requests it took."""
-    found, requested = [], 0
+def followed(server: str, path: str, key: str) -> list[list[str]]:
+    """The pages from ``path`` on."""
+    pages: list[list[str]] = []
     while path:
         answer = get(server, path)
-        page = tags(answer)
-        found += page
-        requested += 1
+        assert answer.status_code == 200, answer.text
+        pages.append(answer.json()[key])
         link = answer.links.get("next")
-        assert page or not link
+        assert pages[-1] or not link
+        assert len(pages) < 3000
         path = link["url"] if link else ""
-    return found, requested
+    return pages
+
+
+def joined(pages: Iterable[list[str]]) -> list[str]:
+    return list(itertools.chain.from_iterable(pages))
+
+
+def _each_letter(text: str) -> str:
+    return "".join(f"%{ord(letter):02X}" for letter in text)
 
 
 def test_all_at_once(listing: str) -> None:
@@ -109,54 +121,115 @@ def test_all_at_once(listing: str) -> None:
     assert "Link" not in answer.headers
 
 
-@pytest.mark.parametrize("name", ["few", "many"])
-@pytest.mark.parametrize("n", [1, 7, 63, 64, 65, 1000])
-def test_pages_add_up_to_the_list(listing: str, name: str, n: int) -> None:
-    found, requested = following(listing, f"/v2/{name}/tags/list?n={n}")
-    assert found == sorted(FEW if name == "few" else MANY)
-    if n >= 64:
-        assert requested < len(found) / 4
+SIZES = {"few": 20, "many": 150, "large": 2000}
 
 
-@pytest.mark.parametrize("n", [*range(1, 21), 63])
+@pytest.mark.parametrize("name", SIZES)
+def test_as_many_as_there_are_at_once(listing: str, name: str) -> None:
+    for n in (SIZES[name], SIZES[name] + 1, 10_000, 10**25):
+        answer = get(listing, f"/v2/{name}/tags/list?n={n}")
+        assert len(tags(answer)) == SIZES[name]
+        assert "Link" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    ("name", "numbers"),
+    [("few", range(16, 20)), ("many", [16, 17, 29, 49, 50, 64, 74, 75, 76, 100, 149])],
+)
+def test_pages_are_half_full_or_more(
+    listing: str, kind: web.Kind, name: str, numbers: Iterable[int]
+) -> None:
+    check_pages(listing, kind, name, numbers)
+
+
+@pytest.mark.parametrize("n", [100, 199, 999, 1000, 1332, 1333, 1999])
+def test_pages_of_a_large_list(listing: str, kind: web.Kind, n: int) -> None:
+    check_pages(listing, kind, "large", [n])
+
+
+def check_pages(server: str, kind: web.Kind, name: str, numbers: Iterable[int]) -> None:
+    expected = tags(get(server, f"/v2/{name}/tags/list"))
+    for n in numbers:
+        pages = followed(server, f"/v2/{name}/tags/list?n={n}", "tags")
+        assert joined(pages) == expected
+        assert max(map(len, pages)) <= n
+        assert len(pages) <= 2 * len(expected) // n
+        if kind == "embedded":
+            assert all(len(page) == n for page in pages[:-1])
+
+
+@pytest.mark.parametrize("n", [1, 3, 4, 7, 15])
+def test_small_numbers(listing: str, n: int) -> None:
+    for name, all_tags in (("few", FEW), ("many", MANY)):
+        pages = followed(listing, f"/v2/{name}/tags/list?n={n}", "tags")
+        assert joined(pages) == sorted(all_tags)
+        assert max(map(len, pages)) <= n
+
+
+@pytest.mark.parametrize("n", range(1, 16))
 def test_just_so_many_from_the_start(listing: str, n: int) -> None:
-    """Clients may take fewer for the end of the list ("Listing Tags", implementers note)."""
     for name, all_tags in (("few", FEW), ("many", MANY)):
         answer = get(listing, f"/v2/{name}/tags/list?n={n}")
         assert tags(answer) == sorted(all_tags)[:n]
-        assert ("next" in answer.links) == (n < len(all_tags))
-
-
-@pytest.mark.parametrize("n", [1, 2, 10, 63, 64, 100])
-def test_no_more_than_asked_for(listing: str, n: int) -> None:
-    """Fewer are allowed, with a Link."""
-    answer = get(listing, f"/v2/many/tags/list?n={n}")
-    assert 1 <= len(tags(answer)) <= n
-    assert answer.links["next"]["url"].startswith(f"/v2/many/tags/list?n={n}&last=")
+        assert answer.links["next"]["url"].startswith(f"/v2/{name}/tags/list?n={n}&last=")
 
 
 def test_none_asked_for(listing: str) -> None:
-    for query in ("n=0", "n=0&last=v1", "last=v1&n=0"):
+    for query in ("n=0", "n=00", "n=0&last=v1", "last=v1&n=0"):
         answer = get(listing, f"/v2/few/tags/list?{query}")
         assert answer.json() == {"name": "few", "tags": []}
         assert "Link" not in answer.headers
+    assert get(listing, "/v2/_catalog?n=0").json() == {"repositories": []}
 
 
 @pytest.mark.parametrize("at", range(20))
 def test_after_each_tag_of_a_few(listing: str, at: int) -> None:
-    """Without ``n`` all that follow, at once."""
-    ordered = sorted(FEW)
-    answer = get(listing, f"/v2/few/tags/list?last={ordered[at]}")
-    assert tags(answer) == ordered[at + 1 :]
-    assert "Link" not in answer.headers
+    """All that follow, at once, without ``n`` and with one that is as large."""
+    rest = sorted(FEW)[at + 1 :]
+    for query in ("", "&n=20", "&n=10000"):
+        answer = get(listing, f"/v2/few/tags/list?last={sorted(FEW)[at]}{query}")
+        assert tags(answer) == rest
+        assert "Link" not in answer.headers
+    for n in (1, 5, 10, 19):
+        pages = followed(listing, f"/v2/few/tags/list?n={n}&last={sorted(FEW)[at]}", "tags")
+        assert joined(pages) == rest
+        assert max(map(len, pages)) <= n
 
 
-@pytest.mark.parametrize("at", [0, 1, 63, 64, 100, 148, 149])
-@pytest.mark.parametrize("query", ["last={}", "last={}&n=50", "n=100&last={}"])
-def test_after_a_tag_of_many(listing: str, at: int, query: str) -> None:
+@pytest.mark.parametrize("query", ["last={}", "last={}&n=50", "n=100&last={}", "n=1000&last={}"])
+def test_after_a_tag_of_many(listing: str, query: str) -> None:
     ordered = sorted(MANY)
-    path = "/v2/many/tags/list?" + query.format(ordered[at])
-    assert following(listing, path)[0] == ordered[at + 1 :]
+    for at in (*range(0, 149, 13), 148, 149):
+        path = "/v2/many/tags/list?" + query.format(ordered[at])
+        assert joined(followed(listing, path, "tags")) == ordered[at + 1 :]
+
+
+@pytest.mark.parametrize("n", [100, 1000])
+def test_from_anywhere_in_a_large_list_to_long_pages(listing: str, n: int) -> None:
+    """After few short ones."""
+    expected = tags(get(listing, "/v2/large/tags/list"))
+    for at in range(7, 1900, 271):
+        path = f"/v2/large/tags/list?n={n}&last={expected[at]}"
+        pages = followed(listing, path, "tags")
+        assert joined(pages) == expected[at + 1 :]
+        assert len(pages) <= 2 * (2000 - at) // n + 40
+
+
+def test_a_client_that_stops_after_twenty_pages(listing: str) -> None:
+    """Renovate asks for 10,000 tags at once, and follows 20 pages by default."""
+    pages = followed(listing, "/v2/large/tags/list?n=10000", "tags")
+    assert len(pages) <= 20
+    assert len(joined(pages)) == 2000
+
+
+@pytest.mark.parametrize("query", ["last=1%2E5", "last=%31.5", "last=1.%35", "n=%31%30&last=1%2e5"])
+def test_letters_that_are_percent_encoded(listing: str, query: str) -> None:
+    n = 10 if "n=" in query else 150
+    pages = followed(listing, f"/v2/many/tags/list?{query}", "tags")
+    assert joined(pages) == sorted(MANY)[sorted(MANY).index("1.5") + 1 :]
+    assert max(map(len, pages)) <= n
+    answer = get(listing, "/v2/many/tags/list?n=%31%30")
+    assert tags(answer) == sorted(MANY)[:10]
 
 
 @pytest.mark.parametrize(
@@ -164,15 +237,25 @@ def test_after_a_tag_of_many(listing: str, at: int, query: str) -> None:
     [
         ("n=x", 400),
         ("n=-1", 400),
+        ("n=1%2E", 400),
+        ("n=any", 400),
         ("last=..%2F..", 400),
+        ("last=.start", 400),
         ("last=.htaccess", 400),
         ("last=../x", 400),
+        ("last=x/y", 400),
+        ("last=x%00", 400),
+        ("last=x%2Fy", 400),
+        ("last=%252E", 400),
         ("last=absent", 404),
         ("n=5&last=absent", 404),
     ],
 )
-def test_what_is_no_page(listing: str, query: str, status: int) -> None:
+def test_what_is_no_page(listing: str, kind: web.Kind, query: str, status: int) -> None:
     answer = get(listing, f"/v2/few/tags/list?{query}")
+    if kind == "embedded" and status == 404:
+        assert tags(answer) == sorted(FEW)[: len(tags(answer))]  # it can compare
+        return
     assert answer.status_code == status
     assert answer.headers["Content-Type"] == "application/json"
     assert answer.json()["errors"][0]["code"]
@@ -183,6 +266,88 @@ def test_pages_of_an_absent_repository(listing: str) -> None:
         answer = get(listing, f"/v2/absent/tags/list{query}")
         assert answer.status_code == 404
         assert answer.headers["Content-Type"] == "application/json"
+
+
+def test_tags_that_go_between_two_pages(kind: web.Kind) -> None:
+    names = [f"v{number:02}" for number in range(60)]
+    with served_driver(kind) as (server, driver, _):
+        Listing(driver._storage, RepositoryLayout(RepositoryName("large"))).write(names)
+        for n in (3, 20, 40, 100):
+            left = set(names)
+            page = get(server, f"/v2/large/tags/list?n={n}")
+            last = tags(page)[-1]
+            for gone in ({last}, {*names[20:30], last}):
+                left -= gone
+                Listing(driver._storage, RepositoryLayout(RepositoryName("large"))).write(left)
+                path = f"/v2/large/tags/list?n={n}&last={last}"
+                found = joined(followed(server, path, "tags"))
+                assert found == sorted(tag for tag in left if tag > last)
+            Listing(driver._storage, RepositoryLayout(RepositoryName("large"))).write(names)
+        assert joined(followed(server, "/v2/large/tags/list?n=7", "tags")) == names
+
+
+NAMES = [
+    *(f"ns/img{number}" for number in range(60)),
+    *("ns", "ns/img", "ns/img/deep/er", "z" * 255, "z" * 200, "z" * 201, "a/" + "y" * 253),
+    *("y" * 200 + "/" + "y" * 54, "y" * 199 + "/y", "z" * 199),
+]
+
+
+@pytest.fixture(scope="module")
+def catalog(kind: web.Kind) -> Iterator[str]:
+    with served_driver(kind) as (server, driver, _):
+        for name in NAMES:
+            driver._tree.catalog.add(RepositoryName(name))
+        yield server
+
+
+def names(answer: requests.Response) -> list[str]:
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["Content-Type"] == "application/json"
+    found: list[str] = answer.json()["repositories"]
+    return found
+
+
+def test_the_catalog_at_once(catalog: str) -> None:
+    for query in ("", "?n=70", "?n=10000"):
+        answer = get(catalog, f"/v2/_catalog{query}")
+        assert names(answer) == sorted(NAMES)
+        assert "Link" not in answer.headers
+
+
+@pytest.mark.parametrize("n", [1, 4, 15, 16, 35, 69])
+def test_the_catalog_page_by_page(catalog: str, n: int) -> None:
+    pages = followed(catalog, f"/v2/_catalog?n={n}", "repositories")
+    assert joined(pages) == sorted(NAMES)
+    assert max(map(len, pages)) <= n
+    assert n < 16 or len(pages) <= 2 * len(NAMES) // n
+
+
+@pytest.mark.parametrize("quote", [str, lambda t: urllib.parse.quote(t, safe=""), _each_letter])
+def test_the_catalog_after_each_name(catalog: str, quote: Callable[[str], str]) -> None:
+    ordered = sorted(NAMES)
+    for at in (*range(0, 60, 7), *range(60, 70)):
+        path = f"/v2/_catalog?n=10&last={quote(ordered[at])}"
+        assert joined(followed(catalog, path, "repositories")) == ordered[at + 1 :]
+
+
+@pytest.mark.parametrize(
+    "query", ["n=x", "last=../x", "last=ns%2F..%2Fns", "last=%2Fns", "last=ns/"]
+)
+def test_what_is_no_page_of_the_catalog(catalog: str, query: str) -> None:
+    answer = get(catalog, f"/v2/_catalog?{query}")
+    assert answer.status_code == 400
+    assert answer.json()["errors"][0]["code"]
+
+
+def test_an_empty_catalog(kind: web.Kind) -> None:
+    with served_driver(kind) as (server, driver, _):
+        assert names(get(server, "/v2/_catalog?n=5")) == []
+        driver._tree.catalog.add(RepositoryName("ns/img"))
+        assert names(get(server, "/v2/_catalog?n=5")) == ["ns/img"]
+        driver._tree.catalog.remove(RepositoryName("ns/img"))
+        for query in ("", "?n=5", "?n=0"):
+            assert names(get(server, f"/v2/_catalog{query}")) == []
 
 
 def ask(server: str, subject: Image, query: str = "") -> requests.Response:

@@ -126,18 +126,22 @@ _DIGEST = r"(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})"
 _TAG = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
 _TYPE = "(?:" + "|".join(map(re.escape, sorted(manifest.MEDIA_TYPES))) + ")"
 _FOLDER = r"(?:sha256:[0-9a-f]{64}|\.sha512:[0-9a-f]{128})"
+_DIVISION = r"(?:(?:of-)?[1-9][0-9]*|\.heads|\.tails|\.gone)"
 _FILTER = r"[A-Za-z0-9][A-Za-z0-9._-]*(?:\+[A-Za-z0-9][A-Za-z0-9._-]*){1,2}"
 
 HTACCESS = re.compile(
     rf'Header set Content-Type "{_TYPE}"\nHeader set Docker-Content-Digest "{_DIGEST}"\n'
 )
-PAGE_HTACCESS = re.compile(
-    r'Header set Link "</v2/[a-z0-9._/-]+/tags/list\?%\{REDIRECT_local_export_n\}elast='
-    rf'{_TAG}>; rel=\\"next\\""\n'
+PAGE_TYPE_MAP = re.compile(
+    rf"URI: (?:(?:[1-9][0-9]?)?\.start|{_TAG})\+\n\n"
+    rf"Content-Type: application/json\nURI: {_TAG}=\n\n"
 )
 TYPE_MAP = re.compile(
     rf"URI: (?:{_TAG}|(?:\.pin-)?{_DIGEST})\n\n"
     rf"(?:Content-Type: {_TYPE}(?:; qs=(?:1\.0|0\.5))?\nURI: {_FOLDER}/index\.json\n\n){{1,2}}"
+)
+LINK = re.compile(
+    rf"\.\./(?:manifests/{_FOLDER}|{_DIVISION}|\.\./\.none|\.none)|{_TAG}=|\.end=|{_DIVISION}"
 )
 PATHS = re.compile(
     "|".join(
@@ -151,9 +155,10 @@ PATHS = re.compile(
             rf"ns/img/manifests/(?:{_TAG}|(?:\.pin-)?{_DIGEST})\.type-map",
             r"ns/img/tags/list",
             rf"ns/img/\.(?:tags|defaults)/{_TAG}",
-            rf"ns/img/\.pages/(?:\.none|(?:\.end|{_TAG})/(?:\.htaccess|\.start|{_TAG}))",
-            rf"ns/img/\.(?:after|next)/(?:\.start|{_TAG})",
-            r"ns/img/\.first/[0-9]{1,2}",
+            rf"ns/img/\.pages/(?:\.none|\.rest|\.few/[1-9][0-9]*|{_DIVISION}/\.finer)",
+            rf"ns/img/\.pages/{_DIVISION}/(?:(?:[1-9][0-9]?)?\.start|{_TAG})\+(?:\.type-map)?",
+            rf"ns/img/\.pages/{_DIVISION}/(?:\.end|{_TAG})=",
+            r"\.catalog/(?:\.none|\.rest|1/\.start\+|1/\.end=|1/ns/img\+|\.gone/ns/img\+)",
             rf"ns/img/\.referrers/{_DIGEST}/(?:all|{_FILTER})",
         )
     )
@@ -166,12 +171,12 @@ def check_files(root: Path) -> None:
         path = name.removeprefix("v2/")
         assert PATHS.fullmatch(path), path
         if isinstance(content, str):
-            assert re.fullmatch(rf"\.\./(?:manifests/{_FOLDER}|\.pages/(?:\.end|{_TAG}))", content)
+            assert LINK.fullmatch(content), content
         elif path.endswith("/.htaccess"):
-            grammar = PAGE_HTACCESS if "/.pages/" in path else HTACCESS
-            assert grammar.fullmatch(content.decode("ascii")), content
+            assert HTACCESS.fullmatch(content.decode("ascii")), content
         elif path.endswith(".type-map"):
-            assert TYPE_MAP.fullmatch(content.decode("ascii")), content
+            grammar = PAGE_TYPE_MAP if "/.pages/" in path else TYPE_MAP
+            assert grammar.fullmatch(content.decode("ascii")), content
         elif path in ("_catalog", ".no-referrers") or "/.referrers/" in path or "/tags/" in path:
             assert isinstance(json.loads(content.decode("ascii")), dict)
 

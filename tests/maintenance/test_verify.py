@@ -139,13 +139,13 @@ MENDED: dict[str, tuple[Callable[[Path], object], str, str]] = {
         "is not what it should be",
     ),
     "a torn page": (
-        lambda r: replace(r / "v2/ns/img/.pages/.end/.start", b"{"),
-        "v2/ns/img/.pages/.end/.start",
+        lambda r: replace(r / "v2/ns/img/.pages/1/.end=", b"{"),
+        "v2/ns/img/.pages/1/.end=",
         "is not what it should be",
     ),
     "a page of no tag": (
-        lambda r: touch(r / "v2/ns/img/.pages/.end/gone"),
-        "v2/ns/img/.pages/.end/gone",
+        lambda r: touch(r / "v2/ns/img/.pages/1/gone="),
+        "v2/ns/img/.pages/1/gone=",
         "should not be there",
     ),
     "no referrers": (

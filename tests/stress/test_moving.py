@@ -38,13 +38,13 @@ NOTES = [
     for text in (b"one", b"two")
 ]
 
-LATER, ANOTHER = images.image("ns/img", "later", []), images.image("another", "1.0", [])
+LATER, ANOTHER = images.image("ns/img", "next", []), images.image("another", "1.0", [])
 
 LINKS = ("v2/ns/img/.tags/moving", "v2/ns/img/.defaults/moving")
 LISTS = {
     "/v2/_catalog": "v2/_catalog",
     "/v2/ns/img/tags/list": "v2/ns/img/tags/list",
-    "/v2/ns/img/tags/list?n=100": "v2/ns/img/.pages/.end/.start",
+    "/v2/ns/img/tags/list?last=moving": "v2/ns/img/.pages/.tails/moving+",
     f"/v2/ns/img/referrers/{STAYING.digest}": f"v2/ns/img/.referrers/{STAYING.digest}/all",
 }
 

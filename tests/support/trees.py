@@ -74,16 +74,15 @@ def lying(root: Path) -> Iterator[str]:
 
 
 def _dangling(root: Path) -> Iterator[str]:
-    for path in (root / "v2").rglob("*.type-map"):
+    for path in (root / "v2").rglob("manifests/*.type-map"):
         for digest in views.parse_type_map(path.read_bytes()):
             folders = (path.parent / str(digest), path.parent / f".{digest}")
             if not any((folder / "index.json").exists() for folder in folders):
                 yield f"{path} leads to {digest}, which is absent"
     for path in (root / "v2").rglob("*"):
-        inside = {".after": path.name, ".next": path.name, ".first": ".start"}.get(
-            path.parent.name, "index.json"
-        )
-        if path.is_symlink() and not (path / inside).exists():
+        is_manifest = path.parent.name in (".tags", ".defaults", "manifests")
+        content = path / "index.json" if is_manifest else path
+        if path.is_symlink() and not content.exists():
             yield f"{path} leads nowhere"
 
 
@@ -97,22 +96,36 @@ def _disagreeing(root: Path) -> Iterator[str]:
         found = {p.name.removesuffix(".type-map") for p in manifests.glob("[!.]*.type-map")}
         found = {tag for tag in found if ":" not in tag}
         links = {path.name for path in (manifests.parent / ".tags").glob("*")}
-        if sorted(found) != _paged(manifests.parent):
-            yield f"{name}: tags {sorted(found)}, page by page {_paged(manifests.parent)}"
+        for n, listed in paged(manifests.parent / ".pages", "tags").items():
+            if sorted(found) != listed:
+                yield f"{name}: tags {sorted(found)}, {n} by {n} {listed}"
         if sorted(found) != tags(root, name) or links != found:
             yield f"{name}: tags {sorted(found)}, listed {tags(root, name)}, linked {links}"
+    for n, listed in paged(root / "v2" / ".catalog", "repositories").items():
+        if sorted(names) != listed:
+            yield f"names {sorted(names)}, {n} by {n} {listed}"
     if sorted(names) != catalog(root):
         yield f"catalog {catalog(root)}, on disk {sorted(names)}"
 
 
-def _paged(repository: Path) -> list[str]:
-    """The tags as a client that follows the pages of windows gets them."""
+def paged(pages: Path, key: str) -> dict[str, list[str]]:
+    """A list as clients get it that ask for so many and follow the pages, for all such numbers."""
+    return {way.name: _walk(way, key) for way in (pages / ".few").glob("*")}
+
+
+def _walk(division: Path, key: str) -> list[str]:
     found: list[str] = []
     last = ".start"
     while last != ".end":
-        link = repository / ".after" / last
+        link = division / f"{last}+"
         if not link.is_symlink():
             return [*found, f"no page after {last}"]
-        found += json.loads((link / last).read_bytes())["tags"]
-        last = link.readlink().name
+        found += page(link, key)
+        last = str(link.resolve().relative_to(division.resolve())).removesuffix("=")
+        last = last.replace("@/", "")
+    return found
+
+
+def page(path: Path, key: str) -> list[str]:
+    found: list[str] = json.loads(path.read_bytes())[key]
     return found

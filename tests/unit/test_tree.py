@@ -163,6 +163,7 @@ def test_a_delete_leaves_no_trace(driver: LocalExportDriver, root: Path) -> None
     assert {path.name for path in (root / "v2").iterdir()} == {
         "index.json",
         ".htaccess",
+        ".catalog",
         ".no-referrers",
         "_catalog",
     }

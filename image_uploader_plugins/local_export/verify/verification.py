@@ -12,6 +12,7 @@ from typing import TypeVar
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import layout
+from image_uploader_plugins.local_export.catalog import Catalog
 from image_uploader_plugins.local_export.garbage import Collector, Garbage
 from image_uploader_plugins.local_export.storage import File, Rehearsal, failed
 from image_uploader_plugins.local_export.tree import Tree
@@ -180,11 +181,22 @@ class Verification:
     def _catalog(self) -> Iterator[Finding]:
         with self.tree.catalog_lock():
             listed = self.tree.catalog.listed()
+            yield from self._catalog_pages(listed)
         if listed is None:
             yield Finding(layout.CATALOG, "is not what it should be", Remedy.REPAIR)
         for text in sorted((listed or set()) - {n.value for n in self.repositories()}):
             if not self._exists(text):
                 yield Finding(layout.CATALOG, f"lists {text!r}, which is not there", Remedy.REPAIR)
+
+    def _catalog_pages(self, listed: set[str] | None) -> Iterator[Finding]:
+        rehearsal = Rehearsal(self.tree.storage.root)
+        if listed is not None:
+            Catalog(rehearsal).settle(listed)
+        for change in rehearsal.changes:
+            yield Finding(change.path, change.reason, Remedy.REPAIR)
+        if self.tree.storage.file(layout.UNFINISHED_CATALOG):
+            problem = "an operation on the catalog was cut short"
+            yield Finding(layout.UNFINISHED_CATALOG, problem, Remedy.REPAIR)
 
     def _exists(self, text: str) -> bool:
         """Whether a name in the catalog is one of a repository, with nobody at work on it."""
