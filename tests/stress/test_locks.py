@@ -615,3 +615,45 @@ def test_progress_is_not_told_in_a_file_that_has_another_name(root: Path, tmp_pa
     with storage.lock("x") as lock:
         lock.tell(1024)
     assert precious.read_bytes() == b"precious"
+
+
+def test_a_lock_is_released_whatever_ends_the_removal_of_its_file(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = Storage(root)
+    storage.make_root()
+
+    def interrupted(held: locks.Locks, path: PurePosixPath) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(locks.Locks, "_remove", interrupted)
+        with pytest.raises(KeyboardInterrupt), storage.try_lock("x", transient=True):
+            pass
+    with storage.try_lock("x") as lock:
+        assert lock
+
+
+def test_gc_removes_no_lock_that_has_just_been_taken(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between its opening a file and locking it, the file goes, and there is another one."""
+    storage, other = Storage(root), Storage(root)
+    storage.make_root()
+    with storage.lock("x"):
+        pass
+    (path,) = (root / ".local-export/locks").iterdir()
+    take = locks.take
+    with contextlib.ExitStack() as stack:
+
+        def taking(descriptor: int) -> bool:
+            monkeypatch.setattr(locks, "take", take)
+            path.unlink()
+            stack.enter_context(other.lock("x"))
+            return take(descriptor)
+
+        monkeypatch.setattr(locks, "take", taking)
+        storage.remove_unused_locks([])
+        assert path.exists()
+        with storage.try_lock("x") as lock:
+            assert lock is None

@@ -112,9 +112,11 @@ class Locks:
                 descriptors.append(self._open_file(path))
             return [self._ground.call(path, take, d) for d in descriptors] == [True, False]
         finally:
-            self._remove(path)
-            for descriptor in descriptors:
-                self._close(descriptor)
+            try:
+                self._remove(path)
+            finally:
+                for descriptor in descriptors:
+                    self._close(descriptor)
 
     def remove_unused(self, kept: Iterable[str]) -> None:
         """Remove the files of locks that nobody holds, but for those of these names."""
@@ -131,8 +133,7 @@ class Locks:
     def _remove_unused(self, path: PurePosixPath) -> None:
         descriptor = self._open_file(path)
         try:
-            if take(descriptor):
-                self._remove(path)
+            self._remove_unheld(path, descriptor)
         finally:
             self._close(descriptor)
 
@@ -154,9 +155,11 @@ class Locks:
 
     def _release(self, name: str, lock: Lock) -> None:
         del self._held[name]
-        if lock.transient:
-            self._remove(_path(name))
-        self._close(lock.descriptor)
+        try:
+            if lock.transient:
+                self._remove(_path(name))
+        finally:
+            self._close(lock.descriptor)
 
     def _lock_file(self, path: PurePosixPath, how: Callable[[int], bool]) -> int | None:
         """Return a descriptor of the locked file; None where somebody else has it."""
@@ -192,9 +195,11 @@ class Locks:
             elif not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise errors.StorageError(self._ground.root / path, "is no file")
         except BaseException:
-            if made:
-                self._remove(path)
-            self._close(descriptor)
+            try:
+                if made:
+                    self._remove_unheld(path, descriptor)
+            finally:
+                self._close(descriptor)
             raise
         return descriptor
 
@@ -205,6 +210,11 @@ class Locks:
         except (FileNotFoundError, errors.StorageError):
             return False
         return os.path.samestat(os.fstat(descriptor), found)
+
+    def _remove_unheld(self, path: PurePosixPath, descriptor: int) -> None:
+        # By now the name may be that of another file, which somebody holds.
+        if take(descriptor) and self._is_at(path, descriptor):
+            self._remove(path)
 
     def _remove(self, path: PurePosixPath) -> None:
         # What cannot be removed is in nobody's way.
