@@ -272,9 +272,13 @@ def test_the_slowest_reader_goes_for_the_newest(serve: Callable[..., Clients]) -
         assert answers(clients.new())
     clients.reader()
     clients.reader()
-    assert ended(readers[0])
+    assert sum(map(len, iter(lambda: received(readers[0]), b""))) < SIZE
     for reader in (first, *readers[1:]):
-        assert reader.recv(1)
+        taken = 0
+        while taken < 16 * 1024 * 1024:
+            more = len(reader.recv(1024 * 1024))
+            assert more
+            taken += more
 
 
 def test_answers_leave_room_for_requests(serve: Callable[..., Clients]) -> None:
@@ -336,12 +340,42 @@ def test_a_client_that_comes_without_a_descriptor(
         assert answers(client)
 
 
+def test_a_pause_is_one(serve: Callable[..., Clients], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever others do meanwhile, nobody tries to take a client."""
+    tries, pauses, pause = [], threading.Semaphore(0), listener.Listener._pause
+
+    def pausing(self: listener.Listener) -> None:
+        tries.append(errno.EMFILE)
+        pause(self)
+        pauses.release()
+
+    monkeypatch.setattr(listener.Listener, "_pause", pausing)
+    clients = serve(_PAUSE=3600)
+    dropped, other = clients.new(), clients.new()
+    assert answers(dropped) and answers(other)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with socket.socket() as client, socket.socket() as next_descriptor:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (next_descriptor.fileno() + 1, hard))
+        try:
+            client.connect(clients._server)
+            assert pauses.acquire(timeout=raw.TIMEOUT)
+            for _ in range(5):
+                other.sendall(WHOLE)
+                assert other.recv(65536).startswith(b"HTTP/1.1 ")
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert ended(dropped)
+    assert len(tries) == 1
+
+
 def test_the_last_answer_is_read_to_its_end(serve: Callable[..., Clients]) -> None:
     """By a client that goes on sending: what it sends is read, for a while."""
     client = serve().new(b"PUT /v2/ HTTP/1.1\r\nHost: x\r\nContent-Length: 500000\r\n\r\n")
-    client.sendall(b"x" * 500_000)
     assert client.recv(65536).startswith(b"HTTP/1.1 413")
-    assert ended(client)
+    for _ in range(50):
+        client.sendall(b"x" * 10_000)
+    client.shutdown(socket.SHUT_WR)
+    assert client.recv(65536) == b""
 
 
 def test_requests_one_after_another(serve: Callable[..., Clients]) -> None:
