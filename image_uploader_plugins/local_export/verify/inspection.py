@@ -169,7 +169,8 @@ class Inspection:
             path, image = self._layout.type_map(tag), (f"{self._repository.name}:{tag}",)
             for digest in sorted(set(digests) - self.inventory.present):
                 yield Finding(path, f"leads to {digest}, which is missing", Remedy.FETCH, image)
-        for digest in sorted(self.inventory.pins - self.inventory.present):
+        pins = self.inventory.pins - self.inventory.listed
+        for digest in sorted(pins - self.inventory.present):
             problem = f"names {digest}, which is missing"
             names = self.inventory.named(digest)
             yield Finding(self._layout.pin(digest), problem, Remedy.FETCH, names)
