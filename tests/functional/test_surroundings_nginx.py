@@ -140,6 +140,7 @@ def targets() -> list[str]:
     found += [f"/v2/base/tags/list{query}" for query in ("", "?n=2", "?n=0", "?n=x", "?n=1000")]
     found += [f"/v2/base/tags/list?last={tag}" for tag in TAGS]
     found += [f"/v2/base/tags/list?n={n}&last={tag}" for n in (1, 99) for tag in TAGS]
+    found += ["/v2/base/tags/list?last=1%2E0", "/v2/_catalog?n=1&last=b%61se"]
     found += ["/v2/absent/tags/list", "/v2/base/", "/v2/base/manifests/", "/v2/base/tags/"]
     found += [f"/v2/multi/docker/manifests/{reference}" for reference in ("1.0", MULTI.digest)]
     for each in (IMAGE, ZSTD, EMPTY):
@@ -243,7 +244,7 @@ def _check_the_rest(plain: Answers) -> None:
         assert len(named) == len(headers), "said twice"
         assert "Last-Modified" not in named
         assert "ETag" not in named or named["ETag"] == f'"{named["Docker-Content-Digest"]}"'
-        assert status in (200, 206, 304, 400, 404, 405, 416)
+        assert status in (200, 206, 304, 307, 400, 404, 405, 416)
         assert (status == 405) == (method == "PUT")
         assert status != 304 or "/manifests/" not in target or "ETag" in named
         digest = "/blobs/" in target or "/manifests/sha256:" in target
@@ -343,8 +344,6 @@ def test_nobody_learns_anything_without_a_password(tree: Path, around: bool) -> 
         asked = f"auth_basic registry; auth_basic_user_file {passwords};"
         with printed(Site(tree, 1), asked if around else "", "" if around else asked) as server:
             for key, (status, headers, _) in answers(server).items():
-                if key[1] == "/v2/base/tags/list?n=x" and status == 400:
-                    continue
                 assert status == 401, key
                 assert ("WWW-Authenticate", 'Basic realm="registry"') in headers
                 assert ("Cache-Control", "no-cache") in headers
