@@ -15,6 +15,7 @@ import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
 
+from image_uploader_plugins import errors
 from image_uploader_plugins.local_export import layout, pages, views
 from image_uploader_plugins.local_export.layout import PagesLayout
 from image_uploader_plugins.local_export.pages import (
@@ -167,7 +168,15 @@ class PageFiles:
             self._change_odd(changes, label, old.odd_pages(label), new.odd_pages(label))
         self._change_tails(changes, old, new)
         self._change_ways(changes, old, new)
-        self._storage.publish_all(changes.entries())
+        try:
+            self._storage.publish_all(changes.entries())
+        except errors.StorageFull:
+            # Whoever has no space left deletes images: what goes makes room for what is changed.
+            self._remove_all(changes)
+            self._storage.publish_all(changes.entries())
+        self._remove_all(changes)
+
+    def _remove_all(self, changes: _Changes) -> None:
         for path in changes.surplus:
             self._remove(path)
         for folder in changes.folders:

@@ -336,20 +336,28 @@ class Storage(Ground):
         """
         folders: set[PurePosixPath] = set()
         for batch in _batches(wanted):
-            staged = [self._staging.new() for _ in batch]
             try:
-                self._stage_all(staged, batch)
-                for temporary, (path, _) in zip(staged, batch, strict=True):
-                    self._show(temporary, path)
-            except BaseException:
-                for temporary in staged:
-                    self.discard(temporary)
-                raise
+                self._publish_batch(batch)
+            except errors.StorageFull:
+                # One by one: each makes room for the next, where it replaces something.
+                for entry in batch:
+                    self._publish_batch([entry])
             folders.update(path.parent for path, _ in batch)
         for group in _batches(sorted(folders)):
             with contextlib.ExitStack() as stack:
                 opened = [stack.enter_context(self.folder(folder)) for folder in group]
                 self.call(group[0], sync_all, opened)
+
+    def _publish_batch(self, batch: list[tuple[PurePosixPath, bytes | str]]) -> None:
+        staged = [self._staging.new() for _ in batch]
+        try:
+            self._stage_all(staged, batch)
+            for temporary, (path, _) in zip(staged, batch, strict=True):
+                self._show(temporary, path)
+        except BaseException:
+            for temporary in staged:
+                self.discard(temporary)
+            raise
 
     def _stage_all(
         self, staged: list[PurePosixPath], batch: list[tuple[PurePosixPath, bytes | str]]
