@@ -368,8 +368,6 @@ FILES = (
     "v2/ns/img/.pages/1/.start+",
     "v2/ns/img/.pages/.rest",
     "v2/.catalog/.none",
-    "v2/.catalog/1/.end=",
-    "v2/.catalog/1/ns/img+",
     "v2/ns/img/.referrers/{manifest}/all",
     ".local-export/pool/sha256/{layer:.2}/{layer}",
     ".local-export/locks/{pool_lock}",

@@ -309,6 +309,7 @@ class Storage(Ground):
             if number(e) != errno.EXDEV:
                 raise
             self._publish_across(staged, source, path, target)
+            self.discard(staged)
 
     def _rename(self, staged: PurePosixPath, source: int, path: PurePosixPath, target: int) -> None:
         self.call(path, os.rename, staged.name, path.name, src_dir_fd=source, dst_dir_fd=target)
