@@ -95,8 +95,9 @@ class Attempt:
 
     def __call__(self, hook: Hook = PLAIN, *, again: bool = False) -> None:
         """All of them, through ``hook``; what is gone already may be so the second time."""
-        early = None if self._flow.founding else LocalExportDriver(self._root)
-        with hooked(hook), early or LocalExportDriver(self._root) as driver:
+        # Whoever opens a tree after another was killed may have something to mend.
+        opened = None if self._flow.founding or again else LocalExportDriver(self._root)
+        with hooked(hook), opened or LocalExportDriver(self._root) as driver:
             for step in self._steps:
                 with contextlib.suppress(*([errors.ImageUnknown] if again else [])):
                     self._flow.steps[step].run(driver)

@@ -122,7 +122,9 @@ def short_pages(book: Book, n: int, item: str) -> int:
 # -- the files
 
 WORDS = st.text("ab1", min_size=1, max_size=3)
-LONG = st.sampled_from(["z" * 199, "z" * 200, "z" * 201 + "y", "z" * 200 + "/a", "a/" + "z" * 230])
+LONG = st.sampled_from(
+    ["z" * 199, "z" * 200, "z" * 201 + "y", "z" * 200 + "/a", "a/" + "z" * 230, "z" * 255]
+)
 STATES = st.lists(
     st.sets(st.one_of(WORDS, st.tuples(WORDS, WORDS).map("/".join), LONG)), max_size=6
 )
