@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import collections
 import concurrent.futures
 import contextlib
 import dataclasses
 import logging
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
-import requests
+import tenacity
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import UploaderDriver
 from image_uploader_plugins.manifest import MEDIA_TYPES, SCHEMA1_TYPES, Descriptor, Manifest
 from image_uploader_plugins.meter import Meter
-from image_uploader_plugins.pace import Limits
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
 from image_uploader_plugins.results.account import Account
 from image_uploader_plugins.results.records import (
@@ -26,16 +26,35 @@ from image_uploader_plugins.results.records import (
     Outcome,
     Status,
 )
-from image_uploader_plugins.source import Source, retrying
+from image_uploader_plugins.sources.client import Settings
+from image_uploader_plugins.sources.interface import Source
+from image_uploader_plugins.text import one_line, redacted
 
 LOG = logging.getLogger(__name__)
 
 _PARALLEL_LAYERS = 4
+_TRANSFERS = 5  # of one blob, until its bytes are right
 # An index may list indexes (OCI image-spec, image-index.md); nobody nests them deeper.
 _DEPTH_LIMIT = 4
 _CHILDREN_LIMIT = 1000
 _BLOBS_LIMIT = 10_000
+_SIGNATURES_LIMIT = 200  # of one image, with what signs them
 _ARCHITECTURE = "amd64"
+
+
+def _log_retry(state: tenacity.RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    LOG.warning("fetched again, it came damaged: %s", one_line(redacted(str(error))))
+
+
+# A source tries again by itself what may pass; whether content is right is known here.
+_retrying = tenacity.retry(
+    reraise=True,
+    retry=tenacity.retry_if_exception_type(errors.ContentMismatch),
+    wait=tenacity.wait_random_exponential(multiplier=1, max=10),
+    stop=tenacity.stop_after_attempt(_TRANSFERS),
+    before_sleep=_log_retry,
+)
 
 
 def size(count: float) -> str:
@@ -80,20 +99,25 @@ class CopyOptions:
     """How a run copies its images.
 
     With ``check_present`` what the driver holds is read before it counts;
-    ``limits`` are what a registry is held to.
+    ``settings`` say how registries are asked; with ``signatures`` what signs
+    and describes images comes along; with ``foreign_layers`` those that
+    clients would get elsewhere do, too; with ``full_names`` names in the
+    target begin with the registry.
     """
 
     check_present: bool = False
-    limits: Limits = dataclasses.field(default_factory=Limits)
+    settings: Settings = dataclasses.field(default_factory=Settings)
+    signatures: bool = True
+    foreign_layers: bool = False
+    full_names: bool = False
 
 
 class Copier:
     """Copies one image into repository ``target`` of ``driver``.
 
     Keeps count in ``summary`` and account in ``record``; ``meter`` is told of
-    the bytes while they come, and may stop the copying.  With
-    ``check_present`` what the driver holds is read before it counts.  What is
-    in ``settled``, to which it adds, was copied there before, in the same run.
+    the bytes while they come, and may stop the copying.  What is in
+    ``settled``, to which it adds, was copied there before, in the same run.
     """
 
     def __init__(
@@ -103,12 +127,12 @@ class Copier:
         source: Source,
         record: ImageRecord | None = None,
         meter: Meter | None = None,
+        options: CopyOptions | None = None,
         *,
-        check_present: bool = False,
         settled: set[Digest] | None = None,
     ) -> None:
         self._settled = set() if settled is None else settled
-        self._check_present = check_present
+        self._options = options or CopyOptions()
         self._driver = driver
         self._target = target
         self._source = source
@@ -125,18 +149,21 @@ class Copier:
 
         An index is copied whole with ``all_platforms``, or where its digest
         was asked for (whoever names a digest pulls by it); otherwise just its
-        linux/amd64 image, or its first, is.  Raises UploaderErrors, and
-        requests' exceptions for a source that stays out of reach.
+        linux/amd64 image, or its first, is.  Raises UploaderErrors.
         """
         if isinstance(reference, Descriptor):
             manifest, digest = fetch(self._source, reference), reference.digest
         else:
             manifest = self._source.manifest(reference)
-            digest = reference if isinstance(reference, Digest) else manifest.digest
+            digest = (
+                reference if isinstance(reference, Digest) else manifest.told or manifest.digest
+            )
         if manifest.is_index and not all_platforms and isinstance(reference, Tag):
             chosen = self._one_of(manifest)
             manifest, digest = fetch(self._source, chosen), chosen.digest
-        self._copy(manifest, digest, tag)
+        copied = self._copy(manifest, digest, tag)
+        if self._options.signatures:
+            self._copy_signatures(copied)
         self.summary.images += 1
         return manifest
 
@@ -145,11 +172,46 @@ class Copier:
         chosen = index.default(_ARCHITECTURE, everything)
         if chosen is None:
             raise errors.ManifestInvalid(f"the index {index.digest} lists no image")
+        fitting = [d for d in index.manifests if d.platform.architecture == _ARCHITECTURE]
         if chosen.platform.architecture not in (_ARCHITECTURE, None):
-            LOG.warning("%s: no image for %s, taking the first", self._target, _ARCHITECTURE)
+            LOG.warning(
+                "%s: no image for %s, taking %s", self._target, _ARCHITECTURE, chosen.platform
+            )
+        elif len(fitting) > 1:
+            LOG.warning(
+                "%s: several images for %s, taking %s (%s)",
+                self._target,
+                _ARCHITECTURE,
+                chosen.platform,
+                chosen.digest,
+            )
         return chosen
 
-    def _copy(self, manifest: Manifest, digest: Digest, tag: Tag | None) -> None:
+    def _copy_signatures(self, copied: Sequence[Digest]) -> None:
+        """Copy what signs and describes these manifests, and what signs that."""
+        seen = set(copied)
+        pending = collections.deque((digest, 0) for digest in copied)
+        while pending:
+            signed, depth = pending.popleft()
+            self._meter.check()
+            for tag, descriptor in self._source.signatures(signed):
+                if descriptor.media_type not in MEDIA_TYPES or descriptor.digest in seen:
+                    continue
+                seen.add(descriptor.digest)
+                if len(self.record.signatures) >= _SIGNATURES_LIMIT:
+                    LOG.warning("%s: more than %d signatures", self._target, _SIGNATURES_LIMIT)
+                    return
+                for part, name in walk(
+                    self._source, fetch(self._source, descriptor), descriptor.digest
+                ):
+                    self._copy_part(part, name, tag if name == descriptor.digest else None)
+                self.record.signatures.append(str(tag or descriptor.digest))
+                if depth < _DEPTH_LIMIT:
+                    pending.append((descriptor.digest, depth + 1))
+
+    def _copy(self, manifest: Manifest, digest: Digest, tag: Tag | None) -> list[Digest]:
+        """Copy an image whole; returns the digests of its manifests."""
+        copied = []
         if manifest.is_index:
             self._account.list_children(manifest, self._source.children(manifest))
         status = Status.UNCHANGED
@@ -159,11 +221,13 @@ class Copier:
                 put, done = self._copy_part(part, name, tag if name == digest else None)
                 self._account.settle_child(name, done)
                 status = done if done is Status.COPIED else status
+                copied.append(name)
         except Exception as e:
             self._account.fail_child(e)
             raise
         self.record.digest, self.record.media_type = str(put.digest), put.media_type
         self.record.become(status)
+        return copied
 
     def _copy_part(
         self, part: Manifest, name: Digest, tag: Tag | None
@@ -192,18 +256,19 @@ class Copier:
         """Whether the repository had them all."""
         self._meter.check()
         config = manifest.config.digest if manifest.config else None
-        blobs = {
-            blob: Kind.CONFIG if blob.digest == config else Kind.LAYER for blob in manifest.blobs()
-        }
+        wanted = [*manifest.blobs()]
+        if self._options.foreign_layers:
+            wanted += [layer for layer in manifest.layers if layer.urls]
+        blobs = {blob: Kind.CONFIG if blob.digest == config else Kind.LAYER for blob in wanted}
         digests = {blob.digest for blob in blobs}
         before = self._present(blobs)
-        mounted = self._driver.mount_layers(self._target, blobs, check=self._check_present)
+        mounted = self._driver.mount_layers(self._target, blobs, check=self._options.check_present)
         for blob, kind in blobs.items():
             if blob.digest in mounted:
                 held = Outcome.PRESENT if blob.digest in before else Outcome.MOUNTED
                 self._count(blob, kind, held)
         for layer in manifest.layers:
-            if layer.urls:
+            if layer.urls and layer not in blobs:
                 self._account.blob(layer, Kind.LAYER, Outcome.SKIPPED, "clients get it by its urls")
         self._fetch({blob: kind for blob, kind in blobs.items() if blob.digest not in mounted})
         return mounted.issuperset(digests) and before.issuperset(digests)
@@ -239,7 +304,7 @@ class Copier:
         outcome = Outcome.MOUNTED if fetched is None else Outcome.FETCHED
         self._count(dataclasses.replace(blob, size=size), kind, outcome, fetched or 0)
 
-    @retrying
+    @_retrying
     def _transfer(self, blob: Descriptor) -> tuple[int, int | None]:
         """The blob's size, and the bytes that were fetched (None where the driver had it)."""
         fetched = None
@@ -288,6 +353,8 @@ def fetch(source: Source, descriptor: Descriptor) -> Manifest:
     """A manifest that is what its descriptor says; raises what Source.manifest() does."""
     with _naming(f"manifest {descriptor.digest}"):
         manifest = source.manifest(descriptor.digest, descriptor.size)
+    if not manifest.declares_type and descriptor.media_type in MEDIA_TYPES:
+        manifest = Manifest.parse(manifest.content, descriptor.media_type)
     if manifest.media_type != descriptor.media_type:
         raise errors.ManifestInvalid(
             f"{descriptor.digest} is {manifest.media_type}, listed as {descriptor.media_type}"
@@ -330,6 +397,6 @@ def _naming(subject: str) -> Iterator[None]:
     """Note on an error what it was about, for whoever reports it."""
     try:
         yield
-    except (errors.UploaderError, requests.RequestException) as e:
+    except errors.UploaderError as e:
         e.add_note(subject)
         raise

@@ -8,11 +8,17 @@ on their way back from a worker process.
 from __future__ import annotations
 
 import dataclasses
+import http
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
+from image_uploader_plugins.text import one_line, redacted
+
 _LISTED = 10  # of many, in a message
+
+TRANSIENT_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
+"""RFC 9110, 15: worth another try; every other status above 399 is an answer."""
 
 
 def _listed(texts: Sequence[str]) -> str:
@@ -196,3 +202,74 @@ class StorageFull(StorageError):
 
 class StorageDenied(StorageError):
     """Not permitted, or a read-only file system."""
+
+
+class RegistryError(UploaderError):
+    """An answer of a registry, or with ``login`` of its token server, that is a refusal.
+
+    ``url`` is shown without its user and query; ``status`` is HTTP's, ``code``
+    and ``message`` are what the registry says (OCI distribution-spec 1.1,
+    "Error Codes"), in one line, "" where it says nothing.
+    """
+
+    def __init__(
+        self, url: str, status: int, code: str = "", message: str = "", login: bool = False
+    ) -> None:
+        url, code, message = (one_line(redacted(text), 300) for text in (url, code, message))
+        super().__init__(url, status, code, message, login)
+        self.url = url
+        self.status = status
+        self.code = code
+        self.message = message
+        self.login = login
+
+    @property
+    def retryable(self) -> bool:  # type: ignore[override]
+        """Whether doing the same again can help (RFC 9110, 15)."""
+        return self.status in TRANSIENT_STATUSES
+
+    def __str__(self) -> str:
+        said = ": ".join(filter(None, (self.code, self.message))) or _phrase(self.status)
+        doing = "cannot log in at " if self.login else ""
+        hint = ""
+        if self.status == http.HTTPStatus.UNAUTHORIZED:
+            hint = " (credentials are missing or wrong, or there is no such image)"
+        return f"{doing}{self.url}: {self.status} {said}{hint}"
+
+
+class RegistryUnreachable(UploaderError):
+    """No answer from a registry at ``url``, which is shown without its user and query."""
+
+    def __init__(self, url: str, reason: str, retryable: bool = True) -> None:
+        url, reason = one_line(redacted(url), 300), one_line(redacted(reason), 300)
+        super().__init__(url, reason, retryable)
+        self.url = url
+        self.reason = reason
+        self.retryable = retryable
+
+    def __str__(self) -> str:
+        return f"{self.url}: {self.reason}"
+
+
+class RateLimited(UploaderError):
+    """A registry that asks to wait for longer than a request may: ``seconds`` of ``total``."""
+
+    def __init__(self, registry: str, seconds: float, total: float) -> None:
+        super().__init__(registry, seconds, total)
+        self.registry = registry
+        self.seconds = seconds
+        self.total = total
+
+    def __str__(self) -> str:
+        return (
+            f"{self.registry} limits how much is asked: it wants {self.seconds:.0f} seconds of "
+            f"waiting, and a request waits for {self.total:.0f} at most ([image_uploader] "
+            "longest_pause)"
+        )
+
+
+def _phrase(status: int) -> str:
+    try:
+        return http.HTTPStatus(status).phrase
+    except ValueError:
+        return "no reason given"

@@ -15,6 +15,10 @@ import yaml
 
 from image_uploader_plugins import errors
 
+# The sections of a file of images.
+_LISTS = ("uploads", "container_images")
+# A name of an image: a line of a text file that cannot be one of yaml's.
+_LINE = re.compile(r"[\w.:/@\[\]+-]*[\w\]]")
 # The parts of a Heat environment that image preparation reads.
 _SECTIONS = ("parameter_defaults", "resource_registry")
 
@@ -43,6 +47,49 @@ def roles(name: str) -> list[dict[str, Any]]:
     ):
         raise errors.ConfigurationError(f"{name}: must be a list of roles, each with a name")
     return content
+
+
+def images(name: str, *, may_be_empty: bool = False) -> list[dict[str, Any]]:
+    """Return the entries of a list of images, each with its ``imagename``.
+
+    The list is ``container_images`` or ``uploads`` of a yaml file, all of a
+    yaml file, or a text file with a name a line; a name stands for an entry
+    that has nothing else.  Raises ConfigurationError.
+    """
+    content = _names(name) or _load(name)
+    if isinstance(content, dict):
+        sections = [content.get(key) for key in _LISTS]
+        if not any(sections) and not may_be_empty:
+            raise errors.ConfigurationError(f"{name}: neither container_images nor uploads in it")
+        content = [item for section in sections for item in _list(name, section)]
+    found = [_entry(name, number, item) for number, item in enumerate(_list(name, content), 1)]
+    if not found and not may_be_empty:
+        raise errors.ConfigurationError(f"{name}: lists no image")
+    return found
+
+
+def _names(name: str) -> list[str]:
+    """The lines of a text file with a name a line; none for any other file."""
+    lines = [line.strip() for line in text(name).splitlines()]
+    lines = [line for line in lines if line and not line.startswith("#")]
+    return lines if all(map(_LINE.fullmatch, lines)) else []
+
+
+def _list(name: str, content: object) -> list[Any]:
+    if content is None:
+        return []
+    if not isinstance(content, list):
+        raise errors.ConfigurationError(f"{name}: must be a list of images, or a mapping with one")
+    return content
+
+
+def _entry(name: str, number: int, item: object) -> dict[str, Any]:
+    entry = {"imagename": item} if isinstance(item, str) else item
+    if not isinstance(entry, dict) or not isinstance(entry.get("imagename"), str):
+        raise errors.ConfigurationError(
+            f"{name}: image {number} must be a name, or a mapping with an imagename"
+        )
+    return entry
 
 
 def mapping(name: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from oslo_config import cfg
@@ -11,6 +11,9 @@ from stevedore import extension, named
 from image_uploader_plugins import errors, pace
 from image_uploader_plugins.driver import UploaderDriver
 from image_uploader_plugins.pace import Limits
+from image_uploader_plugins.sources import client, pauses
+from image_uploader_plugins.sources.client import Settings
+from image_uploader_plugins.sources.trust import Trust
 
 NAMESPACE = "image_uploader_plugins.drivers"
 PROJECT = "image-uploader"
@@ -46,6 +49,34 @@ _OPTIONS = [
             "Seconds after which the transfer of one manifest, layer or token is given up for "
             "good, at whatever rate it comes. Must be longer than your largest layer "
             "takes. 0 for no such limit."
+        ),
+    ),
+    cfg.IntOpt(
+        "answer_timeout",
+        default=int(client.READ_TIMEOUT),
+        min=1,
+        help=(
+            "Seconds for which a registry may say nothing, before an answer and in it. Registries "
+            "that are caches of others take minutes for what they do not have yet."
+        ),
+    ),
+    cfg.IntOpt(
+        "longest_pause",
+        default=int(pauses.TOTAL),
+        min=0,
+        help=(
+            "Seconds that one request waits at most, altogether, for a registry that limits how "
+            "much it is asked (429 Too Many Requests, Retry-After)."
+        ),
+    ),
+    cfg.ListOpt(
+        "insecure_registries",
+        default=[],
+        help=(
+            "Registries to copy from, host or host:port, whose certificate is not verified, and "
+            "which are asked by http where they do not speak https. Also those that "
+            "DockerInsecureRegistryAddress of a deployment names, and those with insecure = true "
+            "in /etc/containers/registries.conf. Passwords are sent to them as they are."
         ),
     ),
 ]
@@ -90,10 +121,16 @@ def selected(conf: cfg.ConfigOpts) -> str:
     return str(conf[GROUP].driver)
 
 
-def limits(conf: cfg.ConfigOpts) -> Limits:
-    """How slow ``[image_uploader]`` allows a registry to be."""
+def settings(conf: cfg.ConfigOpts, insecure: Iterable[str] = ()) -> Settings:
+    """Return how registries are asked, by ``[image_uploader]``; more may be ``insecure``."""
     register(conf)
-    return Limits(conf[GROUP].minimum_rate, conf[GROUP].transfer_deadline)
+    group = conf[GROUP]
+    return Settings(
+        trust=Trust([*group.insecure_registries, *insecure]),
+        limits=Limits(group.minimum_rate, group.transfer_deadline),
+        read_timeout=group.answer_timeout,
+        longest_pause=group.longest_pause,
+    )
 
 
 def load_driver(conf: cfg.ConfigOpts, name: str | None = None) -> UploaderDriver:

@@ -46,6 +46,9 @@ _NAMES = (
     *("config", "layers", "manifests", "fsLayers", "blobSum", "signatures", "history"),
     *("digest", "size", "urls", "data", "platform", "architecture", "os"),
 )
+_REFERENCE_TYPE = "vnd.docker.reference.type"
+# Variants that stand for an architecture as such: amd64's v1, arm64's v8.
+_PLAIN = frozenset({"", "v1", "v8"})
 _LARGEST = 2**63 - 1  # clients keep a size in an int64 (descriptor.md)
 
 
@@ -67,7 +70,9 @@ class Descriptor:
 
     ``size`` is None for the layers of a schema 1 manifest, which does not
     record any.  ``urls`` names other places the content may come from; a
-    registry need not hold it (OCI image-spec, descriptor.md).  Raises
+    registry need not hold it (OCI image-spec, descriptor.md).
+    ``is_attestation`` says of an entry of an index that it describes another
+    one and runs nowhere (BuildKit, "Image attestation storage").  Raises
     ManifestInvalid for a media type outside RFC 6838 or an impossible size.
     """
 
@@ -77,6 +82,7 @@ class Descriptor:
     urls: tuple[str, ...] = ()
     platform: Platform = Platform()
     artifact_type: str | None = None
+    is_attestation: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.media_type, str) or not _MEDIA_TYPE.fullmatch(self.media_type):
@@ -98,9 +104,15 @@ class Descriptor:
             _urls(fields),
             _platform(fields),
             _text(fields, "artifactType"),
+            _REFERENCE_TYPE in _object(fields, "annotations"),
         )
         _check_data(fields, described)
         return described
+
+    @property
+    def runs_nowhere(self) -> bool:
+        """Whether an entry of an index is no image that anybody could start."""
+        return self.is_attestation or str(self.platform).startswith("unknown/")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +121,8 @@ class Manifest:
 
     ``layers`` are in the manifest's order.  ``manifests`` is empty but for
     an index or list.  ``artifact_type`` and ``annotations`` are as written:
-    neither need follow any grammar.
+    neither need follow any grammar.  ``told`` is the digest that its source
+    calls it by, if that says so.
     """
 
     content: bytes = dataclasses.field(repr=False)
@@ -120,10 +133,15 @@ class Manifest:
     subject: Descriptor | None = None
     artifact_type: str | None = None
     annotations: tuple[tuple[str, str], ...] = ()
+    declares_type: bool = True
+    told: Digest | None = dataclasses.field(default=None, compare=False)
 
     @classmethod
     def parse(cls, content: bytes, media_type: str | None = None) -> Manifest:
         """Read ``content``, of ``media_type`` or, if None, of the type it says.
+
+        Content that says none is of the type that whoever has it says, or of
+        OCI's.
 
         Raises ManifestInvalid for anything a registry must not serve: over
         4 MiB, not a JSON object, a type that is unknown or contradicts the
@@ -131,7 +149,7 @@ class Manifest:
         descriptors.
         """
         fields = _load(content)
-        declared = _declared_type(fields)
+        declared = _declared_type(fields, media_type)
         if {declared, media_type} == SCHEMA1_TYPES:
             declared = str(media_type)  # registries give a signed schema 1 under either name
         if media_type not in (None, declared):
@@ -139,7 +157,9 @@ class Manifest:
                 f"manifest is {declared}, but was given as {shown(media_type)}"
             )
         try:
-            parsed = cls(content, declared, **_references(fields, declared))
+            declares = bool(fields.get("mediaType")) or fields["schemaVersion"] == 1
+            references = _references(fields, declared)
+            parsed = cls(content, declared, declares_type=declares, **references)
         except errors.InvalidReference as e:
             raise errors.ManifestInvalid(str(e)) from e
         blobs = [*parsed.layers, *filter(None, [parsed.config])]
@@ -167,14 +187,21 @@ class Manifest:
     def default(self, architecture: str, present: frozenset[Digest]) -> Descriptor | None:
         """The entry for clients that know no lists, out of those ``present``.
 
-        The first image for ``architecture`` (linux before others), else the
-        first image; None where there is none.
+        The first image for ``architecture`` (linux before others, and what
+        runs on every machine of it before what needs v2 or v3), else the first
+        image; None where there is none.
         """
-        images = [d for d in self.manifests if d.digest in present and d.media_type in IMAGE_TYPES]
+        images = [
+            d
+            for d in self.manifests
+            if d.digest in present and d.media_type in IMAGE_TYPES and not d.runs_nowhere
+        ]
 
-        def preference(descriptor: Descriptor) -> tuple[bool, bool]:
-            fits = descriptor.platform.architecture == architecture
-            return not fits, fits and descriptor.platform.os not in ("linux", None)
+        def preference(descriptor: Descriptor) -> tuple[bool, bool, str]:
+            platform = descriptor.platform
+            fits = platform.architecture == architecture
+            variant = "" if (platform.variant or "") in _PLAIN else str(platform.variant)
+            return not fits, fits and platform.os not in ("linux", None), fits * variant
 
         return min(images, key=preference, default=None)
 
@@ -187,7 +214,7 @@ def _load(content: bytes) -> Fields:
     return document.load(content)
 
 
-def _declared_type(fields: Fields) -> str:
+def _declared_type(fields: Fields, told: str | None) -> str:
     document.check_names(fields, _NAMES)
     version = fields.get("schemaVersion")
     if type(version) is not int or version not in (1, 2):
@@ -197,6 +224,9 @@ def _declared_type(fields: Fields) -> str:
         return _known_type(fields, implied, SCHEMA1_TYPES)
     # Only the OCI types may go unnamed (image-spec, manifest.md: mediaType SHOULD be used).
     implied = OCI_INDEX if fields.get("manifests") is not None else OCI_MANIFEST
+    kinds = INDEX_TYPES if implied == OCI_INDEX else IMAGE_TYPES
+    if told in kinds:
+        implied = str(told)
     return _known_type(fields, implied, IMAGE_TYPES | INDEX_TYPES)
 
 

@@ -17,7 +17,7 @@ from image_uploader_plugins.archives.files import Files
 from image_uploader_plugins.digest import Digest, VerifiedStream
 from image_uploader_plugins.manifest import Descriptor, Manifest
 from image_uploader_plugins.reference import Tag
-from image_uploader_plugins.source import Source
+from image_uploader_plugins.sources.interface import Source
 
 ENTRIES_LIMIT = 50_000
 NAMES_LIMIT = 5_000

@@ -113,7 +113,24 @@ def host() -> types.ModuleType:
     return tripleo
 
 
-def add_check_present(parser: argparse.ArgumentParser) -> None:
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Add what says how images are copied."""
+    parser.add_argument(
+        "--no-signatures",
+        action="store_true",
+        help="leave behind what signs and describes images: cosign's signatures, attestations "
+        "and SBOMs, and whatever else refers to them",
+    )
+    parser.add_argument(
+        "--foreign-layers",
+        action="store_true",
+        help="fetch layers that clients would get elsewhere, by the URLs in the manifest (as "
+        "Windows has them), too",
+    )
+    _add_check_present(parser)
+
+
+def _add_check_present(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--check-present",
         action="store_true",

@@ -10,8 +10,8 @@ import yaml
 
 from image_uploader_plugins import errors, files
 from image_uploader_plugins.cli import results
-from image_uploader_plugins.cli.command import Command, add_check_present, add_cleanup, host
-from image_uploader_plugins.copying import Summary
+from image_uploader_plugins.cli.command import Command, add_cleanup, add_options, host
+from image_uploader_plugins.copying import CopyOptions, Summary
 from image_uploader_plugins.results.journal import Journal
 
 
@@ -55,7 +55,7 @@ class Prepare(Command):
         parser.add_argument(
             "--dry-run", action="store_true", help="find out the parameters, copy nothing"
         )
-        add_check_present(parser)
+        add_options(parser)
         add_cleanup(parser)
         results.add_arguments(parser)
         return parser
@@ -82,7 +82,11 @@ class Prepare(Command):
             cleanup=parsed_args.cleanup,
             conf=self.conf,
             journal=journal,
-            check_present=parsed_args.check_present,
+            options=CopyOptions(
+                check_present=parsed_args.check_present,
+                signatures=not parsed_args.no_signatures,
+                foreign_layers=parsed_args.foreign_layers,
+            ),
         )
         return done
 

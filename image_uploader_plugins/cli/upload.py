@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 
 from image_uploader_plugins.cli import results
-from image_uploader_plugins.cli.command import Command, add_check_present, add_cleanup, host
+from image_uploader_plugins.cli.command import Command, add_cleanup, add_options, host
+from image_uploader_plugins.copying import CopyOptions
 
 
 class Upload(Command):
@@ -30,7 +31,12 @@ class Upload(Command):
             action="store_true",
             help="copy all platforms of each image whose entry does not say multi_arch itself",
         )
-        add_check_present(parser)
+        parser.add_argument(
+            "--full-names",
+            action="store_true",
+            help="have names in the target begin with the registry: quay.io/namespace/name",
+        )
+        add_options(parser)
         add_cleanup(parser)
         results.add_arguments(parser)
         return parser
@@ -44,7 +50,12 @@ class Upload(Command):
                 cleanup=parsed_args.cleanup,
                 multi_arch=parsed_args.multi_arch,
                 journal=journal,
-                check_present=parsed_args.check_present,
+                options=CopyOptions(
+                    check_present=parsed_args.check_present,
+                    signatures=not parsed_args.no_signatures,
+                    foreign_layers=parsed_args.foreign_layers,
+                    full_names=parsed_args.full_names,
+                ),
             )
         if not self.quiet:
             print(summary, file=self.app.stderr)

@@ -20,7 +20,8 @@ from image_uploader_plugins.demo.images import Image
 from image_uploader_plugins.demo.registry import SourceRegistry
 from image_uploader_plugins.digest import VerifiedStream
 from image_uploader_plugins.local_export import layout, options
-from image_uploader_plugins.source import RegistrySource
+from image_uploader_plugins.sources.client import Registries
+from image_uploader_plugins.sources.registry_source import RegistrySource
 
 Say = Callable[[str], None]
 
@@ -117,8 +118,8 @@ def _prepare(environment: dict[str, Any], root: Path) -> Summary:
 def _pull(image: Image, served: str) -> str:
     """Read the image back with everything in it, each byte against its digest."""
     name = image.repository
-    source = RegistrySource(f"http://{served}/v2/{name}", requests.Session)
-    with contextlib.closing(source):
+    with contextlib.closing(Registries()) as registries:
+        source = RegistrySource(registries.registry(served), str(name))
         found = source.manifest(image.tag or image.digest)
         image.digest.verify(found.content)
         manifests = [found, *(source.manifest(d.digest, d.size) for d in found.manifests)]

@@ -77,9 +77,19 @@ class Repository:
         content = self._storage.read(path, manifest.SIZE_LIMIT)
         try:
             digest.verify(content)
-            return Manifest.parse(content)
+            parsed = Manifest.parse(content)
+            if parsed.declares_type:
+                return parsed
+            # What it was put as is what clients were told since.
+            return Manifest.parse(content, self._stored_type(digest) or parsed.media_type)
         except (errors.ManifestInvalid, errors.DigestMismatch) as e:
             raise errors.ManifestInvalid(f"{self._storage.root / path}: {e}") from e
+
+    def _stored_type(self, digest: Digest) -> str | None:
+        """The type that the name of a manifest's file says."""
+        folder = self.layout.manifest(digest)
+        names = self._storage.names(folder)
+        return next((t for t, name in layout.TYPE_FILES.items() if name in names), None)
 
     def write_manifest(self, parsed: Manifest, digest: Digest) -> None:
         """Publish a manifest under its digest."""

@@ -99,6 +99,9 @@ class ImageRecord:
     ``media_type`` those of the manifest that the target has, None where they
     are not known.  ``retryable`` says of a failure whether doing it again can
     help.  ``bytes_fetched`` came over the network, in vain or not.
+    ``signatures`` are the tags, or the digests, of what came along to sign or
+    describe the image.  ``insecure`` says that nobody vouched for the source:
+    it was asked in the clear, or without verifying who it is.
     """
 
     source: str
@@ -113,6 +116,8 @@ class ImageRecord:
     seconds: float = 0.0
     blobs: list[BlobRecord] = dataclasses.field(default_factory=list)
     children: list[ChildRecord] = dataclasses.field(default_factory=list)
+    signatures: list[str] = dataclasses.field(default_factory=list)
+    insecure: bool = False
 
     def become(self, status: Status, why: str | None = None, *, retryable: bool = False) -> None:
         self.status, self.retryable = status, retryable

@@ -10,7 +10,6 @@ from tripleo_common.image import exception
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.results.records import INTERRUPTED, ImageRecord, Status
-from image_uploader_plugins.source import is_transient
 from image_uploader_plugins.text import one_line, redacted
 
 
@@ -36,6 +35,17 @@ def combined(failures: list[Exception], total: int) -> Exception:
     return error
 
 
+def is_transient(error: BaseException) -> bool:
+    """Whether doing the same again can help."""
+    if isinstance(error, errors.UploaderError):
+        return error.retryable
+    # Those that are ValueErrors, too, are about what is no URL.
+    if not isinstance(error, requests.RequestException) or isinstance(error, ValueError):
+        return False
+    response = error.response
+    return response is None or response.status_code in errors.TRANSIENT_STATUSES | {401}
+
+
 @contextlib.contextmanager
 def host_errors(subject: str) -> Iterator[None]:
     """Raise errors as the host expects them, with ``subject`` named.
@@ -49,8 +59,6 @@ def host_errors(subject: str) -> Iterator[None]:
         about = one_line(redacted(": ".join([subject, *getattr(e, "__notes__", ()), str(e)])))
         if isinstance(e, errors.ImageUnknown):
             raise exception.ImageNotFoundException(about) from e
-        if getattr(getattr(e, "response", None), "status_code", None) == 401:
-            about += " (credentials are missing or wrong, or there is no such image)"
         if is_transient(e):
             raise requests.exceptions.HTTPError(about) from e
         raise exception.ImageUploaderException(about) from e

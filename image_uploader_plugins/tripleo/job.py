@@ -11,10 +11,10 @@ from typing import Any
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.reference import RepositoryName, Tag, split_digest
+from image_uploader_plugins.reference import RepositoryName, Tag
+from image_uploader_plugins.sources.image_name import HUB_ALIASES, ImageName
 
 LOCAL = "containers-storage:"
-_DEFAULT_TAG = "latest"  # the host's, for a name without any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,26 +35,27 @@ class Job:
     is_local: bool = False
 
     @classmethod
-    def of(cls, task: Any) -> Job:
-        """Read an UploadTask; raises InvalidReference."""
+    def of(cls, task: Any, *, full_names: bool = False) -> Job:
+        """Read an UploadTask; raises InvalidReference.
+
+        With ``full_names`` the target begins with the registry.
+        """
         text = f"{task.pull_source.rstrip('/')}/" if task.pull_source else ""
         text += task.image_name.removeprefix(LOCAL)
-        text, digest = split_digest(text)
-        host, _, path = text.partition("/")
-        if not path:
-            raise errors.InvalidReference(f"no registry in the image name {text!r:.300}")
-        path, _, tag = path.partition(":")
-        if not tag and not digest:
-            tag = _DEFAULT_TAG
-        name = RepositoryName(path)
+        name = ImageName.parse(text)
         served_at, _, namespace = _without_user(task.push_destination).partition("/")
+        target = _target(text, name)
+        if full_names:
+            # A port has no place in a repository's name.
+            target = RepositoryName(f"{name.registry.replace(':', '_')}/{name.repository}")
+        tag = Tag(f"{name.tag}{task.append_tag or ''}") if name.tag else None
         return cls(
-            host,
-            name,
-            digest or Tag(tag),
+            name.registry,
+            name.repository,
+            name.reference,
             served_at,
-            RepositoryName(f"{namespace}/{name}") if namespace else name,
-            Tag(tag + (task.append_tag or "")) if tag else None,
+            RepositoryName(f"{namespace}/{target}") if namespace else target,
+            tag,
             task.image_name.startswith(LOCAL),
         )
 
@@ -76,3 +77,11 @@ def _without_user(destination: str) -> str:
     if "@" in destination:
         raise errors.InvalidReference("a user and a password do not belong into push_destination")
     return destination.rstrip("/")
+
+
+def _target(text: str, name: ImageName) -> RepositoryName:
+    """Return what follows the registry, as it is written: the host's parameters have it so."""
+    first, slash, rest = text.partition("@")[0].partition("/")
+    if slash and first.lower() in (name.registry, *HUB_ALIASES):
+        return RepositoryName(rest.partition(":")[0])
+    return name.repository

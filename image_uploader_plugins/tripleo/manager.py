@@ -7,23 +7,29 @@ the uploader of the last entry, so both are put right here.
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import functools
 import random
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-import yaml
 from oslo_config import cfg
-from tripleo_common.image import base, exception, image_uploader
+from tripleo_common.image import exception, image_uploader
 
-from image_uploader_plugins import loader
+from image_uploader_plugins import files, loader
 from image_uploader_plugins.copying import CopyOptions
 from image_uploader_plugins.driver import UploaderDriver
 from image_uploader_plugins.results.journal import Journal, Observer
 from image_uploader_plugins.results.records import ImageRecord, Status, reason
+from image_uploader_plugins.sources.client import Registries
 from image_uploader_plugins.tripleo.failures import combined, failed
-from image_uploader_plugins.tripleo.uploader import OpenDriver, PluginImageUploader
+from image_uploader_plugins.tripleo.host import HostUploader
+from image_uploader_plugins.tripleo.uploader import (
+    WISHES,
+    OpenDriver,
+    PluginImageUploader,
+    registries_for,
+)
 
 Manager = image_uploader.ImageUploadManager
 HOST_UPLOADER = image_uploader.DEFAULT_UPLOADER
@@ -101,10 +107,15 @@ def add_installed(
     default: str = HOST_UPLOADER,
     journal: Journal | None = None,
     *,
-    check_present: bool = False,
+    options: CopyOptions | None = None,
+    insecure: Sequence[str] = (),
 ) -> list[PluginImageUploader]:
     """Add an uploader for each installed driver; ``default`` serves entries that name none."""
     journal = journal or Journal()
+    manager.uploaders[HOST_UPLOADER] = HostUploader(
+        manager.uploader(HOST_UPLOADER),
+        functools.partial(_registries, manager.uploader(HOST_UPLOADER), conf, insecure),
+    )
     return [
         add(
             manager,
@@ -112,7 +123,7 @@ def add_installed(
             functools.partial(_load, conf, name),
             journal,
             default,
-            functools.partial(_options, conf, check_present),
+            functools.partial(_options, conf, options or CopyOptions(), insecure),
         )
         for name in loader.installed()
         if name != HOST_UPLOADER
@@ -138,9 +149,16 @@ def _load(conf: cfg.ConfigOpts | None, name: str) -> UploaderDriver:
     return loader.load_driver(loader.load_conf() if conf is None else conf, name)
 
 
-def _options(conf: cfg.ConfigOpts | None, check_present: bool) -> CopyOptions:
-    limits = loader.limits(loader.load_conf() if conf is None else conf)
-    return CopyOptions(check_present, limits)
+def _options(
+    conf: cfg.ConfigOpts | None, options: CopyOptions, insecure: Sequence[str]
+) -> CopyOptions:
+    settings = loader.settings(loader.load_conf() if conf is None else conf, insecure)
+    return dataclasses.replace(options, settings=settings)
+
+
+def _registries(uploader: Any, conf: cfg.ConfigOpts | None, insecure: Sequence[str]) -> Registries:
+    settings = loader.settings(loader.load_conf() if conf is None else conf, insecure)
+    return registries_for(uploader, settings)
 
 
 def _upload(manager: Any, default: str, journal: Journal) -> list[dict[str, Any]]:
@@ -151,20 +169,20 @@ def _upload(manager: Any, default: str, journal: Journal) -> list[dict[str, Any]
         journal.plan(str(item.get("imagename")), str(item.get("uploader") or default))
         for item in items
     ]
-    queue = [
-        (_uploader(manager, record), _task(manager, item), record)
-        for item, record in zip(items, records, strict=True)
-    ]
+    failures: list[Exception] = []
+    queue = list(_queued(manager, items, records, failures))
     # NOTE: neighbours in the list share layers; apart, they wait less for each other.
     random.shuffle(queue)
     theirs: list[ImageRecord] = []
-    for uploader, task, record in queue:
-        if isinstance(uploader, PluginImageUploader):
-            uploader.add(task, record)
-        else:
-            uploader.add_upload_task(task)
-            theirs.append(record)
-    failures = []
+    for uploader, item, record in queue:
+        try:
+            if isinstance(uploader, PluginImageUploader):
+                uploader.add(_task(manager, item), record)
+            else:
+                uploader.add_upload_task(_task(manager, item))
+                theirs.append(record)
+        except Exception as e:  # one bad entry does not stop the others
+            failures.append(e)
     for uploader in dict.fromkeys(uploader for uploader, _, _ in queue):
         try:
             if isinstance(uploader, PluginImageUploader):
@@ -176,6 +194,19 @@ def _upload(manager: Any, default: str, journal: Journal) -> list[dict[str, Any]
     if failures:
         raise combined(failures, len(items))
     return items
+
+
+def _queued(
+    manager: Any,
+    items: list[dict[str, Any]],
+    records: list[ImageRecord],
+    failures: list[Exception],
+) -> Iterator[tuple[Any, dict[str, Any], ImageRecord]]:
+    for item, record in zip(items, records, strict=True):
+        try:
+            yield _uploader(manager, record), item, record
+        except Exception as e:
+            failures.append(e)
 
 
 def _run_theirs(uploader: Any, records: list[ImageRecord], journal: Journal) -> None:
@@ -215,7 +246,7 @@ def _uploader(manager: Any, record: ImageRecord) -> Any:
 
 def _task(manager: Any, item: dict[str, Any]) -> Any:
     item["push_destination"] = manager.get_push_destination(item)
-    return image_uploader.UploadTask(
+    task = image_uploader.UploadTask(
         item["imagename"],
         item.get("pull_source"),
         item["push_destination"],
@@ -225,25 +256,14 @@ def _task(manager: Any, item: dict[str, Any]) -> Any:
         manager.cleanup,
         item.get("multi_arch", manager.multi_arch),
     )
+    task.wishes = {name: item[name] for name in WISHES if name in item}
+    return task
 
 
 def _items(manager: Any) -> list[dict[str, Any]]:
-    """The entries of both sections.
-
-    The host gives up on a section that one of the files lacks, so each is
-    read from just the files that have it.
-    """
-    items: list[dict[str, Any]] = []
-    for section in (manager.UPLOADS, manager.CONTAINER_IMAGES):
-        files = [name for name in manager.config_files if _has(name, section)]
-        part = base.BaseImageManager(files, manager.template_dir, manager.images)
-        items += part.load_config_files(section) or []
-    return items
-
-
-def _has(name: str, section: str) -> bool:
-    path = Path(name)
-    if not path.is_file():
-        return True  # for the host to complain about
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return isinstance(content, dict) and bool(content.get(section))
+    """The entries of all files, each image once: what a later entry has more is added."""
+    found: dict[str, dict[str, Any]] = {}
+    for name in manager.config_files:
+        for item in files.images(name, may_be_empty=True):
+            found[item["imagename"]] = {**item, **found.get(item["imagename"], {})}
+    return list(found.values())

@@ -1,13 +1,13 @@
-"""What the host does with a registry before anything is copied, with bounds."""
+"""Whether a target speaks TLS, for the parameters that the host writes for its clients."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import requests
-from tripleo_common.image import exception
 
-from image_uploader_plugins import errors, session
+from image_uploader_plugins import errors
+from image_uploader_plugins.sources import session
 
 _TIMEOUT = 30  # seconds, the host's
 
@@ -28,7 +28,7 @@ def learn(uploader: Any, host: str) -> None:
     ):
         try:
             with (
-                session.untrusting(attempts=0) as asking,
+                _asking() as asking,
                 asking.get(
                     f"https://{host}",
                     timeout=_TIMEOUT,
@@ -47,18 +47,7 @@ def learn(uploader: Any, host: str) -> None:
     found.add(host)
 
 
-def authenticate(uploader: Any, *args: Any) -> requests.Session:
-    """The host's authenticate() with a session of ours; what it trips over has a name.
-
-    The session is the last of ``args``.
-
-    Raises UploaderError, and what the host raises on purpose.
-    """
-    try:
-        authenticated: requests.Session = uploader.authenticate(*args)
-    except (errors.UploaderError, requests.RequestException, exception.ImageUploaderException):
-        raise
-    except Exception as e:
-        # NOTE: the host takes the answers apart without looking, and raises Exception.
-        raise errors.UploaderError(f"cannot log in: {e or type(e).__name__}") from e
-    return authenticated
+def _asking() -> requests.Session:
+    found = session.untrusting(attempts=0)
+    found.trust_env = False  # or .netrc is asked
+    return found

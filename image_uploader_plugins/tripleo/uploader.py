@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import base64
+import collections
 import concurrent.futures
 import contextlib
 import dataclasses
@@ -10,7 +10,7 @@ import json
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import ParseResult, urlparse
@@ -18,7 +18,7 @@ from urllib.parse import ParseResult, urlparse
 import requests
 from tripleo_common.image import exception, image_uploader
 
-from image_uploader_plugins import session
+from image_uploader_plugins import errors
 from image_uploader_plugins.copying import Copier, CopyOptions, Summary
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import UploaderDriver
@@ -27,12 +27,16 @@ from image_uploader_plugins.meter import Meter
 from image_uploader_plugins.reference import ImageRef
 from image_uploader_plugins.results.journal import Journal
 from image_uploader_plugins.results.records import INTERRUPTED, ImageRecord, Outcome, Status
-from image_uploader_plugins.source import RegistrySource
-from image_uploader_plugins.tripleo import registries
+from image_uploader_plugins.sources.client import Registries, Registry, Settings
+from image_uploader_plugins.sources.keychain import Keychain, Login, named
+from image_uploader_plugins.sources.registry_source import RegistrySource
 from image_uploader_plugins.tripleo.failures import combined, failed, host_errors
 from image_uploader_plugins.tripleo.job import Job
 from image_uploader_plugins.tripleo.local import LocalStorage
 
+# What an entry may wish of a run's options for itself.
+WISHES = ("signatures", "foreign_layers")
+CREDENTIALS = "ContainerImageRegistryCredentials"
 _GRACE = 3  # seconds for transfers in flight to end when the run is told to
 
 OpenDriver = Callable[[], contextlib.AbstractContextManager[UploaderDriver]]
@@ -60,11 +64,12 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
         self._journal: Journal | None = journal or Journal()
         self._find_options: Callable[[], CopyOptions] | None = options
         self._options = CopyOptions()
+        self._registries: Registries | None = None
         self.summary = Summary()
         self._queue: list[tuple[Any, ImageRecord]] = []
 
     def __getstate__(self) -> dict[str, Any]:
-        left = ("_open_driver", "_find_options", "_journal")
+        left = ("_open_driver", "_find_options", "_journal", "_registries")
         return {**self.__dict__, **dict.fromkeys(left), "_queue": []}
 
     # -- what the host calls
@@ -94,6 +99,7 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
         local_images: list[str] = []
         failures: list[Exception] = []
         with self._opened() as driver:
+            self._check_names(queue)
             for done in self._run_all(driver, queue):
                 if done.error:
                     failures.append(done.error)
@@ -104,6 +110,40 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
         self.cleanup(local_images)
         if failures:
             raise combined(failures, len(queue))
+
+    def _check_names(self, queue: list[tuple[Any, ImageRecord]]) -> None:
+        """Raise ImageUploaderException, before anything is copied, for two images of one name."""
+        named_so = collections.defaultdict(list)
+        for task, record in queue:
+            job = self._job(task)
+            if job.tag and not job.is_local:
+                named_so[job.target, job.tag].append((job, record))
+        for (target, tag), found in named_so.items():
+            digests = self._digests(job for job, _ in found)
+            if len(set(digests.values())) > 1:
+                both = " and ".join(f"{name} ({digest})" for name, digest in digests.items())
+                error = exception.ImageUploaderException(
+                    f"{target}:{tag} would be {both}: copy one of them to another name, with a "
+                    "namespace behind push_destination's host or with full names"
+                )
+                for _, record in found:
+                    failed(record, error)
+                raise error
+
+    def _digests(self, jobs: Iterable[Job]) -> dict[str, Digest]:
+        """What images of several sources are, as far as that can be found out by now."""
+        sources = {job.source: job for job in jobs}
+        if len(sources) < 2:
+            return {}
+        found = {}
+        for name, job in sources.items():
+            with contextlib.suppress(errors.UploaderError):  # it fails in its turn
+                source = RegistrySource(self._registry(job.host), str(job.name))
+                found[name] = source.manifest(job.reference).digest
+        return found
+
+    def _job(self, task: Any) -> Job:
+        return Job.of(task, full_names=self._options.full_names)
 
     def _delete(self, image_url: ParseResult, session: requests.Session | None = None) -> Any:
         if image_url.scheme != "docker":
@@ -140,13 +180,6 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
             raise exception.ImageUploaderException(
                 f"Cannot run a modify role on {kind} image {task.image_name}"
             )
-        if not job.is_local:
-            self.is_insecure_registry(registry_host=job.host)
-
-    @classmethod
-    def is_insecure_registry(cls, registry_host: str) -> bool:
-        registries.learn(cls, registry_host)
-        return bool(super().is_insecure_registry(registry_host))
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[UploaderDriver]:
@@ -155,8 +188,14 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
         with host_errors("target"):
             context = self._open_driver()
             self._options = self._find_options()
-        with context as driver:
+            self._registries = registries_for(self, self._options.settings)
+        with context as driver, contextlib.closing(self._registries):
             yield driver
+
+    def _registry(self, name: str) -> Registry:
+        if self._registries is None:  # in a worker process
+            self._registries = registries_for(self, self._options.settings)
+        return self._registries.registry(name)
 
     def _run_all(
         self, driver: UploaderDriver, queue: list[tuple[Any, ImageRecord]]
@@ -190,13 +229,14 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
     def _run_task(
         self, driver: UploaderDriver, task: Any, record: ImageRecord, meter: Meter
     ) -> tuple[list[str], Summary]:
-        job = Job.of(task)
+        job = self._job(task)
         record.targets = [job.served]
         if job.is_local:
             return [], self._copy_local(driver, job, job.source, record)
         if task.modify_role:
             return self._modify(driver, job, task, record, meter)
-        return [], self._copy(driver, job, record, meter, task.multi_arch)[1]
+        options = dataclasses.replace(self._options, **_wishes(task))
+        return [], self._copy(driver, job, record, meter, options, task.multi_arch)[1]
 
     def _copy(
         self,
@@ -204,31 +244,15 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
         job: Job,
         record: ImageRecord,
         meter: Meter,
-        multi_arch: bool,
+        options: CopyOptions,
+        multi_arch: bool = False,
     ) -> tuple[Manifest, Summary]:
-        source = self._source(job)
-        with contextlib.closing(source):
-            check = self._options.check_present
-            copier = Copier(driver, job.target, source, record, meter, check_present=check)
-            manifest = copier.copy(job.reference, job.tag, all_platforms=bool(multi_arch))
+        registry = self._registry(job.host)
+        record.insecure = not registry.is_verified
+        source = RegistrySource(registry, str(job.name), meter.check)
+        copier = Copier(driver, job.target, source, record, meter, options)
+        manifest = copier.copy(job.reference, job.tag, all_platforms=bool(multi_arch))
         return manifest, copier.summary
-
-    def _source(self, job: Job) -> RegistrySource:
-        image_url = urlparse(f"docker://{job.host}/{job.name}:{job.reference}")
-        username, password = self.credentials_for_registry(job.host)
-
-        def authenticate() -> requests.Session:
-            self._forget_token(f"repository:{job.name}:pull")
-            fresh = session.untrusting(self._options.limits)
-            return registries.authenticate(self, image_url, username, password, fresh)
-
-        return RegistrySource(self._build_url(image_url, f"/{job.name}"), authenticate)
-
-    def _forget_token(self, scope: str) -> None:
-        # NOTE: the host hands out a cached token again after the registry refused it.
-        if self.lock:
-            with self.lock.get_lock():
-                self.lock.sessions().pop(scope, None)
 
     # -- images on this machine
 
@@ -251,10 +275,11 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
         self, driver: UploaderDriver, job: Job, task: Any, record: ImageRecord, meter: Meter
     ) -> tuple[list[str], Summary]:
         """Copy the image as it is, modify it here, and copy the outcome under ``job.tag``."""
-        plain = Job.of(_Unmodified(task))
+        plain = self._job(_Unmodified(task))
         modified, unmodified = job.served, plain.served
         record.targets = [unmodified, modified]
-        manifest, summary = self._copy(driver, plain, record, meter, multi_arch=False)
+        unsigned = dataclasses.replace(self._options, signatures=False)
+        manifest, summary = self._copy(driver, plain, record, meter, unsigned)
         record.become(Status.FAILED, INTERRUPTED, retryable=True)  # there is more to come
         pulled = self._pull(job, manifest.digest)
         self._buildah("tag", pulled, unmodified)
@@ -276,16 +301,15 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
 
     def _pull(self, job: Job, digest: Digest) -> str:
         """Pull from the source, into local storage: the target need not be served yet."""
-        url = urlparse(self._build_url(urlparse(f"docker://{job.host}"), "/"))
-        name = f"{url.netloc}/{job.name}@{digest}"
-        arguments = []
-        if url.scheme == "http" or url.netloc in self.no_verify_registries:
-            arguments.append("--tls-verify=false")
+        registry = self._registry(job.host)
+        host = urlparse(registry.base()).netloc
+        name = f"{host}/{job.name}@{digest}"
+        arguments = [] if registry.is_verified else ["--tls-verify=false"]
         with tempfile.TemporaryDirectory(prefix="image-uploader-") as private:
-            username, password = self.credentials_for_registry(job.host)
-            if username:
+            login = registry.login(str(job.name))
+            if login:
                 authfile = Path(private) / "auth.json"
-                authfile.write_text(_authfile(url.netloc, username, password))
+                authfile.write_text(_authfile(host, login))
                 arguments.append(f"--authfile={authfile}")
             self._buildah("pull", *arguments, f"docker://{name}")
         return name
@@ -300,10 +324,28 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
             )
 
 
-def _authfile(registry: str, username: str, password: str) -> str:
-    """containers-auth.json(5)."""
-    token = base64.b64encode(f"{username}:{password}".encode()).decode()
-    return json.dumps({"auths": {registry: {"auth": token}}})
+def _wishes(task: Any) -> dict[str, Any]:
+    """What the entry of a task wishes; the host's own tasks have none."""
+    return {name: bool(value) for name, value in getattr(task, "wishes", {}).items()}
+
+
+def registries_for(uploader: Any, settings: Settings) -> Registries:
+    """Return registries with the credentials and the mirrors that the host gave an uploader.
+
+    Raises ConfigurationError.
+    """
+    keychain = Keychain(named(uploader.registry_credentials or {}, CREDENTIALS))
+    return Registries(
+        dataclasses.replace(settings, keychain=keychain, mirrors=dict(uploader.mirrors))
+    )
+
+
+def _authfile(registry: str, login: Login) -> str:
+    """A login as containers-auth.json(5) has it."""
+    entry = {"auth": login.basic.removeprefix("Basic ")}
+    if login.identity_token:
+        entry["identitytoken"] = login.identity_token
+    return json.dumps({"auths": {registry: entry}})
 
 
 class _Unmodified:

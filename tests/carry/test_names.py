@@ -22,7 +22,7 @@ from image_uploader_plugins.manifest import (
     Manifest,
 )
 from image_uploader_plugins.reference import Tag
-from image_uploader_plugins.source import Source
+from image_uploader_plugins.sources.interface import Source
 from tests.carry import archives
 from tests.carry.archives import bring
 from tests.functional.content import referrer

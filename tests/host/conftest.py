@@ -15,6 +15,7 @@ from image_uploader_plugins import loader, tripleo
 from image_uploader_plugins.demo import http
 from image_uploader_plugins.demo.images import corpus
 from image_uploader_plugins.local_export import options
+from image_uploader_plugins.sources import client
 from tests.support.registry import TamperedRegistry
 
 
@@ -25,6 +26,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(image_uploader.PythonImageUploader, "lock", None)
     monkeypatch.setattr(image_uploader.PythonImageUploader, "uploaded_layers", {})
     monkeypatch.setattr(tenacity.nap.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(client.Tries, "pause", lambda self, seconds: None)
     yield
     tripleo.uninstall()
     image_uploader.BaseImageUploader.init_registries_cache()

@@ -11,12 +11,13 @@ import pytest
 import yaml
 from oslo_config import cfg
 
-from image_uploader_plugins import errors, loader, session, tripleo
+from image_uploader_plugins import errors, loader, tripleo
 from image_uploader_plugins.cli.main import main
 from image_uploader_plugins.demo import run
 from image_uploader_plugins.demo.images import Image, corpus
 from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.pace import Limits, Pace
+from image_uploader_plugins.sources import session
 from tests.support import trees
 from tests.support.registry import TamperedRegistry
 

@@ -282,7 +282,10 @@ def test_one_failure_does_not_keep_the_others_back(
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("- a list", "must be a mapping"),
+        ("- [a list]", "image 1 must be a name, or a mapping"),
+        ("- {name: x}", "image 1 must be a name, or a mapping"),
+        ("text: 1", "neither container_images nor uploads"),
+        ("# nothing", "lists no image"),
         ("{", "is not yaml"),
         ("{}", "neither container_images nor uploads"),
         (b"\xff\xfe\xff", "cannot read"),
@@ -301,7 +304,6 @@ def test_files_that_say_nothing(
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("no-registry:1.0", "no registry"),
         ("{source}/ns/../../etc:1.0", "repository name"),
         ("{source}/ns/img:..%2f", "not a tag"),
         ("{source}/ns/img@sha256:../../x", "digest"),

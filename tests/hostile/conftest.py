@@ -6,6 +6,7 @@ import pytest
 import tenacity
 
 from image_uploader_plugins.demo import http
+from image_uploader_plugins.sources import client
 from tests.host.conftest import conf, host, manager  # noqa: F401 - for tests of the whole way
 from tests.support.registry import TamperedRegistry
 
@@ -14,6 +15,7 @@ from tests.support.registry import TamperedRegistry
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """No waiting between retries."""
     monkeypatch.setattr(tenacity.nap.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(client.Tries, "pause", lambda self, seconds: None)
 
 
 @pytest.fixture

@@ -19,10 +19,11 @@ from image_uploader_plugins.driver import UploaderDriver
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.manifest import Manifest
 from image_uploader_plugins.reference import RepositoryName, Tag
-from image_uploader_plugins.source import RegistrySource, _checked
+from image_uploader_plugins.sources.registry_source import _checked
 from tests.hostile import corpus
 from tests.hostile.corpus import CORPUS, Odd
 from tests.support import trees
+from tests.support.sources import source
 
 NAME = RepositoryName(corpus.NAME)
 
@@ -100,11 +101,8 @@ class OneManifest:
 
 def copy(driver: UploaderDriver, registry: Any, reference: Tag | Digest) -> Manifest:
     with http.serving(registry) as address:
-        source = RegistrySource(f"http://{address}/v2/{corpus.NAME}", requests.Session)
-        try:
-            return Copier(driver, NAME, source).copy(reference, Tag("odd"), all_platforms=True)
-        finally:
-            source.close()
+        copier = Copier(driver, NAME, source(address, corpus.NAME))
+        return copier.copy(reference, Tag("odd"), all_platforms=True)
 
 
 # What only the media type that the caller names decides, a registry does not say.

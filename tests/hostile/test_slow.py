@@ -16,13 +16,15 @@ from typing import Any
 
 import pytest
 import requests
-import tenacity
 
-from image_uploader_plugins import errors, pace, session, source
+from image_uploader_plugins import errors, pace
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.manifest import Descriptor
 from image_uploader_plugins.pace import Limits, Pace
 from image_uploader_plugins.reference import Tag
+from image_uploader_plugins.sources import client as asking
+from image_uploader_plugins.sources import session
+from tests.support.sources import source
 
 BODY = hashlib.shake_128(b"content").digest(5000)
 BLOB = Descriptor("application/octet-stream", Digest.of(BODY), len(BODY))
@@ -102,7 +104,7 @@ def bytewise(content: bytes) -> Iterator[bytes]:
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tenacity.nap.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(asking.Tries, "pause", lambda self, seconds: None)
 
 
 @pytest.fixture
@@ -118,14 +120,14 @@ def client(**limits: int) -> requests.Session:
 
 def test_a_blob_that_drips(clock: Clock) -> None:
     with giving(lambda: iter([HEAD, *bytewise(BODY)]), clock) as where:
-        fetching = source.RegistrySource(f"http://{where}/v2/ns/img", client)
+        fetching = source(where, "ns/img")
         with pytest.raises(errors.TransferTooSlow) as caught:
             list(fetching.blob(BLOB))
-    assert clock.reads == 1 + 15  # the head, and 30 seconds
+    assert clock.reads == 5 * (1 + 15)  # five times the head, and 30 seconds
     text = str(caught.value)
     assert f"{where}/v2/ns/img/blobs/{BLOB.digest} is too slow" in text
     assert "15 bytes in 30 seconds, which is less than 1024 bytes a second" in text
-    assert source.is_transient(caught.value)
+    assert caught.value.retryable
     assert str(pickle.loads(pickle.dumps(caught.value))) == text  # noqa: S301 - our own
 
 
@@ -138,7 +140,7 @@ def test_a_manifest_that_drips_is_tried_again_so_often(clock: Clock) -> None:
         yield from bytewise(BODY)
 
     with giving(pieces, clock) as where:
-        fetching = source.RegistrySource(f"http://{where}/v2/ns/img", client)
+        fetching = source(where, "ns/img")
         with pytest.raises(errors.TransferTooSlow, match="manifests/1"):
             fetching.manifest(Tag("1"))
     assert len(begun) == 5
@@ -207,13 +209,11 @@ def test_an_answer_ends_in_time_at_whatever_rate(clock: Clock) -> None:
     """And is not asked for again, which would take as long."""
     clock.step = 100.0
     with giving(lambda: iter([HEAD, *bytewise(BODY)]), clock) as where:
-        fetching = source.RegistrySource(
-            f"http://{where}/v2/x", lambda: client(minimum_rate=0, deadline=1000)
-        )
+        fetching = source(where, "x", limits=Limits(minimum_rate=0, deadline=1000))
         with pytest.raises(errors.TransferTooSlow, match="not done after 1000 seconds") as caught:
             list(fetching.blob(BLOB))
     assert clock.reads == 10
-    assert not source.is_transient(caught.value)
+    assert not caught.value.retryable
 
 
 def test_both_limits_can_be_switched_off(clock: Clock) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import stat
 import subprocess
 import traceback
@@ -11,16 +10,15 @@ from email.message import Message
 from pathlib import Path
 
 import pytest
-import requests
 import yaml
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.demo import http
 from image_uploader_plugins.demo.http import Answer
 from image_uploader_plugins.demo.images import corpus
-from image_uploader_plugins.source import RegistrySource
 from tests.results.conftest import SERVED_AT, Cli, by_name, tagged
 from tests.support.registry import TamperedRegistry
+from tests.support.sources import source
 
 MARK = "Zq7sEcReT"
 IMAGE = by_name("openstack/plain")
@@ -74,17 +72,16 @@ def test_a_body_that_breaks_off_behind_a_signed_url(
 
 def test_what_a_program_gets_as_an_error(registry: TamperedRegistry, tampered: str) -> None:
     registry.tamper["/blobs/"] = redirect
-    url = f"http://{tampered}/v2/{IMAGE.repository}"
-    with contextlib.closing(RegistrySource(url, requests.Session)) as source:
-        with pytest.raises(requests.HTTPError, match="/storage/gone") as caught:
-            list(source.blob(IMAGE.manifest.layers[0]))
-        assert MARK not in "".join(traceback.format_exception(caught.value))
-        too_much = Answer.of(bytes(9_000_000), "text/plain")
-        registry.tamper |= {"/manifests/": redirect}
-        registry.tamper["/storage/"] = lambda answer, headers: too_much
-        with pytest.raises(errors.ManifestInvalid, match="exceeds") as refused:
-            source.manifest(IMAGE.digest)
-        assert MARK not in "".join(traceback.format_exception(refused.value))
+    fetching = source(tampered, IMAGE.repository)
+    with pytest.raises(errors.RegistryError, match="/storage/gone: 404") as caught:
+        list(fetching.blob(IMAGE.manifest.layers[0]))
+    assert MARK not in "".join(traceback.format_exception(caught.value))
+    too_much = Answer.of(bytes(9_000_000), "text/plain")
+    registry.tamper |= {"/manifests/": redirect}
+    registry.tamper["/storage/"] = lambda answer, headers: too_much
+    with pytest.raises(errors.ManifestInvalid, match="exceeds") as refused:
+        fetching.manifest(IMAGE.digest)
+    assert MARK not in "".join(traceback.format_exception(refused.value))
 
 
 @pytest.mark.parametrize(

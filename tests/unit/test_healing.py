@@ -22,7 +22,7 @@ from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Verification, repair
 from image_uploader_plugins.manifest import Descriptor, Manifest
 from image_uploader_plugins.reference import ImageRef, Tag
-from image_uploader_plugins.source import Source
+from image_uploader_plugins.sources.interface import Source
 from tests.support import trees
 
 LAYER = images.Blob(b"\x1f\x8b" + bytes(range(1, 256)) * 40, images.DOCKER_LAYER)
@@ -99,7 +99,12 @@ def copy(root: Path, image: images.Image, *, check: bool = False) -> list[Digest
     """As ``upload`` does; returns what was fetched."""
     source = Origin(image)
     with LocalExportDriver(root) as driver:
-        copier = copying.Copier(driver, image.repository, source, check_present=check)
+        copier = copying.Copier(
+            driver,
+            image.repository,
+            source,
+            options=copying.CopyOptions(check_present=check),
+        )
         copier.copy(Tag("1.0"), Tag("1.0"), all_platforms=False)
     return source.asked
 

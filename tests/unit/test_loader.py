@@ -84,9 +84,18 @@ def test_options_that_cannot_work_are_refused(tmp_path: Path, text: str) -> None
 
 
 def test_how_slow_a_registry_may_be(tmp_path: Path) -> None:
-    assert loader.limits(conf_of(tmp_path, "")) == Limits(1024, 6 * 3600)
+    assert loader.settings(conf_of(tmp_path, "")).limits == Limits(1024, 6 * 3600)
     text = "[image_uploader]\nminimum_rate = 0\ntransfer_deadline = 60\n"
-    assert loader.limits(conf_of(tmp_path, text)) == Limits(0, 60)
+    assert loader.settings(conf_of(tmp_path, text)).limits == Limits(0, 60)
+
+
+def test_how_registries_are_asked(tmp_path: Path) -> None:
+    text = "answer_timeout = 7\nlongest_pause = 8\ninsecure_registries = a:1, b\n"
+    found = loader.settings(conf_of(tmp_path, f"[image_uploader]\n{text}"), ["c"])
+    assert (found.read_timeout, found.longest_pause) == (7, 8)
+    assert [found.trust.is_insecure(name) for name in ("a:1", "b", "c", "d")] == [True] * 3 + [
+        False
+    ]
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

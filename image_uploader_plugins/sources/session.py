@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import io
+import ssl
 import urllib.parse
 from typing import Any
 
@@ -18,6 +19,9 @@ ANSWER_LIMIT = 1024 * 1024
 """Bytes of an answer that is read whole, such as a token."""
 
 _CONNECTION_ATTEMPTS = 8
+
+# NOTE: who is not verified is told once, by name, where that is decided; urllib3 tells each time.
+urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
 
 
 class _PacedReader(io.RawIOBase):
@@ -84,19 +88,22 @@ class _Adapter(adapters.HTTPAdapter):
     not streamed; urllib3 itself would sleep as long as Retry-After says.
     """
 
-    __attrs__ = (*adapters.HTTPAdapter.__attrs__, "_limits")
+    __attrs__ = (*adapters.HTTPAdapter.__attrs__, "_limits", "_context")
 
-    def __init__(self, limits: Limits, attempts: int) -> None:
+    def __init__(
+        self, limits: Limits, attempts: int, context: ssl.SSLContext | None = None
+    ) -> None:
         self._limits = limits
+        self._context = context
         retries = urllib3.Retry(attempts, read=False, respect_retry_after_header=False)
         super().__init__(max_retries=retries)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
+        super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
         self.poolmanager.pool_classes_by_scheme = _pools(self._limits)
 
     def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(*args, **kwargs)
+        manager = super().proxy_manager_for(*args, **kwargs, ssl_context=self._context)
         manager.pool_classes_by_scheme = _pools(self._limits)
         return manager
 
@@ -113,17 +120,20 @@ class _Adapter(adapters.HTTPAdapter):
 
 
 def untrusting(
-    limits: Limits | None = None, attempts: int = _CONNECTION_ATTEMPTS
+    limits: Limits | None = None,
+    attempts: int = _CONNECTION_ATTEMPTS,
+    context: ssl.SSLContext | None = None,
 ) -> requests.Session:
     """Return a session that bounds what it reads, redirects and waits.
 
     An answer of more than ANSWER_LIMIT bytes raises a RequestException with
     the response in it, and one that does not keep to ``limits``, streamed or
-    not, a TransferTooSlow.  ``attempts`` are those to connect.
+    not, a TransferTooSlow.  ``attempts`` are those to connect,
+    ``context`` is how TLS is spoken.
     """
     session = requests.Session()
     for scheme in ("http://", "https://"):
-        session.mount(scheme, _Adapter(limits or Limits(), attempts))
+        session.mount(scheme, _Adapter(limits or Limits(), attempts, context))
     return session
 
 

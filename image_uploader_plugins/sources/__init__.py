@@ -1,0 +1,1 @@
+"""Where images come from: registries, who may read them, and how they are asked."""

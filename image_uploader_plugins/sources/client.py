@@ -1,0 +1,492 @@
+"""One registry, asked over HTTP: who may, how fast, and again where that can help.
+
+Everything that a registry says is bounded and checked; what it is told goes
+nowhere else.  Sources: OCI distribution-spec 1.1, "Pull"; RFC 9110.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import http
+import logging
+import random
+import threading
+import time
+import urllib.parse
+from collections.abc import Callable, Iterator, Mapping
+
+import requests
+import urllib3
+
+from image_uploader_plugins import errors
+from image_uploader_plugins.pace import Limits
+from image_uploader_plugins.sources import answers, challenges, session, trust
+from image_uploader_plugins.sources.challenges import Challenge
+from image_uploader_plugins.sources.keychain import Keychain, Login
+from image_uploader_plugins.sources.pauses import TOTAL, Pauses
+from image_uploader_plugins.sources.tokens import Tokens
+from image_uploader_plugins.sources.trust import Trust
+from image_uploader_plugins.text import one_line, redacted
+
+LOG = logging.getLogger(__name__)
+
+HUB = "docker.io"
+_HUB_HOST = "registry-1.docker.io"
+_CONNECT = 10.0  # seconds
+READ_TIMEOUT = 300.0
+"""Seconds for the first byte of an answer: caches ask others first."""
+
+_ATTEMPTS = 5
+_REDIRECTS = 5
+_RENEWALS = 5
+_REFUSAL_LIMIT = 64 * 1024  # bytes of a refusal that are read
+_LONGEST_BACKOFF = 10.0  # seconds
+_PIECE = 0.2  # seconds after which a wait looks whether it is to end
+# What refuses a token that is no longer good: RFC 9110, 15.5.2, and ECR's ways to say it.
+_EXPIRED = frozenset({400, 401, 403})
+
+Check = Callable[[], None]
+"""Called while something waits; ends the wait by raising."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How registries are asked; times in seconds, ``mirrors`` from a registry to a URL."""
+
+    keychain: Keychain = dataclasses.field(default_factory=Keychain)
+    trust: Trust = dataclasses.field(default_factory=Trust)
+    limits: Limits = dataclasses.field(default_factory=Limits)
+    mirrors: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    read_timeout: float = READ_TIMEOUT
+    longest_pause: float = TOTAL
+
+
+@dataclasses.dataclass
+class _Grant:
+    """An Authorization for one scope, and whether it has been good for anything yet."""
+
+    value: str = ""
+    token: str = ""
+    has_served: bool = False
+
+
+class Registry:
+    """The registry called ``name``, ``host[:port]``; safe to use from several threads."""
+
+    def __init__(self, name: str, settings: Settings, tokens: Tokens | None = None) -> None:
+        self.name = name
+        self._settings = settings
+        self._tokens = tokens or Tokens()
+        self._pauses = Pauses(name, settings.longest_pause)
+        self._lock = threading.RLock()
+        self._grants: dict[str, _Grant] = {}
+        self._challenges: dict[str, Challenge] = {}
+        self._sessions: dict[str, requests.Session] = {}
+        self._base: str | None = None
+
+    def close(self) -> None:
+        """Close its connections."""
+        with self._lock:
+            for found in self._sessions.values():
+                found.close()
+            self._sessions.clear()
+
+    @property
+    def is_verified(self) -> bool:
+        """Whether what it says came by TLS that was verified."""
+        base = self.base()
+        host = urllib.parse.urlsplit(base).netloc
+        return base.startswith("https:") and not self._settings.trust.is_insecure(host)
+
+    def login(self, repository: str) -> Login | None:
+        """Return who we are for a repository, None where nobody says."""
+        return self._settings.keychain.login(self.name, repository)
+
+    def get(
+        self,
+        repository: str,
+        path: str,
+        headers: Mapping[str, str] | None = None,
+        check: Check = lambda: None,
+    ) -> requests.Response:
+        """Return the answer to GET of ``path`` below a repository, its body unread.
+
+        Its status is 200 or 206.  Raises RegistryError for a refusal,
+        RegistryUnreachable where nobody answers, RateLimited, and what
+        ``check`` raises.
+        """
+        url = f"{self.base()}/{repository}/{path}"
+        response = self._patiently(
+            lambda: self._authorized(repository, url, dict(headers or {}), check), check
+        )
+        if response.status_code in (http.HTTPStatus.OK, http.HTTPStatus.PARTIAL_CONTENT):
+            return response
+        raise _refusal(response)
+
+    def elsewhere(
+        self, url: str, headers: Mapping[str, str], check: Check = lambda: None
+    ) -> requests.Response:
+        """Return the answer to GET of a URL that a manifest names, given nothing of ours.
+
+        Raises as get() does.
+        """
+        parts = urllib.parse.urlsplit(url)
+        if parts.scheme != "https" and not (
+            parts.scheme == "http" and self._settings.trust.may_be_plain(parts.netloc)
+        ):
+            raise errors.RegistryUnreachable(url, "is not asked: it is no https", False)
+        response = self._patiently(lambda: self._follow(url, dict(headers), ""), check)
+        if response.status_code in (http.HTTPStatus.OK, http.HTTPStatus.PARTIAL_CONTENT):
+            return response
+        raise _refusal(response)
+
+    def _patiently(self, ask: Callable[[], requests.Response], check: Check) -> requests.Response:
+        """Ask at a pace that the registry bears; a pause that it asks for is no failure."""
+        begun = self._pauses.now()
+        while True:
+            turn = self._pauses.wait(check)
+            response = ask()
+            if not _is_pause(response):
+                self._pauses.succeeded(response.headers)
+                return response
+            with response:
+                self._pauses.refused(response.headers, turn, begun)
+
+    def base(self) -> str:
+        """Return the URL of its API, with /v2; found out once.
+
+        https, unless it may be plain and does not speak TLS.
+        """
+        with self._lock:
+            if self._base is None:
+                self._base = self._find_base()
+            return self._base
+
+    # -- http or https
+
+    def _find_base(self) -> str:
+        mirror = self._settings.mirrors.get(self.name)
+        if mirror:
+            return f"{mirror.rstrip('/')}/v2"
+        host = _HUB_HOST if self.name == HUB else self.name
+        if self._settings.trust.may_be_plain(self.name) and self._is_plain(host):
+            return f"http://{host}/v2"
+        return f"https://{host}/v2"
+
+    def _is_plain(self, host: str) -> bool:
+        """Whether a port answers in plain HTTP and not in TLS; raises RegistryUnreachable."""
+        try:
+            self._send("GET", f"https://{host}/v2/", {}).close()
+        except errors.RegistryUnreachable as e:
+            cause = e.__cause__
+            if isinstance(cause, requests.exceptions.Timeout) or trust.speaks_tls(cause):
+                return False
+        else:
+            return False
+        try:
+            self._send("GET", f"http://{host}/v2/", {}).close()
+        except errors.RegistryUnreachable as e:
+            return isinstance(e.__cause__, ValueError)  # of a redirect: it did answer
+        return True
+
+    # -- who may
+
+    def _authorized(
+        self, repository: str, url: str, headers: dict[str, str], check: Check
+    ) -> requests.Response:
+        """Ask with what was granted before, and again with what the answer asks for.
+
+        A token that has been good for something and is refused is renewed, as
+        often as other threads use up the new one.
+        """
+        grant, fresh = self._grant(repository), False
+        for _ in range(_RENEWALS):
+            response = self._follow(url, headers, grant.value)
+            # An answer that there is no such thing is one to somebody who may ask.
+            if response.ok or response.status_code == http.HTTPStatus.NOT_FOUND:
+                grant.has_served |= bool(grant.value)
+                return response
+            unknown = response.status_code == http.HTTPStatus.UNAUTHORIZED and not fresh
+            if not unknown and not (grant.has_served and response.status_code in _EXPIRED):
+                return response
+            offered = challenges.parse(response.raw.headers.getlist("WWW-Authenticate"))
+            renewed = self._renew(repository, url, offered, grant, check)
+            if renewed is None:
+                return response
+            response.close()
+            grant, fresh = renewed, True
+        return self._follow(url, headers, grant.value)
+
+    def _grant(self, repository: str) -> _Grant:
+        with self._lock:
+            return self._grants.setdefault(repository, _Grant())
+
+    def _renew(
+        self,
+        repository: str,
+        url: str,
+        offered: list[Challenge],
+        refused: _Grant,
+        check: Check,
+    ) -> _Grant | None:
+        """Return a new grant for a repository; None where nothing better can be had."""
+        with self._lock:
+            # Who refuses a token with 400 does not say again what it wants.
+            chosen = _chosen(offered) or self._challenges.get(repository)
+            if chosen is None:
+                return None
+            self._challenges[repository] = chosen
+        login = self.login(repository)
+        if login and not self._may_know_secrets(url):
+            raise errors.RegistryUnreachable(
+                url, f"no password is sent to {self.name} in the clear: {self._how()}", False
+            )
+        if chosen.scheme == "basic":
+            if login is None or login.basic == refused.value:
+                return None
+            return self._keep(repository, _Grant(login.basic))
+        scope = f"repository:{repository}:pull"
+        self._check_realm(chosen, login)
+        ask = functools.partial(self._ask_for_token, check)
+        token = self._tokens.token(self.name, chosen, login, scope, ask, refused=refused.token)
+        if token == refused.token:
+            return None
+        return self._keep(repository, _Grant(f"Bearer {token}", token))
+
+    def _keep(self, repository: str, grant: _Grant) -> _Grant:
+        """Return the grant, or the same one that another thread has got meanwhile."""
+        with self._lock:
+            if self._grant(repository).value != grant.value:
+                self._grants[repository] = grant
+            return self._grants[repository]
+
+    def _check_realm(self, challenge: Challenge, login: Login | None) -> None:
+        realm = challenge.parameters.get("realm", "")
+        parts = urllib.parse.urlsplit(realm)
+        if parts.scheme not in ("http", "https") or not parts.netloc or "@" in parts.netloc:
+            raise errors.RegistryUnreachable(
+                self.base(), f"its token server is no URL: {realm!r:.200}", False
+            )
+        plain = parts.scheme == "http"
+        if plain and self.base().startswith("https:") and not trust.is_loopback(self.name):
+            raise errors.RegistryUnreachable(
+                self.base(), f"its token server is not asked in the clear: {realm}", False
+            )
+        if login and not self._may_know_secrets(realm):
+            raise errors.RegistryUnreachable(
+                realm, f"no password is sent there in the clear: {self._how()}", False
+            )
+
+    def _may_know_secrets(self, url: str) -> bool:
+        """Whether who is asked is verified, this machine, or named as insecure."""
+        parts = urllib.parse.urlsplit(url)
+        insecure = self._settings.trust.may_be_plain(parts.netloc) or (
+            self._settings.trust.is_insecure(self.name)
+            and parts.hostname == urllib.parse.urlsplit(self.base()).hostname
+        )
+        return parts.scheme == "https" or insecure
+
+    def _how(self) -> str:
+        return (
+            "name it in DockerInsecureRegistryAddress or [image_uploader] insecure_registries "
+            "if that is meant"
+        )
+
+    def _ask_for_token(
+        self, check: Check, url: str, headers: Mapping[str, str], form: Mapping[str, str] | None
+    ) -> tuple[int, bytes]:
+        method = "POST" if form else "GET"
+        ask = functools.partial(self._send, method, url, dict(headers), form)
+        with self._patiently(ask, check) as response:
+            # Whoever it leads to was not named by the registry, and gets no password.
+            body = b"" if response.is_redirect else _body(response, session.ANSWER_LIMIT)
+            return response.status_code, body
+
+    # -- requests
+
+    def _follow(self, url: str, headers: dict[str, str], authorization: str) -> requests.Response:
+        """Follow redirects by hand: what is ours goes to the registry alone."""
+        origin = _origin(url)
+        for _ in range(_REDIRECTS + 1):
+            sent = dict(headers)
+            if authorization and _origin(url) == origin:
+                sent["Authorization"] = authorization
+            response = self._send("GET", url, sent)
+            location = response.headers.get("Location")
+            if not response.is_redirect or not location:
+                return response
+            response.close()
+            url = self._redirected(url, location)
+        raise errors.RegistryUnreachable(url, f"more than {_REDIRECTS} redirects", False)
+
+    def _redirected(self, url: str, location: str) -> str:
+        try:
+            target = urllib.parse.urljoin(url, location)
+            parts = urllib.parse.urlsplit(target)
+        except ValueError:
+            parts = urllib.parse.SplitResult("", "", "", "", "")
+        if parts.scheme not in ("http", "https") or not parts.netloc:
+            raise errors.RegistryUnreachable(
+                url, f"leads to what is no URL of HTTP: {location!r:.100}", False
+            )
+        if parts.scheme == "http" and url.startswith("https:"):
+            raise errors.RegistryUnreachable(
+                url, f"leads from https to {redacted(target)}, which is not followed", False
+            )
+        return target
+
+    def _send(
+        self,
+        method: str,
+        url: str,
+        headers: dict[str, str],
+        form: Mapping[str, str] | None = None,
+    ) -> requests.Response:
+        # Bytes as they are stored: a body encoded on the way has another digest.
+        headers = {"Accept-Encoding": "identity", "User-Agent": "image-uploader", **headers}
+        parts = urllib.parse.urlsplit(url)
+        try:
+            return self._session(parts.netloc).request(
+                method,
+                url,
+                headers=headers,
+                data=form,
+                stream=True,
+                allow_redirects=False,
+                timeout=(_CONNECT, self._settings.read_timeout),
+                verify=not self._settings.trust.is_insecure(parts.netloc),
+                proxies=requests.utils.get_environ_proxies(url),
+            )
+        except (requests.RequestException, ValueError) as e:  # the latter of what is no URL
+            raise _unreachable(url, e) from e
+
+    def _session(self, netloc: str) -> requests.Session:
+        with self._lock:
+            if netloc not in self._sessions:
+                context = self._settings.trust.context(netloc)
+                found = session.untrusting(self._settings.limits, attempts=0, context=context)
+                # NOTE: or requests asks .netrc, and lets the environment switch CAs.
+                found.trust_env = False
+                self._sessions[netloc] = found
+            return self._sessions[netloc]
+
+
+class Registries:
+    """The registries of one run, each with its pauses, and the tokens of all."""
+
+    def __init__(self, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings()
+        self._tokens = Tokens()
+        self._lock = threading.Lock()
+        self._known: dict[str, Registry] = {}
+
+    def registry(self, name: str) -> Registry:
+        """Return the registry called ``host[:port]``, always the same one."""
+        name = HUB if name in ("index.docker.io", _HUB_HOST) else name
+        with self._lock:
+            if name not in self._known:
+                self._known[name] = Registry(name, self.settings, self._tokens)
+            return self._known[name]
+
+    def close(self) -> None:
+        """Close all connections."""
+        with self._lock:
+            for registry in self._known.values():
+                registry.close()
+
+
+class Tries:
+    """Counts the failures of one piece of work since it last made progress."""
+
+    def __init__(self, check: Check) -> None:
+        self._check = check
+        self._failures = 0
+
+    def progressed(self) -> None:
+        """Begin to count anew."""
+        self._failures = 0
+
+    def failed(self, error: errors.UploaderError) -> None:
+        """Wait before another try; raises ``error`` where that cannot help, or helped too often."""
+        self._failures += 1
+        if not error.retryable or self._failures >= _ATTEMPTS:
+            raise error
+        longest = min(_LONGEST_BACKOFF, 0.5 * 2**self._failures)
+        seconds = random.uniform(longest / 2, longest)  # noqa: S311 - no secret
+        LOG.warning("trying again in %.1f seconds: %s", seconds, one_line(str(error)))
+        self.pause(seconds)
+
+    def pause(self, seconds: float) -> None:
+        """Wait, and look meanwhile whether the wait is to end."""
+        end = time.monotonic() + seconds
+        while (left := end - time.monotonic()) > 0:
+            self._check()
+            time.sleep(min(left, _PIECE))
+
+
+def chunks(response: requests.Response, size: int) -> Iterator[bytes]:
+    """Return a body as it comes; raises RegistryUnreachable where it breaks off."""
+    try:
+        yield from response.raw.stream(size, decode_content=False)
+    except (urllib3.exceptions.HTTPError, OSError) as e:
+        raise errors.RegistryUnreachable(response.url, f"the answer breaks off: {e}") from e
+
+
+def _is_pause(response: requests.Response) -> bool:
+    status = response.status_code
+    return status == http.HTTPStatus.TOO_MANY_REQUESTS or (
+        status == http.HTTPStatus.SERVICE_UNAVAILABLE and "Retry-After" in response.headers
+    )
+
+
+def _body(response: requests.Response, limit: int) -> bytes:
+    content = bytearray()
+    for chunk in chunks(response, limit):
+        content += chunk
+        if len(content) > limit:
+            raise errors.RegistryUnreachable(
+                response.url, f"answers with more than {limit} bytes", False
+            )
+    return bytes(content)
+
+
+def _refusal(response: requests.Response) -> errors.RegistryError:
+    with response:
+        try:
+            body = _body(response, _REFUSAL_LIMIT)
+        except errors.RegistryUnreachable:
+            body = b""
+    return errors.RegistryError(response.url, response.status_code, *answers.said(body))
+
+
+def _chosen(offered: list[Challenge]) -> Challenge | None:
+    """Bearer before Basic; schemes that are not known here are passed over."""
+    for scheme in ("bearer", "basic"):
+        for challenge in offered:
+            if challenge.scheme == scheme:
+                return challenge
+    return None
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urllib.parse.urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}[parts.scheme]
+
+
+def _unreachable(url: str, error: Exception) -> errors.RegistryUnreachable:
+    final = isinstance(error, ValueError)
+    reason = str(error)
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, urllib3.exceptions.NameResolutionError):
+            final, reason = True, f"no such host: {urllib.parse.urlsplit(url).hostname}"
+        cause = cause.__context__ if cause.__context__ is not cause else None
+    for argument in getattr(error, "args", ()):
+        inner = getattr(argument, "reason", None)
+        if isinstance(inner, urllib3.exceptions.NameResolutionError):
+            final, reason = True, f"no such host: {urllib.parse.urlsplit(url).hostname}"
+        elif isinstance(inner, urllib3.exceptions.SSLError):
+            final = trust.speaks_tls(inner)
+            reason = f"TLS: {inner}"
+    return errors.RegistryUnreachable(url, reason, not final)

@@ -1,0 +1,64 @@
+"""What people call images, as docker and podman read it.
+
+Source: Docker's reference grammar (distribution/reference) and the names of
+Docker Hub.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+from image_uploader_plugins import errors
+from image_uploader_plugins.digest import Digest
+from image_uploader_plugins.reference import RepositoryName, Tag, split_digest
+
+HUB = "docker.io"
+HUB_ALIASES = frozenset({"index.docker.io", "registry-1.docker.io"})
+_OFFICIAL = "library"
+_DEFAULT_TAG = "latest"
+_LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
+_REGISTRY = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{{1,5}})?")
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageName:
+    """An image in a registry, ``host[:port]``; ``tag`` is None only beside a digest."""
+
+    registry: str
+    repository: RepositoryName
+    tag: Tag | None
+    digest: Digest | None
+
+    @property
+    def reference(self) -> Tag | Digest:
+        """What it is asked for by: the digest, where there is one."""
+        return self.digest or self.tag or Tag(_DEFAULT_TAG)
+
+    @classmethod
+    def parse(cls, text: str) -> ImageName:
+        """Read a name; ``nginx`` is ``docker.io/library/nginx:latest``.
+
+        The first part is a registry if it has a dot or a port, or is
+        ``localhost``.  Raises InvalidReference.
+        """
+        whole, digest = split_digest(text)
+        first, slash, rest = whole.partition("/")
+        if slash and (re.search(r"[.:]", first) or first == "localhost"):
+            registry, path = first.lower(), rest
+        else:
+            registry, path = HUB, whole
+        if not _REGISTRY.fullmatch(registry):
+            raise errors.InvalidReference("what stands before the first '/' is no registry")
+        registry = HUB if registry in HUB_ALIASES else registry
+        path, colon, tag = path.partition(":")
+        if registry == HUB and "/" not in path:
+            path = f"{_OFFICIAL}/{path}"
+        if not colon and digest is None:
+            tag, colon = _DEFAULT_TAG, ":"
+        return cls(registry, RepositoryName(path), Tag(tag) if colon else None, digest)
+
+    def __str__(self) -> str:
+        tag = f":{self.tag}" if self.tag else ""
+        digest = f"@{self.digest}" if self.digest else ""
+        return f"{self.registry}/{self.repository}{tag}{digest}"

@@ -1,0 +1,36 @@
+"""Where images are copied from, whatever it is."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Iterator, Sequence
+
+from image_uploader_plugins.digest import Digest
+from image_uploader_plugins.manifest import Descriptor, Manifest
+from image_uploader_plugins.reference import Tag
+
+
+class Source(abc.ABC):
+    """Where manifests and blobs come from; safe to use from several threads."""
+
+    @abc.abstractmethod
+    def manifest(self, reference: Tag | Digest, size: int | None = None) -> Manifest:
+        """Return the manifest under ``reference``, checked against it and the size in bytes."""
+
+    @abc.abstractmethod
+    def blob(self, descriptor: Descriptor) -> Iterator[bytes]:
+        """Return the blob's bytes, as many as its descriptor says; the receiver checks the digest.
+
+        Raises SizeMismatch instead of ending otherwise.
+        """
+
+    def children(self, index: Manifest) -> Sequence[Descriptor]:
+        """Return those manifests of an index that are to be copied with it.
+
+        Raises ImageUnknown where one is missing that should not be.
+        """
+        return index.manifests
+
+    def signatures(self, digest: Digest) -> Iterator[tuple[Tag | None, Descriptor]]:
+        """Return what signs or describes a manifest, with the tag that it goes by, if any."""
+        return iter(())

@@ -1,0 +1,122 @@
+"""Asking a registry no faster than it wants to be asked, whoever asks.
+
+Source: RFC 9110, 10.2.3 (Retry-After), 15.5.30 and 15.6.4 (429 and 503).
+"""
+
+from __future__ import annotations
+
+import email.utils
+import random
+import threading
+import time
+from collections.abc import Callable, Mapping
+
+from image_uploader_plugins import errors
+
+TOTAL = 15 * 60
+"""Seconds that one request may be asked to wait for, altogether."""
+
+_FIRST, _LONGEST = 1.0, 60.0  # seconds, where a registry does not say
+_SLOWEST = 5.0  # seconds between two requests
+_SLOWER, _FASTER = 1.5, 0.97
+_STEP = 0.1
+_SCARCE = 0.1  # of a limit that is left
+_PIECE = 0.2  # seconds after which a wait looks whether it is to end
+
+
+class Pauses:
+    """The pauses of one registry, for all threads and images.
+
+    After a 429 or 503 nobody asks until the time is over, and requests keep a
+    distance that grows with each refusal and shrinks with each success.
+    """
+
+    def __init__(
+        self,
+        registry: str,
+        total: float = TOTAL,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._registry = registry
+        self._total = total
+        self._clock = clock
+        self._sleep = sleep
+        self._lock = threading.Lock()
+        self._until = 0.0
+        self._next = 0.0
+        self._distance = 0.0
+        self._refusals = 0
+        self._refused_at = float("-inf")
+
+    def now(self) -> float:
+        """Return the moment, by the clock."""
+        return self._clock()
+
+    def wait(self, check: Callable[[], None]) -> float:
+        """Wait for the turn of a request; returns the moment, by the clock.
+
+        ``check`` is called meanwhile, and ends the wait by raising.
+        """
+        with self._lock:
+            turn = max(self._clock(), self._until, self._next)
+            self._next = turn + self._distance
+        while (left := turn - self._clock()) > 0:
+            check()
+            self._sleep(min(left, _PIECE))
+        return turn
+
+    def refused(self, headers: Mapping[str, str], turn: float, begun: float) -> None:
+        """Take in that the request of that ``turn``, first made at ``begun``, was refused for now.
+
+        Raises RateLimited where it would have to wait for more than the total.
+        """
+        with self._lock:
+            now = self._clock()
+            # Requests that were on their way together are refused together, and count once.
+            if turn >= self._refused_at:
+                self._refusals += 1
+                self._refused_at = now
+                self._distance = min(_SLOWEST, max(_STEP, self._distance * _SLOWER))
+            asked = retry_after(headers.get("Retry-After", ""))
+            delay = asked
+            if delay is None:
+                delay = min(_LONGEST, _FIRST * 2 ** min(self._refusals - 1, 10))
+            if now - begun + delay > self._total:
+                raise errors.RateLimited(self._registry, now - begun + delay, self._total)
+            # Others wait for the same moment.
+            delay += random.uniform(0, min(1.0, 0.1 * delay + _STEP))  # noqa: S311 - no secret
+            self._until = max(self._until, now + delay)
+
+    def succeeded(self, headers: Mapping[str, str]) -> None:
+        """Take in that a request was answered."""
+        with self._lock:
+            self._refusals = 0
+            self._distance *= _FASTER
+            if self._distance < _STEP / 10:
+                self._distance = 0.0
+            if _is_scarce(headers):
+                self._distance = max(self._distance, 1.0)
+
+
+def retry_after(text: str, now: Callable[[], float] = time.time) -> float | None:
+    """Return the seconds that a Retry-After asks for, as a number or a date; None for neither."""
+    text = text.strip()
+    if text.isascii() and text.isdecimal():
+        return float(text[:9])
+    try:
+        moment = email.utils.parsedate_to_datetime(text)
+        return max(0.0, moment.timestamp() - now())
+    except (TypeError, ValueError, OverflowError):
+        return None
+
+
+def _is_scarce(headers: Mapping[str, str]) -> bool:
+    """Whether little is left of what a registry allows ("100;w=21600", as Docker Hub says)."""
+    limit, remaining = (_amount(headers.get(f"RateLimit-{n}", "")) for n in ("Limit", "Remaining"))
+    return bool(limit) and remaining is not None and remaining < _SCARCE * (limit or 0)
+
+
+def _amount(text: str) -> int | None:
+    number = text.partition(";")[0].strip()
+    return int(number[:12]) if number.isascii() and number.isdecimal() else None

@@ -1,0 +1,217 @@
+"""Reading one repository of a registry; everything that it says is checked here.
+
+Source: OCI distribution-spec 1.1, "Pull".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import http
+import re
+from collections.abc import Iterator
+
+import requests
+
+from image_uploader_plugins import errors, manifest
+from image_uploader_plugins.digest import Digest
+from image_uploader_plugins.manifest import Descriptor, Manifest
+from image_uploader_plugins.reference import Tag
+from image_uploader_plugins.sources import client, schema1
+from image_uploader_plugins.sources.client import Check, Registry, Tries
+from image_uploader_plugins.sources.interface import Source
+from image_uploader_plugins.text import redacted
+
+# Small enough that a layer which comes slowly is seen to come.
+CHUNK = 64 * 1024
+# A layer of schema 1 comes without a size; this is where an endless one ends.
+UNKNOWN_SIZE_LIMIT = 16 * 1024**3
+
+_ACCEPT = ", ".join(sorted(manifest.MEDIA_TYPES))
+# What cosign appends to a digest for the tags of its manifests.
+COSIGN_SUFFIXES = (".sig", ".att", ".sbom")
+_TAG_LIMIT = 128 - len(".sbom")  # OCI distribution-spec 1.1: tags have 128 characters at most
+_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/(?:[0-9]{1,18}|\*)", re.IGNORECASE)
+_UNKNOWN_CODES = frozenset({"MANIFEST_UNKNOWN", "NAME_UNKNOWN", "BLOB_UNKNOWN", "NOT_FOUND"})
+
+# What may pass; a blob that came damaged is fetched again by whoever hashes it.
+_BREAKS = (errors.RegistryError, errors.RegistryUnreachable, errors.TransferTooSlow)
+_TRANSIENT = (*_BREAKS, errors.ContentMismatch)
+
+
+class RegistrySource(Source):
+    """The repository called ``name`` of a registry; safe to use from several threads.
+
+    ``check`` is called while something waits, and ends the wait by raising.
+    """
+
+    def __init__(self, registry: Registry, name: str, check: Check = lambda: None) -> None:
+        self._registry = registry
+        self._name = name
+        self._check = check
+
+    def manifest(self, reference: Tag | Digest, size: int | None = None) -> Manifest:
+        """Return the manifest under ``reference``, checked against it and the size in bytes.
+
+        Raises ImageUnknown, ManifestInvalid, ContentMismatch, RegistryError or
+        RegistryUnreachable.
+        """
+        tries = Tries(self._check)
+        while True:
+            try:
+                return self._manifest(reference, size)
+            except _TRANSIENT as e:
+                tries.failed(e)
+
+    def _manifest(self, reference: Tag | Digest, size: int | None) -> Manifest:
+        with self._found(f"manifests/{reference}") as response:
+            limit = manifest.SIZE_LIMIT if size is None else min(size, manifest.SIZE_LIMIT)
+            content = _read(response, limit)
+            told = response.headers.get("Docker-Content-Digest")
+            media_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
+        if size is not None and len(content) != size:
+            raise errors.SizeMismatch(size, len(content))
+        return _checked(content, reference, told, media_type)
+
+    def _found(self, path: str) -> requests.Response:
+        try:
+            return self._get(path, {"Accept": _ACCEPT})
+        except errors.RegistryError as e:
+            if e.login or not _is_unknown(e):
+                raise
+            raise errors.ImageUnknown(f"not found: {e.url}") from e
+
+    def blob(self, descriptor: Descriptor) -> Iterator[bytes]:
+        """Return the blob's bytes as the registry stores them, in chunks of 64 KiB.
+
+        A body that breaks off goes on where it stopped.  Raises SizeMismatch
+        instead of ending when there are not as many as the descriptor says;
+        the digest is the receiver's to check.
+        """
+        limit = UNKNOWN_SIZE_LIMIT if descriptor.size is None else descriptor.size
+        received, tries = 0, Tries(self._check)
+        while True:
+            try:
+                for chunk in self._from(descriptor, received):
+                    received += len(chunk)
+                    tries.progressed()
+                    if received > limit:
+                        raise errors.SizeMismatch(limit, received)
+                    yield chunk
+            except _BREAKS as e:
+                tries.failed(e)
+                continue
+            if descriptor.size is not None and received != descriptor.size:
+                raise errors.SizeMismatch(descriptor.size, received)
+            return
+
+    def _from(self, descriptor: Descriptor, start: int) -> Iterator[bytes]:
+        """A blob from the byte ``start`` on, whatever of it the registry sends."""
+        if start and start == descriptor.size:
+            return
+        headers = {"Range": f"bytes={start}-"} if start else {}
+        with self._opened(descriptor, headers) as response:
+            skip = start - _begin(response)
+            if skip < 0:
+                raise errors.RegistryUnreachable(response.url, "sends another part than asked for")
+            for chunk in client.chunks(response, CHUNK):
+                if skip < len(chunk):
+                    yield chunk[skip:]
+                skip = max(0, skip - len(chunk))
+
+    def _opened(self, descriptor: Descriptor, headers: dict[str, str]) -> requests.Response:
+        """A blob's answer; of a layer that the registry does not have, that of its URLs."""
+        try:
+            return self._get(f"blobs/{descriptor.digest}", headers)
+        except errors.RegistryError as e:
+            if not _is_unknown(e):
+                raise
+            for number, url in enumerate(descriptor.urls, 1):
+                try:
+                    return self._registry.elsewhere(url, headers, self._check)
+                except (errors.RegistryError, errors.RegistryUnreachable):
+                    if number == len(descriptor.urls):
+                        raise
+            raise
+
+    def signatures(self, digest: Digest) -> Iterator[tuple[Tag | None, Descriptor]]:
+        """Return cosign's three tags for a manifest, and what refers to it.
+
+        Sources: cosign, "Signature Specification"; OCI distribution-spec 1.1,
+        "Listing Referrers" and "Referrers Tag Schema".
+        """
+        stem = f"{digest.algorithm}-{digest.encoded}"[:_TAG_LIMIT]
+        for suffix in COSIGN_SUFFIXES:
+            if found := self._tagged(Tag(stem + suffix)):
+                yield (
+                    Tag(stem + suffix),
+                    Descriptor(found.media_type, found.digest, len(found.content)),
+                )
+        listed = self._referrers(digest) or self._tagged(Tag(stem))
+        if listed and listed.is_index:
+            yield from ((None, descriptor) for descriptor in listed.manifests)
+
+    def _tagged(self, tag: Tag) -> Manifest | None:
+        try:
+            found = self.manifest(tag)
+        except errors.ImageUnknown:
+            return None
+        return None if found.media_type in manifest.SCHEMA1_TYPES else found
+
+    def _referrers(self, digest: Digest) -> Manifest | None:
+        """The registry's own list; None where it has no such API."""
+        try:
+            with self._get(f"referrers/{digest}", {"Accept": manifest.OCI_INDEX}) as response:
+                return Manifest.parse(_read(response, manifest.SIZE_LIMIT))
+        except errors.ManifestInvalid:
+            return None
+        except errors.RegistryError as e:
+            if e.retryable or e.login:
+                raise
+            return None
+
+    def _get(self, path: str, headers: dict[str, str]) -> requests.Response:
+        return self._registry.get(self._name, path, headers, self._check)
+
+
+def _is_unknown(error: errors.RegistryError) -> bool:
+    # Registries that hide what exists answer 403, and say so in the code.
+    return error.status == http.HTTPStatus.NOT_FOUND or error.code in _UNKNOWN_CODES
+
+
+def _begin(response: requests.Response) -> int:
+    """Return the number of the body's first byte: an answer to a range may be the whole."""
+    if response.status_code != http.HTTPStatus.PARTIAL_CONTENT:
+        return 0
+    match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
+    if match is None:
+        raise errors.RegistryUnreachable(response.url, "sends a part and does not say which")
+    return int(match[1])
+
+
+def _read(response: requests.Response, limit: int) -> bytes:
+    content = bytearray()
+    for chunk in client.chunks(response, CHUNK):
+        content += chunk
+        if len(content) > limit:
+            raise errors.ManifestInvalid(
+                f"manifest at {redacted(response.url)} exceeds {limit} bytes"
+            )
+    return bytes(content)
+
+
+def _checked(
+    content: bytes, reference: Tag | Digest, header: str | None, media_type: str = ""
+) -> Manifest:
+    found = Manifest.parse(content)
+    if not found.declares_type and media_type in manifest.MEDIA_TYPES:
+        found = Manifest.parse(content, media_type)
+    # NOTE: the digest of a signed schema 1 manifest is that of its payload.
+    signed = found.media_type == manifest.DOCKER_SCHEMA1_SIGNED
+    payload = schema1.payload(content) if signed else content
+    if isinstance(reference, Digest):
+        reference.verify(payload)
+    elif header and not signed:
+        told = Digest(header)
+        told.verify(payload)
+        return dataclasses.replace(found, told=told)
+    return found

@@ -1,0 +1,133 @@
+"""Tokens of registries: asked for once, given to nobody else, renewed before they end.
+
+Sources: distribution, "Token Authentication Specification" and "OAuth2 Token
+Authentication".
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import http
+import threading
+import time
+import urllib.parse
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from image_uploader_plugins import errors
+from image_uploader_plugins.sources import answers
+from image_uploader_plugins.sources.challenges import Challenge
+from image_uploader_plugins.sources.keychain import Login
+
+_SHORTEST = 60  # seconds that a token lasts whose server does not say (its specification)
+_LONGEST = 24 * 60 * 60
+_MARGIN = 0.1  # of its life, before whose end a token is renewed
+_CLIENT = "image-uploader"
+
+Answer = tuple[int, bytes]
+Ask = Callable[[str, Mapping[str, str], Mapping[str, str] | None], Answer]
+"""From a URL, headers and maybe a form to POST, to a status and a body."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _Key:
+    registry: str
+    user: str
+    realm: str
+    service: str
+    scopes: tuple[str, ...]
+
+
+@dataclasses.dataclass
+class _Token:
+    value: str
+    until: float
+
+
+class Tokens:
+    """The tokens of one run, by registry, user and scope; safe to use from several threads."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._locks: dict[_Key, threading.Lock] = {}
+        self._tokens: dict[_Key, _Token] = {}
+
+    def token(
+        self,
+        registry: str,
+        challenge: Challenge,
+        login: Login | None,
+        scope: str,
+        ask: Ask,
+        *,
+        refused: str = "",
+    ) -> str:
+        """Return a token that the challenge asks for, for ``scope`` where it names none.
+
+        A token that was ``refused`` is not given again.  Raises RegistryError
+        where the token server gives none.
+        """
+        parameters = challenge.parameters
+        scopes = tuple((parameters.get("scope") or scope).split())
+        user = login.username or login.identity_token if login else ""
+        key = _Key(
+            registry, user, parameters.get("realm", ""), parameters.get("service", ""), scopes
+        )
+        with self._lock:
+            lock = self._locks.setdefault(key, threading.Lock())
+        with lock:  # whoever comes second gets what the first has fetched
+            held = self._tokens.get(key)
+            if held is None or held.value == refused or held.until <= self._clock():
+                held = self._tokens[key] = self._fetch(key, login, ask)
+            return held.value
+
+    def _fetch(self, key: _Key, login: Login | None, ask: Ask) -> _Token:
+        asked = self._clock()
+        status, body = _asked(key, login, ask)
+        if status != http.HTTPStatus.OK:
+            raise errors.RegistryError(key.realm, status, *answers.said(body), login=True)
+        fields = answers.fields(body)
+        value = fields.get("token") or fields.get("access_token")
+        if not isinstance(value, str) or not value.isascii() or not value.isprintable():
+            raise errors.RegistryError(key.realm, status, "", "answers without a token", login=True)
+        return _Token(value, asked + _life(fields) * (1 - _MARGIN))
+
+
+def _asked(key: _Key, login: Login | None, ask: Ask) -> Answer:
+    if login and login.identity_token:
+        form = {
+            "grant_type": "refresh_token",
+            "service": key.service,
+            "client_id": _CLIENT,
+            "scope": " ".join(key.scopes),
+            "refresh_token": login.identity_token,
+        }
+        return ask(key.realm, {}, form)
+    parts = urllib.parse.urlsplit(key.realm)
+    query = urllib.parse.parse_qsl(parts.query, keep_blank_values=True)
+    query += [("service", key.service)] if key.service else []
+    query += [("scope", scope) for scope in key.scopes]
+    if login:
+        query.append(("account", login.username))
+    url = parts._replace(query=urllib.parse.urlencode(query), fragment="").geturl()
+    return ask(url, {"Authorization": login.basic} if login else {}, None)
+
+
+def _life(fields: Mapping[str, Any]) -> float:
+    """For how many seconds a token is good from now on."""
+    life = fields.get("expires_in")
+    if isinstance(life, bool) or not isinstance(life, int | float) or not 0 < life < 2**31:
+        return _SHORTEST
+    issued = fields.get("issued_at")
+    if isinstance(issued, str):
+        try:
+            moment = datetime.datetime.fromisoformat(issued.replace("Z", "+00:00"))
+            left = moment.timestamp() + life - time.time()
+        except (ValueError, OverflowError):
+            left = life
+        # A server's clock may be wrong: then its word on the length counts.
+        if 0 < left < life:
+            life = left
+    return float(min(life, _LONGEST))

@@ -1,0 +1,60 @@
+"""What people call images."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from image_uploader_plugins import errors
+from image_uploader_plugins.sources.image_name import ImageName
+
+DIGEST = "sha256:" + "a" * 64
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("nginx", "docker.io/library/nginx:latest"),
+        ("nginx:1.27", "docker.io/library/nginx:1.27"),
+        ("docker.io/alpine:3", "docker.io/library/alpine:3"),
+        ("index.docker.io/alpine", "docker.io/library/alpine:latest"),
+        ("registry-1.docker.io/ns/x:1", "docker.io/ns/x:1"),
+        ("team/app:1", "docker.io/team/app:1"),
+        ("quay.io/ns/app", "quay.io/ns/app:latest"),
+        ("Quay.IO/ns/app:V1", "quay.io/ns/app:V1"),
+        ("localhost/app:1", "localhost/app:1"),
+        ("localhost:5000/app", "localhost:5000/app:latest"),
+        ("registry:5000/app:1", "registry:5000/app:1"),
+        ("[::1]:5000/app:1", "[::1]:5000/app:1"),
+        (f"quay.io/ns/app@{DIGEST}", f"quay.io/ns/app@{DIGEST}"),
+        (f"quay.io/ns/app:1@{DIGEST}", f"quay.io/ns/app:1@{DIGEST}"),
+    ],
+)
+def test_names(text: str, expected: str) -> None:
+    found = ImageName.parse(text)
+    assert str(found) == expected
+    assert ImageName.parse(expected) == found
+    assert str(found.reference) == (DIGEST if DIGEST in text else expected.rpartition(":")[2])
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", ":1", "/", "quay.io/", "quay.io/ns/App", "quay.io/a:b:c", "quay.io/../x", "-.io/x"),
+        *("quay.io/x:", "quay.io/x@", "quay.io/x@sha256:1", "me:pw@quay.io/x", "a..b/x", "x y"),
+        *("quay.io:999999/x", "http://quay.io/x", "quay.io//x", "[::1/x", "a_b.io/x"),
+    ],
+)
+def test_what_is_no_name(text: str) -> None:
+    with pytest.raises(errors.InvalidReference):
+        ImageName.parse(text)
+
+
+@given(st.text("abAB01.:/@-_[]", max_size=30))
+def test_any_text(text: str) -> None:
+    try:
+        found = ImageName.parse(text)
+    except errors.InvalidReference:
+        return
+    assert ImageName.parse(str(found)) == found

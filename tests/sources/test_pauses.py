@@ -1,0 +1,149 @@
+"""Registries that limit how much they are asked."""
+
+from __future__ import annotations
+
+import datetime
+import email.utils
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from image_uploader_plugins import errors
+from image_uploader_plugins.sources.pauses import Pauses, retry_after
+
+
+class Clock:
+    """A clock that only sleeping moves."""
+
+    def __init__(self) -> None:
+        self.now = 100.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def sleep(self, seconds: float) -> None:
+        self.now += seconds
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def pauses(clock: Clock) -> Pauses:
+    return Pauses("quay.io", 60, clock, clock.sleep)
+
+
+def go_on() -> None:
+    """Nobody wants the wait to end."""
+
+
+def test_nobody_waits_for_nothing(pauses: Pauses, clock: Clock) -> None:
+    for _ in range(10):
+        pauses.wait(go_on)
+        pauses.succeeded({})
+    assert clock.now == 100.0
+
+
+def test_all_wait_as_long_as_one_was_told_to(pauses: Pauses, clock: Clock) -> None:
+    turn = pauses.wait(go_on)
+    pauses.refused({"Retry-After": "30"}, turn, turn)
+    assert 130 <= pauses.wait(go_on) <= 132
+    assert clock.now >= 130
+
+
+def test_a_wait_is_spread(clock: Clock) -> None:
+    ends = set()
+    for _ in range(5):
+        pauses = Pauses("x", 60, Clock(), clock.sleep)
+        pauses.refused({"Retry-After": "30"}, 100, 100)
+        ends.add(pauses._until)
+    assert len(ends) > 1
+
+
+def test_without_a_word_it_waits_longer_each_time(pauses: Pauses, clock: Clock) -> None:
+    waits = []
+    for _ in range(4):
+        before, turn = clock.now, pauses.wait(go_on)
+        waits.append(clock.now - before)
+        pauses.refused({}, turn, clock.now)
+    assert waits[0] == 0
+    assert waits[1] < waits[2] < waits[3]
+
+
+def test_what_is_refused_together_counts_once(pauses: Pauses, clock: Clock) -> None:
+    turns = [pauses.wait(go_on) for _ in range(20)]
+    for turn in turns:
+        clock.now += 0.01
+        pauses.refused({}, turn, turn)
+    assert pauses.wait(go_on) < 103
+
+
+def test_requests_keep_a_distance_after_a_refusal(pauses: Pauses) -> None:
+    pauses.refused({"Retry-After": "1"}, 100, 100)
+    turns = [pauses.wait(go_on) for _ in range(3)]
+    assert turns[0] < turns[1] < turns[2]
+    for _ in range(1000):
+        pauses.succeeded({})
+    assert len({pauses.wait(go_on) for _ in range(3)}) <= 2  # and none after a while
+
+
+def test_what_is_left_of_a_limit_is_not_used_up_at_once(pauses: Pauses) -> None:
+    pauses.succeeded({"RateLimit-Limit": "100;w=21600", "RateLimit-Remaining": "50;w=21600"})
+    assert pauses.wait(go_on) == pauses.wait(go_on)
+    pauses.succeeded({"RateLimit-Limit": "100;w=21600", "RateLimit-Remaining": "9;w=21600"})
+    assert pauses.wait(go_on) < pauses.wait(go_on)
+
+
+def test_a_request_waits_for_so_long_in_all(pauses: Pauses, clock: Clock) -> None:
+    with pytest.raises(errors.RateLimited, match=r"quay\.io limits.*wants 61 seconds.*60 at most"):
+        pauses.refused({"Retry-After": "61"}, 100, 100)
+    pauses.refused({"Retry-After": "40"}, 100, 100)
+    turn = pauses.wait(go_on)
+    with pytest.raises(errors.RateLimited, match="longest_pause"):
+        pauses.refused({"Retry-After": "40"}, turn, 100)
+
+
+def test_a_wait_can_be_ended(pauses: Pauses, clock: Clock) -> None:
+    def check() -> None:
+        if clock.now > 105:
+            raise errors.Interrupted("enough")
+
+    pauses.refused({"Retry-After": "50"}, 100, 100)
+    with pytest.raises(errors.Interrupted):
+        pauses.wait(check)
+    assert clock.now < 106
+
+
+NOW = datetime.datetime(2026, 1, 1, 12, tzinfo=datetime.UTC).timestamp()
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("0", 0.0),
+        (" 120 ", 120.0),
+        ("9" * 400, 999_999_999.0),
+        ("Thu, 01 Jan 2026 12:00:30 GMT", 30.0),
+        ("Thursday, 01-Jan-26 12:00:30 GMT", 30.0),
+        ("Thu Jan  1 12:00:30 2026", 30.0),
+        ("Thu, 01 Jan 2026 11:00:00 GMT", 0.0),
+        *((text, None) for text in ("", "soon", "-1", "1.5", "1e3", "\u0661", "12 May", "Thu,")),
+    ],
+)
+def test_retry_after(text: str, expected: float | None) -> None:
+    assert retry_after(text, lambda: NOW) == expected
+
+
+@given(st.text(max_size=40))
+def test_any_retry_after(text: str) -> None:
+    found = retry_after(text)
+    assert found is None or found >= 0
+
+
+@given(st.integers(0, 4_000_000_000))
+def test_a_date_that_is_written_is_read(moment: int) -> None:
+    text = email.utils.formatdate(moment, usegmt=True)
+    assert retry_after(text, lambda: 0.0) == moment

@@ -1,0 +1,161 @@
+"""A registry that answers request by request as it is told to, also by TLS."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import json
+import ssl
+import threading
+import urllib.parse
+from collections.abc import Callable, Iterable, Iterator
+from email.message import Message
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+from image_uploader_plugins.demo.images import Image
+from image_uploader_plugins.demo.registry import SourceRegistry
+
+
+@dataclasses.dataclass(frozen=True)
+class Asked:
+    """A request; ``path`` is without the query."""
+
+    method: str
+    path: str
+    query: dict[str, list[str]]
+    headers: Message
+    body: bytes
+
+    @property
+    def authorization(self) -> str | None:
+        return self.headers["Authorization"]
+
+
+@dataclasses.dataclass(frozen=True)
+class Reply:
+    """An answer; headers may stand twice, and the body breaks off after ``cut`` bytes."""
+
+    status: int = 200
+    headers: tuple[tuple[str, str], ...] = ()
+    body: bytes = b""
+    cut: int | None = None
+
+
+Hook = Callable[[Asked], Reply | None]
+"""What to answer; None for what a registry would."""
+
+
+def usual(asked: Asked) -> None:
+    """Have everything answered as a registry would."""
+
+
+class OddRegistry:
+    """Holds ``images``; ``asked`` are the requests so far."""
+
+    def __init__(self, images: Iterable[Image] = (), hook: Hook = usual) -> None:
+        self.hook = hook
+        self.asked: list[Asked] = []
+        self._content = SourceRegistry(images)
+
+    def add(self, image: Image) -> None:
+        self._content.add(image)
+
+    def answer(self, asked: Asked) -> Reply:
+        self.asked.append(asked)
+        reply = self.hook(asked)
+        if reply is not None:
+            return reply
+        answer = self._content(asked.path, asked.headers)
+        body = b"".join(answer.body)
+        headers = [pair for pair in answer.headers.items() if pair[0] != "Content-Length"]
+        return Reply(answer.status, tuple(headers), body)
+
+    def paths(self, part: str = "") -> list[str]:
+        """The paths that were asked for, those with ``part`` in them."""
+        return [asked.path for asked in self.asked if part in asked.path]
+
+    def seen(self) -> set[str | None]:
+        """The Authorizations that came."""
+        return {asked.authorization for asked in self.asked}
+
+
+def challenge(*fields: str) -> Reply:
+    return Reply(401, tuple(("WWW-Authenticate", field) for field in fields), b"{}")
+
+
+def text(value: Any, status: int = 200, *headers: tuple[str, str]) -> Reply:
+    """An answer in JSON."""
+    return Reply(status, headers, json.dumps(value).encode())
+
+
+@contextlib.contextmanager
+def serving(
+    registry: OddRegistry,
+    tls: tuple[Path, Path] | None = None,
+    clients: Path | None = None,
+) -> Iterator[str]:
+    """Serve on a free port of 127.0.0.1; yields ``host:port``.
+
+    ``tls`` are a certificate and its key; with ``clients``, a CA, only those
+    with a certificate of its are let in.
+    """
+    server = _Server(("127.0.0.1", 0), _Handler)
+    server.registry = registry
+    if tls:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(*tls)
+        if clients:
+            context.verify_mode = ssl.CERT_REQUIRED
+            context.load_verify_locations(clients)
+        server.socket = context.wrap_socket(
+            server.socket, server_side=True, do_handshake_on_connect=False
+        )
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield f"127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    registry: OddRegistry
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Clients go away, and some try TLS first: nothing to tell of."""
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def do_GET(self) -> None:
+        parts = urllib.parse.urlsplit(self.path)
+        length = int(self.headers.get("Content-Length") or 0)
+        asked = Asked(
+            self.command,
+            parts.path,
+            urllib.parse.parse_qs(parts.query, keep_blank_values=True),
+            self.headers,
+            self.rfile.read(length),
+        )
+        reply = self.server.registry.answer(asked)
+        self.send_response(reply.status)
+        for name, value in reply.headers:
+            self.send_header(name, value)
+        if not any(name == "Content-Length" for name, _ in reply.headers):
+            self.send_header("Content-Length", str(len(reply.body)))
+        self.end_headers()
+        self.wfile.write(reply.body[: reply.cut])
+        self.close_connection |= reply.cut is not None
+
+    do_POST = do_GET
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Tests need no log."""

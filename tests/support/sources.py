@@ -1,0 +1,14 @@
+"""Registries as sources, asked by http at once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from image_uploader_plugins.sources.client import Registry, Settings
+from image_uploader_plugins.sources.registry_source import RegistrySource
+
+
+def source(address: str, name: object, **settings: Any) -> RegistrySource:
+    """The repository ``name`` of the registry at ``host:port``."""
+    plain = {address: f"http://{address}"}
+    return RegistrySource(Registry(address, Settings(mirrors=plain, **settings)), str(name))
