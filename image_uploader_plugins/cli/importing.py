@@ -28,7 +28,7 @@ class Import(Command):
     examples = (
         "image-uploader import carried.tar",
         "image-uploader import saved.tar.zst --as tools/builder:1.0",
-        "ssh builder docker save tools/builder:1.0 | image-uploader import -",
+        "image-uploader import - < saved.tar",
     )
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
