@@ -242,7 +242,7 @@ def test_the_lists_do_not_depend_on_the_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("new", ["a", "v05a", "v059", "z"])
-@pytest.mark.parametrize("total", [3, 12, 32, 33, 60, 120])
+@pytest.mark.parametrize("total", [3, 12, 32, 33, 60])
 def test_no_page_is_ever_longer_than_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new: str, total: int
 ) -> None:
@@ -272,7 +272,7 @@ def test_no_page_is_ever_longer_than_asked_for(
 def check(folder: Path, staying: set[str], path: object) -> None:
     for way in (folder / ".pages" / ".few").iterdir():
         found, last = [], START
-        while last != END:
+        while last not in (END, NONE):  # what is gone and was the last leads to nothing
             page = trees.page(way / f"{last}+", "repositories")
             assert len(page) <= int(way.name), (path, way.name)
             found += page
