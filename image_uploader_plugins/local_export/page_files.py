@@ -121,6 +121,8 @@ class PageFiles:
             is_ours = all(map(layout.is_paged, listed)) and self._render(listed) == text
         except (ValueError, KeyError, TypeError, RecursionError):
             return None
+        if listed and not self._storage.link_target(self._layout.rest):
+            return None  # a copy of a tree, made with links followed or left out
         return listed if is_ours else None
 
     def _paged(self) -> set[str]:
@@ -251,7 +253,13 @@ class PageFiles:
 
     def _write_all(self, book: Book) -> None:
         entries = dict(self._all(book))
-        self._storage.publish_all(e for e in entries.items() if not self._holds(*e))
+        folders = {folder for path in entries for folder in path.parents}
+        for folder in sorted(filter(self._is_ours, folders)):
+            self._make_way(folder, "folder")
+        wanted = [entry for entry in entries.items() if not self._holds(*entry)]
+        for path, content in wanted:
+            self._make_way(path, "link" if isinstance(content, str) else "file")
+        self._storage.publish_all(wanted)
         for name in list(self._below(self._layout.top)):
             if self._layout.top / name not in entries:
                 self._remove(self._layout.top / name)
@@ -306,6 +314,20 @@ class PageFiles:
 
     def _tail(self, book: Book, item: str) -> Entry:
         return self._layout.after(TAILS, item), self._render(book.after(item))
+
+    def _is_ours(self, path: PurePosixPath) -> bool:
+        return path.is_relative_to(self._layout.top)
+
+    def _make_way(self, path: PurePosixPath, wanted: str) -> None:
+        """Remove a folder where none belongs, and whatever stands where one does.
+
+        A copy of a tree that was made with links followed has folders for links.
+        """
+        found = self._storage.status(path)
+        if found and found.kind == "folder" != wanted:
+            self._storage.remove_tree(path)
+        elif found and found.kind != "folder" == wanted:
+            self._storage.unlink(path)
 
     def _holds(self, path: PurePosixPath, content: bytes | str) -> bool:
         if isinstance(content, str):

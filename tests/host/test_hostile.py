@@ -62,7 +62,8 @@ def untouched(root: Path) -> bool:
     """Nothing is visible, and nothing is left behind where nobody sees it."""
     names = {path.name for path in (root / "v2").rglob("*")}
     staged = list((root / ".local-export" / "staging").rglob("*"))
-    return names <= {".htaccess", ".no-referrers", "index.json", "_catalog"} and not staged
+    empty = {".htaccess", ".no-referrers", "index.json", "_catalog", ".catalog", ".none"}
+    return names <= empty and not staged
 
 
 def body(*chunks: bytes, length: int | None = None) -> Change:

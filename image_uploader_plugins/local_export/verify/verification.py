@@ -194,6 +194,9 @@ class Verification:
             Catalog(rehearsal).settle(listed)
         for change in rehearsal.changes:
             yield Finding(change.path, change.reason, Remedy.REPAIR)
+        top = self.tree.storage.status(layout.CATALOG_PAGES)
+        for file in (top, *self.tree.storage.below(layout.CATALOG_PAGES)):
+            yield from self.access.findings(file) if file else ()
         if self.tree.storage.file(layout.UNFINISHED_CATALOG):
             problem = "an operation on the catalog was cut short"
             yield Finding(layout.UNFINISHED_CATALOG, problem, Remedy.REPAIR)
