@@ -154,9 +154,9 @@ class Listener:
         self._look()
 
     def _patience(self) -> float:
-        if self._paused_until:
-            return _PAUSE
-        return _TICK if self._stop_at == math.inf else _PAUSE
+        if self._stop_at != math.inf:
+            return min(_TICK, _PAUSE)  # nobody tells when the last client has left
+        return _PAUSE if self._paused_until else _TICK
 
     def _work(self) -> None:
         while (client := self._ready.get()) is not None:
