@@ -324,9 +324,11 @@ class PageFiles:
         A copy of a tree that was made with links followed has folders for links.
         """
         found = self._storage.status(path)
-        if found and found.kind == "folder" != wanted:
+        if not found or found.kind == wanted:
+            return
+        if found.kind == "folder":
             self._storage.remove_tree(path)
-        elif found and found.kind != "folder" == wanted:
+        elif wanted == "folder":
             self._storage.unlink(path)
 
     def _holds(self, path: PurePosixPath, content: bytes | str) -> bool:

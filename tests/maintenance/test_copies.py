@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -83,6 +84,19 @@ def test_a_copy_is_as_the_tree_after_one_repair(
     with LocalExportDriver(target) as driver:
         trees.put(driver, images.image("ns/img", "new", [images.layer({"n": b"new"})]))
     assert Verification(Tree(target)).report().findings == ()
+
+
+def test_an_upload_into_a_copy_mends_the_lists_it_changes(filled: Path, tmp_path: Path) -> None:
+    copy_following_links(filled, tmp_path / "copy")
+    for root in (filled, tmp_path / "copy"):
+        with LocalExportDriver(root) as driver:
+            for name in ("ns/img", "ns/new"):
+                trees.put(driver, images.image(name, "new", [images.layer({"n": b"new"})]))
+    kept, copied = trees.served(filled), trees.served(tmp_path / "copy")
+    lists = re.compile(r"v2/(\.catalog|ns/(img|new)/\.pages)/")
+    assert {p: t for p, t in copied.items() if lists.match(p)} == {
+        p: t for p, t in kept.items() if lists.match(p)
+    }
 
 
 PLANTS: dict[str, Callable[[Path], object]] = {
