@@ -26,8 +26,8 @@ from image_uploader_plugins.results.records import (
     Outcome,
     Status,
 )
-from image_uploader_plugins.sources.client import Settings
 from image_uploader_plugins.sources.interface import Source
+from image_uploader_plugins.sources.settings import Settings
 from image_uploader_plugins.text import one_line, redacted
 
 LOG = logging.getLogger(__name__)

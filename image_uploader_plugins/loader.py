@@ -11,8 +11,8 @@ from stevedore import extension, named
 from image_uploader_plugins import errors, pace
 from image_uploader_plugins.driver import UploaderDriver
 from image_uploader_plugins.pace import Limits
-from image_uploader_plugins.sources import client, pauses
-from image_uploader_plugins.sources.client import Settings
+from image_uploader_plugins.sources import pauses
+from image_uploader_plugins.sources.settings import READ_TIMEOUT, Settings
 from image_uploader_plugins.sources.trust import Trust
 
 NAMESPACE = "image_uploader_plugins.drivers"
@@ -53,7 +53,7 @@ _OPTIONS = [
     ),
     cfg.IntOpt(
         "answer_timeout",
-        default=int(client.READ_TIMEOUT),
+        default=int(READ_TIMEOUT),
         min=1,
         help=(
             "Seconds for which a registry may say nothing, before an answer and in it. Registries "

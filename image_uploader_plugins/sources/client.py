@@ -20,13 +20,12 @@ import requests
 import urllib3
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.pace import Limits
 from image_uploader_plugins.sources import answers, challenges, session, trust
 from image_uploader_plugins.sources.challenges import Challenge
-from image_uploader_plugins.sources.keychain import Keychain, Login
-from image_uploader_plugins.sources.pauses import TOTAL, Pauses
+from image_uploader_plugins.sources.keychain import Login
+from image_uploader_plugins.sources.pauses import Pauses
+from image_uploader_plugins.sources.settings import Settings
 from image_uploader_plugins.sources.tokens import Tokens
-from image_uploader_plugins.sources.trust import Trust
 from image_uploader_plugins.text import one_line, redacted
 
 LOG = logging.getLogger(__name__)
@@ -34,9 +33,6 @@ LOG = logging.getLogger(__name__)
 HUB = "docker.io"
 _HUB_HOST = "registry-1.docker.io"
 _CONNECT = 10.0  # seconds
-READ_TIMEOUT = 300.0
-"""Seconds for the first byte of an answer: caches ask others first."""
-
 _ATTEMPTS = 5
 _REDIRECTS = 5
 _RENEWALS = 5
@@ -48,18 +44,6 @@ _EXPIRED = frozenset({400, 401, 403})
 
 Check = Callable[[], None]
 """Called while something waits; ends the wait by raising."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Settings:
-    """How registries are asked; times in seconds, ``mirrors`` from a registry to a URL."""
-
-    keychain: Keychain = dataclasses.field(default_factory=Keychain)
-    trust: Trust = dataclasses.field(default_factory=Trust)
-    limits: Limits = dataclasses.field(default_factory=Limits)
-    mirrors: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    read_timeout: float = READ_TIMEOUT
-    longest_pause: float = TOTAL
 
 
 @dataclasses.dataclass

@@ -27,9 +27,10 @@ from image_uploader_plugins.meter import Meter
 from image_uploader_plugins.reference import ImageRef
 from image_uploader_plugins.results.journal import Journal
 from image_uploader_plugins.results.records import INTERRUPTED, ImageRecord, Outcome, Status
-from image_uploader_plugins.sources.client import Registries, Registry, Settings
+from image_uploader_plugins.sources.client import Registries, Registry
 from image_uploader_plugins.sources.keychain import Keychain, Login, named
 from image_uploader_plugins.sources.registry_source import RegistrySource
+from image_uploader_plugins.sources.settings import Settings
 from image_uploader_plugins.tripleo.failures import combined, failed, host_errors
 from image_uploader_plugins.tripleo.job import Job
 from image_uploader_plugins.tripleo.local import LocalStorage

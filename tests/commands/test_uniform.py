@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import subprocess
+import sys
 import sysconfig
 from pathlib import Path
 
@@ -170,3 +171,9 @@ def test_completion(run: Run, tmp_path: Path) -> None:
     assert completed(script, "ver") == ["verify"]
     assert completed(script, "client-config", "--mi") == ["--mirror"]
     assert completed(script, "gc", "--d") == ["--dry-run"]
+
+
+@pytest.mark.parametrize("name", ["list", "gc", "verify", "main"])
+def test_commands_that_ask_no_registry_load_no_http(name: str) -> None:
+    code = f"import sys, image_uploader_plugins.cli.{name}; sys.exit('requests' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

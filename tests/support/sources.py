@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from image_uploader_plugins.sources.client import Registry, Settings
+from image_uploader_plugins.sources.client import Registry
 from image_uploader_plugins.sources.registry_source import RegistrySource
+from image_uploader_plugins.sources.settings import Settings
 
 
 def source(address: str, name: object, **settings: Any) -> RegistrySource:
