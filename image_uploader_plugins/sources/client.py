@@ -22,23 +22,24 @@ import urllib3
 from image_uploader_plugins import errors
 from image_uploader_plugins.sources import answers, challenges, session, trust
 from image_uploader_plugins.sources.challenges import Challenge
+from image_uploader_plugins.sources.image_name import HUB, canonical
 from image_uploader_plugins.sources.keychain import Login
-from image_uploader_plugins.sources.pauses import Pauses
+from image_uploader_plugins.sources.pauses import Pauses, wait_until
 from image_uploader_plugins.sources.settings import Settings
 from image_uploader_plugins.sources.tokens import Tokens
 from image_uploader_plugins.text import one_line, redacted
 
 LOG = logging.getLogger(__name__)
 
-HUB = "docker.io"
 _HUB_HOST = "registry-1.docker.io"
 _CONNECT = 10.0  # seconds
+# Small enough that a layer which comes slowly is seen to come.
+CHUNK = 64 * 1024
 _ATTEMPTS = 5
 _REDIRECTS = 5
 _RENEWALS = 5
 _REFUSAL_LIMIT = 64 * 1024  # bytes of a refusal that are read
 _LONGEST_BACKOFF = 10.0  # seconds
-_PIECE = 0.2  # seconds after which a wait looks whether it is to end
 # What refuses a token that is no longer good: RFC 9110, 15.5.2, and ECR's ways to say it.
 _EXPIRED = frozenset({400, 401, 403})
 
@@ -101,12 +102,8 @@ class Registry:
         ``check`` raises.
         """
         url = f"{self.base()}/{repository}/{path}"
-        response = self._patiently(
-            lambda: self._authorized(repository, url, dict(headers or {}), check), check
-        )
-        if response.status_code in (http.HTTPStatus.OK, http.HTTPStatus.PARTIAL_CONTENT):
-            return response
-        raise _refusal(response)
+        ask = functools.partial(self._authorized, repository, url, dict(headers or {}), check)
+        return _granted(self._patiently(ask, check))
 
     def elsewhere(
         self, url: str, headers: Mapping[str, str], check: Check = lambda: None
@@ -120,10 +117,8 @@ class Registry:
             parts.scheme == "http" and self._settings.trust.may_be_plain(parts.netloc)
         ):
             raise errors.RegistryUnreachable(url, "is not asked: it is no https", False)
-        response = self._patiently(lambda: self._follow(url, dict(headers), ""), check)
-        if response.status_code in (http.HTTPStatus.OK, http.HTTPStatus.PARTIAL_CONTENT):
-            return response
-        raise _refusal(response)
+        ask = functools.partial(self._follow, url, dict(headers), "")
+        return _granted(self._patiently(ask, check))
 
     def _patiently(self, ask: Callable[[], requests.Response], check: Check) -> requests.Response:
         """Ask at a pace that the registry bears; a pause that it asks for is no failure."""
@@ -367,7 +362,7 @@ class Registries:
 
     def registry(self, name: str) -> Registry:
         """Return the registry called ``host[:port]``, always the same one."""
-        name = HUB if name in ("index.docker.io", _HUB_HOST) else name
+        name = canonical(name)
         with self._lock:
             if name not in self._known:
                 self._known[name] = Registry(name, self.settings, self._tokens)
@@ -403,16 +398,13 @@ class Tries:
 
     def pause(self, seconds: float) -> None:
         """Wait, and look meanwhile whether the wait is to end."""
-        end = time.monotonic() + seconds
-        while (left := end - time.monotonic()) > 0:
-            self._check()
-            time.sleep(min(left, _PIECE))
+        wait_until(time.monotonic() + seconds, self._check)
 
 
-def chunks(response: requests.Response, size: int) -> Iterator[bytes]:
+def chunks(response: requests.Response) -> Iterator[bytes]:
     """Return a body as it comes; raises RegistryUnreachable where it breaks off."""
     try:
-        yield from response.raw.stream(size, decode_content=False)
+        yield from response.raw.stream(CHUNK, decode_content=False)
     except (urllib3.exceptions.HTTPError, OSError) as e:
         raise errors.RegistryUnreachable(response.url, f"the answer breaks off: {e}") from e
 
@@ -424,24 +416,38 @@ def _is_pause(response: requests.Response) -> bool:
     )
 
 
-def _body(response: requests.Response, limit: int) -> bytes:
+def whole(response: requests.Response, limit: int) -> bytes | None:
+    """Return a whole body of at most ``limit`` bytes, None for a longer one.
+
+    Raises RegistryUnreachable where it breaks off.
+    """
     content = bytearray()
-    for chunk in chunks(response, limit):
+    for chunk in chunks(response):
         content += chunk
         if len(content) > limit:
-            raise errors.RegistryUnreachable(
-                response.url, f"answers with more than {limit} bytes", False
-            )
+            return None
     return bytes(content)
 
 
-def _refusal(response: requests.Response) -> errors.RegistryError:
+def _body(response: requests.Response, limit: int) -> bytes:
+    content = whole(response, limit)
+    if content is None:
+        raise errors.RegistryUnreachable(
+            response.url, f"answers with more than {limit} bytes", False
+        )
+    return content
+
+
+def _granted(response: requests.Response) -> requests.Response:
+    """Return an answer that is what was asked for; raises RegistryError for a refusal."""
+    if response.status_code in (http.HTTPStatus.OK, http.HTTPStatus.PARTIAL_CONTENT):
+        return response
     with response:
         try:
             body = _body(response, _REFUSAL_LIMIT)
         except errors.RegistryUnreachable:
             body = b""
-    return errors.RegistryError(response.url, response.status_code, *answers.said(body))
+    raise errors.RegistryError(response.url, response.status_code, *answers.said(body))
 
 
 def _chosen(offered: list[Challenge]) -> Challenge | None:

@@ -14,7 +14,7 @@ from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.reference import RepositoryName, Tag, split_digest
 
 HUB = "docker.io"
-HUB_ALIASES = frozenset({"index.docker.io", "registry-1.docker.io"})
+_HUB_ALIASES = frozenset({"index.docker.io", "registry-1.docker.io"})
 _OFFICIAL = "library"
 _DEFAULT_TAG = "latest"
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
@@ -50,7 +50,7 @@ class ImageName:
             registry, path = HUB, whole
         if not _REGISTRY.fullmatch(registry):
             raise errors.InvalidReference("what stands before the first '/' is no registry")
-        registry = HUB if registry in HUB_ALIASES else registry
+        registry = canonical(registry)
         path, colon, tag = path.partition(":")
         if registry == HUB and "/" not in path:
             path = f"{_OFFICIAL}/{path}"
@@ -62,3 +62,8 @@ class ImageName:
         tag = f":{self.tag}" if self.tag else ""
         digest = f"@{self.digest}" if self.digest else ""
         return f"{self.registry}/{self.repository}{tag}{digest}"
+
+
+def canonical(registry: str) -> str:
+    """Return ``host[:port]`` as names of images have it: Docker Hub has several."""
+    return HUB if registry in _HUB_ALIASES else registry

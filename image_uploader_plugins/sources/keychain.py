@@ -19,10 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from image_uploader_plugins import errors
+from image_uploader_plugins.sources.image_name import HUB, canonical
 
 LOG = logging.getLogger(__name__)
 
-_HUB = "https://index.docker.io/v1/"  # Docker Hub, in the files of docker
+_HUB_KEY = "https://index.docker.io/v1/"  # Docker Hub, in the files of docker
 _HELPER_SECONDS = 60
 _ANSWER_LIMIT = 1024 * 1024  # bytes
 _TOKEN_USER = "<token>"  # noqa: S105 - what a helper says for an identity token
@@ -108,7 +109,7 @@ def _key(name: str) -> str:
     name = name.partition("://")[2] or name
     name = name.rpartition("@")[2].rstrip("/")
     host, _, path = name.partition("/")
-    host = "docker.io" if host in ("index.docker.io", "registry-1.docker.io") else host.lower()
+    host = canonical(host).lower()
     return host if path in ("", "v1", "v2") else f"{host}/{path}"
 
 
@@ -163,7 +164,7 @@ def _stored(path: Path, config: dict[str, Any], registry: str, repository: str) 
             return login
     store = config.get("credsStore")
     if isinstance(store, str) and store:
-        return _ask(store, _HUB if _key(registry) == "docker.io" else registry)
+        return _ask(store, _HUB_KEY if _key(registry) == HUB else registry)
     return None
 
 

@@ -61,9 +61,7 @@ class Pauses:
         with self._lock:
             turn = max(self._clock(), self._until, self._next)
             self._next = turn + self._distance
-        while (left := turn - self._clock()) > 0:
-            check()
-            self._sleep(min(left, _PIECE))
+        wait_until(turn, check, self._clock, self._sleep)
         return turn
 
     def refused(self, headers: Mapping[str, str], turn: float, begun: float) -> None:
@@ -97,6 +95,18 @@ class Pauses:
                 self._distance = 0.0
             if _is_scarce(headers):
                 self._distance = max(self._distance, 1.0)
+
+
+def wait_until(
+    moment: float,
+    check: Callable[[], None],
+    clock: Callable[[], float] = time.monotonic,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Wait for a moment by the clock; ``check`` is called meanwhile, and ends it by raising."""
+    while (left := moment - clock()) > 0:
+        check()
+        sleep(min(left, _PIECE))
 
 
 def retry_after(text: str, now: Callable[[], float] = time.time) -> float | None:

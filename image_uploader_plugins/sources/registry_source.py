@@ -21,8 +21,6 @@ from image_uploader_plugins.sources.client import Check, Registry, Tries
 from image_uploader_plugins.sources.interface import Source
 from image_uploader_plugins.text import redacted
 
-# Small enough that a layer which comes slowly is seen to come.
-CHUNK = 64 * 1024
 # A layer of schema 1 comes without a size; this is where an endless one ends.
 UNKNOWN_SIZE_LIMIT = 16 * 1024**3
 
@@ -113,7 +111,7 @@ class RegistrySource(Source):
             skip = start - _begin(response)
             if skip < 0:
                 raise errors.RegistryUnreachable(response.url, "sends another part than asked for")
-            for chunk in client.chunks(response, CHUNK):
+            for chunk in client.chunks(response):
                 if skip < len(chunk):
                     yield chunk[skip:]
                 skip = max(0, skip - len(chunk))
@@ -189,14 +187,10 @@ def _begin(response: requests.Response) -> int:
 
 
 def _read(response: requests.Response, limit: int) -> bytes:
-    content = bytearray()
-    for chunk in client.chunks(response, CHUNK):
-        content += chunk
-        if len(content) > limit:
-            raise errors.ManifestInvalid(
-                f"manifest at {redacted(response.url)} exceeds {limit} bytes"
-            )
-    return bytes(content)
+    content = client.whole(response, limit)
+    if content is None:
+        raise errors.ManifestInvalid(f"manifest at {redacted(response.url)} exceeds {limit} bytes")
+    return content
 
 
 def _checked(

@@ -12,7 +12,7 @@ from typing import Any
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.reference import RepositoryName, Tag
-from image_uploader_plugins.sources.image_name import HUB_ALIASES, ImageName
+from image_uploader_plugins.sources.image_name import ImageName, canonical
 
 LOCAL = "containers-storage:"
 
@@ -82,6 +82,6 @@ def _without_user(destination: str) -> str:
 def _target(text: str, name: ImageName) -> RepositoryName:
     """Return what follows the registry, as it is written: the host's parameters have it so."""
     first, slash, rest = text.partition("@")[0].partition("/")
-    if slash and first.lower() in (name.registry, *HUB_ALIASES):
+    if slash and canonical(first.lower()) == name.registry:
         return RepositoryName(rest.partition(":")[0])
     return name.repository
