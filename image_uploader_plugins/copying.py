@@ -168,10 +168,7 @@ class Copier:
         return manifest
 
     def _one_of(self, index: Manifest) -> Descriptor:
-        everything = frozenset(descriptor.digest for descriptor in index.manifests)
-        chosen = index.default(_ARCHITECTURE, everything)
-        if chosen is None:
-            raise errors.ManifestInvalid(f"the index {index.digest} lists no image")
+        chosen = default_image(index)
         fitting = [d for d in index.manifests if d.platform.architecture == _ARCHITECTURE]
         if chosen.platform.architecture not in (_ARCHITECTURE, None):
             LOG.warning(
@@ -347,6 +344,14 @@ class Copier:
     def _give_up(self, blob: Descriptor, kind: Kind, outcome: Outcome, why: str) -> None:
         self._meter.expect(-(blob.size or 0))
         self._account.blob(blob, kind, outcome, why)
+
+
+def default_image(index: Manifest) -> Descriptor:
+    """Return the linux/amd64 image of an index, or its first; raises ManifestInvalid for none."""
+    chosen = index.default(_ARCHITECTURE)
+    if chosen is None:
+        raise errors.ManifestInvalid(f"the index {index.digest} lists no image")
+    return chosen
 
 
 def fetch(source: Source, descriptor: Descriptor) -> Manifest:

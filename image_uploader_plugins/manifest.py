@@ -184,8 +184,10 @@ class Manifest:
                 seen.add(descriptor.digest)
                 yield descriptor
 
-    def default(self, architecture: str, present: frozenset[Digest]) -> Descriptor | None:
-        """The entry for clients that know no lists, out of those ``present``.
+    def default(
+        self, architecture: str, present: frozenset[Digest] | None = None
+    ) -> Descriptor | None:
+        """Return the entry for clients that know no lists, out of those ``present`` or of all.
 
         The first image for ``architecture`` (linux before others, and what
         runs on every machine of it before what needs v2 or v3), else the first
@@ -194,7 +196,9 @@ class Manifest:
         images = [
             d
             for d in self.manifests
-            if d.digest in present and d.media_type in IMAGE_TYPES and not d.runs_nowhere
+            if (present is None or d.digest in present)
+            and d.media_type in IMAGE_TYPES
+            and not d.runs_nowhere
         ]
 
         def preference(descriptor: Descriptor) -> tuple[bool, bool, str]:

@@ -127,10 +127,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="fetch layers that clients would get elsewhere, by the URLs in the manifest (as "
         "Windows has them), too",
     )
-    _add_check_present(parser)
-
-
-def _add_check_present(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--check-present",
         action="store_true",

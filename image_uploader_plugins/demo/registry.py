@@ -53,8 +53,7 @@ class SourceRegistry:
         found = self.manifests.get((name, reference))
         if found and found.is_index and ":" not in reference and found.media_type not in accept:
             # As docker-registry does for clients that know no lists.
-            everything = frozenset(child.digest for child in found.manifests)
-            child = found.default("amd64", everything)
+            child = found.default("amd64")
             found = self.manifests.get((name, str(child.digest))) if child else None
         if not found:
             return NOT_FOUND

@@ -324,12 +324,8 @@ class PageFiles:
         A copy of a tree that was made with links followed has folders for links.
         """
         found = self._storage.status(path)
-        if not found or found.kind == wanted:
-            return
-        if found.kind == "folder":
-            self._storage.remove_tree(path)
-        elif wanted == "folder":
-            self._storage.unlink(path)
+        if found and found.kind != wanted and "folder" in (found.kind, wanted):
+            self._storage.remove(found)
 
     def _holds(self, path: PurePosixPath, content: bytes | str) -> bool:
         if isinstance(content, str):

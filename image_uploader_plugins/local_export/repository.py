@@ -244,10 +244,8 @@ class Repository:
         But no folder where nothing of ours ever is.
         """
         found = self._storage.status(path)
-        if found and found.kind != "folder":
-            self._storage.unlink(path)
-        elif found and layout.kind_of(path.relative_to(self.layout.top)):
-            self._storage.remove_tree(path)
+        if found and (found.kind != "folder" or layout.kind_of(path.relative_to(self.layout.top))):
+            self._storage.remove(found)
 
     # -- what stands where something else belongs
 

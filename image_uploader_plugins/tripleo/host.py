@@ -11,6 +11,7 @@ from typing import Any
 from tripleo_common.image import image_uploader
 
 from image_uploader_plugins import document, errors
+from image_uploader_plugins.copying import default_image
 from image_uploader_plugins.digest import VerifiedStream
 from image_uploader_plugins.manifest import SCHEMA1_TYPES, SIZE_LIMIT, Manifest
 from image_uploader_plugins.reference import Tag
@@ -21,7 +22,6 @@ from image_uploader_plugins.sources.registry_source import RegistrySource
 from image_uploader_plugins.tripleo import registries
 from image_uploader_plugins.tripleo.failures import host_errors
 
-_ARCHITECTURE = "amd64"
 _WORKERS = 16
 
 
@@ -122,10 +122,7 @@ def labels(source: Source, manifest: Manifest) -> Mapping[str, str]:
     Raises ManifestInvalid for a list without one.
     """
     if manifest.is_index:
-        everything = frozenset(child.digest for child in manifest.manifests)
-        child = manifest.default(_ARCHITECTURE, everything)
-        if child is None:
-            raise errors.ManifestInvalid(f"the index {manifest.digest} lists no image")
+        child = default_image(manifest)
         manifest = source.manifest(child.digest, child.size)
     fields = _configuration(source, manifest).get("config")
     found = fields.get("Labels") if isinstance(fields, dict) else None

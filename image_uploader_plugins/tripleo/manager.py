@@ -146,19 +146,22 @@ def add(
 
 
 def _load(conf: cfg.ConfigOpts | None, name: str) -> UploaderDriver:
-    return loader.load_driver(loader.load_conf() if conf is None else conf, name)
+    return loader.load_driver(_conf(conf), name)
 
 
 def _options(
     conf: cfg.ConfigOpts | None, options: CopyOptions, insecure: Sequence[str]
 ) -> CopyOptions:
-    settings = loader.settings(loader.load_conf() if conf is None else conf, insecure)
+    settings = loader.settings(_conf(conf), insecure)
     return dataclasses.replace(options, settings=settings)
 
 
 def _registries(uploader: Any, conf: cfg.ConfigOpts | None, insecure: Sequence[str]) -> Registries:
-    settings = loader.settings(loader.load_conf() if conf is None else conf, insecure)
-    return registries_for(uploader, settings)
+    return registries_for(uploader, loader.settings(_conf(conf), insecure))
+
+
+def _conf(conf: cfg.ConfigOpts | None) -> cfg.ConfigOpts:
+    return loader.load_conf() if conf is None else conf
 
 
 def _upload(manager: Any, default: str, journal: Journal) -> list[dict[str, Any]]:

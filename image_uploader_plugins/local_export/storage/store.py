@@ -580,6 +580,13 @@ class Storage(Ground):
                 self.unlink(path / name)
         self.remove_empty(path)
 
+    def remove(self, file: File) -> None:
+        """Remove a file, a link, or a folder and all in it."""
+        if file.kind == "folder":
+            self.remove_tree(file.path)
+        else:
+            self.unlink(file.path)
+
     def sync_file(self, path: PurePosixPath) -> None:
         """Make a file's content durable, whoever wrote it."""
         descriptor = self._open(path, stat.S_ISREG)

@@ -194,9 +194,8 @@ class Verification:
             Catalog(rehearsal).settle(listed)
         for change in rehearsal.changes:
             yield Finding(change.path, change.reason, Remedy.REPAIR)
-        top = self.tree.storage.status(layout.CATALOG_PAGES)
-        for file in (top, *self.tree.storage.below(layout.CATALOG_PAGES)):
-            yield from self.access.findings(file) if file else ()
+        for file in self._all_of(layout.CATALOG_PAGES):
+            yield from self.access.findings(file)
         if self.tree.storage.file(layout.UNFINISHED_CATALOG):
             problem = "an operation on the catalog was cut short"
             yield Finding(layout.UNFINISHED_CATALOG, problem, Remedy.REPAIR)
@@ -244,8 +243,7 @@ class Verification:
             path = layout.STATE / name
             if kind != "folder" or path not in layout.STATE_FOLDERS:
                 yield Finding(path, "is no part of a tree", Remedy.LOOK)
-        state = storage.status(layout.STATE)
-        for file in (*filter(None, [state]), *storage.below(layout.STATE)):
+        for file in self._all_of(layout.STATE):
             if any(self.access.findings(file)):
                 # Another process may just have made it.
                 now = storage.status(file.path)
@@ -253,6 +251,11 @@ class Verification:
         for file in storage.below(layout.POOL):
             if file.kind != "folder" and not layout.pool_digest(file.path):
                 yield Finding(file.path, "is no part of a tree", Remedy.LOOK)
+
+    def _all_of(self, folder: PurePosixPath) -> Iterator[File]:
+        """A folder, and everything in it."""
+        found = self.tree.storage.status(folder)
+        return itertools.chain([found] if found else [], self.tree.storage.below(folder))
 
 
 def _digests(garbage: Iterable[Garbage]) -> set[Digest | None]:
