@@ -37,6 +37,13 @@ def serving(application: Application) -> Iterator[str]:
     """Serve on a free port of 127.0.0.1; yields ``host:port``."""
     server = _Server(("127.0.0.1", 0), _Handler)
     server.application = application
+    with running(server) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def running(server: ThreadingHTTPServer) -> Iterator[str]:
+    """Run a server that listens on 127.0.0.1 until the block ends; yields ``host:port``."""
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:

@@ -14,6 +14,7 @@ from image_uploader_plugins.archives import open_archive
 from image_uploader_plugins.archives.exporting import Exporter, Outcome
 from image_uploader_plugins.archives.importing import inspect
 from image_uploader_plugins.archives.naming import Name, plan
+from image_uploader_plugins.demo import images
 from image_uploader_plugins.demo.images import Image
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import UploaderDriver
@@ -23,6 +24,18 @@ from image_uploader_plugins.results.journal import Journal
 from tests.support import trees
 
 Files = dict[str, bytes]
+
+ONE, TWO = (images.layer({"file": text * 3000}, oci=True) for text in (b"one", b"two"))
+IMAGE = images.image("ns/img", "1.0", [ONE, TWO], oci=True)
+LIST = images.index(
+    "ns/list",
+    "1.0",
+    [
+        images.image("ns/list", None, [layer], oci=True, architecture=architecture)
+        for layer, architecture in ((ONE, "amd64"), (TWO, "arm64"))
+    ],
+    oci=True,
+)
 
 
 # -- what is tested

@@ -14,22 +14,10 @@ from image_uploader_plugins.demo import images
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.manifest import DOCKER_MANIFEST, Manifest
-from tests.carry.archives import bring, carry, fill
+from tests.carry.archives import IMAGE, LIST, bring, carry, fill
 from tests.support import programs, trees
 
 Run = Callable[..., str]
-
-ONE, TWO = (images.layer({"file": text * 3000}, oci=True) for text in (b"one", b"two"))
-IMAGE = images.image("ns/img", "1.0", [ONE, TWO], oci=True)
-LIST = images.index(
-    "ns/list",
-    "1.0",
-    [
-        images.image("ns/list", None, [layer], oci=True, architecture=architecture)
-        for layer, architecture in ((ONE, "amd64"), (TWO, "arm64"))
-    ],
-    oci=True,
-)
 
 
 @pytest.fixture(scope="module")

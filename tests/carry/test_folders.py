@@ -15,24 +15,13 @@ from image_uploader_plugins.archives import open_archive
 from image_uploader_plugins.demo import images
 from image_uploader_plugins.digest import Digest
 from tests.carry import archives
-from tests.carry.archives import bring, carry, fill
+from tests.carry.archives import IMAGE, LIST, ONE, TWO, bring, carry, fill
 from tests.functional.content import schema_1
 from tests.maintenance.conftest import Command
 from tests.support import programs
 from tests.support.memory import MemoryDriver
 from tests.support.registry import docker_registry
 
-ONE, TWO = (images.layer({"file": text * 3000}, oci=True) for text in (b"one", b"two"))
-IMAGE = images.image("ns/img", "1.0", [ONE, TWO], oci=True)
-LIST = images.index(
-    "ns/list",
-    "1.0",
-    [
-        images.image("ns/list", None, [layer], oci=True, architecture=architecture)
-        for layer, architecture in ((ONE, "amd64"), (TWO, "arm64"))
-    ],
-    oci=True,
-)
 VERSION = b"Directory Transport Version: 1.1\n"
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import json
 import os
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -240,19 +238,8 @@ def ctr(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     def command(*arguments: object) -> str:
         return run(program, "--address", folder / "socket", *arguments)
 
-    try:
-        deadline = time.monotonic() + 30
-        while True:
-            with contextlib.suppress(AssertionError):
-                command("version")
-                break
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"containerd does not start: {(folder / 'log').read_text()}")
-            time.sleep(0.05)
+    with programs.daemon(process, lambda: command("version"), folder / "log", 30):
         yield command
-    finally:
-        process.terminate()
-        process.wait()
 
 
 @pytest.mark.parametrize("name", PLAIN + LISTS)

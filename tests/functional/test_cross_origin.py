@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import http.server
-import threading
 from collections.abc import Iterator
 from email.message import Message
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 
 from image_uploader_plugins import manifest
 from image_uploader_plugins.demo import images
+from image_uploader_plugins.demo.http import running
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from tests.functional.test_serve import serving
 from tests.support import raw, trees, web
@@ -175,12 +175,8 @@ class Page(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def page() -> Iterator[str]:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-        thread.join()
+    with running(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page)) as address:
+        yield f"http://{address}"
 
 
 @pytest.fixture(scope="module")

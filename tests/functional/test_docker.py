@@ -6,12 +6,10 @@ for several platforms every pull must get the one that is asked for.
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,19 +59,8 @@ def docker() -> Iterator[Run]:
         def ask(*arguments: object) -> str:
             return run(client, "--host", address, *arguments, DOCKER_CONFIG=f"{folder}/config")
 
-        try:
-            deadline = time.monotonic() + _DEADLINE
-            while True:
-                with contextlib.suppress(AssertionError):
-                    ask("version")
-                    break
-                if process.poll() is not None or time.monotonic() > deadline:
-                    raise RuntimeError(f"dockerd does not start: {(folder / 'log').read_text()}")
-                time.sleep(0.05)
+        with programs.daemon(process, lambda: ask("version"), folder / "log", _DEADLINE):
             yield ask
-        finally:
-            process.terminate()
-            process.wait()
 
 
 @pytest.mark.parametrize("name", ["multi/docker", "multi/oci"])

@@ -11,7 +11,7 @@ from oslo_config import cfg
 from image_uploader_plugins import tripleo
 from image_uploader_plugins.demo.images import corpus
 from image_uploader_plugins.local_export.tree import Tree
-from image_uploader_plugins.local_export.verify import Verification, repair
+from image_uploader_plugins.local_export.verify import Verification
 from tests.support import trees
 from tests.support.registry import TamperedRegistry
 
@@ -42,10 +42,7 @@ def test_upload_fetches_just_what_was_lost(
     (pooled,) = (root / ".local-export/pool").rglob(layer.encoded)
     with pooled.open("r+b") as file:
         file.write(b"bad")
-    tree = Tree(root)
-    verification = Verification(tree)
-    left = repair(verification, verification.report())
-    tree.close()
+    left = trees.mended(root)
     assert f"{corpus()[number].repository}:{corpus()[number].tag}" in left.to_fetch()
     registry.requests.clear()
     tripleo.upload_files([str(listed)], conf)

@@ -260,6 +260,38 @@ def test_the_largest_answer_is_whole() -> None:
             assert response.raw.read() == content
 
 
+class Listing(interface.Source):
+    """An index under the tag x, and its children; no blob is ever asked for."""
+
+    def __init__(self, index: manifest.Manifest, child: Callable[[Any], manifest.Manifest]) -> None:
+        self._index = index
+        self._child = child
+        self.asked: list[Any] = []
+
+    def manifest(self, reference: Any, size: int | None = None) -> manifest.Manifest:
+        self.asked.append(reference)
+        return self._index if reference == Tag("x") else self._child(reference)
+
+    def blob(self, descriptor: Any) -> Iterator[bytes]:
+        raise AssertionError("all are there")
+
+
+class Holding(MemoryDriver):
+    """A target that holds every blob."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.mounted: set[Digest] = set()
+
+    def mount_layers(self, target: Any, layers: Any, *args: Any, **more: Any) -> Any:
+        found = frozenset(layer.digest for layer in layers)
+        self.mounted |= found
+        return found
+
+    def put_manifest(self, target: Any, content: bytes, *args: Any, **more: Any) -> Any:
+        return manifest.Descriptor("a/b", Digest.of(content), len(content))
+
+
 @pytest.mark.parametrize(("children", "taken"), [(1000, True), (1001, False)])
 def test_so_many_children(monkeypatch: pytest.MonkeyPatch, children: int, taken: bool) -> None:
     """Whatever the index holds, no more than so many are asked for."""
@@ -267,30 +299,14 @@ def test_so_many_children(monkeypatch: pytest.MonkeyPatch, children: int, taken:
         corpus.CHILD.descriptor(digest=str(Digest.of(str(n).encode()))) for n in range(children)
     ]
     index = manifest.Manifest.parse(corpus.text(corpus.index(*listed)))
-    asked = []
-
-    class Source(interface.Source):
-        def manifest(self, reference: Any, size: int | None = None) -> manifest.Manifest:
-            asked.append(reference)
-            return index if reference == Tag("x") else corpus.CHILD.manifest
-
-        def blob(self, descriptor: Any) -> Iterator[bytes]:
-            raise AssertionError("all are there")
-
-    class Driver(MemoryDriver):
-        def mount_layers(self, target: Any, layers: Any, *args: Any, **more: Any) -> Any:
-            return frozenset(layer.digest for layer in layers)
-
-        def put_manifest(self, target: Any, content: bytes, *args: Any, **more: Any) -> Any:
-            return manifest.Descriptor("a/b", Digest.of(content), len(content))
-
-    copier = copying.Copier(Driver(), NAME, Source())
+    source = Listing(index, lambda _: corpus.CHILD.manifest)
+    copier = copying.Copier(Holding(), NAME, source)
     if taken:
         copier.copy(Tag("x"), None, all_platforms=True)
         return
     with pytest.raises(errors.ManifestInvalid, match="more than 1000"):
         copier.copy(Tag("x"), None, all_platforms=True)
-    assert len(asked) == 1001
+    assert len(source.asked) == 1001
 
 
 def many_layers(start: int, end: int) -> images.Image:
@@ -322,31 +338,16 @@ def test_so_many_blobs(parts: list[tuple[int, int]], taken: bool) -> None:
     if len(children) > 1:
         listed = [image.descriptor() for image in children.values()]
         whole = manifest.Manifest.parse(corpus.text(corpus.index(*listed)))
-    mounted: set[Digest] = set()
-
-    class Source(interface.Source):
-        def manifest(self, reference: Any, size: int | None = None) -> manifest.Manifest:
-            return whole if reference == Tag("x") else children[str(reference)].manifest
-
-        def blob(self, descriptor: Any) -> Iterator[bytes]:
-            raise AssertionError("all are there")
-
-    class Driver(MemoryDriver):
-        def mount_layers(self, target: Any, layers: Any, *args: Any, **more: Any) -> Any:
-            mounted.update(layer.digest for layer in layers)
-            return frozenset(layer.digest for layer in layers)
-
-        def put_manifest(self, target: Any, content: bytes, *args: Any, **more: Any) -> Any:
-            return manifest.Descriptor("a/b", Digest.of(content), len(content))
-
-    copier = copying.Copier(Driver(), NAME, Source())
+    driver = Holding()
+    source = Listing(whole, lambda reference: children[str(reference)].manifest)
+    copier = copying.Copier(driver, NAME, source)
     if taken:
         copier.copy(Tag("x"), None, all_platforms=True)
-        assert len(mounted) == 10_000
+        assert len(driver.mounted) == 10_000
         return
     with pytest.raises(errors.ManifestInvalid, match="more than 10000 blobs"):
         copier.copy(Tag("x"), None, all_platforms=True)
-    assert len(mounted) < 10_000
+    assert len(driver.mounted) < 10_000
 
 
 def test_a_layer_without_a_size_ends(

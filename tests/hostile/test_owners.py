@@ -21,7 +21,7 @@ from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.local_export.garbage import Collector
 from image_uploader_plugins.local_export.storage import Owner
 from image_uploader_plugins.local_export.tree import Tree
-from image_uploader_plugins.local_export.verify import Remedy, Report, Verification, repair
+from image_uploader_plugins.local_export.verify import Remedy, Verification
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
 from tests.support import trees, web
 
@@ -49,9 +49,8 @@ def everything(root: Path, text: str) -> None:
         driver.delete(ImageRef(RepositoryName("ns/other"), Tag("gone")))
     tree = Tree(root)
     list(Collector(tree).collect())
-    verification = Verification(tree)
-    repair(verification, verification.report())
     tree.close()
+    trees.mended(root)
 
 
 def as_user(uid: int, function: Callable[..., str], *arguments: object) -> str:
@@ -168,14 +167,6 @@ PLACES = (
 )
 
 
-def mended(root: Path) -> Report:
-    tree = Tree(root)
-    verification = Verification(tree)
-    report = repair(verification, verification.report())
-    tree.close()
-    return report
-
-
 def test_verify_sees_what_belongs_to_others(theirs: Path) -> None:
     everything(theirs, "root")
     places = [text.format(lock=Digest.of(b"pool").encoded) for text in PLACES]
@@ -185,10 +176,10 @@ def test_verify_sees_what_belongs_to_others(theirs: Path) -> None:
     assert set(findings) == set(places)
     wanted = f"belongs to uid {STRANGER}, the tree to uid {OWNER}"
     assert {(f.problem, f.remedy) for f in findings.values()} == {(wanted, Remedy.REPAIR)}
-    assert mended(theirs).findings == ()
+    assert trees.mended(theirs).findings == ()
     assert owners(theirs).keys() == {(OWNER, GROUP)}
     before = trees.served(theirs)
-    assert mended(theirs).findings == ()
+    assert trees.mended(theirs).findings == ()
     assert trees.served(theirs) == before
 
 
@@ -204,7 +195,7 @@ def test_the_owner_cannot_mend_that(theirs: Path) -> None:
     said = as_user(OWNER, _everything, theirs, "owner")
     assert said.startswith(f"StorageDenied: {theirs}/v2/ns/img/manifests/")
     assert said.endswith("; if it belongs to another user, run verify --repair as root")
-    assert mended(theirs).findings == ()
+    assert trees.mended(theirs).findings == ()
     assert as_user(OWNER, _everything, theirs, "owner") == "done"
 
 
@@ -215,7 +206,7 @@ def test_a_tree_of_roots_takes_back_what_others_have(theirs: Path) -> None:
     os.chown(theirs / "v2/ns/img/tags/list", OWNER, GROUP)
     (finding,) = Verification(Tree(theirs)).report().findings
     assert finding.remedy is Remedy.REPAIR
-    assert mended(theirs).findings == ()
+    assert trees.mended(theirs).findings == ()
     assert owners(theirs).keys() == {(0, 0)}
 
 
@@ -232,7 +223,7 @@ def test_a_link_to_a_file_of_roots_is_not_given_away(theirs: Path) -> None:
     os.link(secret, lock)
     findings = {str(f.path): f for f in Verification(Tree(theirs)).report().findings}
     assert findings[str(lock.relative_to(theirs))].remedy is Remedy.LOOK
-    mended(theirs)
+    trees.mended(theirs)
     everything(theirs, "again")
     status = secret.stat()
     assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (0, 0, 0o600)
@@ -243,7 +234,7 @@ def test_files_of_one_inode_are_given_back_together(theirs: Path) -> None:
     for path in theirs.rglob("*"):
         os.chown(path, 0, 0, follow_symlinks=False)
     assert {f.remedy for f in Verification(Tree(theirs)).report().findings} == {Remedy.REPAIR}
-    assert mended(theirs).findings == ()
+    assert trees.mended(theirs).findings == ()
     assert owners(theirs).keys() == {(OWNER, GROUP)}
 
 
@@ -280,7 +271,7 @@ def test_the_mode_of_the_root(root: Path, mode: int, group: int, wrong: bool) ->
     root.chmod(mode)
     findings = [str(f) for f in Verification(Tree(root)).report().findings]
     assert findings == ([f".: its mode is {mode:04o}"] if wrong else [])
-    assert mended(root).findings == ()
+    assert trees.mended(root).findings == ()
     assert stat.S_IMODE(root.stat().st_mode) == (0o755 if wrong else mode)
 
 
@@ -290,7 +281,7 @@ def test_the_state_is_private(root: Path, place: str) -> None:
     (root / f".local-export{place}").chmod(0o755)
     (finding,) = Verification(Tree(root)).report().findings
     assert str(finding) == f".local-export{place}: its mode is 0755"
-    assert mended(root).findings == ()
+    assert trees.mended(root).findings == ()
     assert stat.S_IMODE((root / f".local-export{place}").stat().st_mode) == 0o700
 
 
@@ -304,7 +295,7 @@ def test_a_pin_that_leads_elsewhere(root: Path) -> None:
     shutil.copy(other, one_pin)
     (finding,) = Verification(Tree(root)).report().findings
     assert str(finding) == f"{one_pin.relative_to(root)}: is not what it should be"
-    assert mended(root).findings == ()
+    assert trees.mended(root).findings == ()
     assert one_pin.read_bytes() == right
 
 

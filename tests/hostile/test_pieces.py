@@ -19,7 +19,7 @@ from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.local_export.garbage import Collector
 from image_uploader_plugins.local_export.storage.ground import Ground
 from image_uploader_plugins.local_export.tree import Tree
-from image_uploader_plugins.local_export.verify import Report, Verification, repair
+from image_uploader_plugins.local_export.verify import Verification
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
 from tests.support import mounts, trees
 
@@ -38,14 +38,6 @@ def put(root: Path, image: images.Image) -> None:
     with LocalExportDriver(root) as driver:
         driver.mount_layers(image.repository, image.manifest.blobs())
         trees.put(driver, image)
-
-
-def mended(root: Path) -> Report:
-    tree = Tree(root)
-    verification = Verification(tree)
-    report = repair(verification, verification.report())
-    tree.close()
-    return report
 
 
 def problems(root: Path) -> list[str]:
@@ -106,13 +98,13 @@ def test_a_disk_mounted_inside(root: Path, tmp_path: Path, folder: str, piece: P
     root.mkdir()
     with piece(root / folder, work):
         # Its root has the mode that whoever made it gave it.
-        assert mended(root).findings == ()
+        assert trees.mended(root).findings == ()
         put(root, one())
         assert problems(root) == []
         with counting(os.link) as written:
             put(root, one())
         assert written["bytes"] < len(BIG), written
-        for step in (mended, mended):
+        for step in (trees.mended, trees.mended):
             with counting() as written:
                 assert step(root).findings == ()
             assert written["bytes"] <= MARKS
@@ -151,7 +143,7 @@ def test_where_links_are_refused(root: Path, refused: None) -> None:
         assert written["bytes"] < len(BIG)
     for _ in range(2):
         with counting() as written:
-            assert mended(root).findings == ()
+            assert trees.mended(root).findings == ()
             assert list(adoption.adopt(Tree(root))) == []
         assert written["bytes"] <= MARKS
 

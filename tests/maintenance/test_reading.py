@@ -18,7 +18,7 @@ from image_uploader_plugins.local_export import adoption
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.local_export.storage import store
 from image_uploader_plugins.local_export.tree import Tree
-from image_uploader_plugins.local_export.verify import Remedy, Report, Verification, repair
+from image_uploader_plugins.local_export.verify import Remedy, Verification, repair
 from image_uploader_plugins.reference import RepositoryName
 from tests.commands.conftest import copy_tree
 from tests.faults import harness
@@ -70,15 +70,6 @@ def content(root: Path) -> dict[str, bytes]:
     pool = root / ".local-export/pool"
     files = [*(root / "v2").rglob("blobs/*"), *(root / "v2").rglob("index.json"), *pool.rglob("*")]
     return {str(p.relative_to(root)): p.read_bytes() for p in files if p.is_file()}
-
-
-def run(root: Path) -> Report:
-    tree = Tree(root)
-    try:
-        verification = Verification(tree)
-        return repair(verification, verification.report())
-    finally:
-        tree.close()
 
 
 class Always:
@@ -134,7 +125,7 @@ def test_what_cannot_be_read_stays_and_is_told(root: Path, place: str, number: i
     words = os.strerror(number)
     with hooked(failing):
         try:
-            report = run(root)
+            report = trees.mended(root)
         except errors.StorageError as e:
             assert words in str(e)
             assert not names, "an image is named"
@@ -146,7 +137,7 @@ def test_what_cannot_be_read_stays_and_is_told(root: Path, place: str, number: i
             assert not names or names in {f.images for f in told}
     assert failing.times > 1, "tried again"
     assert content(root) == before
-    assert run(root).findings == ()
+    assert trees.mended(root).findings == ()
     assert content(root) == before
 
 
@@ -164,7 +155,7 @@ def test_a_short_read_is_no_damage(root: Path, monkeypatch: pytest.MonkeyPatch) 
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "read", short)
-        report = run(root)
+        report = trees.mended(root)
     found = {str(f.path): f for f in report.findings}
     finding = found[f"v2/ns/a/blobs/{LAYER}.gz"]
     size = (root / POOLED).stat().st_size
@@ -189,7 +180,7 @@ def test_bytes_that_were_wrong_once_are_no_damage(
         return found
 
     monkeypatch.setattr(os, "read", wrong)
-    assert run(root).findings == ()
+    assert trees.mended(root).findings == ()
     assert times
     assert content(root) == before
 
@@ -230,7 +221,7 @@ def _once(n: int) -> list[str]:
         failing = Failing(n, number, PLAIN)
         with hooked(failing):
             try:
-                run(root)
+                trees.mended(root)
             except errors.StorageError:
                 pass
             except Exception as e:
@@ -238,7 +229,7 @@ def _once(n: int) -> list[str]:
         after = content(root)
         gone = {path for path in before if after.get(path) != before[path]}
         problems = [path for path in gone if LOST.encoded not in path]
-        left = {f.path.name for f in run(root).findings}
+        left = {f.path.name for f in trees.mended(root).findings}
         problems += sorted(left - {LOST.value})
         return [f"{errno.errorcode[number]} at {failing.failed}: {path}" for path in problems]
 
@@ -258,7 +249,7 @@ def test_any_call_that_fails_once_takes_nothing_that_is_intact(root: Path) -> No
 
     with harness.fast_folder() as folder, hooked(count):
         copy_tree(root, folder / "copy")
-        run(folder / "copy")
+        trees.mended(folder / "copy")
     assert len(calls) > 1000
     harness.spread(_once, range(0, len(calls), len(calls) // 50))
 

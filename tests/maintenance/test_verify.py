@@ -284,10 +284,7 @@ def findings(root: Path, *names: str) -> dict[str, tuple[str, Remedy, tuple[str,
 
 
 def mend(root: Path) -> dict[str, tuple[str, Remedy, tuple[str, ...]]]:
-    tree = Tree(root)
-    verification = Verification(tree)
-    repair(verification, verification.report())
-    tree.close()
+    trees.mended(root)
     return findings(root)
 
 

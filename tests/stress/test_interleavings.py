@@ -31,7 +31,7 @@ from image_uploader_plugins.local_export.storage import ground, store
 from image_uploader_plugins.local_export.storage.ground import Ground
 from image_uploader_plugins.local_export.storage.locks import Lock, Locks
 from image_uploader_plugins.local_export.tree import Tree
-from image_uploader_plugins.local_export.verify import Verification, repair
+from image_uploader_plugins.local_export.verify import Verification
 from image_uploader_plugins.reference import ImageRef
 from tests.support import legacy, trees
 
@@ -168,13 +168,6 @@ def verify(root: Path) -> None:
     tree.close()
 
 
-def mend(root: Path) -> None:
-    tree = Tree(root)
-    verification = Verification(tree)
-    repair(verification, verification.report())
-    tree.close()
-
-
 def adopt(root: Path) -> None:
     tree = Tree(root)
     assert all(blob.intact for blob in adoption.adopt(tree))
@@ -216,7 +209,7 @@ PAIRS = {
     "put and verify": Pair(put(NEW), verify, (OLD, KEPT, NEW)),
     "delete and verify": Pair(delete(OLD), verify, (KEPT,)),
     # A repair looks at everything several times.
-    "put and repair": Pair(put(NEW), mend, (OLD, KEPT, NEW), calls=CHANGING),
+    "put and repair": Pair(put(NEW), trees.mended, (OLD, KEPT, NEW), calls=CHANGING),
     "put and adopt": Pair(put(NEW), adopt, (OLD, KEPT, NEW), write_old),
 }
 

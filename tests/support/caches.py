@@ -9,12 +9,12 @@ import pwd
 import socket
 import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from image_uploader_plugins.demo.http import running
 from tests.support import programs, web
 
 _DEADLINE = 30  # seconds
@@ -83,15 +83,8 @@ class Origin:
             def log_message(handler, *_: object) -> None:
                 pass
 
-        server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        try:
-            yield f"127.0.0.1:{server.server_port}"
-        finally:
-            server.shutdown()
-            thread.join()
-            server.server_close()
+        with running(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as address:
+            yield address
 
     def _relay(self, handler: BaseHTTPRequestHandler) -> None:
         self.requests.append(handler.requestline)

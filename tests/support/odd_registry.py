@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import json
 import ssl
-import threading
 import urllib.parse
 from collections.abc import Callable, Iterable, Iterator
 from email.message import Message
@@ -14,6 +13,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from image_uploader_plugins.demo.http import running
 from image_uploader_plugins.demo.images import Image
 from image_uploader_plugins.demo.registry import SourceRegistry
 
@@ -112,14 +112,8 @@ def serving(
         server.socket = context.wrap_socket(
             server.socket, server_side=True, do_handshake_on_connect=False
         )
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-    thread.start()
-    try:
-        yield f"127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with running(server) as address:
+        yield address
 
 
 class _Server(ThreadingHTTPServer):

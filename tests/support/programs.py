@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -23,3 +28,23 @@ def require(name: str, package: str | None = None) -> str:
     if os.environ.get("CI") == "true":
         pytest.fail(message)
     pytest.skip(message)
+
+
+@contextlib.contextmanager
+def daemon(
+    process: subprocess.Popen[bytes], ask: Callable[[], object], log: Path, seconds: float
+) -> Iterator[None]:
+    """A daemon from when ``ask`` no longer fails, for ``seconds`` at most, until the block ends."""
+    try:
+        deadline = time.monotonic() + seconds
+        while True:
+            with contextlib.suppress(AssertionError):
+                ask()
+                break
+            if process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"{process.args} does not start: {log.read_text()}")
+            time.sleep(0.05)
+        yield
+    finally:
+        process.terminate()
+        process.wait()

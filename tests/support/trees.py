@@ -11,6 +11,8 @@ from image_uploader_plugins.demo.images import Image
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import UploaderDriver
 from image_uploader_plugins.local_export import views
+from image_uploader_plugins.local_export.tree import Tree
+from image_uploader_plugins.local_export.verify import Report, Verification, repair
 from image_uploader_plugins.manifest import Descriptor
 from image_uploader_plugins.reference import Tag
 
@@ -53,6 +55,16 @@ def served(root: Path) -> dict[str, bytes | str]:
         for path in sorted((root / "v2").rglob("*"))
         if path.is_symlink() or path.is_file()
     }
+
+
+def mended(root: Path) -> Report:
+    """What is left after one repair."""
+    tree = Tree(root)
+    try:
+        verification = Verification(tree)
+        return repair(verification, verification.report())
+    finally:
+        tree.close()
 
 
 def problems(root: Path) -> list[str]:
