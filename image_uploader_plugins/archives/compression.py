@@ -42,7 +42,7 @@ def is_tar(head: bytes) -> bool:
 
 
 class InvalidCompression(ValueError):
-    """What is damaged, takes too much memory, or cannot be unpacked here."""
+    """Says what is damaged, takes too much memory, or cannot be unpacked here."""
 
 
 class _Unpacker(Protocol):
@@ -70,13 +70,13 @@ class Compression:
 
     @classmethod
     def of(cls, head: bytes) -> Compression | None:
-        """How something is compressed that begins with ``head``; None where it is not."""
+        """Return how something is compressed that begins with ``head``; None where it is not."""
         if is_tar(head):
             return None  # the name of its first member may look like anything
         return next((known for known in _KNOWN if known._magic.match(head)), None)
 
     def unpacked(self, chunks: Iterable[bytes], budget: Budget) -> Iterator[bytes]:
-        """What ``chunks`` unpack to, in pieces of at most 1 MiB.
+        """Yield what ``chunks`` unpack to, in pieces of at most 1 MiB.
 
         Raises InvalidCompression, also where it takes what is not installed,
         and Exceeded.

@@ -47,7 +47,7 @@ class Files(abc.ABC):
 
     @abc.abstractmethod
     def identity(self, name: str) -> Hashable:
-        """What is the same for two names of one file, which must be there."""
+        """Return what is the same for two names of one file, which must be there."""
 
     @abc.abstractmethod
     def chunks(self, name: str) -> Iterator[bytes]:

@@ -16,7 +16,7 @@ _LINE_LIMIT = 1024  # characters
 
 
 def known_blobs(paths: Iterable[Path]) -> frozenset[Digest]:
-    """What archives hold, and lists name: text files with a digest on each line.
+    """Return what archives hold, and lists name: text files with a digest on each line.
 
     Raises ArchiveInvalid or StorageError.
     """

@@ -81,7 +81,7 @@ class Layout(Archive):
 
 
 def blob(digest: Digest) -> str:
-    """Where a layout keeps a blob."""
+    """Return where a layout keeps a blob."""
     return f"{BLOBS}/{digest.algorithm}/{digest.encoded}"
 
 
@@ -96,7 +96,7 @@ def blob_digest(name: str) -> Digest | None:
 
 
 def listed(files: Files) -> list[Any]:
-    """What index.json lists, unchecked; raises ArchiveInvalid."""
+    """Return what index.json lists, unchecked; raises ArchiveInvalid."""
     index = _mapping(files, INDEX)
     if index.get("schemaVersion") != 2:
         raise files.invalid(INDEX, f"has schemaVersion {shown(index.get('schemaVersion'))}, not 2")
@@ -107,7 +107,7 @@ def listed(files: Files) -> list[Any]:
 
 
 def entry_annotations(fields: Any) -> dict[str, str]:
-    """Those of an entry that follow annotations.md: values are strings."""
+    """Return those of an entry that follow annotations.md: values are strings."""
     found = fields.get("annotations") if isinstance(fields, dict) else None
     pairs = found.items() if isinstance(found, dict) else ()
     return {name: text for name, text in pairs if isinstance(text, str)}

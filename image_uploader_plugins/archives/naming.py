@@ -196,7 +196,7 @@ class _Family:
         self._below: dict[Digest, set[Digest]] = {}
 
     def belonging(self, entries: Sequence[Entry], others: Sequence[Entry]) -> set[Entry]:
-        """Those of ``entries`` that are part of one of ``others``, or refer to one.
+        """Return those of ``entries`` that are part of one of ``others``, or refer to one.
 
         Or are one that has a name: what docker and containerd know by several.
         """

@@ -47,7 +47,7 @@ class Base(command.Command):
 
     @property
     def quiet(self) -> bool:
-        """Whether nothing but errors and what was asked for is to be printed."""
+        """Tell whether nothing but errors and what was asked for is to be printed."""
         return int(self.app.options.verbose_level) == 0
 
     @functools.cached_property

@@ -344,10 +344,7 @@ class Registry:
         with self._lock:
             if netloc not in self._sessions:
                 context = self._settings.trust.context(netloc)
-                found = session.untrusting(self._settings.limits, attempts=0, context=context)
-                # NOTE: or requests asks .netrc, and lets the environment switch CAs.
-                found.trust_env = False
-                self._sessions[netloc] = found
+                self._sessions[netloc] = session.untrusting(self._settings.limits, context)
             return self._sessions[netloc]
 
 

@@ -18,8 +18,6 @@ from image_uploader_plugins.text import redacted
 ANSWER_LIMIT = 1024 * 1024
 """Bytes of an answer that is read whole, such as a token."""
 
-_CONNECTION_ATTEMPTS = 8
-
 # NOTE: who is not verified is told once, by name, where that is decided; urllib3 tells each time.
 urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
 
@@ -90,12 +88,10 @@ class _Adapter(adapters.HTTPAdapter):
 
     __attrs__ = (*adapters.HTTPAdapter.__attrs__, "_limits", "_context")
 
-    def __init__(
-        self, limits: Limits, attempts: int, context: ssl.SSLContext | None = None
-    ) -> None:
+    def __init__(self, limits: Limits, context: ssl.SSLContext | None = None) -> None:
         self._limits = limits
         self._context = context
-        retries = urllib3.Retry(attempts, read=False, respect_retry_after_header=False)
+        retries = urllib3.Retry(0, read=False, respect_retry_after_header=False)
         super().__init__(max_retries=retries)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
@@ -120,20 +116,19 @@ class _Adapter(adapters.HTTPAdapter):
 
 
 def untrusting(
-    limits: Limits | None = None,
-    attempts: int = _CONNECTION_ATTEMPTS,
-    context: ssl.SSLContext | None = None,
+    limits: Limits | None = None, context: ssl.SSLContext | None = None
 ) -> requests.Session:
-    """Return a session that bounds what it reads, redirects and waits.
+    """Return a session that bounds what it reads, redirects and waits, and asks once.
 
     An answer of more than ANSWER_LIMIT bytes raises a RequestException with
     the response in it, and one that does not keep to ``limits``, streamed or
-    not, a TransferTooSlow.  ``attempts`` are those to connect,
-    ``context`` is how TLS is spoken.
+    not, a TransferTooSlow.  ``context`` is how TLS is spoken.
     """
     session = requests.Session()
+    # NOTE: or requests asks .netrc, and lets the environment switch CAs.
+    session.trust_env = False
     for scheme in ("http://", "https://"):
-        session.mount(scheme, _Adapter(limits or Limits(), attempts, context))
+        session.mount(scheme, _Adapter(limits or Limits(), context))
     return session
 
 

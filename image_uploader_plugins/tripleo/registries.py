@@ -28,7 +28,7 @@ def learn(uploader: Any, host: str) -> None:
     ):
         try:
             with (
-                _asking() as asking,
+                session.untrusting() as asking,
                 asking.get(
                     f"https://{host}",
                     timeout=_TIMEOUT,
@@ -45,9 +45,3 @@ def learn(uploader: Any, host: str) -> None:
         found = kind
         break
     found.add(host)
-
-
-def _asking() -> requests.Session:
-    found = session.untrusting(attempts=0)
-    found.trust_env = False  # or .netrc is asked
-    return found
