@@ -7,10 +7,11 @@ import contextlib
 import types
 from pathlib import Path
 
-from image_uploader_plugins import cross_origin, errors, webservers
+from image_uploader_plugins import errors
 from image_uploader_plugins.cli.command import Command
 from image_uploader_plugins.local_export import options
 from image_uploader_plugins.local_export.tree import Tree
+from image_uploader_plugins.serving import cross_origin, webservers
 
 # The port that registries of deployments are on.
 PORT = 8787
@@ -134,7 +135,7 @@ class Serve(Command):
 def embedded() -> types.ModuleType:
     """The server; raises ConfigurationError where the extra is not installed."""
     try:
-        from image_uploader_plugins import listener
+        from image_uploader_plugins.serving import listener
     except ImportError as e:
         raise errors.ConfigurationError(
             f"{e}: this command needs Werkzeug; pip install 'image-uploader-plugins[serve]'"

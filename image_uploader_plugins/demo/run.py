@@ -13,13 +13,14 @@ from typing import Any
 import requests
 import yaml
 
-from image_uploader_plugins import listener, loader, tripleo
+from image_uploader_plugins import loader, tripleo
 from image_uploader_plugins.copying import Summary
 from image_uploader_plugins.demo import http, images
 from image_uploader_plugins.demo.images import Image
 from image_uploader_plugins.demo.registry import SourceRegistry
 from image_uploader_plugins.digest import VerifiedStream
 from image_uploader_plugins.local_export import layout, options
+from image_uploader_plugins.serving import listener
 from image_uploader_plugins.sources.client import Registries
 from image_uploader_plugins.sources.registry_source import RegistrySource
 

@@ -12,7 +12,7 @@ import pytest
 
 from image_uploader_plugins.demo.images import Image
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.listener import serving
+from image_uploader_plugins.serving.listener import serving
 from tests.commands import content
 from tests.commands.conftest import Run
 from tests.support import programs, trees

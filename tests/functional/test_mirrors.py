@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from image_uploader_plugins import webservers
 from image_uploader_plugins.demo import http, images
 from image_uploader_plugins.demo.images import Image
 from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.serving import webservers
 from tests.functional.test_clients import Run, blobs_of, copied, ctr, puller, run  # noqa: F401
 from tests.support import programs, tls, trees, web
 from tests.support.registry import TamperedRegistry

@@ -15,11 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from image_uploader_plugins import manifest, webservers
+from image_uploader_plugins import manifest
 from image_uploader_plugins.demo import images
 from image_uploader_plugins.demo.images import Blob, Image
 from image_uploader_plugins.local_export.driver import LocalExportDriver
-from image_uploader_plugins.webservers import Site
+from image_uploader_plugins.serving import webservers
+from image_uploader_plugins.serving.webservers import Site
 from tests.functional import content
 from tests.support import programs, raw, trees, web
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from image_uploader_plugins import listener
 from image_uploader_plugins.demo import http
 from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.serving import listener
 from tests.page.content import gallery
 from tests.page.registry import Pretender
 from tests.support import trees, web

@@ -11,8 +11,9 @@ from pathlib import Path, PurePosixPath
 import pytest
 import yaml
 
-from image_uploader_plugins import clients, errors, files
-from image_uploader_plugins.clients import Mirror
+from image_uploader_plugins import errors, files
+from image_uploader_plugins.serving import clients
+from image_uploader_plugins.serving.clients import Mirror
 from tests.support import tls, web
 
 HTTP = Mirror("http://192.0.2.1:8787")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from image_uploader_plugins import manifest
-from image_uploader_plugins.negotiation import takes_no_list
+from image_uploader_plugins.serving.negotiation import takes_no_list
 
 IMAGE, OCI = manifest.DOCKER_MANIFEST, manifest.OCI_MANIFEST
 LIST, INDEX = manifest.DOCKER_LIST, manifest.OCI_INDEX

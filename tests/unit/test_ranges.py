@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from image_uploader_plugins import ranges
+from image_uploader_plugins.serving import ranges
 
 SIZE = 1000
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from image_uploader_plugins import errors, webservers
-from image_uploader_plugins.webservers import Site
+from image_uploader_plugins import errors
+from image_uploader_plugins.serving import webservers
+from image_uploader_plugins.serving.webservers import Site
 
 ROOT = Path("/var/lib/image-serve")
 ETC = Path(__file__).parents[2] / "etc"

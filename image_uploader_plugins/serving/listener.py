@@ -25,8 +25,8 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.connection import READ, Connection, Log
-from image_uploader_plugins.server import TreeServer
+from image_uploader_plugins.serving.application import TreeServer
+from image_uploader_plugins.serving.connection import READ, Connection, Log
 
 LOG = logging.getLogger(__name__)
 

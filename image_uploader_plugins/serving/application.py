@@ -19,12 +19,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from werkzeug.wrappers import Request, Response
 
-from image_uploader_plugins import cross_origin, errors, manifest, negotiation, ranges
+from image_uploader_plugins import errors, manifest
 from image_uploader_plugins.digest import Digest, VerifiedStream
 from image_uploader_plugins.local_export import layout, referrers, views
 from image_uploader_plugins.local_export.layout import RepositoryLayout
 from image_uploader_plugins.local_export.storage import NotFound, Reader
 from image_uploader_plugins.reference import RepositoryName, Tag
+from image_uploader_plugins.serving import cross_origin, negotiation, ranges
 from image_uploader_plugins.text import shown
 
 if TYPE_CHECKING:

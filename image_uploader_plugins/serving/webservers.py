@@ -10,7 +10,8 @@ import shlex
 from importlib import resources
 from pathlib import Path
 
-from image_uploader_plugins import cross_origin, errors
+from image_uploader_plugins import errors
+from image_uploader_plugins.serving import cross_origin
 
 _NAME = re.compile(r"(?=.{1,253}$)[A-Za-z0-9_](?:[A-Za-z0-9_.-]*[A-Za-z0-9])?")
 # Ports that SELinux lets web servers have (http_port_t), as far as they are common.
