@@ -19,9 +19,9 @@ from pathlib import Path
 import requests
 
 from benchmarks import flows
-from image_uploader_plugins.demo import images
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.manifest import DOCKER_MANIFEST
+from image_uploader_plugins.testing import images
 from tests.support import registry, trees
 
 MB = 1000 * 1000

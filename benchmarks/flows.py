@@ -20,11 +20,11 @@ from tripleo_common.image import image_export, image_uploader
 from tripleo_common.utils.locks import threadinglock
 
 from image_uploader_plugins import tripleo
-from image_uploader_plugins.demo import images
 from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Verification
+from image_uploader_plugins.testing import images
 
 _REPEATS = 20
 _TARGET = "127.0.0.1:8787"

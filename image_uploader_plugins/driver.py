@@ -1,6 +1,6 @@
 """The contract between a tool that copies images and the place they end up.
 
-Every sentence of these docstrings binds a driver; image_uploader_plugins.contract
+Every sentence of these docstrings binds a driver; image_uploader_plugins.testing.contract
 has a test for each.
 """
 

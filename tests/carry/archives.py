@@ -14,13 +14,13 @@ from image_uploader_plugins.archives import open_archive
 from image_uploader_plugins.archives.exporting import Exporter, Outcome
 from image_uploader_plugins.archives.importing import inspect
 from image_uploader_plugins.archives.naming import Name, plan
-from image_uploader_plugins.demo import images
-from image_uploader_plugins.demo.images import Image
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import UploaderDriver
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.results.journal import Journal
+from image_uploader_plugins.testing import images
+from image_uploader_plugins.testing.images import Image
 from tests.support import trees
 
 Files = dict[str, bytes]

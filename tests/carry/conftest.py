@@ -2,10 +2,10 @@ from pathlib import Path
 
 import pytest
 
-from image_uploader_plugins.demo import images
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.manifest import SCHEMA1_TYPES
+from image_uploader_plugins.testing import images
 from tests.carry import archives
 from tests.functional import content
 from tests.functional.content import referrer

@@ -8,12 +8,12 @@ import pytest
 
 from image_uploader_plugins.archives.naming import Name, plan
 from image_uploader_plugins.archives.opening import open_archive
-from image_uploader_plugins.demo import images
-from image_uploader_plugins.demo.images import Image
+from image_uploader_plugins.testing import images
+from image_uploader_plugins.testing.images import Image
+from image_uploader_plugins.testing.memory import MemoryDriver
 from tests.carry import archives
 from tests.carry.archives import bring
 from tests.functional.content import referrer
-from tests.support.memory import MemoryDriver
 
 ONE = images.image("x", None, [images.layer({"file": b"1"}, oci=True)], oci=True)
 TWO = images.image("x", None, [images.layer({"file": b"2"}, oci=True)], oci=True)

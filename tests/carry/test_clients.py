@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from image_uploader_plugins.demo import images
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.manifest import DOCKER_MANIFEST, Manifest
+from image_uploader_plugins.testing import images
 from tests.carry.archives import IMAGE, LIST, bring, carry, fill
 from tests.support import programs, trees
 

@@ -21,11 +21,11 @@ from image_uploader_plugins.archives import budget as budgets
 from image_uploader_plugins.archives.budget import Budget, Exceeded
 from image_uploader_plugins.archives.compression import Compression, InvalidCompression
 from image_uploader_plugins.archives.known import known_blobs
-from image_uploader_plugins.demo import images
+from image_uploader_plugins.testing import images
+from image_uploader_plugins.testing.memory import MemoryDriver
 from tests.carry import archives
 from tests.carry.archives import bring
 from tests.support import programs
-from tests.support.memory import MemoryDriver
 
 IMAGE = images.image("ns/img", "1.0", [images.layer({"file": b"one" * 3000}, oci=True)], oci=True)
 LAYOUT = archives.layout([archives.entry(IMAGE, "ns/img:1.0")], archives.blobs([IMAGE]))

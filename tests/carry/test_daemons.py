@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.demo import images
-from image_uploader_plugins.demo.images import Image
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.local_export.tree import Tree
+from image_uploader_plugins.testing import images
+from image_uploader_plugins.testing.images import Image
 from tests.carry import archives
 from tests.carry.archives import bring, carry, fill
 from tests.carry.test_clients import Run, podman, tag  # noqa: F401

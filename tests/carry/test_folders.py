@@ -12,14 +12,14 @@ import pytest
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.archives import open_archive
-from image_uploader_plugins.demo import images
 from image_uploader_plugins.digest import Digest
+from image_uploader_plugins.testing import images
+from image_uploader_plugins.testing.memory import MemoryDriver
 from tests.carry import archives
 from tests.carry.archives import IMAGE, LIST, ONE, TWO, bring, carry, fill
 from tests.functional.content import schema_1
 from tests.maintenance.conftest import Command
 from tests.support import programs
-from tests.support.memory import MemoryDriver
 from tests.support.registry import docker_registry
 
 VERSION = b"Directory Transport Version: 1.1\n"

@@ -15,17 +15,17 @@ from image_uploader_plugins import errors
 from image_uploader_plugins.archives import budget as budgets
 from image_uploader_plugins.archives import docker as docker_archives
 from image_uploader_plugins.archives import importing, source
-from image_uploader_plugins.demo import images
-from image_uploader_plugins.demo.images import Image
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.manifest import OCI_MANIFEST
+from image_uploader_plugins.testing import images
+from image_uploader_plugins.testing.images import Image
+from image_uploader_plugins.testing.memory import MemoryDriver
 from tests.carry import archives
 from tests.carry.archives import bring
 from tests.functional import content
 from tests.maintenance.conftest import Command
 from tests.support import trees
-from tests.support.memory import MemoryDriver
 
 PLAIN = [images.layer({"file": text}, oci=True, plain=True) for text in (b"one", b"two")]
 IMAGE = images.image("ns/img", "1.0", PLAIN, oci=True)

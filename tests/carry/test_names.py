@@ -9,8 +9,6 @@ import pytest
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.copying import Copier
-from image_uploader_plugins.demo import images
-from image_uploader_plugins.demo.images import Image
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.local_export.tree import Tree
@@ -23,12 +21,14 @@ from image_uploader_plugins.manifest import (
 )
 from image_uploader_plugins.reference import Tag
 from image_uploader_plugins.sources.interface import Source
+from image_uploader_plugins.testing import images
+from image_uploader_plugins.testing.images import Image
+from image_uploader_plugins.testing.memory import MemoryDriver
 from tests.carry import archives
 from tests.carry.archives import bring
 from tests.functional.content import referrer
 from tests.maintenance.conftest import Command
 from tests.support import trees
-from tests.support.memory import MemoryDriver
 
 ONE = images.image("x", None, [images.layer({"file": b"1"}, oci=True)], oci=True)
 TWO = images.image("x", None, [images.layer({"file": b"2"}, oci=True)], oci=True)

@@ -20,19 +20,19 @@ from image_uploader_plugins import errors
 from image_uploader_plugins.archives.known import known_blobs
 from image_uploader_plugins.archives.selection import selected
 from image_uploader_plugins.archives.source import MissingBlobs
-from image_uploader_plugins.demo import images
-from image_uploader_plugins.demo.images import Image
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.local_export.storage import Storage
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Verification
 from image_uploader_plugins.reference import ImageRef
+from image_uploader_plugins.testing import images
+from image_uploader_plugins.testing.images import Image
+from image_uploader_plugins.testing.memory import MemoryDriver
 from tests.carry.archives import bring, carry, fill
 from tests.carry.conftest import ATTACHED, REFERRER, SIGNATURE, UNTAGGED
 from tests.functional.content import schema_1
 from tests.maintenance.conftest import Command
 from tests.support import legacy, mounts, trees
-from tests.support.memory import MemoryDriver
 
 LAYERS = [images.layer({"file": text}) for text in (b"first", b"second", b"third")]
 

@@ -17,11 +17,11 @@ import pytest
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.archives import spool
-from image_uploader_plugins.demo import images
+from image_uploader_plugins.testing import images
+from image_uploader_plugins.testing.memory import MemoryDriver
 from tests.carry import archives
 from tests.carry.archives import bring
 from tests.support import mounts, programs, trees
-from tests.support.memory import MemoryDriver
 
 PROGRAM = str(Path(sysconfig.get_path("scripts")) / "image-uploader")
 IMAGE = images.image("ns/img", "1.0", [images.layer({"file": b"one" * 3000}, oci=True)], oci=True)

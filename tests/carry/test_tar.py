@@ -13,12 +13,12 @@ import pytest
 from image_uploader_plugins import errors
 from image_uploader_plugins.archives import budget as budgets
 from image_uploader_plugins.archives import tar as reading
-from image_uploader_plugins.demo import images
-from image_uploader_plugins.demo.images import Image
+from image_uploader_plugins.testing import images
+from image_uploader_plugins.testing.images import Image
+from image_uploader_plugins.testing.memory import MemoryDriver
 from tests.carry import archives
 from tests.carry.archives import bring, member
 from tests.support import programs
-from tests.support.memory import MemoryDriver
 
 PLAIN = images.layer({"file": bytes(300_000) + b"end"}, plain=True)
 IMAGE = images.image("ns/img", "1.0", [PLAIN])

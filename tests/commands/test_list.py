@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 import yaml
 
-from image_uploader_plugins.demo import images
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import graph
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.local_export.repository import Repository
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
+from image_uploader_plugins.testing import images
 from tests.commands import content
 from tests.commands.conftest import Run, copy_tree
 from tests.commands.content import ALONE

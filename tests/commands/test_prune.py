@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from image_uploader_plugins.demo import images
-from image_uploader_plugins.demo.images import Image
 from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.testing import images
+from image_uploader_plugins.testing.images import Image
 from tests.commands.conftest import Run, copy_tree
 from tests.functional.content import referrer
 from tests.support import trees

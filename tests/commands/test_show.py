@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from image_uploader_plugins.demo.images import Image
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.serving.listener import serving
+from image_uploader_plugins.testing.images import Image
 from tests.commands import content
 from tests.commands.conftest import Run
 from tests.support import programs, trees

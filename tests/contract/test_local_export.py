@@ -3,8 +3,8 @@
 import tempfile
 import unittest
 
-from image_uploader_plugins import contract
 from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.testing import contract
 
 
 class TestLocalExport(contract.DriverContract, unittest.TestCase):

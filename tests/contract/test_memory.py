@@ -2,8 +2,8 @@
 
 import unittest
 
-from image_uploader_plugins import contract
-from tests.support.memory import MemoryDriver
+from image_uploader_plugins.testing import contract
+from image_uploader_plugins.testing.memory import MemoryDriver
 
 
 class TestMemory(contract.DriverContract, unittest.TestCase):

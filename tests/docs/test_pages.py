@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from image_uploader_plugins.demo import http, images
-from image_uploader_plugins.demo.registry import SourceRegistry
+from image_uploader_plugins.testing import images, web_server
+from image_uploader_plugins.testing.registry import SourceRegistry
 from tests.docs import console
 from tests.support import legacy, programs, trees
 
@@ -109,7 +109,7 @@ def test_the_first_registry(reader: Reader) -> None:
     programs.require("curl")
     child = images.image("prometheus/node-exporter", None, [images.layer({"file": b"one"})])
     image = images.index("prometheus/node-exporter", "v1.3.1", [child])
-    with http.serving(SourceRegistry([image])) as source:
+    with web_server.serving(SourceRegistry([image])) as source:
         reader.elsewhere["quay.io/"] = f"{source}/"
         assert reader.follow("first.rst") == 8
 

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from image_uploader_plugins.demo import http, images
-from image_uploader_plugins.demo.registry import SourceRegistry
+from image_uploader_plugins.testing import images, web_server
+from image_uploader_plugins.testing.registry import SourceRegistry
 from tests.support import programs
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "oci-layout"
@@ -65,7 +65,7 @@ def test_images_are_uploaded_into_it(installed: Path, tmp_path: Path) -> None:
     image = images.image("edge/nova", "1.0", [images.layer({"file": b"one"})], oci=True)
     config, wanted, root = (tmp_path / name for name in ("conf", "images.yaml", "layouts"))
     config.write_text(f"[oci_layout]\nroot = {root}\n")
-    with http.serving(SourceRegistry([image])) as source:
+    with web_server.serving(SourceRegistry([image])) as source:
         entry = {
             "imagename": f"{source}/edge/nova:1.0",
             "uploader": "oci-layout",

@@ -9,11 +9,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.demo import images
-from image_uploader_plugins.demo.images import Image
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.reference import ImageRef, RepositoryName
+from image_uploader_plugins.testing import images
+from image_uploader_plugins.testing.images import Image
 from tests.faults.harness import PLAIN, Hook, across_file_systems, hooked
 from tests.support import legacy, trees
 

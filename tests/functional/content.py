@@ -7,11 +7,11 @@ import dataclasses
 import gzip
 import json
 
-from image_uploader_plugins.demo import images
-from image_uploader_plugins.demo.images import OCI_CONFIG, Blob, Image, corpus
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.manifest import DOCKER_SCHEMA1, OCI_MANIFEST, SIZE_LIMIT, Manifest
 from image_uploader_plugins.reference import RepositoryName, Tag
+from image_uploader_plugins.testing import images
+from image_uploader_plugins.testing.images import OCI_CONFIG, Blob, Image, corpus
 
 
 def everything() -> list[Image]:

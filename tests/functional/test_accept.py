@@ -13,7 +13,7 @@ from collections.abc import Iterable
 import pytest
 
 from image_uploader_plugins import manifest
-from image_uploader_plugins.demo.images import Image
+from image_uploader_plugins.testing.images import Image
 from tests.functional.content import everything
 from tests.support import web
 

@@ -15,10 +15,10 @@ import pytest
 import requests
 
 from image_uploader_plugins import manifest
-from image_uploader_plugins.demo import images
-from image_uploader_plugins.demo.images import Image
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
+from image_uploader_plugins.testing import images
+from image_uploader_plugins.testing.images import Image
 from tests.functional import content
 from tests.support import caches, trees, web
 

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from image_uploader_plugins.demo import images
-from image_uploader_plugins.demo.images import Image
 from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.testing import images
+from image_uploader_plugins.testing.images import Image
 from tests.functional.content import everything, referrer
 from tests.support import programs, trees, web
 from tests.support.registry import docker_registry

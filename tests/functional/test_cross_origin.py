@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from image_uploader_plugins import manifest
-from image_uploader_plugins.demo import images
-from image_uploader_plugins.demo.http import running
 from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.testing import images
+from image_uploader_plugins.testing.web_server import running
 from tests.functional.test_serve import serving
 from tests.support import raw, trees, web
 from tests.support.browser import chromium

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from image_uploader_plugins.demo.images import Image
 from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.testing.images import Image
 from tests.functional.test_clients import Run, by_name, run
 from tests.support import programs, trees, web
 from tests.support.registry import docker_registry

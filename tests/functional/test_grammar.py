@@ -14,8 +14,8 @@ from typing import Literal
 
 import pytest
 
-from image_uploader_plugins.demo import images
 from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.testing import images
 from tests.support import raw, trees, web
 
 LINE = b"GET /v2/ HTTP/1.1"

@@ -14,14 +14,14 @@ from pathlib import Path
 import pytest
 import requests
 
-from image_uploader_plugins.demo import images
-from image_uploader_plugins.demo.images import Image
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.local_export.layout import RepositoryLayout
 from image_uploader_plugins.local_export.listing import Listing
 from image_uploader_plugins.manifest import OCI_INDEX
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
+from image_uploader_plugins.testing import images
+from image_uploader_plugins.testing.images import Image
 from tests.functional.content import referrer
 from tests.support import trees, web
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 import requests
 
-from image_uploader_plugins.demo import images
 from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.testing import images
 from tests.support import raw, tls, trees, web
 
 ATTACKERS = 300

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from image_uploader_plugins.demo import http, images
-from image_uploader_plugins.demo.images import Image
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.serving import webservers
+from image_uploader_plugins.testing import images, web_server
+from image_uploader_plugins.testing.images import Image
 from tests.functional.test_clients import Run, blobs_of, copied, ctr, puller, run  # noqa: F401
 from tests.support import programs, tls, trees, web
 from tests.support.registry import TamperedRegistry
@@ -122,7 +122,7 @@ def test_only_means_only(
     """What the mirror does not have is asked of the registry, or not at all."""
     skopeo = programs.require("skopeo")
     upstream = TamperedRegistry([])
-    with http.serving(upstream) as registry:
+    with web_server.serving(upstream) as registry:
         name = f"{registry}/absent/image:1.0"
         for only, asked in (((), True), (("--only",), False)):
             output = tmp_path / "-".join(("output", *only))

@@ -14,10 +14,10 @@ from pathlib import Path
 import pytest
 
 from image_uploader_plugins import manifest
-from image_uploader_plugins.demo import images
-from image_uploader_plugins.demo.images import Image
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.reference import RepositoryName
+from image_uploader_plugins.testing import images
+from image_uploader_plugins.testing.images import Image
 from tests.functional.content import referrer
 from tests.functional.test_clients import Run, ctr  # noqa: F401
 from tests.functional.test_mirrors import IMAGE, REGISTRY, configured, fetched

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import pytest
 
-from image_uploader_plugins.demo import images
-from image_uploader_plugins.demo.images import Blob, Image
 from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.testing import images
+from image_uploader_plugins.testing.images import Blob, Image
 from tests.support import programs, proxy, raw, trees, web
 
 # No two places of it are alike.

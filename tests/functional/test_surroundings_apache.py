@@ -18,11 +18,11 @@ from pathlib import Path
 import pytest
 
 from image_uploader_plugins import manifest
-from image_uploader_plugins.demo import images
-from image_uploader_plugins.demo.images import Blob, Image
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.serving import webservers
 from image_uploader_plugins.serving.webservers import Site
+from image_uploader_plugins.testing import images
+from image_uploader_plugins.testing.images import Blob, Image
 from tests.functional import content
 from tests.support import raw, trees, web
 

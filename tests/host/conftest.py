@@ -12,10 +12,10 @@ from oslo_config import cfg
 from tripleo_common.image import image_uploader
 
 from image_uploader_plugins import loader, tripleo
-from image_uploader_plugins.demo import http
-from image_uploader_plugins.demo.images import corpus
 from image_uploader_plugins.local_export import options
 from image_uploader_plugins.sources import client
+from image_uploader_plugins.testing import web_server
+from image_uploader_plugins.testing.images import corpus
 from tests.support.registry import TamperedRegistry
 
 
@@ -47,7 +47,7 @@ def registry() -> TamperedRegistry:
 
 @pytest.fixture
 def source(registry: TamperedRegistry) -> Iterator[str]:
-    with http.serving(registry) as address:
+    with web_server.serving(registry) as address:
         yield address
 
 

@@ -11,13 +11,12 @@ import pytest
 import yaml
 from oslo_config import cfg
 
-from image_uploader_plugins import errors, loader, tripleo
+from image_uploader_plugins import demo, errors, loader, tripleo
 from image_uploader_plugins.cli.main import main
-from image_uploader_plugins.demo import run
-from image_uploader_plugins.demo.images import Image, corpus
 from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.pace import Limits, Pace
 from image_uploader_plugins.sources import session
+from image_uploader_plugins.testing.images import Image, corpus
 from tests.support import trees
 from tests.support.registry import TamperedRegistry
 
@@ -27,7 +26,7 @@ SERVED_AT = "192.0.2.1:8787"  # RFC 5737: nothing answers there
 
 
 def environment(image: Image, source: str) -> dict[str, Any]:
-    return run.environment_for([image], source)
+    return demo.environment_for([image], source)
 
 
 def flip(root: Path) -> Path:

@@ -18,11 +18,11 @@ from oslo_config import cfg
 from tripleo_common.image import exception
 
 from image_uploader_plugins import manifest, tripleo
-from image_uploader_plugins.demo import http, images
-from image_uploader_plugins.demo.http import Answer
-from image_uploader_plugins.demo.images import Image
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.manifest import Manifest
+from image_uploader_plugins.testing import images, web_server
+from image_uploader_plugins.testing.images import Image
+from image_uploader_plugins.testing.web_server import Answer
 from tests.support import trees
 from tests.support.registry import TamperedRegistry
 
@@ -232,7 +232,7 @@ def test_the_source_redirects_without_our_credentials(
     upload: Any, registry: TamperedRegistry, root: Path
 ) -> None:
     elsewhere = TamperedRegistry([IMAGE])
-    with http.serving(elsewhere) as other:
+    with web_server.serving(elsewhere) as other:
 
         def change(answer: Answer, headers: Message) -> Answer:
             location = f"http://{other}/v2/ns/img/blobs/{LAYER}"

@@ -9,9 +9,9 @@ import yaml
 from oslo_config import cfg
 
 from image_uploader_plugins import tripleo
-from image_uploader_plugins.demo.images import corpus
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Verification
+from image_uploader_plugins.testing.images import corpus
 from tests.support import trees
 from tests.support.registry import TamperedRegistry
 

@@ -15,14 +15,14 @@ from tripleo_common.image import exception, image_uploader
 from tripleo_common.utils.locks import processlock, threadinglock
 
 from image_uploader_plugins import errors, manifest, tripleo
-from image_uploader_plugins.demo import http, images
-from image_uploader_plugins.demo.images import Image, corpus
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.reference import Tag
 from image_uploader_plugins.results.records import ImageRecord, Status
+from image_uploader_plugins.testing import images, web_server
+from image_uploader_plugins.testing.images import Image, corpus
+from image_uploader_plugins.testing.memory import MemoryDriver
 from tests.support import registry as registries
 from tests.support import trees
-from tests.support.memory import MemoryDriver
 
 SERVED_AT = "192.0.2.1:8787"  # RFC 5737: nothing answers there
 
@@ -225,7 +225,7 @@ def test_schema_1(source: str, conf: Any, root: Path, tmp_path: Path) -> None:
     canonical = answer.headers["Docker-Content-Digest"]
     registry.manifests["base", "signed"] = found
     registry.manifests["base", canonical] = found
-    with http.serving(registry) as address:
+    with web_server.serving(registry) as address:
         by_digest = entry(address, f"base:by-digest@{canonical}")
         tripleo.upload_files([write(tmp_path, entry(address, "base:signed"), by_digest)], conf)
     assert trees.tags(root, "base") == ["by-digest", "signed"]

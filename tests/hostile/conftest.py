@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 import tenacity
 
-from image_uploader_plugins.demo import http
 from image_uploader_plugins.sources import client
+from image_uploader_plugins.testing import web_server
 from tests.host.conftest import conf, host, manager  # noqa: F401 - for tests of the whole way
 from tests.support.registry import TamperedRegistry
 
@@ -25,5 +25,5 @@ def registry() -> TamperedRegistry:
 
 @pytest.fixture
 def source_address(registry: TamperedRegistry) -> Iterator[str]:
-    with http.serving(registry) as address:
+    with web_server.serving(registry) as address:
         yield address

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from image_uploader_plugins import manifest
-from image_uploader_plugins.demo import images
 from image_uploader_plugins.digest import Digest
+from image_uploader_plugins.testing import images
 
 NAME = "ns/img"
 LAYER = images.layer({"file": b"content"}, oci=True)

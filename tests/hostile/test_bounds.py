@@ -54,16 +54,16 @@ from tripleo_common.image import exception
 
 from image_uploader_plugins import copying, document, errors, manifest, tripleo
 from image_uploader_plugins.cli import main
-from image_uploader_plugins.demo import http, images
-from image_uploader_plugins.demo.http import Answer
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.reference import RepositoryName, Tag
 from image_uploader_plugins.sources import client, interface, registry_source, session
 from image_uploader_plugins.sources.pauses import TOTAL, Pauses
+from image_uploader_plugins.testing import images, web_server
+from image_uploader_plugins.testing.memory import MemoryDriver
+from image_uploader_plugins.testing.web_server import Answer
 from tests.hostile import corpus
 from tests.support import trees, web
-from tests.support.memory import MemoryDriver
 from tests.support.registry import TamperedRegistry
 from tests.support.sources import source
 
@@ -241,7 +241,7 @@ def test_an_answer_that_unpacks_to_more(monkeypatch: pytest.MonkeyPatch) -> None
     bomb = gzip.compress(b"\0" * 50_000_000)
     headers = {"Content-Encoding": "gzip", "Content-Length": str(len(bomb))}
     with (
-        http.serving(lambda path, _: Answer(200, headers, [bomb])) as where,
+        web_server.serving(lambda path, _: Answer(200, headers, [bomb])) as where,
         session.untrusting() as client,
         pytest.raises(requests.RequestException, match="more than 1048576"),
     ):
@@ -252,7 +252,7 @@ def test_the_largest_answer_is_whole() -> None:
     content = bytes(range(256)) * 4096
     assert len(content) == session.ANSWER_LIMIT
     with (
-        http.serving(lambda path, _: Answer(200, {}, [content[:7], content[7:]])) as where,
+        web_server.serving(lambda path, _: Answer(200, {}, [content[:7], content[7:]])) as where,
         session.untrusting() as client,
     ):
         assert client.get(f"http://{where}/").content == content
@@ -361,7 +361,7 @@ def test_a_layer_without_a_size_ends(
             return ENDLESS
         return Answer.of(content, manifest.DOCKER_SCHEMA1)
 
-    with http.serving(answer) as where:
+    with web_server.serving(answer) as where:
         copier = copying.Copier(driver, NAME, source(where, "x"))
         with pytest.raises(errors.SizeMismatch, match="expected 1000000"):
             copier.copy(Tag("x"), Tag("x"), all_platforms=False)
@@ -378,7 +378,7 @@ def test_what_a_registry_says_reaches_no_terminal(tmp_path: Path, root: Path) ->
     config, listed = tmp_path / "uploader.conf", tmp_path / "images.yaml"
     config.write_text(f"[local_export]\nroot = {root}\n")
     program = str(Path(sys.executable).with_name("image-uploader"))
-    with http.serving(registry) as where:
+    with web_server.serving(registry) as where:
         location = {"Location": f"http://{where}/v2/{'x' * 5000}", "Content-Length": "0"}
         for change in (
             lambda answer, headers: Answer(404, {"Content-Length": "0"}),

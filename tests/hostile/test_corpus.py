@@ -12,14 +12,14 @@ import requests
 
 from image_uploader_plugins import errors, manifest
 from image_uploader_plugins.copying import Copier
-from image_uploader_plugins.demo import http
-from image_uploader_plugins.demo.http import NOT_FOUND, Answer
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import UploaderDriver
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.manifest import Manifest
 from image_uploader_plugins.reference import RepositoryName, Tag
 from image_uploader_plugins.sources.registry_source import _checked
+from image_uploader_plugins.testing import web_server
+from image_uploader_plugins.testing.web_server import NOT_FOUND, Answer
 from tests.hostile import corpus
 from tests.hostile.corpus import CORPUS, Odd
 from tests.support import trees
@@ -100,7 +100,7 @@ class OneManifest:
 
 
 def copy(driver: UploaderDriver, registry: Any, reference: Tag | Digest) -> Manifest:
-    with http.serving(registry) as address:
+    with web_server.serving(registry) as address:
         copier = Copier(driver, NAME, source(address, corpus.NAME))
         return copier.copy(reference, Tag("odd"), all_platforms=True)
 

@@ -21,13 +21,13 @@ from typing import Any
 import pytest
 
 from image_uploader_plugins import errors, manifest
-from image_uploader_plugins.demo import images
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.local_export.storage import Storage
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Verification
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
+from image_uploader_plugins.testing import images
 from tests.support import mounts, trees, web
 
 NAME = RepositoryName("ns/img")

@@ -16,9 +16,9 @@ import pytest
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.cli import main
-from image_uploader_plugins.demo import images
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.local_export.storage import mounts
+from image_uploader_plugins.testing import images
 from tests.support import mounts as mounting
 from tests.support import trees
 

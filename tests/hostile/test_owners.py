@@ -15,7 +15,6 @@ import pytest
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.cli import main
-from image_uploader_plugins.demo import images
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.local_export.garbage import Collector
@@ -23,6 +22,7 @@ from image_uploader_plugins.local_export.storage import Owner
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Remedy, Verification
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
+from image_uploader_plugins.testing import images
 from tests.support import trees, web
 
 SPAWN = multiprocessing.get_context("spawn")

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from image_uploader_plugins.demo import images
 from image_uploader_plugins.local_export import adoption
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.local_export.garbage import Collector
@@ -21,6 +20,7 @@ from image_uploader_plugins.local_export.storage.ground import Ground
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Verification
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
+from image_uploader_plugins.testing import images
 from tests.support import mounts, trees
 
 NAME = RepositoryName("ns/img")

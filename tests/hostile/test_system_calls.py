@@ -16,9 +16,9 @@ import pytest
 import yaml
 
 from image_uploader_plugins import manifest
-from image_uploader_plugins.demo import http, images
-from image_uploader_plugins.demo.http import Answer
 from image_uploader_plugins.local_export import layout
+from image_uploader_plugins.testing import images, web_server
+from image_uploader_plugins.testing.web_server import Answer
 from tests.hostile import workload
 from tests.support import calls, trees
 from tests.support.calls import Call
@@ -117,7 +117,7 @@ def test_an_upload_from_a_registry_that_tries_to_escape(
     cache.mkdir()
     program = shutil.which("image-uploader", path=str(Path(sys.executable).parent))
     assert program
-    with http.serving(registry) as source:
+    with web_server.serving(registry) as source:
         item = {"imagename": f"{source}/ns/img:1.0", "push_destination": "192.0.2.1:8787"}
         listed.write_text(yaml.safe_dump({"container_images": [item]}))
         found, done = calls.changing(

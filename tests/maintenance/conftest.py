@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from image_uploader_plugins.demo import images
 from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.testing import images
 from tests.functional.content import referrer
 from tests.support import trees
 

@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
-from image_uploader_plugins.demo import images
-from image_uploader_plugins.demo.images import Image
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.local_export.repository import Repository
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Remedy, Report, Verification, repair
 from image_uploader_plugins.manifest import Manifest
 from image_uploader_plugins.reference import RepositoryName
+from image_uploader_plugins.testing import images
+from image_uploader_plugins.testing.images import Image
 from tests.maintenance.conftest import Command
 from tests.support import legacy, trees
 

@@ -8,14 +8,14 @@ from pathlib import Path
 import pytest
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.demo import images
-from image_uploader_plugins.demo.images import Image
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.local_export.garbage import Collector
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Verification
 from image_uploader_plugins.reference import ImageRef, Tag
+from image_uploader_plugins.testing import images
+from image_uploader_plugins.testing.images import Image
 from tests.maintenance.conftest import Command
 from tests.support import trees
 

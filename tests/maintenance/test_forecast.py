@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.demo import images
-from image_uploader_plugins.demo.images import Image
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import Deletion
 from image_uploader_plugins.local_export.driver import LocalExportDriver
@@ -21,6 +19,8 @@ from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Verification, repair
 from image_uploader_plugins.manifest import Manifest
 from image_uploader_plugins.reference import RepositoryName, Tag
+from image_uploader_plugins.testing import images
+from image_uploader_plugins.testing.images import Image
 from tests.commands.conftest import copy_tree
 from tests.faults import harness
 from tests.maintenance.test_damage import DAMAGES

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from image_uploader_plugins.demo import images
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import adoption, parallel
 from image_uploader_plugins.local_export.driver import LocalExportDriver
@@ -18,6 +17,7 @@ from image_uploader_plugins.local_export.garbage import Collector, Garbage
 from image_uploader_plugins.local_export.storage import Storage
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.reference import ImageRef, RepositoryName
+from image_uploader_plugins.testing import images
 from tests.maintenance.conftest import CONTENT, OTHER, SUBJECT, Command
 from tests.support import legacy, trees
 

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.demo import images
 from image_uploader_plugins.local_export import adoption
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.local_export.storage import store
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Remedy, Verification, repair
 from image_uploader_plugins.reference import RepositoryName
+from image_uploader_plugins.testing import images
 from tests.commands.conftest import copy_tree
 from tests.faults import harness
 from tests.faults.harness import PLAIN, Failing, Primitive, hooked

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from image_uploader_plugins.demo import images
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.local_export.storage import File
@@ -23,6 +22,7 @@ from image_uploader_plugins.local_export.verify import Remedy, Verification, rep
 from image_uploader_plugins.local_export.verify.contents import Contents
 from image_uploader_plugins.manifest import Manifest
 from image_uploader_plugins.reference import RepositoryName
+from image_uploader_plugins.testing import images
 from tests.maintenance.conftest import CONTENT, OTHER, SUBJECT, Command
 from tests.support import legacy, trees
 

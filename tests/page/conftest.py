@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from image_uploader_plugins.demo import http
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.serving import listener
+from image_uploader_plugins.testing import web_server
 from tests.page.content import gallery
 from tests.page.registry import Pretender
 from tests.support import trees, web
@@ -64,5 +64,5 @@ def registry() -> Pretender:
 @pytest.fixture
 def pretended(registry: Pretender) -> Iterator[str]:
     """The URL of the page, served by a registry that lies or breaks."""
-    with http.serving(registry) as address:
+    with web_server.serving(registry) as address:
         yield f"http://{address}/"

@@ -7,10 +7,10 @@ import json
 from typing import Any
 
 from image_uploader_plugins import manifest
-from image_uploader_plugins.demo import images
-from image_uploader_plugins.demo.images import OCI_CONFIG, Blob, Image, Json
 from image_uploader_plugins.manifest import Manifest
 from image_uploader_plugins.reference import RepositoryName, Tag
+from image_uploader_plugins.testing import images
+from image_uploader_plugins.testing.images import OCI_CONFIG, Blob, Image, Json
 from tests.functional import content
 
 # Each would call alarm(), which the page does not have, or load what nobody serves.

@@ -7,10 +7,10 @@ from collections.abc import Iterable
 from email.message import Message
 from urllib.parse import parse_qs, quote, urlsplit
 
-from image_uploader_plugins.demo.http import Answer
-from image_uploader_plugins.demo.images import Image
-from image_uploader_plugins.demo.registry import SourceRegistry
 from image_uploader_plugins.local_export import views
+from image_uploader_plugins.testing.images import Image
+from image_uploader_plugins.testing.registry import SourceRegistry
+from image_uploader_plugins.testing.web_server import Answer
 from tests.support.registry import TamperedRegistry
 
 JSON = "application/json"

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from image_uploader_plugins.demo import images
-from image_uploader_plugins.demo.images import Image
+from image_uploader_plugins.testing import images
+from image_uploader_plugins.testing.images import Image
 from tests.functional.content import everything
 from tests.page.content import gallery, signed
 from tests.page.registry import Pretender

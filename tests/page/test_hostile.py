@@ -14,9 +14,9 @@ from typing import Any
 import pytest
 
 from image_uploader_plugins import manifest
-from image_uploader_plugins.demo import images
-from image_uploader_plugins.demo.http import Answer
-from image_uploader_plugins.demo.images import OCI_CONFIG
+from image_uploader_plugins.testing import images
+from image_uploader_plugins.testing.images import OCI_CONFIG
+from image_uploader_plugins.testing.web_server import Answer
 from tests.page import content
 from tests.page.content import LONG, SCRIPTS, SHELL, UNSEEN
 from tests.page.registry import Pretender

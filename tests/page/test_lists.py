@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from image_uploader_plugins.demo import images
-from image_uploader_plugins.demo.http import Answer
+from image_uploader_plugins.testing import images
+from image_uploader_plugins.testing.web_server import Answer
 from tests.page.registry import JSON, Pretender
 from tests.support.browser import Browser
 

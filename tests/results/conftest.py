@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 import yaml
 
-from image_uploader_plugins.demo import http, images
-from image_uploader_plugins.demo.http import Answer
-from image_uploader_plugins.demo.images import Image, corpus
-from image_uploader_plugins.demo.registry import SourceRegistry
 from image_uploader_plugins.manifest import Manifest
+from image_uploader_plugins.testing import images, web_server
+from image_uploader_plugins.testing.images import Image, corpus
+from image_uploader_plugins.testing.registry import SourceRegistry
+from image_uploader_plugins.testing.web_server import Answer
 from tests.support import registry as registries
 
 SERVED_AT = "192.0.2.1:8787"  # RFC 5737: nothing answers there
@@ -129,6 +129,6 @@ def endless() -> Endless:
 
 @pytest.fixture
 def endless_source(endless: Endless) -> Iterator[str]:
-    with http.serving(endless) as address:
+    with web_server.serving(endless) as address:
         yield address
         endless.released.set()

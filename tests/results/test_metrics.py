@@ -11,15 +11,16 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from image_uploader_plugins.demo import images, run
-from image_uploader_plugins.demo.images import corpus
+from image_uploader_plugins import demo
 from image_uploader_plugins.driver import Census
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.results import metrics
 from image_uploader_plugins.results.records import Ending, ImageRecord, RunRecord, Status
+from image_uploader_plugins.testing import images
+from image_uploader_plugins.testing.images import corpus
+from image_uploader_plugins.testing.memory import MemoryDriver
 from tests.results.conftest import SERVED_AT, Cli, by_name
 from tests.support import trees
-from tests.support.memory import MemoryDriver
 
 Sample = tuple[str, tuple[tuple[str, str], ...]]
 
@@ -206,7 +207,7 @@ def test_other_names_are_refused(cli: Cli, source: str, tmp_path: Path) -> None:
 
 def test_a_rehearsal_has_no_metrics(cli: Cli, tmp_path: Path, file: Path) -> None:
     environment = tmp_path / "environment.yaml"
-    entry = {"push_destination": run.SERVED_AT, "set": {"namespace": SERVED_AT}}
+    entry = {"push_destination": demo.SERVED_AT, "set": {"namespace": SERVED_AT}}
     environment.write_text(
         yaml.safe_dump({"parameter_defaults": {"ContainerImagePrepare": [entry]}})
     )

@@ -22,13 +22,13 @@ import pytest
 from image_uploader_plugins import loader, tripleo
 from image_uploader_plugins.cli import progress
 from image_uploader_plugins.cli.progress import Copying, Display, Pace
-from image_uploader_plugins.demo.images import corpus
 from image_uploader_plugins.local_export import options
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Verification
 from image_uploader_plugins.meter import Meter
 from image_uploader_plugins.results.journal import Journal
 from image_uploader_plugins.results.records import Status
+from image_uploader_plugins.testing.images import corpus
 from tests.results.conftest import DEADLINE, Cli, Endless, by_name
 
 CLEAR = "\r\x1b[K"

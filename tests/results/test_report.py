@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 import yaml
 
-from image_uploader_plugins.demo import http, images, run
-from image_uploader_plugins.demo.images import corpus
-from image_uploader_plugins.demo.registry import SourceRegistry
+from image_uploader_plugins import demo
+from image_uploader_plugins.testing import images, web_server
+from image_uploader_plugins.testing.images import corpus
+from image_uploader_plugins.testing.registry import SourceRegistry
 from tests.results.conftest import SERVED_AT, Cli, by_name, tagged
 
 DOCUMENTATION = Path(__file__).parents[2] / "doc" / "source" / "results.rst"
@@ -99,7 +100,7 @@ def test_unchanged(cli: Cli, source: str) -> None:
 def test_a_tag_that_moves_is_copied_though_nothing_is_fetched(cli: Cli, source: str) -> None:
     registry = SourceRegistry([by_name("openstack/nova-api")])
     layers = [images.layer({"file": b"one"})]
-    with http.serving(registry) as address:
+    with web_server.serving(registry) as address:
         for tag in ("1.0", "2.0"):
             image = images.image("moving/tag", tag, layers, labels={"v": tag})
             registry.add(image)
@@ -145,7 +146,7 @@ def test_a_child_that_fails(cli: Cli) -> None:
     index = by_name("multi/oci")
     registry = SourceRegistry([index])
     del registry.manifests["multi/oci", str(index.children[1].digest)]
-    with http.serving(registry) as address:
+    with web_server.serving(registry) as address:
         assert cli.upload(cli.images(address, index, multi_arch=True)).returncode == 1
     (image,) = cli.report()["images"]
     assert [child["status"] for child in image["children"]] == ["copied", "failed", "skipped"]
@@ -172,7 +173,7 @@ def test_a_layer_that_fails(cli: Cli) -> None:
     registry = SourceRegistry([image])
     layer = str(image.manifest.layers[1].digest)
     del registry.blobs[image.repository.value, layer]
-    with http.serving(registry) as address:
+    with web_server.serving(registry) as address:
         assert cli.upload(cli.images(address, image)).returncode == 1
     (reported,) = cli.report()["images"]
     (failed,) = [blob for blob in reported["blobs"] if blob["digest"] == layer]
@@ -199,7 +200,7 @@ def prepared(source: str, *names: str) -> dict[str, Any]:
     entries = [
         {
             "uploader": "local-export",
-            "push_destination": run.SERVED_AT,
+            "push_destination": demo.SERVED_AT,
             "includes": [f"/{name}:"],
             "set": {"ceph_namespace": source, "ceph_image": name, "ceph_tag": "1.0"},
         }

@@ -13,9 +13,9 @@ import pytest
 import yaml
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.demo import http
-from image_uploader_plugins.demo.http import Answer
-from image_uploader_plugins.demo.images import corpus
+from image_uploader_plugins.testing import web_server
+from image_uploader_plugins.testing.images import corpus
+from image_uploader_plugins.testing.web_server import Answer
 from tests.results.conftest import SERVED_AT, Cli, by_name, tagged
 from tests.support.registry import TamperedRegistry
 from tests.support.sources import source
@@ -31,7 +31,7 @@ def registry() -> TamperedRegistry:
 
 @pytest.fixture
 def tampered(registry: TamperedRegistry) -> Iterator[str]:
-    with http.serving(registry) as address:
+    with web_server.serving(registry) as address:
         yield address
 
 

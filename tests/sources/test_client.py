@@ -16,8 +16,6 @@ from typing import Any
 import pytest
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.demo import images
-from image_uploader_plugins.demo.images import Image
 from image_uploader_plugins.digest import Digest, VerifiedStream
 from image_uploader_plugins.manifest import Descriptor
 from image_uploader_plugins.reference import Tag
@@ -27,6 +25,8 @@ from image_uploader_plugins.sources.keychain import Keychain, Login
 from image_uploader_plugins.sources.registry_source import RegistrySource
 from image_uploader_plugins.sources.settings import Settings
 from image_uploader_plugins.sources.trust import Trust
+from image_uploader_plugins.testing import images
+from image_uploader_plugins.testing.images import Image
 from tests.support import odd_registry, programs
 from tests.support.odd_registry import Asked, Hook, OddRegistry, Reply, challenge, text
 

@@ -6,10 +6,10 @@ import dataclasses
 import json
 import random
 
-from image_uploader_plugins.demo import images
-from image_uploader_plugins.demo.images import Blob, Image
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.manifest import Manifest
+from image_uploader_plugins.testing import images
+from image_uploader_plugins.testing.images import Blob, Image
 
 _SIZES = (1, 100, 10_000, 60_000, 150_000, 300_000)  # bytes, before they are packed
 _TYPES = ("application/vnd.example.sbom+json", "application/vnd.example.signature")

@@ -17,9 +17,9 @@ import dataclasses
 import random
 from collections.abc import Callable, Iterator
 
-from image_uploader_plugins.demo.images import Image
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
+from image_uploader_plugins.testing.images import Image
 from tests.stress.content import KINDS, Maker
 
 SHARED = ("a", "a/b", "a/b/c")

@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.demo import images
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import adoption, fetches
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.reference import RepositoryName
+from image_uploader_plugins.testing import images
 from tests.support import trees
 
 LIMIT = 30  # seconds after which whoever still waits is taken to wait for ever

@@ -23,7 +23,6 @@ from typing import Any
 
 import pytest
 
-from image_uploader_plugins.demo import images
 from image_uploader_plugins.local_export import adoption
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.local_export.garbage import Collector
@@ -33,6 +32,7 @@ from image_uploader_plugins.local_export.storage.locks import Lock, Locks
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Verification
 from image_uploader_plugins.reference import ImageRef
+from image_uploader_plugins.testing import images
 from tests.support import legacy, trees
 
 LIMIT = 120  # seconds until operations that wait for each other are shown and ended

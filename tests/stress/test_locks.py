@@ -19,7 +19,6 @@ from typing import Any, NoReturn
 import pytest
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.demo import images
 from image_uploader_plugins.local_export import fetches
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.local_export.garbage import Collector
@@ -29,6 +28,7 @@ from image_uploader_plugins.local_export.storage.ground import Ground
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Verification
 from image_uploader_plugins.reference import ImageRef, RepositoryName
+from image_uploader_plugins.testing import images
 from tests.support import trees
 
 LIMIT = 30  # seconds after which whoever still waits is taken to wait for ever

@@ -17,9 +17,9 @@ from pathlib import Path
 
 import pytest
 
-from image_uploader_plugins.demo import images
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
+from image_uploader_plugins.testing import images
 from tests.stress.client import ALL_TYPES, NO_LISTS, BadRead, Client
 from tests.support import trees, web
 

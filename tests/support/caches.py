@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-from image_uploader_plugins.demo.http import running
+from image_uploader_plugins.testing.web_server import running
 from tests.support import programs, web
 
 _DEADLINE = 30  # seconds

@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from pathlib import Path
 
-from image_uploader_plugins.demo.images import Image
+from image_uploader_plugins.testing.images import Image
 
 
 def write_blobs(root: Path, image: Image, *, suffix: str = ".gz") -> None:

@@ -13,9 +13,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
-from image_uploader_plugins.demo.http import running
-from image_uploader_plugins.demo.images import Image
-from image_uploader_plugins.demo.registry import SourceRegistry
+from image_uploader_plugins.testing.images import Image
+from image_uploader_plugins.testing.registry import SourceRegistry
+from image_uploader_plugins.testing.web_server import running
 
 
 @dataclasses.dataclass(frozen=True)

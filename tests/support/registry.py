@@ -14,9 +14,9 @@ from pathlib import Path
 
 import requests
 
-from image_uploader_plugins.demo.http import Answer
-from image_uploader_plugins.demo.images import Image
-from image_uploader_plugins.demo.registry import SourceRegistry
+from image_uploader_plugins.testing.images import Image
+from image_uploader_plugins.testing.registry import SourceRegistry
+from image_uploader_plugins.testing.web_server import Answer
 from tests.support import programs
 
 _CONFIG = """\

@@ -7,7 +7,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from image_uploader_plugins.demo.images import Image
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import UploaderDriver
 from image_uploader_plugins.local_export import views
@@ -15,6 +14,7 @@ from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Report, Verification, repair
 from image_uploader_plugins.manifest import Descriptor
 from image_uploader_plugins.reference import Tag
+from image_uploader_plugins.testing.images import Image
 
 
 def put(driver: UploaderDriver, image: Image, tag: str | None = None) -> Digest:

@@ -19,10 +19,10 @@ from pathlib import Path
 import pytest
 
 from image_uploader_plugins import errors, manifest
-from image_uploader_plugins.demo import images
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
+from image_uploader_plugins.testing import images
 from tests.support import legacy, trees
 
 NAME = RepositoryName("ns/img")

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from image_uploader_plugins import copying, errors
-from image_uploader_plugins.demo import images
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import hashing, layout
 from image_uploader_plugins.local_export.driver import LocalExportDriver
@@ -23,6 +22,7 @@ from image_uploader_plugins.local_export.verify import Verification, repair
 from image_uploader_plugins.manifest import Descriptor, Manifest
 from image_uploader_plugins.reference import ImageRef, Tag
 from image_uploader_plugins.sources.interface import Source
+from image_uploader_plugins.testing import images
 from tests.support import trees
 
 LAYER = images.Blob(b"\x1f\x8b" + bytes(range(1, 256)) * 40, images.DOCKER_LAYER)

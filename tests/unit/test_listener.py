@@ -17,11 +17,11 @@ from pathlib import Path
 
 import pytest
 
-from image_uploader_plugins.demo import images
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.serving import connection, listener
 from image_uploader_plugins.serving.application import TreeServer
 from image_uploader_plugins.serving.connection import WRITE, Connection
+from image_uploader_plugins.testing import images
 from tests.support import raw, tls, trees
 
 BLOB = "sha256:" + "0" * 64

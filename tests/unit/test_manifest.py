@@ -10,9 +10,9 @@ import pytest
 from hypothesis import strategies
 
 from image_uploader_plugins import errors, manifest
-from image_uploader_plugins.demo import images
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.manifest import Descriptor, Manifest
+from image_uploader_plugins.testing import images
 
 IMAGE = images.image("a", None, [images.layer({"f": b"x"})], oci=True)
 INDEX = images.index("a", None, [IMAGE], oci=True)

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from image_uploader_plugins.demo import images
 from image_uploader_plugins.local_export import pages, views
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.local_export.page_files import PageFiles
@@ -19,6 +18,7 @@ from image_uploader_plugins.local_export.pages import END, NONE, START, Book
 from image_uploader_plugins.local_export.storage import Rehearsal, Storage
 from image_uploader_plugins.local_export.storage.ground import Ground
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
+from image_uploader_plugins.testing import images
 from tests.support import trees
 
 TAGS = st.sets(

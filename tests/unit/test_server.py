@@ -11,9 +11,9 @@ import pytest
 from werkzeug.test import Client
 
 from image_uploader_plugins import manifest
-from image_uploader_plugins.demo import images
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.serving.application import TreeServer
+from image_uploader_plugins.testing import images
 from tests.support import trees
 
 IMAGE = next(image for image in images.corpus() if image.repository.value == "multi/docker")

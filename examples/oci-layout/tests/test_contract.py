@@ -6,7 +6,7 @@ import tempfile
 import unittest
 
 from image_uploader_oci_layout.driver import OciLayoutDriver
-from image_uploader_plugins import contract
+from image_uploader_plugins.testing import contract
 
 
 class TestContract(contract.DriverContract, unittest.TestCase):

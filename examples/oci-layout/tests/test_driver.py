@@ -14,11 +14,11 @@ from pathlib import Path
 from image_uploader_oci_layout.driver import OciLayoutDriver
 from image_uploader_oci_layout.layout import REF_NAME
 from image_uploader_plugins import errors, loader
-from image_uploader_plugins.demo import images
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import Deletion
 from image_uploader_plugins.manifest import Descriptor
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
+from image_uploader_plugins.testing import images
 
 NAME = RepositoryName("edge/nova")
 

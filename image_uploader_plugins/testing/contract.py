@@ -21,12 +21,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from image_uploader_plugins import errors, manifest
-from image_uploader_plugins.demo import images
-from image_uploader_plugins.demo.images import Blob, Image
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import UploaderDriver
 from image_uploader_plugins.manifest import Descriptor
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
+from image_uploader_plugins.testing import images
+from image_uploader_plugins.testing.images import Blob, Image
 
 HERE = RepositoryName("contract/here")
 THERE = RepositoryName("contract/there")

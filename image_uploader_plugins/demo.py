@@ -15,14 +15,14 @@ import yaml
 
 from image_uploader_plugins import loader, tripleo
 from image_uploader_plugins.copying import Summary
-from image_uploader_plugins.demo import http, images
-from image_uploader_plugins.demo.images import Image
-from image_uploader_plugins.demo.registry import SourceRegistry
 from image_uploader_plugins.digest import VerifiedStream
 from image_uploader_plugins.local_export import layout, options
 from image_uploader_plugins.serving import listener
 from image_uploader_plugins.sources.client import Registries
 from image_uploader_plugins.sources.registry_source import RegistrySource
+from image_uploader_plugins.testing import images, web_server
+from image_uploader_plugins.testing.images import Image
+from image_uploader_plugins.testing.registry import SourceRegistry
 
 Say = Callable[[str], None]
 
@@ -42,7 +42,7 @@ def run(root: Path | None, say: Say) -> None:
             run(Path(folder) / "image-serve", say)
         return
     corpus = images.corpus()
-    with http.serving(SourceRegistry(corpus)) as source:
+    with web_server.serving(SourceRegistry(corpus)) as source:
         say(f"A source registry with {len(corpus)} images listens on {source}.\n")
         environment = environment_for(corpus, source)
         say("Each is an entry of ContainerImagePrepare in an environment file; the first one:\n")

@@ -130,7 +130,7 @@ class MemoryDriver(UploaderDriver):
             for tag, digest in list(repository.tags.items()):
                 if reference in (tag, digest):
                     del repository.tags[tag]
-            repository.pins -= {reference}  # type: ignore[arg-type]
+            repository.pins -= {reference}
             return self._collect(repository, reference)
 
     def close(self) -> None:

@@ -8,15 +8,15 @@ from collections.abc import Iterable
 from email.message import Message
 
 from image_uploader_plugins import manifest
-from image_uploader_plugins.demo.http import NOT_FOUND, Answer
-from image_uploader_plugins.demo.images import Image
 from image_uploader_plugins.manifest import Manifest
+from image_uploader_plugins.testing.images import Image
+from image_uploader_plugins.testing.web_server import NOT_FOUND, Answer
 
 _PATH = re.compile(r"/v2/(?P<name>[^?]+)/(?P<kind>manifests|blobs|tags)/(?P<reference>[^/?]+)")
 
 
 class SourceRegistry:
-    """An Application for demo.http: pull by tag or digest, as docker-registry answers."""
+    """An Application for web_server: pull by tag or digest, as docker-registry answers."""
 
     def __init__(self, images: Iterable[Image]) -> None:
         self.manifests: dict[tuple[str, str], Manifest] = {}
