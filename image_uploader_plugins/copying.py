@@ -18,14 +18,8 @@ from image_uploader_plugins.driver import UploaderDriver
 from image_uploader_plugins.manifest import MEDIA_TYPES, SCHEMA1_TYPES, Descriptor, Manifest
 from image_uploader_plugins.meter import Meter
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
-from image_uploader_plugins.results.account import Account
-from image_uploader_plugins.results.records import (
-    NEVER_BEGUN,
-    ImageRecord,
-    Kind,
-    Outcome,
-    Status,
-)
+from image_uploader_plugins.runs.image_log import ImageLog
+from image_uploader_plugins.runs.records import NEVER_BEGUN, ImageRecord, Kind, Outcome, Status
 from image_uploader_plugins.sources.interface import Source
 from image_uploader_plugins.sources.settings import Settings
 from image_uploader_plugins.text import one_line, redacted
@@ -140,7 +134,7 @@ class Copier:
         self._lock = threading.Lock()
         self.summary = Summary()
         self.record = record or ImageRecord("", "")
-        self._account = Account(self.record)
+        self._log = ImageLog(self.record)
 
     def copy(
         self, reference: Tag | Digest | Descriptor, tag: Tag | None, *, all_platforms: bool
@@ -210,17 +204,17 @@ class Copier:
         """Copy an image whole; returns the digests of its manifests."""
         copied = []
         if manifest.is_index:
-            self._account.list_children(manifest, self._source.children(manifest))
+            self._log.list_children(manifest, self._source.children(manifest))
         status = Status.UNCHANGED
         try:
             for part, name in walk(self._source, manifest, digest):
                 # The last of all has the tag: it then leads to all of them at once.
                 put, done = self._copy_part(part, name, tag if name == digest else None)
-                self._account.settle_child(name, done)
+                self._log.settle_child(name, done)
                 status = done if done is Status.COPIED else status
                 copied.append(name)
         except Exception as e:
-            self._account.fail_child(e)
+            self._log.fail_child(e)
             raise
         self.record.digest, self.record.media_type = str(put.digest), put.media_type
         self.record.become(status)
@@ -266,7 +260,7 @@ class Copier:
                 self._count(blob, kind, held)
         for layer in manifest.layers:
             if layer.urls and layer not in blobs:
-                self._account.blob(layer, Kind.LAYER, Outcome.SKIPPED, "clients get it by its urls")
+                self._log.blob(layer, Kind.LAYER, Outcome.SKIPPED, "clients get it by its urls")
         self._fetch({blob: kind for blob, kind in blobs.items() if blob.digest not in mounted})
         return mounted.issuperset(digests) and before.issuperset(digests)
 
@@ -339,11 +333,11 @@ class Copier:
             else:
                 self.summary.layers_mounted += is_layer
                 self.summary.bytes_saved += blob.size or 0
-        self._account.blob(blob, kind, outcome)
+        self._log.blob(blob, kind, outcome)
 
     def _give_up(self, blob: Descriptor, kind: Kind, outcome: Outcome, why: str) -> None:
         self._meter.expect(-(blob.size or 0))
-        self._account.blob(blob, kind, outcome, why)
+        self._log.blob(blob, kind, outcome, why)
 
 
 def default_image(index: Manifest) -> Descriptor:

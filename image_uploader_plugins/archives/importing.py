@@ -15,7 +15,7 @@ from image_uploader_plugins.driver import UploaderDriver
 from image_uploader_plugins.local_export import parallel
 from image_uploader_plugins.manifest import Descriptor, Manifest
 from image_uploader_plugins.reference import RepositoryName
-from image_uploader_plugins.results.journal import Journal
+from image_uploader_plugins.runs.journal import Journal
 
 # Of indexes that list the same again, each is small and takes as long as what it lists.
 _MANIFESTS_LIMIT = 100_000

@@ -12,7 +12,7 @@ from image_uploader_plugins.archives.importing import inspect
 from image_uploader_plugins.archives.naming import Name, plan
 from image_uploader_plugins.cli import progress
 from image_uploader_plugins.cli.command import Command
-from image_uploader_plugins.results.journal import Journal
+from image_uploader_plugins.runs.journal import Journal
 
 
 class Import(Command):

@@ -12,7 +12,7 @@ from image_uploader_plugins import errors, files
 from image_uploader_plugins.cli import results
 from image_uploader_plugins.cli.command import Command, add_cleanup, add_options, host
 from image_uploader_plugins.copying import CopyOptions, Summary
-from image_uploader_plugins.results.journal import Journal
+from image_uploader_plugins.runs.journal import Journal
 
 
 class Prepare(Command):

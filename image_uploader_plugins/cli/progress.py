@@ -19,8 +19,8 @@ from typing import Any, TextIO
 
 from image_uploader_plugins.copying import size
 from image_uploader_plugins.meter import Meter
-from image_uploader_plugins.results.journal import Journal
-from image_uploader_plugins.results.records import ImageRecord, Outcome, Status, Tally
+from image_uploader_plugins.runs.journal import Journal
+from image_uploader_plugins.runs.records import ImageRecord, Outcome, Status, Tally
 
 _INTERVAL = 0.2  # seconds between two looks; people read no faster
 _WINDOW = 10.0  # seconds that a rate is taken over

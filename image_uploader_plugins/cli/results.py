@@ -13,9 +13,9 @@ from image_uploader_plugins import errors, files, loader
 from image_uploader_plugins.cli import progress
 from image_uploader_plugins.cli.command import Command
 from image_uploader_plugins.cli.interruption import Interruption
-from image_uploader_plugins.results import report
-from image_uploader_plugins.results.journal import Journal
-from image_uploader_plugins.results.records import Ending, RunRecord
+from image_uploader_plugins.runs import report
+from image_uploader_plugins.runs.journal import Journal
+from image_uploader_plugins.runs.records import Ending, RunRecord
 
 _SUFFIX = ".prom"  # node_exporter reads no others
 
@@ -101,7 +101,7 @@ class Telling:
 def _metrics() -> types.ModuleType:
     """The writer; raises ConfigurationError where the extra is not installed."""
     try:
-        from image_uploader_plugins.results import metrics
+        from image_uploader_plugins.runs import metrics
     except ImportError as e:
         raise errors.ConfigurationError(
             f"{e}: --metrics needs prometheus_client; pip install 'image-uploader-plugins[metrics]'"

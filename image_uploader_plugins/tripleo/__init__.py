@@ -5,7 +5,7 @@ manager that is made from then on; ``upload_files`` and ``prepare`` run the
 host's two flows with ``uploader:`` honoured entry by entry.
 """
 
-from image_uploader_plugins.results.journal import Journal, Observer
+from image_uploader_plugins.runs.journal import Journal, Observer
 from image_uploader_plugins.tripleo.manager import install, register, uninstall
 from image_uploader_plugins.tripleo.prepare import prepare, upload_files
 from image_uploader_plugins.tripleo.uploader import PluginImageUploader

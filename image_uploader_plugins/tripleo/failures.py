@@ -9,7 +9,7 @@ import requests
 from tripleo_common.image import exception
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.results.records import INTERRUPTED, ImageRecord, Status
+from image_uploader_plugins.runs.records import INTERRUPTED, ImageRecord, Status
 from image_uploader_plugins.text import one_line, redacted
 
 

@@ -15,7 +15,7 @@ from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import UploaderDriver
 from image_uploader_plugins.manifest import Descriptor
 from image_uploader_plugins.reference import RepositoryName, Tag
-from image_uploader_plugins.results.records import BlobRecord, Kind, Outcome
+from image_uploader_plugins.runs.records import BlobRecord, Kind, Outcome
 
 _GZIP = 2  # containers/storage, pkg/archive: type Compression
 

@@ -25,8 +25,8 @@ from image_uploader_plugins.driver import UploaderDriver
 from image_uploader_plugins.manifest import Manifest
 from image_uploader_plugins.meter import Meter
 from image_uploader_plugins.reference import ImageRef
-from image_uploader_plugins.results.journal import Journal
-from image_uploader_plugins.results.records import INTERRUPTED, ImageRecord, Outcome, Status
+from image_uploader_plugins.runs.journal import Journal
+from image_uploader_plugins.runs.records import INTERRUPTED, ImageRecord, Outcome, Status
 from image_uploader_plugins.sources.client import Registries, Registry
 from image_uploader_plugins.sources.keychain import Keychain, Login, named
 from image_uploader_plugins.sources.registry_source import RegistrySource

@@ -18,7 +18,7 @@ from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import UploaderDriver
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.local_export.tree import Tree
-from image_uploader_plugins.results.journal import Journal
+from image_uploader_plugins.runs.journal import Journal
 from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.images import Image
 from tests.support import trees

@@ -18,7 +18,7 @@ from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Verification
 from image_uploader_plugins.meter import Meter
-from image_uploader_plugins.results.records import ImageRecord, Status
+from image_uploader_plugins.runs.records import ImageRecord, Status
 from image_uploader_plugins.testing import images
 from tests.results.conftest import DEADLINE, Cli, Endless, by_name
 from tests.support import trees

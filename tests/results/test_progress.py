@@ -26,8 +26,8 @@ from image_uploader_plugins.local_export import options
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Verification
 from image_uploader_plugins.meter import Meter
-from image_uploader_plugins.results.journal import Journal
-from image_uploader_plugins.results.records import Status
+from image_uploader_plugins.runs.journal import Journal
+from image_uploader_plugins.runs.records import Status
 from image_uploader_plugins.testing.images import corpus
 from tests.results.conftest import DEADLINE, Cli, Endless, by_name
 

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 
 from image_uploader_plugins.meter import Meter
-from image_uploader_plugins.results.records import (
+from image_uploader_plugins.runs.records import (
     INTERRUPTED,
     Ending,
     ImageRecord,

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.manifest import MEDIA_TYPES, Descriptor, Manifest
-from image_uploader_plugins.results.records import (
+from image_uploader_plugins.runs.records import (
     BlobRecord,
     ChildRecord,
     ImageRecord,
@@ -17,7 +17,7 @@ from image_uploader_plugins.results.records import (
 )
 
 
-class Account:
+class ImageLog:
     """Keeps ``record``; its blobs may come from several threads."""
 
     def __init__(self, record: ImageRecord) -> None:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable
 from typing import Any
 
-from image_uploader_plugins.results.records import ImageRecord, RunRecord, Tally
+from image_uploader_plugins.runs.records import ImageRecord, RunRecord, Tally
 
 SCHEMA_VERSION = 1
 """Grows when a field changes its meaning or goes; new fields may come without."""

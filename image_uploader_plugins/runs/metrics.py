@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from image_uploader_plugins.driver import Census
-from image_uploader_plugins.results.records import Ending, RunRecord
+from image_uploader_plugins.runs.records import Ending, RunRecord
 
 _PREFIX = "image_uploader_"
 _FAILURES = f"{_PREFIX}failures"
