@@ -6,9 +6,9 @@ import posixpath
 from pathlib import Path
 
 from image_uploader_plugins import errors, manifest
-from image_uploader_plugins.archives import docker, folders, layout
-from image_uploader_plugins.archives.files import Files, Folder
-from image_uploader_plugins.archives.source import Archive
+from image_uploader_plugins.archives import docker_archive, image_folders, oci_layout
+from image_uploader_plugins.archives.archive import Archive
+from image_uploader_plugins.archives.archive_files import Files, Folder
 from image_uploader_plugins.archives.tar import STANDARD_INPUT, Tar
 from image_uploader_plugins.text import shown
 
@@ -28,19 +28,20 @@ def open_archive(path: Path, *, sparse: bool = False) -> Archive:
 
 
 def _archive(files: Files, sparse: bool) -> Archive:
-    saved = files.size(docker.LIST) is not None
-    if files.size(layout.VERSION_FILE) is not None:
+    saved = files.size(docker_archive.LIST) is not None
+    if files.size(oci_layout.VERSION_FILE) is not None:
         # What docker saves since version 25 is both, and only the layout has its manifests.
-        found = layout.Layout(files, sparse=sparse)
+        found = oci_layout.Layout(files, sparse=sparse)
         return _whole(found, files, sparse) if saved else found
-    if saved and files.size(folders.VERSION_FILE) is None:
-        return docker.DockerArchive(files, sparse=sparse)
-    if folders.holds_folders(files):
-        return folders.Folders(files, sparse=sparse)
+    if saved and files.size(image_folders.VERSION_FILE) is None:
+        return docker_archive.DockerArchive(files, sparse=sparse)
+    if image_folders.holds_folders(files):
+        return image_folders.ImageFolders(files, sparse=sparse)
     raise errors.ArchiveInvalid(
         files.path,
-        f"is neither an OCI layout ({layout.VERSION_FILE}) nor what docker save writes "
-        f"({docker.LIST}) nor folders of skopeo ({folders.VERSION_FILE}){_hint(files)}",
+        f"is neither an OCI layout ({oci_layout.VERSION_FILE}) nor what docker save writes "
+        f"({docker_archive.LIST}) nor folders of skopeo ({image_folders.VERSION_FILE})"
+        + _hint(files),
     )
 
 
@@ -48,12 +49,12 @@ def _hint(files: Files) -> str:
     """Where further down there is an archive, as when somebody packs the folder it is in."""
     for name in files.names():
         folder, file = posixpath.split(name)
-        if folder and file in (layout.VERSION_FILE, docker.LIST):
+        if folder and file in (oci_layout.VERSION_FILE, docker_archive.LIST):
             return f"; there is one in {shown(folder)}: import that"
     return ""
 
 
-def _whole(found: layout.Layout, files: Files, sparse: bool) -> Archive:
+def _whole(found: oci_layout.Layout, files: Files, sparse: bool) -> Archive:
     """The layout, or what docker's list beside it makes of images that lack layers in it.
 
     NOTE: pre-releases of docker 25 saved such layouts.
@@ -62,9 +63,9 @@ def _whole(found: layout.Layout, files: Files, sparse: bool) -> Archive:
         if descriptor.media_type in manifest.IMAGE_TYPES and found.holds(descriptor.digest):
             reason = found.disagreement(found.fetch(descriptor))
             if reason:
-                saved = docker.DockerArchive(files, sparse=sparse)
+                saved = docker_archive.DockerArchive(files, sparse=sparse)
                 saved.notes.append(
-                    f"{descriptor.digest}: {reason}: taken from {docker.LIST} instead"
+                    f"{descriptor.digest}: {reason}: taken from {docker_archive.LIST} instead"
                 )
                 return saved
     return found

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from image_uploader_plugins import errors
+from image_uploader_plugins.archives.archive_files import CHUNK, Files, clean
 from image_uploader_plugins.archives.budget import Exceeded
 from image_uploader_plugins.archives.compression import HEAD, Compression, InvalidCompression
-from image_uploader_plugins.archives.files import CHUNK, Files, clean
 from image_uploader_plugins.archives.spool import spooled
 from image_uploader_plugins.digest import Digest, VerifiedStream
 from image_uploader_plugins.local_export.storage import mapped

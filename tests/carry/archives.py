@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from image_uploader_plugins.archives import open_archive
-from image_uploader_plugins.archives.exporting import Exporter, Outcome
-from image_uploader_plugins.archives.importing import inspect
-from image_uploader_plugins.archives.naming import Name, plan
+from image_uploader_plugins.archives.exporting.exporter import Exporter, Outcome
+from image_uploader_plugins.archives.importing.importer import inspect
+from image_uploader_plugins.archives.importing.plan import Name, plan
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import UploaderDriver
 from image_uploader_plugins.local_export.driver import LocalExportDriver

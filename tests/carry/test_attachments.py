@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from image_uploader_plugins.archives.naming import Name, plan
+from image_uploader_plugins.archives.importing.plan import Name, plan
 from image_uploader_plugins.archives.opening import open_archive
 from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.images import Image

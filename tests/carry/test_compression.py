@@ -20,7 +20,7 @@ from image_uploader_plugins import errors
 from image_uploader_plugins.archives import budget as budgets
 from image_uploader_plugins.archives.budget import Budget, Exceeded
 from image_uploader_plugins.archives.compression import Compression, InvalidCompression
-from image_uploader_plugins.archives.known import known_blobs
+from image_uploader_plugins.archives.exporting.known_blobs import known_blobs
 from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.memory import MemoryDriver
 from tests.carry import archives

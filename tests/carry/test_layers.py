@@ -12,9 +12,10 @@ import pytest
 from backports import zstd
 
 from image_uploader_plugins import errors
+from image_uploader_plugins.archives import archive
 from image_uploader_plugins.archives import budget as budgets
-from image_uploader_plugins.archives import docker as docker_archives
-from image_uploader_plugins.archives import importing, source
+from image_uploader_plugins.archives import docker_archive as docker_archives
+from image_uploader_plugins.archives.importing.importer import importer
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.manifest import OCI_MANIFEST
@@ -281,8 +282,8 @@ def test_what_all_layers_unpack_to_is_bounded(
 @pytest.mark.parametrize(
     ("module", "bound", "value", "refused"),
     [
-        (source, "ENTRIES_LIMIT", 3, "lists more than 3 images and names of them"),
-        (source, "NAMES_LIMIT", 3, "gives sha256:.* more than 3 names"),
+        (archive, "ENTRIES_LIMIT", 3, "lists more than 3 images and names of them"),
+        (archive, "NAMES_LIMIT", 3, "gives sha256:.* more than 3 names"),
         (docker_archives, "_MANIFESTS_LIMIT", 600, "manifests take more than 600 bytes"),
     ],
 )
@@ -324,7 +325,7 @@ def test_manifests_without_end(
     )
     assert len(bring(tmp_path / "x", driver)) == 4
     assert put == [IMAGE.digest, *(one.digest for one in lists)]  # the image just once
-    monkeypatch.setattr(importing, "_MANIFESTS_LIMIT", 7)
+    monkeypatch.setattr(importer, "_MANIFESTS_LIMIT", 7)
     with pytest.raises(errors.ArchiveInvalid, match="lists more than 7 manifests"):
         bring(tmp_path / "x", driver)
 
@@ -338,6 +339,6 @@ def test_a_manifest_is_read_once(
     entries = [archives.entry(IMAGE, f"ns/img:{number}") for number in range(20)]
     archives.tar(tmp_path / "x", archives.layout(entries, archives.blobs([IMAGE])))
     assert len(bring(tmp_path / "x", memory)) == 20
-    monkeypatch.setattr(source, "_KEPT_LIMIT", 0)
+    monkeypatch.setattr(archive, "_KEPT_LIMIT", 0)
     with pytest.raises(errors.ArchiveInvalid, match="manifests read again and again, all in all"):
         bring(tmp_path / "x", memory)

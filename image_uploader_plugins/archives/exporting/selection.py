@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.archives import layout
+from image_uploader_plugins.archives import oci_layout
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import graph
 from image_uploader_plugins.local_export.graph import Inventory
@@ -151,12 +151,12 @@ class _Part:
     def entry(self, tag: Tag | None, digest: Digest) -> dict[str, Any]:
         """An image as index.json describes it."""
         parsed, name = self._inventory.readable[digest], self._repository.name
-        annotations = {layout.REPOSITORY: name.value}
+        annotations = {oci_layout.REPOSITORY: name.value}
         if tag:
-            annotations[layout.REF_NAME] = f"{name}:{tag}"
+            annotations[oci_layout.REF_NAME] = f"{name}:{tag}"
         absent = self._children(digest) - self._inventory.present
         if absent:
-            annotations[layout.ABSENT] = ",".join(sorted(d.value for d in absent))
+            annotations[oci_layout.ABSENT] = ",".join(sorted(d.value for d in absent))
         return {
             "mediaType": parsed.media_type,
             "digest": digest.value,

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
 from image_uploader_plugins import errors, manifest
-from image_uploader_plugins.archives import layout
-from image_uploader_plugins.archives.outlets import Item, outlet
-from image_uploader_plugins.archives.selection import Selection, selected
+from image_uploader_plugins.archives import oci_layout
+from image_uploader_plugins.archives.exporting.destination import Item, destination
+from image_uploader_plugins.archives.exporting.selection import Selection, selected
 from image_uploader_plugins.digest import Digest, VerifiedStream
 from image_uploader_plugins.local_export.storage import Storage
 from image_uploader_plugins.local_export.tree import Tree
@@ -42,7 +42,7 @@ class Exporter:
         """Write what matches to ``path``, without the blobs ``known`` to the other side.
 
         Raises ConfigurationError for a path in the tree, ImageUnknown for a
-        pattern that nothing matches, and what an Outlet does.
+        pattern that nothing matches, and what a Destination does.
         """
         _check_apart(path, self._tree.storage.root)
         with selected(self._tree, patterns) as selection:
@@ -51,7 +51,9 @@ class Exporter:
                 *(_Manifest(d, len(c), c) for d, c in sorted(selection.manifests.items())),
                 *(self._blob(selection, blob) for _, blob in sorted(carried.items())),
             ]
-            outlet(path.absolute()).write(items, _json(layout.VERSION), _json(_index(selection)))
+            destination(path.absolute()).write(
+                items, _json(oci_layout.VERSION), _json(_index(selection))
+            )
         return _outcome(selection, carried)
 
     def _blob(self, selection: Selection, blob: Descriptor) -> Item:

@@ -11,9 +11,9 @@ import threading
 from collections.abc import Iterator, Sequence
 
 from image_uploader_plugins import copying, errors, image_config, manifest
+from image_uploader_plugins.archives.archive_files import Files
 from image_uploader_plugins.archives.budget import Budget, Exceeded
 from image_uploader_plugins.archives.compression import Compression
-from image_uploader_plugins.archives.files import Files
 from image_uploader_plugins.digest import Digest, VerifiedStream
 from image_uploader_plugins.manifest import Descriptor, Manifest
 from image_uploader_plugins.reference import Tag

@@ -7,8 +7,8 @@ import dataclasses
 from collections.abc import Sequence
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.archives.naming import Job
-from image_uploader_plugins.archives.source import Archive, MissingBlobs
+from image_uploader_plugins.archives.archive import Archive, MissingBlobs
+from image_uploader_plugins.archives.importing.plan import Job
 from image_uploader_plugins.copying import Copier, Summary
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import UploaderDriver

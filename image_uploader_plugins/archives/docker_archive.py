@@ -21,11 +21,11 @@ from collections.abc import Hashable, Iterator, Mapping
 from typing import Any
 
 from image_uploader_plugins import document, errors, image_config, manifest
+from image_uploader_plugins.archives.archive import Archive, Entry
+from image_uploader_plugins.archives.archive_files import Files
 from image_uploader_plugins.archives.budget import Exceeded
 from image_uploader_plugins.archives.compression import Compression, InvalidCompression
-from image_uploader_plugins.archives.files import Files
 from image_uploader_plugins.archives.names import named
-from image_uploader_plugins.archives.source import Archive, Entry
 from image_uploader_plugins.digest import Digest, VerifiedStream
 from image_uploader_plugins.manifest import SIZE_LIMIT, Descriptor, Manifest
 

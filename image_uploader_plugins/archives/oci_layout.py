@@ -10,9 +10,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from image_uploader_plugins import document, errors, manifest
-from image_uploader_plugins.archives.files import Files
+from image_uploader_plugins.archives.archive import Archive, Entry
+from image_uploader_plugins.archives.archive_files import Files
 from image_uploader_plugins.archives.names import named
-from image_uploader_plugins.archives.source import Archive, Entry
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.manifest import Descriptor
 from image_uploader_plugins.text import shown

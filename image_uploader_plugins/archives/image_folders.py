@@ -10,9 +10,9 @@ import re
 from collections.abc import Iterator
 
 from image_uploader_plugins import errors, manifest
-from image_uploader_plugins.archives.files import Files
+from image_uploader_plugins.archives.archive import Archive, Entry
+from image_uploader_plugins.archives.archive_files import Files
 from image_uploader_plugins.archives.names import is_host
-from image_uploader_plugins.archives.source import Archive, Entry
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.manifest import Descriptor, Manifest
 from image_uploader_plugins.text import shown
@@ -28,7 +28,7 @@ _CONTENT = re.compile(r"(?:([a-z0-9]+)-)?([0-9a-f]{64,128})(?:\.manifest\.json)?
 _SIGNATURE = re.compile(r"(?:[a-z0-9-]+\.)?signature-\d+")
 
 
-class Folders(Archive):
+class ImageFolders(Archive):
     """Images that are called like their folders, ``[host/]name:tag``, at any depth.
 
     Raises ArchiveInvalid for a folder of another version, or with a broken manifest.

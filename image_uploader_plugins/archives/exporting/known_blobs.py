@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from image_uploader_plugins import errors
+from image_uploader_plugins.archives.archive_files import open_file
 from image_uploader_plugins.archives.compression import HEAD, Compression, is_tar
-from image_uploader_plugins.archives.files import open_file
 from image_uploader_plugins.archives.opening import open_archive
 from image_uploader_plugins.digest import Digest
 

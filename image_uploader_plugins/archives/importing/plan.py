@@ -8,8 +8,8 @@ import fnmatch
 from collections.abc import Iterable, Sequence
 
 from image_uploader_plugins import errors
+from image_uploader_plugins.archives.archive import Archive, Entry
 from image_uploader_plugins.archives.names import ImageName, spellings
-from image_uploader_plugins.archives.source import Archive, Entry
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.manifest import Descriptor
 from image_uploader_plugins.reference import RepositoryName, Tag

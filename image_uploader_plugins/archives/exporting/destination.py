@@ -12,8 +12,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.archives import layout
-from image_uploader_plugins.archives.files import Folder
+from image_uploader_plugins.archives import oci_layout
+from image_uploader_plugins.archives.archive_files import Folder
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.layout import STAGING, STATE
 from image_uploader_plugins.local_export.storage import Storage, mapped
@@ -21,8 +21,8 @@ from image_uploader_plugins.local_export.storage import Storage, mapped
 _TAR = re.compile(r".*\.(?:tar(?:\.\w+)?|tgz)")
 _RECORD = 20 * tarfile.BLOCKSIZE  # pax, "ustar Interchange Format": 20 blocks unless told
 
-_INDEX = PurePosixPath(layout.INDEX)
-_OURS = frozenset({layout.VERSION_FILE, layout.INDEX, layout.BLOBS, STATE.name})
+_INDEX = PurePosixPath(oci_layout.INDEX)
+_OURS = frozenset({oci_layout.VERSION_FILE, oci_layout.INDEX, oci_layout.BLOBS, STATE.name})
 # What else may be at the top of a disk.
 _HARMLESS = frozenset({"lost+found"})
 
@@ -42,7 +42,7 @@ class Item(abc.ABC):
         return None
 
 
-class Outlet(abc.ABC):
+class Destination(abc.ABC):
     """Where a layout is written to."""
 
     @abc.abstractmethod
@@ -54,7 +54,7 @@ class Outlet(abc.ABC):
         """
 
 
-class FolderOutlet(Outlet):
+class FolderDestination(Destination):
     """A directory, new or of an earlier export, which is brought up to date.
 
     Blobs that are there stay, so an export that was cut short goes on.
@@ -68,16 +68,16 @@ class FolderOutlet(Outlet):
         self._storage.make_root()
         with self._alone(), _tidying(self._storage):
             self._check()
-            self._storage.write(PurePosixPath(layout.VERSION_FILE), version)
+            self._storage.write(PurePosixPath(oci_layout.VERSION_FILE), version)
             kept = {str(self._put(item)) for item in items}
             self._storage.write(_INDEX, index)
-            for file in list(self._storage.below(PurePosixPath(layout.BLOBS))):
+            for file in list(self._storage.below(PurePosixPath(oci_layout.BLOBS))):
                 if file.kind == "file" and str(file.path) not in kept:
                     self._storage.unlink(file.path)
             self._storage.sync()
 
     def _put(self, item: Item) -> PurePosixPath:
-        path = PurePosixPath(layout.blob(item.digest))
+        path = PurePosixPath(oci_layout.blob(item.digest))
         present = self._storage.file(path)
         if present is None or present.size != item.size:
             staged = item.link(self._storage) or self._storage.stage(item.chunks()).path
@@ -91,11 +91,11 @@ class FolderOutlet(Outlet):
             raise errors.ArchiveInvalid(
                 self._path, f"holds {strange[0]!r}, so it is no place for an export"
             )
-        if layout.INDEX in names:
-            for fields in layout.listed(Folder(self._path)):
-                if layout.REPOSITORY not in layout.entry_annotations(fields):
+        if oci_layout.INDEX in names:
+            for fields in oci_layout.listed(Folder(self._path)):
+                if oci_layout.REPOSITORY not in oci_layout.entry_annotations(fields):
                     raise errors.ArchiveInvalid(
-                        self._path, f"{layout.INDEX} lists an image that was not exported to it"
+                        self._path, f"{oci_layout.INDEX} lists an image that was not exported to it"
                     )
 
     @contextlib.contextmanager
@@ -113,7 +113,7 @@ class FolderOutlet(Outlet):
             os.close(descriptor)
 
 
-class TarOutlet(Outlet):
+class TarDestination(Destination):
     """A tar file, the same bytes for the same content; index.json is its end."""
 
     def __init__(self, path: Path) -> None:
@@ -127,16 +127,16 @@ class TarOutlet(Outlet):
             self._storage.publish(staged.path, PurePosixPath(self._path.name))
 
 
-def outlet(path: Path) -> Outlet:
+def destination(path: Path) -> Destination:
     """A tar for a path that ends in .tar, otherwise a directory.
 
     Raises ConfigurationError for what looks like a compressed tar.
     """
     if path.is_dir() or not _TAR.fullmatch(path.name):
-        return FolderOutlet(path)
+        return FolderDestination(path)
     if path.suffix != ".tar":
         raise errors.ConfigurationError(f"{path}: a tar is written plain, to a name in .tar")
-    return TarOutlet(path)
+    return TarDestination(path)
 
 
 @contextlib.contextmanager
@@ -162,10 +162,10 @@ def _tar(items: Iterable[Item], version: bytes, index: bytes) -> Iterator[bytes]
 
 
 def _members(items: Iterable[Item], version: bytes, index: bytes) -> Iterator[bytes]:
-    yield from _member(layout.VERSION_FILE, len(version), iter([version]))
+    yield from _member(oci_layout.VERSION_FILE, len(version), iter([version]))
     for item in items:
-        yield from _member(layout.blob(item.digest), item.size, item.chunks())
-    yield from _member(layout.INDEX, len(index), iter([index]))
+        yield from _member(oci_layout.blob(item.digest), item.size, item.chunks())
+    yield from _member(oci_layout.INDEX, len(index), iter([index]))
 
 
 def _member(name: str, size: int, chunks: Iterator[bytes]) -> Iterator[bytes]:

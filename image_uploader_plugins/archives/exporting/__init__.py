@@ -1,0 +1,1 @@
+"""Images of a tree, written to an archive."""

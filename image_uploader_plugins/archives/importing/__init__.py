@@ -1,0 +1,1 @@
+"""Images of an archive, brought to a target."""
