@@ -1,1 +1,1 @@
-"""The command ``image-uploader``, one module a subcommand."""
+"""The command ``image-uploader``: what all subcommands share; each has a module in commands."""

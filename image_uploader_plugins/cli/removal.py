@@ -8,8 +8,8 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from image_uploader_plugins import errors
+from image_uploader_plugins.cli.base import Command
 from image_uploader_plugins.cli.cells import plural
-from image_uploader_plugins.cli.command import Command
 from image_uploader_plugins.copying import size
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import Deletion

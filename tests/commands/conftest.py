@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from image_uploader_plugins.cli.main import main
+from image_uploader_plugins.cli.app import main
 from tests.commands import content
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from image_uploader_plugins.cli.main import COMMANDS
+from image_uploader_plugins.cli.app import COMMANDS
 from image_uploader_plugins.loader import list_opts
 from tests.docs.console import SOURCE
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from image_uploader_plugins.cli.main import Main
+from image_uploader_plugins.cli.app import Main
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(

@@ -16,7 +16,7 @@ from image_uploader_plugins.testing.registry import SourceRegistry
 from tests.support import programs
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "oci-layout"
-_MAIN = "import sys; from image_uploader_plugins.cli.main import main; sys.exit(main())"
+_MAIN = "import sys; from image_uploader_plugins.cli.app import main; sys.exit(main())"
 
 
 @pytest.fixture(scope="module")

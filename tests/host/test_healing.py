@@ -12,7 +12,7 @@ import yaml
 from oslo_config import cfg
 
 from image_uploader_plugins import demo, errors, loader, tripleo
-from image_uploader_plugins.cli.main import main
+from image_uploader_plugins.cli.app import main
 from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.pace import Limits, Pace
 from image_uploader_plugins.sources import session

@@ -53,7 +53,7 @@ from oslo_config import cfg
 from tripleo_common.image import exception
 
 from image_uploader_plugins import copying, document, errors, manifest, tripleo
-from image_uploader_plugins.cli import main
+from image_uploader_plugins.cli import app
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.reference import RepositoryName, Tag
@@ -419,7 +419,7 @@ def test_what_an_argument_says_reaches_no_terminal(tmp_path: Path) -> None:
 
 
 def test_a_log_line_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    formatter = main.PrintableFormatter("%(levelname)s: %(message)s")
+    formatter = app.PrintableFormatter("%(levelname)s: %(message)s")
     try:
         raise ValueError(f"bad{ESCAPES}\nERROR: forged")
     except ValueError:

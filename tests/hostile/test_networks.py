@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.cli import main
+from image_uploader_plugins.cli import app
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.local_export.storage import mounts
 from image_uploader_plugins.testing import images
@@ -70,7 +70,7 @@ def test_a_new_tree_is_not_begun_there(tmp_path: Path) -> None:
 def run(root: Path, tmp_path: Path, *arguments: str, options: str = "") -> int:
     config = tmp_path / "image-uploader.conf"
     config.write_text(f"[local_export]\nroot = {root}\n{options}\n")
-    return main.main(["--config-file", str(config), *arguments])
+    return app.main(["--config-file", str(config), *arguments])
 
 
 WRITING = [

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.cli import main
+from image_uploader_plugins.cli import app
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.local_export.garbage import Collector
@@ -309,7 +309,7 @@ def test_the_command_says_it_in_a_line(
     os.chown(theirs / "v2/ns/img/tags/list", 0, 0)
     config = tmp_path / "image-uploader.conf"
     config.write_text(f"[local_export]\nroot = {theirs}\n")
-    assert main.main(["--config-file", str(config), "verify", "--repair"]) == 0
+    assert app.main(["--config-file", str(config), "verify", "--repair"]) == 0
     out, _ = capfd.readouterr()
     wanted = f"v2/ns/img/tags/list: belongs to root (uid 0), the tree to uid {OWNER}: mended"
     assert wanted in out.splitlines()

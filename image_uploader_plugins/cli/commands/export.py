@@ -10,7 +10,7 @@ from pathlib import Path
 from image_uploader_plugins import errors, files
 from image_uploader_plugins.archives.exporting.exporter import Exporter, Outcome, list_blobs
 from image_uploader_plugins.archives.exporting.known_blobs import known_blobs
-from image_uploader_plugins.cli.command import Command
+from image_uploader_plugins.cli.base import Command
 from image_uploader_plugins.copying import size
 from image_uploader_plugins.local_export.tree import Tree
 

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from image_uploader_plugins import errors, files
-from image_uploader_plugins.cli.patterns import Pattern
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import graph
 from image_uploader_plugins.local_export.inventory import Holdings
+from image_uploader_plugins.patterns import Pattern
 from image_uploader_plugins.reference import ImageRef, Tag
 
 # Signatures and the like by tag: OCI distribution-spec 1.1, "Referrers Tag

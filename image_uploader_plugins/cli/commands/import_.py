@@ -11,7 +11,7 @@ from image_uploader_plugins.archives import open_archive
 from image_uploader_plugins.archives.importing.importer import inspect
 from image_uploader_plugins.archives.importing.plan import Name, plan
 from image_uploader_plugins.cli import progress
-from image_uploader_plugins.cli.command import Command
+from image_uploader_plugins.cli.base import Command
 from image_uploader_plugins.runs.journal import Journal
 
 

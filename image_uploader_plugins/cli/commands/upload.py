@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from image_uploader_plugins.cli import results
-from image_uploader_plugins.cli.command import Command, add_cleanup, add_options, host
+from image_uploader_plugins.cli import reporting
+from image_uploader_plugins.cli.base import Command, add_cleanup, add_options, host
 from image_uploader_plugins.copying import CopyOptions
 
 
@@ -38,11 +38,11 @@ class Upload(Command):
         )
         add_options(parser)
         add_cleanup(parser)
-        results.add_arguments(parser)
+        reporting.add_arguments(parser)
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
-        telling = results.Telling(self, "upload", parsed_args)
+        telling = reporting.Telling(self, "upload", parsed_args)
         with telling.told() as journal, telling.watched():
             summary = host().upload_files(
                 parsed_args.files,

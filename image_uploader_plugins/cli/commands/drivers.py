@@ -8,7 +8,7 @@ import importlib.metadata
 from typing import Any
 
 from image_uploader_plugins import loader
-from image_uploader_plugins.cli.command import Lister
+from image_uploader_plugins.cli.base import Lister
 from image_uploader_plugins.driver import UploaderDriver
 from image_uploader_plugins.text import one_line
 

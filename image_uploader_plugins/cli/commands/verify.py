@@ -8,7 +8,7 @@ import json
 from typing import Any
 
 from image_uploader_plugins.cli import progress
-from image_uploader_plugins.cli.command import Command
+from image_uploader_plugins.cli.base import Command
 from image_uploader_plugins.copying import size
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import (

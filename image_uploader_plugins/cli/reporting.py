@@ -11,7 +11,7 @@ from typing import Any
 
 from image_uploader_plugins import errors, files, loader
 from image_uploader_plugins.cli import progress
-from image_uploader_plugins.cli.command import Command
+from image_uploader_plugins.cli.base import Command
 from image_uploader_plugins.cli.interruption import Interruption
 from image_uploader_plugins.runs import report
 from image_uploader_plugins.runs.journal import Journal

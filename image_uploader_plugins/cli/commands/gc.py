@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 
-from image_uploader_plugins.cli.command import Command
+from image_uploader_plugins.cli.base import Command
 from image_uploader_plugins.copying import size
 from image_uploader_plugins.local_export.adoption import adopt, strangers
 from image_uploader_plugins.local_export.garbage import Collector

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from image_uploader_plugins.cli.command import Command, host
+from image_uploader_plugins.cli.base import Command, host
 
 
 class Demo(Command):

@@ -9,8 +9,8 @@ from typing import Any
 import yaml
 
 from image_uploader_plugins import errors, files
-from image_uploader_plugins.cli import results
-from image_uploader_plugins.cli.command import Command, add_cleanup, add_options, host
+from image_uploader_plugins.cli import reporting
+from image_uploader_plugins.cli.base import Command, add_cleanup, add_options, host
 from image_uploader_plugins.copying import CopyOptions, Summary
 from image_uploader_plugins.runs.journal import Journal
 
@@ -57,13 +57,13 @@ class Prepare(Command):
         )
         add_options(parser)
         add_cleanup(parser)
-        results.add_arguments(parser)
+        reporting.add_arguments(parser)
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         if parsed_args.dry_run and parsed_args.metrics:
             raise errors.ConfigurationError("--metrics is for runs that copy, not for --dry-run")
-        telling = results.Telling(self, "prepare", parsed_args)
+        telling = reporting.Telling(self, "prepare", parsed_args)
         with telling.told() as journal:
             with telling.watched():
                 parameters, summary = self._prepare(parsed_args, journal)

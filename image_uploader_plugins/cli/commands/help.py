@@ -6,7 +6,7 @@ import argparse
 
 from cliff import complete, help
 
-from image_uploader_plugins.cli.command import Base
+from image_uploader_plugins.cli.base import Base
 
 
 class Help(Base, help.HelpCommand):

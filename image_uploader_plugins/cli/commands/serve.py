@@ -8,7 +8,7 @@ import types
 from pathlib import Path
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.cli.command import Command
+from image_uploader_plugins.cli.base import Command
 from image_uploader_plugins.local_export import options
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.serving import cross_origin, webservers

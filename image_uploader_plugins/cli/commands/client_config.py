@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from image_uploader_plugins import errors, files
-from image_uploader_plugins.cli.command import Command
+from image_uploader_plugins.cli.base import Command
 from image_uploader_plugins.serving import clients
 
 _LIMIT = 4096  # characters of a password on standard input

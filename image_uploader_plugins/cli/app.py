@@ -15,7 +15,7 @@ from typing import Any
 
 from cliff import app, commandmanager
 
-from image_uploader_plugins.cli.guide import Complete, Help
+from image_uploader_plugins.cli.commands.help import Complete, Help
 from image_uploader_plugins.text import one_line, printable, redacted
 
 COMMANDS = "image_uploader_plugins.commands"

@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from image_uploader_plugins import errors
+from image_uploader_plugins.cli.base import Lister
 from image_uploader_plugins.cli.cells import Age, Count, Size, Words
-from image_uploader_plugins.cli.command import Lister
-from image_uploader_plugins.cli.patterns import HELP, Pattern
 from image_uploader_plugins.local_export.inventory import Holdings, Image
 from image_uploader_plugins.local_export.tree import Tree
+from image_uploader_plugins.patterns import HELP, Pattern
 
 _COLUMNS = (
     *("Repository", "Tag", "Digest", "Kind", "Platforms"),

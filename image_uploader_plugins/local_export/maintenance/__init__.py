@@ -1,0 +1,1 @@
+"""What is done to a tree now and then, as a whole."""
