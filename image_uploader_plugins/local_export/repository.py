@@ -8,11 +8,12 @@ from pathlib import PurePosixPath
 
 from image_uploader_plugins import errors, manifest
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.local_export import layout, views
+from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.layout import RepositoryLayout
-from image_uploader_plugins.local_export.listing import Listing
-from image_uploader_plugins.local_export.referrers import Referrers
 from image_uploader_plugins.local_export.storage import File, Storage, failed
+from image_uploader_plugins.local_export.views import documents
+from image_uploader_plugins.local_export.views.referrers import Referrers
+from image_uploader_plugins.local_export.views.tags_list import Listing
 from image_uploader_plugins.manifest import Manifest
 from image_uploader_plugins.reference import RepositoryName, Tag
 
@@ -102,7 +103,7 @@ class Repository:
         folder = self.layout.manifest(digest)
         content = self.layout.manifest_content(digest)
         named = folder / layout.TYPE_FILES[parsed.media_type]
-        self._storage.write(folder / ".htaccess", views.htaccess(parsed.media_type, digest))
+        self._storage.write(folder / ".htaccess", documents.htaccess(parsed.media_type, digest))
         replaced = self._storage.write(content, parsed.content)
         if replaced or not self._storage.holds(named, parsed.content):
             self._storage.link(content, named)
@@ -189,7 +190,7 @@ class Repository:
         try:
             if found.kind != "file":
                 raise errors.ManifestInvalid(f"a {found.kind} in the place of a tag")
-            return views.parse_type_map(self._storage.read(path, _TYPE_MAP_LIMIT))
+            return documents.parse_type_map(self._storage.read(path, _TYPE_MAP_LIMIT))
         except errors.ManifestInvalid as e:
             raise errors.ManifestInvalid(f"{self._storage.root / path}: {e}") from e
 
@@ -202,12 +203,12 @@ class Repository:
     def _write_type_map(
         self, path: PurePosixPath, reference: str, parsed: Manifest, digest: Digest
     ) -> Digest:
-        variants = [views.Variant(parsed.media_type, digest)]
+        variants = [documents.Variant(parsed.media_type, digest)]
         present = frozenset(d.digest for d in parsed.manifests if self.has_manifest(d.digest))
         default = parsed.default(self._architecture, present)
         if default and reference != digest.value:
-            variants.append(views.Variant(default.media_type, default.digest, 0.5))
-        self._storage.write(path, views.type_map(reference, variants))
+            variants.append(documents.Variant(default.media_type, default.digest, 0.5))
+        self._storage.write(path, documents.type_map(reference, variants))
         return variants[-1].digest
 
     def _write_links(self, tag: Tag, digest: Digest, default: Digest) -> None:
@@ -225,8 +226,8 @@ class Repository:
         A type map, since tripleo-common removes every manifest that none names.
         """
         reference = layout.PIN + digest.value
-        variants = [views.Variant(parsed.media_type, digest)]
-        self._storage.write(self.layout.pin(digest), views.type_map(reference, variants))
+        variants = [documents.Variant(parsed.media_type, digest)]
+        self._storage.write(self.layout.pin(digest), documents.type_map(reference, variants))
 
     def remove_tag(self, tag: Tag) -> None:
         """The record goes first; callers sync before any content goes."""

@@ -10,13 +10,14 @@ from typing import Any, Self
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.local_export import fetches, layout, options, views
-from image_uploader_plugins.local_export.catalog import Catalog
+from image_uploader_plugins.local_export import fetches, layout, options
 from image_uploader_plugins.local_export.fetches import Fetch
 from image_uploader_plugins.local_export.leases import Leases
 from image_uploader_plugins.local_export.pool import Pool
 from image_uploader_plugins.local_export.repository import Repository
 from image_uploader_plugins.local_export.storage import File, Lock, Storage, failed
+from image_uploader_plugins.local_export.views import documents
+from image_uploader_plugins.local_export.views.catalog import Catalog
 from image_uploader_plugins.reference import RepositoryName
 
 LOG = logging.getLogger(__name__)
@@ -89,10 +90,10 @@ class Tree:
 
     @staticmethod
     def write_foundation(storage: Storage) -> None:
-        storage.write(layout.API_ROOT, views.API_ROOT)
-        storage.write(layout.API_HTACCESS, views.API_HTACCESS)
-        storage.write(layout.NO_REFERRERS, views.index([]))
-        storage.write(layout.PAGE, views.PAGE)
+        storage.write(layout.API_ROOT, documents.API_ROOT)
+        storage.write(layout.API_HTACCESS, documents.API_HTACCESS)
+        storage.write(layout.NO_REFERRERS, documents.index([]))
+        storage.write(layout.PAGE, documents.PAGE)
 
     def repository(self, name: RepositoryName, storage: Storage | None = None) -> Repository:
         """A repository of the tree, maybe on a rehearsal's ``storage``."""

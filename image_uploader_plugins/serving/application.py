@@ -21,9 +21,10 @@ from werkzeug.wrappers import Request, Response
 
 from image_uploader_plugins import errors, manifest
 from image_uploader_plugins.digest import Digest, VerifiedStream
-from image_uploader_plugins.local_export import layout, referrers, views
+from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.layout import RepositoryLayout
 from image_uploader_plugins.local_export.storage import NotFound, Reader
+from image_uploader_plugins.local_export.views import documents, referrers
 from image_uploader_plugins.reference import RepositoryName, Tag
 from image_uploader_plugins.serving import cross_origin, negotiation, ranges
 from image_uploader_plugins.text import shown
@@ -183,9 +184,9 @@ class TreeServer:
 
     def _catalog(self, request: Request) -> Response:
         def names() -> list[str]:
-            return sorted(views.parse_catalog(self._files.read(layout.CATALOG)))
+            return sorted(documents.parse_catalog(self._files.read(layout.CATALOG)))
 
-        return _listed(request, names, layout.is_paged, views.catalog)
+        return _listed(request, names, layout.is_paged, documents.catalog)
 
     def _tags(self, request: Request, repository: RepositoryLayout, reference: str) -> Response:
         if reference != "list":
@@ -193,9 +194,9 @@ class TreeServer:
 
         def tags() -> list[str]:
             text = self._files.read(repository.tags_list)
-            return sorted(views.parse_tags_list(repository.name, text))
+            return sorted(documents.parse_tags_list(repository.name, text))
 
-        render = functools.partial(views.tags_list, repository.name)
+        render = functools.partial(documents.tags_list, repository.name)
         return _listed(request, tags, _is_tag, render)
 
     def _referrers(

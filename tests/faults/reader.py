@@ -6,8 +6,9 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.local_export import layout, views
+from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.layout import RepositoryLayout
+from image_uploader_plugins.local_export.views import documents
 from image_uploader_plugins.reference import RepositoryName
 from tests.faults.flows import NESTED, Flow
 from tests.faults.repository import Repository, hashes, paged, parses
@@ -108,9 +109,9 @@ class Reader:
     def _damaged(self) -> Iterator[str]:
         """Views that are not whole."""
         fixed = {
-            "index.json": views.API_ROOT,
-            ".htaccess": views.API_HTACCESS,
-            ".no-referrers": views.index([]),
+            "index.json": documents.API_ROOT,
+            ".htaccess": documents.API_HTACCESS,
+            ".no-referrers": documents.index([]),
             "_catalog": None,
         }
         for name, text in fixed.items():

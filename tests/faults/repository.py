@@ -11,7 +11,8 @@ from pathlib import PurePosixPath
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.local_export import layout, referrers, views
+from image_uploader_plugins.local_export import layout
+from image_uploader_plugins.local_export.views import documents, referrers
 from image_uploader_plugins.manifest import Manifest
 from image_uploader_plugins.reference import RepositoryName
 from tests.faults.snapshot import Entry, Snapshot
@@ -115,7 +116,7 @@ class Repository:
         headers = (self._file(f"{folder}/.htaccess") or b"").splitlines(keepends=True)
         # NOTE: tripleo-common also writes an ETag.
         own = b"".join(line for line in headers if b" ETag " not in line)
-        if own != views.htaccess(parsed.media_type, digest):
+        if own != documents.htaccess(parsed.media_type, digest):
             yield f"{whose}: manifest {digest} has not its headers"
         if not legacy and self._file(f"{folder}/{layout.TYPE_FILES[parsed.media_type]}") is None:
             yield f"{whose}: manifest {digest} has no type"
@@ -136,7 +137,7 @@ class Repository:
             )
             return
         name = RepositoryName(self.name)
-        if self._file("tags/list") != views.tags_list(name, self.tags):
+        if self._file("tags/list") != documents.tags_list(name, self.tags):
             yield f"tags {sorted(self.tags)}, listed {self._file('tags/list')!r}"
         for folder in (".tags", ".defaults"):
             linked = {p.partition("/")[2] for p in self._entries if p.startswith(f"{folder}/")}
@@ -204,7 +205,7 @@ def _parsed(content: bytes) -> Manifest:
 def _led_to(text: bytes) -> list[Digest]:
     """Where a type map leads; nowhere if it is not whole."""
     try:
-        return views.parse_type_map(text) if text.endswith(b"\n\n") else []
+        return documents.parse_type_map(text) if text.endswith(b"\n\n") else []
     except errors.ManifestInvalid:
         return []
 

@@ -18,8 +18,9 @@ from hypothesis import strategies as st
 
 from image_uploader_plugins import errors, loader, manifest
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.local_export import layout, views
+from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.views import documents
 from image_uploader_plugins.manifest import Descriptor, Manifest
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
 from image_uploader_plugins.text import one_line, shown
@@ -299,17 +300,17 @@ def test_good_references_are_taken(name: str, tag: str) -> None:
 def test_views_write_no_type_that_is_not_one_of_ours(text: str) -> None:
     hypothesis.assume(text not in manifest.MEDIA_TYPES)
     with pytest.raises(errors.ManifestInvalid):
-        views.htaccess(text, Digest.of(b""))
+        documents.htaccess(text, Digest.of(b""))
     with pytest.raises(errors.ManifestInvalid):
-        views.type_map("x", [views.Variant(text, Digest.of(b""))])
+        documents.type_map("x", [documents.Variant(text, Digest.of(b""))])
 
 
 @hypothesis.given(st.binary() | hostile.map(lambda text: text.encode("utf-8", "replace")))
 def test_any_type_map_is_read_or_refused(text: bytes) -> None:
     with contextlib.suppress(errors.ManifestInvalid):
-        assert all(isinstance(digest, Digest) for digest in views.parse_type_map(text))
+        assert all(isinstance(digest, Digest) for digest in documents.parse_type_map(text))
     with contextlib.suppress(ValueError, KeyError, TypeError):
-        assert all(isinstance(name, str) for name in views.parse_catalog(text))
+        assert all(isinstance(name, str) for name in documents.parse_catalog(text))
 
 
 @hypothesis.given(hostile | st.text(), st.integers(20, 400))

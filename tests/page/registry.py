@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from email.message import Message
 from urllib.parse import parse_qs, quote, urlsplit
 
-from image_uploader_plugins.local_export import views
+from image_uploader_plugins.local_export.views import documents
 from image_uploader_plugins.testing.images import Image
 from image_uploader_plugins.testing.registry import SourceRegistry
 from image_uploader_plugins.testing.web_server import Answer
@@ -27,7 +27,7 @@ class _Paged(SourceRegistry):
     def __call__(self, path: str, headers: Message) -> Answer:
         parts = urlsplit(path)
         if parts.path == "/":
-            return Answer.of(views.PAGE, "text/html; charset=utf-8")
+            return Answer.of(documents.PAGE, "text/html; charset=utf-8")
         if parts.path == "/v2/_catalog":
             return self._page(parts.path, parts.query, "repositories", sorted(self.tags))
         if parts.path.endswith("/tags/list"):

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from image_uploader_plugins.local_export import views
+from image_uploader_plugins.local_export.views import documents
 from tests.page.content import gallery
 from tests.support import web
 from tests.support.browser import Browser
@@ -36,8 +36,8 @@ def test_answers(kind: web.Kind, address: str) -> None:
         for method in ("GET", "HEAD"):
             answer = requests.request(method, address + path, timeout=TIMEOUT)
             assert answer.status_code == 200
-            assert answer.content == (views.PAGE if method == "GET" else b"")
-            assert answer.headers["Content-Length"] == str(len(views.PAGE))
+            assert answer.content == (documents.PAGE if method == "GET" else b"")
+            assert answer.headers["Content-Length"] == str(len(documents.PAGE))
             if kind == "production":
                 assert answer.headers["Content-Type"] == "text/html"
                 continue
@@ -85,7 +85,7 @@ def test_nothing_else_comes_along(kind: web.Kind, address: str, path: str) -> No
     with requests.Session() as session:
         answer = session.send(prepared, timeout=TIMEOUT, allow_redirects=False)
     assert answer.status_code in (400, 403, 404)
-    assert answer.content != views.PAGE
+    assert answer.content != documents.PAGE
 
 
 def test_it_works(kind: web.Kind, address: str, browser: Browser) -> None:

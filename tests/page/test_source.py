@@ -8,9 +8,9 @@ import re
 
 import pytest
 
-from image_uploader_plugins.local_export import views
+from image_uploader_plugins.local_export.views import documents
 
-PAGE = views.PAGE.decode()
+PAGE = documents.PAGE.decode()
 
 
 def only(pattern: str) -> str:

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from image_uploader_plugins.local_export import views
 from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Verification, repair
+from image_uploader_plugins.local_export.views import documents
 from image_uploader_plugins.testing import images
 from tests.support import trees
 
@@ -22,7 +22,7 @@ def put_one(root: Path) -> None:
 
 def test_a_tree_has_it_and_others_may_read_it(root: Path) -> None:
     put_one(root)
-    assert (root / "index.html").read_bytes() == views.PAGE
+    assert (root / "index.html").read_bytes() == documents.PAGE
     assert (root / "index.html").stat().st_mode & 0o777 == 0o644
 
 
@@ -30,7 +30,7 @@ def test_a_tree_from_before_gets_it(root: Path) -> None:
     put_one(root)
     (root / "index.html").unlink()
     put_one(root)
-    assert (root / "index.html").read_bytes() == views.PAGE
+    assert (root / "index.html").read_bytes() == documents.PAGE
 
 
 def test_one_that_is_right_is_left_alone(root: Path) -> None:
@@ -45,7 +45,7 @@ def test_one_that_is_right_is_left_alone(root: Path) -> None:
     ("harm", "problem"),
     [
         (lambda page: page.unlink(), "is missing"),
-        (lambda page: page.write_bytes(views.PAGE + b"<script>"), "is not what it should be"),
+        (lambda page: page.write_bytes(documents.PAGE + b"<script>"), "is not what it should be"),
         (lambda page: page.chmod(0o600), "its mode is 0600"),
     ],
 )
@@ -59,5 +59,5 @@ def test_verify_finds_and_mends_it(
     report = verification.report()
     assert [(str(one.path), one.problem) for one in report.findings] == [("index.html", problem)]
     assert repair(verification, report).findings == ()
-    assert page.read_bytes() == views.PAGE
+    assert page.read_bytes() == documents.PAGE
     assert page.stat().st_mode & 0o777 == 0o644

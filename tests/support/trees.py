@@ -9,9 +9,9 @@ from pathlib import Path
 
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import UploaderDriver
-from image_uploader_plugins.local_export import views
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Report, Verification, repair
+from image_uploader_plugins.local_export.views import documents
 from image_uploader_plugins.manifest import Descriptor
 from image_uploader_plugins.reference import Tag
 from image_uploader_plugins.testing.images import Image
@@ -87,7 +87,7 @@ def lying(root: Path) -> Iterator[str]:
 
 def _dangling(root: Path) -> Iterator[str]:
     for path in (root / "v2").rglob("manifests/*.type-map"):
-        for digest in views.parse_type_map(path.read_bytes()):
+        for digest in documents.parse_type_map(path.read_bytes()):
             folders = (path.parent / str(digest), path.parent / f".{digest}")
             if not any((folder / "index.json").exists() for folder in folders):
                 yield f"{path} leads to {digest}, which is absent"

@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from image_uploader_plugins.local_export import pages, views
 from image_uploader_plugins.local_export.driver import LocalExportDriver
-from image_uploader_plugins.local_export.page_files import PageFiles
-from image_uploader_plugins.local_export.pages import END, NONE, START, Book
 from image_uploader_plugins.local_export.storage import Rehearsal, Storage
 from image_uploader_plugins.local_export.storage.ground import Ground
+from image_uploader_plugins.local_export.views import documents, windows
+from image_uploader_plugins.local_export.views.window_files import PageFiles
+from image_uploader_plugins.local_export.views.windows import END, NONE, START, Book
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
 from image_uploader_plugins.testing import images
 from tests.support import trees
@@ -54,13 +54,13 @@ def test_no_more_pages_than_twice_as_many_as_needed(tags: set[str], n: int) -> N
 @pytest.mark.parametrize("total", [*range(1, 400), *range(400, 6000, 97), 20_000, 100_000])
 def test_the_bound_holds_whatever_the_checksums_are(total: int) -> None:
     """With all pages but the last as short as they may be."""
-    plan = pages.plan(total)
+    plan = windows.plan(total)
     assert [longest for _, longest in plan] == sorted({longest for _, longest in plan})
     starts = {longest for _, longest in plan} | {2 * total // k for k in range(2, 200)} | {total}
     for n in {start + more for start in starts for more in (-1, 0, 1)} & set(range(16, total)):
         label, longest = [division for division in plan if division[1] <= n][-1]
         kind, _, parts = label.partition("-")
-        least = 0 if parts else pages.shortest(int(kind))
+        least = 0 if parts else windows.shortest(int(kind))
         most = int(parts) if parts else 1 - min(0, (longest - total) // least)
         assert most <= 2 * total // n, n
 
@@ -68,7 +68,7 @@ def test_the_bound_holds_whatever_the_checksums_are(total: int) -> None:
 @given(tags=TAGS)
 def test_the_first_few_are_exact(tags: set[str]) -> None:
     ordered = tuple(sorted(tags))
-    found = Book(tags).odd_pages(pages.HEADS)
+    found = Book(tags).odd_pages(windows.HEADS)
     assert set(found) == {f"{n}.start" for n in range(1, min(16, len(tags)))}
     for name, page in found.items():
         n = int(name.removesuffix(START))
@@ -77,7 +77,7 @@ def test_the_first_few_are_exact(tags: set[str]) -> None:
 
 @given(tags=TAGS.filter(bool), gone=TAGS)
 def test_what_is_gone_leads_to_what_follows(tags: set[str], gone: set[str]) -> None:
-    found = Book(tags, gone).odd_pages(pages.GONE)
+    found = Book(tags, gone).odd_pages(windows.GONE)
     assert set(found) == gone - tags
     for item, page in found.items():
         rest = [tag for tag in sorted(tags) if tag > item]
@@ -148,7 +148,7 @@ def test_what_is_written_step_by_step_is_what_is_written_at_once(
 
 def files(storage: Storage) -> PageFiles:
     top, whole = PurePosixPath("v2/.pages"), PurePosixPath("v2/whole")
-    return PageFiles(storage, top, whole, views.catalog, views.parse_catalog)
+    return PageFiles(storage, top, whole, documents.catalog, documents.parse_catalog)
 
 
 def test_whatever_stands_in_a_list_leads_nowhere_else(tmp_path: Path) -> None:
@@ -156,9 +156,9 @@ def test_whatever_stands_in_a_list_leads_nowhere_else(tmp_path: Path) -> None:
     files(storage).write({"a", "b"})
     (tmp_path / "mine+").write_bytes(b"mine")
     for text in (["a", "../../../mine"], ["a", "b" * 5000], ["a", ""], "a", [1]):
-        (tmp_path / "v2/whole").write_bytes(views._json({"repositories": text}))
+        (tmp_path / "v2/whole").write_bytes(documents._json({"repositories": text}))
         files(storage).write({"a", "c"})
-        assert (tmp_path / "v2/whole").read_bytes() == views.catalog(["a", "c"])
+        assert (tmp_path / "v2/whole").read_bytes() == documents.catalog(["a", "c"])
     assert (tmp_path / "mine+").exists()
     storage.close()
 
@@ -171,7 +171,7 @@ def test_the_latest_of_those_that_are_gone_are_remembered(tmp_path: Path) -> Non
     files(storage).write(kept | {"v0100"})
     files(storage).write(kept)
     gone = {path.name for path in (tmp_path / "v2/.pages/.gone").glob("*+")}
-    assert len(gone) == pages.REMEMBERED
+    assert len(gone) == windows.REMEMBERED
     assert "v0100+" in gone
     # Of so many at once those that ended pages.
     ends = {last for _, last in Book(items).divisions["of-8"].lasts.items()} - {END}

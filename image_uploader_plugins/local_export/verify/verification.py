@@ -12,7 +12,6 @@ from typing import TypeVar
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import layout
-from image_uploader_plugins.local_export.catalog import Catalog
 from image_uploader_plugins.local_export.garbage import Collector, Garbage
 from image_uploader_plugins.local_export.storage import File, Rehearsal, failed
 from image_uploader_plugins.local_export.tree import Tree
@@ -21,6 +20,7 @@ from image_uploader_plugins.local_export.verify.contents import Contents, Unread
 from image_uploader_plugins.local_export.verify.copies import Copies
 from image_uploader_plugins.local_export.verify.finding import Finding, Note, Remedy, Report
 from image_uploader_plugins.local_export.verify.inspection import Inspection
+from image_uploader_plugins.local_export.views.catalog import Catalog
 from image_uploader_plugins.meter import Meter
 from image_uploader_plugins.reference import RepositoryName
 

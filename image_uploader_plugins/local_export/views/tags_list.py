@@ -5,10 +5,10 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable
 
-from image_uploader_plugins.local_export import views
 from image_uploader_plugins.local_export.layout import RepositoryLayout
-from image_uploader_plugins.local_export.page_files import PageFiles
 from image_uploader_plugins.local_export.storage import Storage
+from image_uploader_plugins.local_export.views import documents
+from image_uploader_plugins.local_export.views.window_files import PageFiles
 
 # What trees of earlier versions have.
 _FORMER = (".after", ".next", ".first")
@@ -20,8 +20,8 @@ class Listing:
     def __init__(self, storage: Storage, layout: RepositoryLayout) -> None:
         self._storage = storage
         self._layout = layout
-        render = functools.partial(views.tags_list, layout.name)
-        parse = functools.partial(views.parse_tags_list, layout.name)
+        render = functools.partial(documents.tags_list, layout.name)
+        parse = functools.partial(documents.parse_tags_list, layout.name)
         self._files = PageFiles(storage, layout.pages, layout.tags_list, render, parse)
 
     def write(self, tags: Iterable[str], *, thoroughly: bool = False) -> None:

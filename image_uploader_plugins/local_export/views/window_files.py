@@ -16,9 +16,11 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.local_export import layout, pages, views
+from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.layout import PagesLayout
-from image_uploader_plugins.local_export.pages import (
+from image_uploader_plugins.local_export.storage import Storage
+from image_uploader_plugins.local_export.views import documents, windows
+from image_uploader_plugins.local_export.views.windows import (
     END,
     GONE,
     HEADS,
@@ -29,7 +31,6 @@ from image_uploader_plugins.local_export.pages import (
     Division,
     Odd,
 )
-from image_uploader_plugins.local_export.storage import Storage
 
 _ONE = "1"
 
@@ -139,10 +140,12 @@ class PageFiles:
         """Which of the items that are gone to remember: what ends long pages, then the latest."""
         now = set(were).difference(items)
         before = set(gone).difference(items)
-        if len(now) + len(before) <= pages.REMEMBERED:
+        if len(now) + len(before) <= windows.REMEMBERED:
             return now | before
         latest = sorted(before, key=self._age, reverse=True)
-        return set([*sorted(now, key=pages.checksum, reverse=True), *latest][: pages.REMEMBERED])
+        return set(
+            [*sorted(now, key=windows.checksum, reverse=True), *latest][: windows.REMEMBERED]
+        )
 
     def _age(self, item: str) -> float:
         file = self._storage.status(self._layout.after(GONE, item))
@@ -245,7 +248,7 @@ class PageFiles:
             if label is None:
                 changes.surplus.append(self._layout.few(n))
             else:
-                is_finer = pages.order(label) < pages.order(was)
+                is_finer = windows.order(label) < windows.order(was)
                 way = (self._layout.few(n), f"../{label}")
                 (changes.finer if is_finer else changes.coarser).append(way)
         for label in old.divisions.keys() - new.divisions.keys():
@@ -302,7 +305,7 @@ class PageFiles:
         link = self._layout.after(label, item)
         target = self._layout.none if last == NONE else self._layout.page(label, last)
         if last not in (END, NONE):
-            text = views.page_type_map(link.name, _relative(target, link.parent))
+            text = documents.page_type_map(link.name, _relative(target, link.parent))
             yield self._layout.after_type_map(label, item), text
         yield link, _relative(target, link.parent)
 

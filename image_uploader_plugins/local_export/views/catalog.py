@@ -8,13 +8,14 @@ from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.local_export import layout, views
+from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.layout import PagesLayout
-from image_uploader_plugins.local_export.page_files import PageFiles
 from image_uploader_plugins.local_export.storage import Storage
+from image_uploader_plugins.local_export.views import documents
+from image_uploader_plugins.local_export.views.window_files import PageFiles
 from image_uploader_plugins.reference import RESERVED_SEGMENTS, RepositoryName
 
-_OURS = views.catalog([]).removesuffix(b"]}")
+_OURS = documents.catalog([]).removesuffix(b"]}")
 
 
 class Catalog:
@@ -23,7 +24,11 @@ class Catalog:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self._files = PageFiles(
-            storage, layout.CATALOG_PAGES, layout.CATALOG, views.catalog, views.parse_catalog
+            storage,
+            layout.CATALOG_PAGES,
+            layout.CATALOG,
+            documents.catalog,
+            documents.parse_catalog,
         )
 
     def is_right(self, name: RepositoryName, *, listed: bool) -> bool:
@@ -41,10 +46,10 @@ class Catalog:
         """The names it lists; None unless it is written just as we write it."""
         try:
             text = self._read()
-            names = views.parse_catalog(text)
+            names = documents.parse_catalog(text)
         except (ValueError, KeyError, TypeError, RecursionError):
             return None
-        return names if text == views.catalog(names) else None
+        return names if text == documents.catalog(names) else None
 
     def add(self, name: RepositoryName) -> None:
         self._write(self._names() | {name.value})
@@ -83,7 +88,7 @@ class Catalog:
         if self._is_unfinished():
             return self._on_disk()
         try:
-            return set(filter(_is_name, views.parse_catalog(self._read())))
+            return set(filter(_is_name, documents.parse_catalog(self._read())))
         except (ValueError, KeyError, TypeError, RecursionError):
             return self._on_disk()
 

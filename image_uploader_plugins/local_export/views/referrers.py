@@ -18,9 +18,10 @@ from typing import Any
 
 from image_uploader_plugins import errors, manifest
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.local_export import layout, views
+from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.layout import RepositoryLayout
 from image_uploader_plugins.local_export.storage import Storage, failed
+from image_uploader_plugins.local_export.views import documents
 from image_uploader_plugins.manifest import Manifest
 
 ALL = "all"
@@ -64,7 +65,7 @@ class Referrers:
         with contextlib.suppress(ValueError):
             entries = self._listed(subject)
         entries[digest.value] = entry(parsed, digest)
-        size = len(views.index(map(_bare, entries.values())))
+        size = len(documents.index(map(_bare, entries.values())))
         if size > manifest.SIZE_LIMIT:
             raise errors.StorageFull(
                 self._storage.root / self._folder / subject.value / ALL,
@@ -165,7 +166,7 @@ def _bare(described: _Entry) -> _Entry:
 def _text(entries: Iterable[_Entry]) -> bytes:
     """The index of these entries, the longest of them bare where it would be too long."""
     fitted = {str(described["digest"]): described for described in entries}
-    text = views.index(fitted.values())
+    text = documents.index(fitted.values())
     surplus = len(text) - manifest.SIZE_LIMIT
     if surplus <= 0:
         return text
@@ -174,11 +175,11 @@ def _text(entries: Iterable[_Entry]) -> bytes:
         if surplus > 0:
             fitted[name] = _bare(fitted[name])
             surplus -= saved[name]
-    return views.index(fitted.values())
+    return documents.index(fitted.values())
 
 
 def _saved(described: _Entry) -> int:
-    return len(views.index([described])) - len(views.index([_bare(described)]))
+    return len(documents.index([described])) - len(documents.index([_bare(described)]))
 
 
 def listings(entries: Iterable[_Entry]) -> dict[str, bytes]:

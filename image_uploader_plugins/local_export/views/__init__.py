@@ -1,0 +1,1 @@
+"""What web servers and clients read of a tree: files derived from others."""
