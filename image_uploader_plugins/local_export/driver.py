@@ -11,9 +11,9 @@ from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest, VerifiedStream
 from image_uploader_plugins.driver import NO_SOURCES, Census, Deletion, UploaderDriver
 from image_uploader_plugins.local_export import gc, layout, options
-from image_uploader_plugins.local_export.census import Counting
 from image_uploader_plugins.local_export.fetches import Fetch
 from image_uploader_plugins.local_export.pool import fits
+from image_uploader_plugins.local_export.reports.census import Counting
 from image_uploader_plugins.local_export.repository import Repository
 from image_uploader_plugins.local_export.storage import File, Staged
 from image_uploader_plugins.local_export.tree import Tree

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from image_uploader_plugins.local_export import adoption
 from image_uploader_plugins.local_export.driver import LocalExportDriver
-from image_uploader_plugins.local_export.garbage import Collector
+from image_uploader_plugins.local_export.maintenance import adopt
+from image_uploader_plugins.local_export.maintenance.collect import Collector
 from image_uploader_plugins.local_export.storage.ground import Ground
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Verification
@@ -135,7 +135,7 @@ def test_where_links_are_refused(root: Path, refused: None) -> None:
     put(root, one(name="ns/other"))
     blobs = list((root / "v2").rglob(f"blobs/{one().manifest.layers[0].digest}"))
     assert len({path.stat().st_ino for path in blobs}) == 2
-    assert list(adoption.strangers(Tree(root))) == []
+    assert list(adopt.strangers(Tree(root))) == []
     assert problems(root) == []
     for name in ("ns/img", "ns/other"):
         with counting() as written:
@@ -144,7 +144,7 @@ def test_where_links_are_refused(root: Path, refused: None) -> None:
     for _ in range(2):
         with counting() as written:
             assert trees.mended(root).findings == ()
-            assert list(adoption.adopt(Tree(root))) == []
+            assert list(adopt.adopt(Tree(root))) == []
         assert written["bytes"] <= MARKS
 
 

@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.local_export import adoption, parallel
+from image_uploader_plugins.local_export import parallel
 from image_uploader_plugins.local_export.driver import LocalExportDriver
-from image_uploader_plugins.local_export.garbage import Collector, Garbage
+from image_uploader_plugins.local_export.maintenance import adopt
+from image_uploader_plugins.local_export.maintenance.collect import Collector, Garbage
 from image_uploader_plugins.local_export.storage import Storage
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.reference import ImageRef, RepositoryName
@@ -317,7 +318,7 @@ def test_what_is_adopted_is_durable_before_it_is_in_the_pool(
         sync(descriptor)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    assert len(list(adoption.adopt(Tree(root)))) == 2
+    assert len(list(adopt.adopt(Tree(root)))) == 2
     assert synced == blobs
 
 
@@ -327,7 +328,7 @@ def test_adopting_a_copy_that_has_other_names_frees_nothing(root: Path, tmp_path
         legacy.write_image(root, images.image(name, "1.0", [layer]), "1.0")
         for copy in (root / f"v2/{name}/blobs").iterdir():
             os.link(copy, tmp_path / f"{name}-{copy.name}")
-    adopted = list(adoption.adopt(Tree(root)))
+    adopted = list(adopt.adopt(Tree(root)))
     assert len(adopted) == 4
     assert sum(blob.bytes_freed for blob in adopted) == 0
     assert (root / f"v2/b/blobs/{layer.digest}.gz").stat().st_nlink == 4  # a backup, the pool

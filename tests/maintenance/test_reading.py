@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.local_export import adoption
 from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.maintenance import adopt
 from image_uploader_plugins.local_export.storage import store
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Remedy, Verification, repair
@@ -268,7 +268,7 @@ def test_what_cannot_be_read_is_not_said_to_be_damaged(root: Path) -> None:
     before = content(root)
     with LocalExportDriver(root) as driver, hooked(Always(errno.EIO, fails)):
         with pytest.raises(errors.StorageError, match="Input/output"):
-            list(adoption.adopt(Tree(root)))
+            list(adopt.adopt(Tree(root)))
         with pytest.raises(errors.StorageError, match="Input/output"):
             sources = {layer: RepositoryName("ns/old")}
             driver.mount_layers(RepositoryName("ns/new"), image.manifest.layers, sources)

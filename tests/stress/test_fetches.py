@@ -15,8 +15,9 @@ import pytest
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.local_export import adoption, fetches
+from image_uploader_plugins.local_export import fetches
 from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.maintenance import adopt
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.reference import RepositoryName
 from image_uploader_plugins.testing import images
@@ -253,7 +254,7 @@ def test_adopting_does_not_wait_for_a_slow_source(root: Path, time: Time) -> Non
     slow.begun()
     old.parent.mkdir(parents=True)
     old.write_bytes(LAYER.content)
-    thread = threading.Thread(target=lambda: list(adoption.adopt(Tree(root))), daemon=True)
+    thread = threading.Thread(target=lambda: list(adopt.adopt(Tree(root))), daemon=True)
     thread.start()
     time.pauses.get(timeout=LIMIT)
     time.turn(fetches.PATIENCE)

@@ -23,9 +23,9 @@ from typing import Any
 
 import pytest
 
-from image_uploader_plugins.local_export import adoption
 from image_uploader_plugins.local_export.driver import LocalExportDriver
-from image_uploader_plugins.local_export.garbage import Collector
+from image_uploader_plugins.local_export.maintenance import adopt as adoption
+from image_uploader_plugins.local_export.maintenance.collect import Collector
 from image_uploader_plugins.local_export.storage import ground, store
 from image_uploader_plugins.local_export.storage.ground import Ground
 from image_uploader_plugins.local_export.storage.locks import Lock, Locks

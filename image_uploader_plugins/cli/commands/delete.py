@@ -8,7 +8,7 @@ import contextlib
 from image_uploader_plugins import errors
 from image_uploader_plugins.cli.removal import Images, Removal
 from image_uploader_plugins.local_export.graph import Reference
-from image_uploader_plugins.local_export.inventory import exists
+from image_uploader_plugins.local_export.reports.holdings import exists
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.reference import ImageRef, RepositoryName
 

@@ -11,7 +11,7 @@ from typing import Any
 from image_uploader_plugins import errors
 from image_uploader_plugins.cli.base import Lister
 from image_uploader_plugins.cli.cells import Age, Count, Size, Words
-from image_uploader_plugins.local_export.inventory import Holdings, Image
+from image_uploader_plugins.local_export.reports.holdings import Holdings, Image
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.patterns import HELP, Pattern
 

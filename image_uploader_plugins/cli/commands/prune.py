@@ -12,8 +12,8 @@ from pathlib import Path
 from image_uploader_plugins import errors
 from image_uploader_plugins.cli.removal import Images, Removal
 from image_uploader_plugins.local_export.graph import Reference
-from image_uploader_plugins.local_export.inventory import Holdings, exists
 from image_uploader_plugins.local_export.maintenance.retention import Retention, read_list
+from image_uploader_plugins.local_export.reports.holdings import Holdings, exists
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.patterns import HELP, Pattern
 from image_uploader_plugins.reference import ImageRef, RepositoryName

@@ -17,8 +17,7 @@ from image_uploader_plugins.cli.cells import Size, Words, age, rfc_3339
 from image_uploader_plugins.cli.commands.delete import image
 from image_uploader_plugins.copying import size
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.local_export import completeness
-from image_uploader_plugins.local_export.inventory import (
+from image_uploader_plugins.local_export.reports.holdings import (
     ARTIFACT,
     IMAGE,
     LIST,
@@ -27,6 +26,7 @@ from image_uploader_plugins.local_export.inventory import (
     Image,
 )
 from image_uploader_plugins.local_export.tree import Tree
+from image_uploader_plugins.local_export.verify import completeness
 from image_uploader_plugins.manifest import Descriptor, Manifest
 from image_uploader_plugins.reference import ImageRef, Tag
 from image_uploader_plugins.text import one_line

@@ -10,7 +10,7 @@ from pathlib import Path
 from image_uploader_plugins import errors, files
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import graph
-from image_uploader_plugins.local_export.inventory import Holdings
+from image_uploader_plugins.local_export.reports.holdings import Holdings
 from image_uploader_plugins.patterns import Pattern
 from image_uploader_plugins.reference import ImageRef, Tag
 

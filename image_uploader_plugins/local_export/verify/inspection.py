@@ -9,7 +9,8 @@ from pathlib import PurePosixPath
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.local_export import elsewhere, graph, layout
+from image_uploader_plugins.local_export import graph, layout
+from image_uploader_plugins.local_export.reports import elsewhere
 from image_uploader_plugins.local_export.storage import File, NotFound, Rehearsal, failed
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify.access import Access

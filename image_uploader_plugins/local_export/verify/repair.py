@@ -6,8 +6,10 @@ from pathlib import PurePosixPath
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.local_export import adoption, elsewhere, graph, layout
-from image_uploader_plugins.local_export.garbage import Collector
+from image_uploader_plugins.local_export import graph, layout
+from image_uploader_plugins.local_export.maintenance import adopt
+from image_uploader_plugins.local_export.maintenance.collect import Collector
+from image_uploader_plugins.local_export.reports import elsewhere
 from image_uploader_plugins.local_export.repository import Repository
 from image_uploader_plugins.local_export.storage import failed
 from image_uploader_plugins.local_export.tree import Tree
@@ -66,7 +68,7 @@ def _remove_damaged_from_pool(verification: Verification) -> None:
 
 def _adopt(tree: Tree, names: list[RepositoryName]) -> None:
     try:
-        list(adoption.adopt(tree, names))
+        list(adopt.adopt(tree, names))
     except errors.StorageError as e:
         if not failed(e) or isinstance(e, errors.StorageFull | errors.StorageDenied):
             raise

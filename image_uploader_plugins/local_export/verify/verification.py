@@ -12,7 +12,7 @@ from typing import TypeVar
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import layout
-from image_uploader_plugins.local_export.garbage import Collector, Garbage
+from image_uploader_plugins.local_export.maintenance.collect import Collector, Garbage
 from image_uploader_plugins.local_export.storage import File, Rehearsal, failed
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify.access import Access

@@ -11,9 +11,10 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from image_uploader_plugins import document, errors
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import Deletion
-from image_uploader_plugins.local_export import elsewhere, gc, graph
+from image_uploader_plugins.local_export import gc, graph
 from image_uploader_plugins.local_export.graph import Reference
 from image_uploader_plugins.local_export.pool import Pool
+from image_uploader_plugins.local_export.reports import elsewhere
 from image_uploader_plugins.local_export.storage import File
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.manifest import SCHEMA1_TYPES, SIZE_LIMIT, Descriptor, Manifest

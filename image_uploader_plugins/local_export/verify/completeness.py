@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.local_export.inventory import Holdings
+from image_uploader_plugins.local_export.reports.holdings import Holdings
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify.contents import Contents
 from image_uploader_plugins.manifest import Descriptor

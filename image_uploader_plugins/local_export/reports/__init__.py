@@ -1,0 +1,1 @@
+"""Looking at a tree: what it holds, what a deletion would free; nothing is changed."""
