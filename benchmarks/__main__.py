@@ -19,7 +19,7 @@ from pathlib import Path
 import requests
 
 from benchmarks import flows
-from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.manifest import DOCKER_MANIFEST
 from image_uploader_plugins.testing import images
 from tests.support import registry, trees

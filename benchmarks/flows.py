@@ -21,7 +21,7 @@ from tripleo_common.utils.locks import threadinglock
 
 from image_uploader_plugins import tripleo
 from image_uploader_plugins.local_export import layout
-from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Verification
 from image_uploader_plugins.testing import images

@@ -14,7 +14,7 @@ import requests
 import yaml
 
 from image_uploader_plugins import loader, tripleo
-from image_uploader_plugins.copying import Summary
+from image_uploader_plugins.copying.copier import Summary
 from image_uploader_plugins.digest import VerifiedStream
 from image_uploader_plugins.local_export import layout, options
 from image_uploader_plugins.serving import listener

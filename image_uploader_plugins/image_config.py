@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from image_uploader_plugins import document, errors
+from image_uploader_plugins import errors, strict_json
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.manifest import Descriptor, Manifest
 
@@ -27,12 +27,12 @@ def diff_ids(content: bytes) -> tuple[Digest, ...] | None:
     None where the config does not speak of any.  Raises ManifestInvalid or
     InvalidReference for what is no config, or names more than 1000.
     """
-    fields = document.load(content, "config")
-    document.check_names(fields, _NAMES)
+    fields = strict_json.load(content, "config")
+    strict_json.check_names(fields, _NAMES)
     rootfs = fields.get("rootfs")
     if not isinstance(rootfs, dict):
         return None
-    document.check_names(rootfs, _NAMES)
+    strict_json.check_names(rootfs, _NAMES)
     found = rootfs.get("diff_ids") or []
     if not isinstance(found, list) or len(found) > _LIMIT:
         raise errors.ManifestInvalid(

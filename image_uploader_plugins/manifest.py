@@ -12,9 +12,9 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from image_uploader_plugins import document, errors
+from image_uploader_plugins import errors, strict_json
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.document import Fields
+from image_uploader_plugins.strict_json import Fields
 from image_uploader_plugins.text import shown
 
 DOCKER_SCHEMA1 = "application/vnd.docker.distribution.manifest.v1+json"
@@ -95,7 +95,7 @@ class Descriptor:
         """Read one from a manifest; raises ManifestInvalid or InvalidReference."""
         if not isinstance(fields, dict):
             raise errors.ManifestInvalid("a descriptor must be an object")
-        document.check_names(fields, _NAMES)
+        strict_json.check_names(fields, _NAMES)
         size = fields.get("size")
         described = cls(
             fields.get("mediaType", ""),
@@ -215,11 +215,11 @@ def _load(content: bytes) -> Fields:
         raise errors.ManifestInvalid(
             f"manifest has {len(content)} bytes, the limit is {SIZE_LIMIT}"
         )
-    return document.load(content)
+    return strict_json.load(content)
 
 
 def _declared_type(fields: Fields, told: str | None) -> str:
-    document.check_names(fields, _NAMES)
+    strict_json.check_names(fields, _NAMES)
     version = fields.get("schemaVersion")
     if type(version) is not int or version not in (1, 2):
         raise errors.ManifestInvalid(f"unknown schemaVersion {shown(version)} in the manifest")
@@ -269,7 +269,7 @@ def _schema1_layers(fields: Fields) -> Iterator[Descriptor]:
     for layer in _list(fields, "fsLayers"):
         if not isinstance(layer, dict):
             raise errors.ManifestInvalid("an entry of fsLayers must be an object")
-        document.check_names(layer, _NAMES)
+        strict_json.check_names(layer, _NAMES)
         yield Descriptor("application/octet-stream", Digest(layer.get("blobSum", "")), None)
 
 
@@ -292,7 +292,7 @@ def _urls(fields: Fields) -> tuple[str, ...]:
 
 def _platform(fields: Fields) -> Platform:
     platform = _object(fields, "platform")
-    document.check_names(platform, _NAMES)
+    strict_json.check_names(platform, _NAMES)
     return Platform(*(_text(platform, name) for name in ("architecture", "os", "variant")))
 
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 
 
 @pytest.fixture

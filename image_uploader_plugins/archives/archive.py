@@ -10,10 +10,11 @@ import itertools
 import threading
 from collections.abc import Iterator, Sequence
 
-from image_uploader_plugins import copying, errors, image_config, manifest
+from image_uploader_plugins import errors, image_config, manifest
 from image_uploader_plugins.archives.archive_files import Files
 from image_uploader_plugins.archives.budget import Budget, Exceeded
 from image_uploader_plugins.archives.compression import Compression
+from image_uploader_plugins.copying import copier
 from image_uploader_plugins.digest import Digest, VerifiedStream
 from image_uploader_plugins.manifest import Descriptor, Manifest
 from image_uploader_plugins.reference import Tag
@@ -121,7 +122,7 @@ class Archive(Source):
     def fetch(self, descriptor: Descriptor) -> Manifest:
         """The manifest that is what its descriptor says; raises what manifest() does."""
         with self._blamed():
-            return copying.fetch(self, descriptor)
+            return copier.fetch(self, descriptor)
 
     def check_layers(self, part: Manifest) -> None:
         """Raise ArchiveInvalid where an image and its config disagree on its layers."""
@@ -156,7 +157,7 @@ class Archive(Source):
     def parts(self, descriptor: Descriptor) -> Iterator[tuple[Manifest, Digest]]:
         """An image's manifests by digest, each before the index that lists it."""
         with self._blamed():
-            yield from copying.walk(self, self.fetch(descriptor), descriptor.digest)
+            yield from copier.walk(self, self.fetch(descriptor), descriptor.digest)
 
     def blob(self, descriptor: Descriptor) -> Iterator[bytes]:
         place = self.place(descriptor.digest)

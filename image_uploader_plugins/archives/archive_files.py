@@ -11,7 +11,7 @@ from collections.abc import Hashable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
 
-from image_uploader_plugins import document, errors
+from image_uploader_plugins import errors, strict_json
 from image_uploader_plugins.archives.budget import Budget
 from image_uploader_plugins.local_export.storage import File, Storage, mapped
 from image_uploader_plugins.text import shown
@@ -73,7 +73,7 @@ class Files(abc.ABC):
         """A file of JSON that everybody reads alike."""
         content = self.read(name, limit)
         try:
-            return document.load_any(content, name)
+            return strict_json.load_any(content, name)
         except errors.ManifestInvalid as e:
             raise errors.ArchiveInvalid(self.path, f"{name}: {e}") from e
 

@@ -20,7 +20,7 @@ import re
 from collections.abc import Hashable, Iterator, Mapping
 from typing import Any
 
-from image_uploader_plugins import document, errors, image_config, manifest
+from image_uploader_plugins import errors, image_config, manifest, strict_json
 from image_uploader_plugins.archives.archive import Archive, Entry
 from image_uploader_plugins.archives.archive_files import Files
 from image_uploader_plugins.archives.budget import Exceeded
@@ -77,7 +77,7 @@ class DockerArchive(Archive):
     def _add(self, fields: Any) -> None:
         if not isinstance(fields, dict):
             raise errors.ManifestInvalid("not an object")
-        document.check_names(fields, _NAMES)
+        strict_json.check_names(fields, _NAMES)
         config = self._config(fields.get("Config"))
         layers = fields.get("Layers") or []
         if not isinstance(layers, list) or len(layers) > _LAYERS_LIMIT:

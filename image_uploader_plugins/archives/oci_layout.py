@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from image_uploader_plugins import document, errors, manifest
+from image_uploader_plugins import errors, manifest, strict_json
 from image_uploader_plugins.archives.archive import Archive, Entry
 from image_uploader_plugins.archives.archive_files import Files
 from image_uploader_plugins.archives.names import named
@@ -124,7 +124,7 @@ def _mapping(files: Files, name: str, *limit: int) -> Mapping[str, Any]:
     if not isinstance(fields, dict):
         raise files.invalid(name, "is not a JSON object")
     try:
-        document.check_names(fields, _NAMES)
+        strict_json.check_names(fields, _NAMES)
     except errors.ManifestInvalid as e:
         raise files.invalid(name, f"is ambiguous: {e}") from e
     return fields

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.copying import size
+from image_uploader_plugins.copying.copier import size
 from image_uploader_plugins.local_export.storage import mapped
 
 # NOTE: /tmp is memory on many machines; podman keeps what is large here, too.

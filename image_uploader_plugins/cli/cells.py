@@ -7,7 +7,7 @@ from collections.abc import Iterable
 
 from cliff.columns import FormattableColumn
 
-from image_uploader_plugins.copying import size
+from image_uploader_plugins.copying.copier import size
 from image_uploader_plugins.text import one_line
 
 _UNITS = ((86400 * 365, "year"), (86400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))

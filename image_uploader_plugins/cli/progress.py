@@ -17,7 +17,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TextIO
 
-from image_uploader_plugins.copying import size
+from image_uploader_plugins.copying.copier import size
 from image_uploader_plugins.meter import Meter
 from image_uploader_plugins.runs.journal import Journal
 from image_uploader_plugins.runs.records import ImageRecord, Outcome, Status, Tally

@@ -10,11 +10,11 @@ from typing import Any
 from image_uploader_plugins import errors
 from image_uploader_plugins.cli.base import Command
 from image_uploader_plugins.cli.cells import plural
-from image_uploader_plugins.copying import size
+from image_uploader_plugins.copying.copier import size
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import Deletion
-from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.local_export.graph import Reference
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.local_export.reports.holdings import Forecast
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.reference import ImageRef, RepositoryName

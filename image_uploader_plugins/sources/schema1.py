@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import operator
 
-from image_uploader_plugins import document, errors
+from image_uploader_plugins import errors, strict_json
 
 
 def payload(content: bytes) -> bytes:
@@ -18,14 +18,14 @@ def payload(content: bytes) -> bytes:
     say the same, or the digest would be checked of something else than what
     is copied.
     """
-    fields = dict(document.load(content))
+    fields = dict(strict_json.load(content))
     try:
-        protected = document.load(_decode(fields.pop("signatures")[0]["protected"]))
+        protected = strict_json.load(_decode(fields.pop("signatures")[0]["protected"]))
         length = protected["formatLength"]
         signed = content[: operator.index(length)] + _decode(protected["formatTail"])
     except (LookupError, TypeError, ValueError) as e:
         raise errors.ManifestInvalid(f"signatures of a schema 1 manifest: {e}") from e
-    if document.load(signed) != fields:
+    if strict_json.load(signed) != fields:
         raise errors.ManifestInvalid("signatures of a schema 1 manifest are for another one")
     return signed
 

@@ -17,13 +17,13 @@ from oslo_config import cfg
 from tripleo_common.image import exception, image_uploader
 
 from image_uploader_plugins import files, loader
-from image_uploader_plugins.copying import CopyOptions
+from image_uploader_plugins.copying.copier import CopyOptions
 from image_uploader_plugins.driver import UploaderDriver
 from image_uploader_plugins.runs.journal import Journal, Observer
 from image_uploader_plugins.runs.records import ImageRecord, Status, reason
 from image_uploader_plugins.sources.client import Registries
 from image_uploader_plugins.tripleo.failures import combined, failed
-from image_uploader_plugins.tripleo.host import HostUploader
+from image_uploader_plugins.tripleo.own_uploader import HostUploader
 from image_uploader_plugins.tripleo.uploader import (
     WISHES,
     OpenDriver,

@@ -15,7 +15,7 @@ from tripleo_common.image import image_uploader, kolla_builder
 from tripleo_common.utils.locks import threadinglock
 
 from image_uploader_plugins import errors, files, loader
-from image_uploader_plugins.copying import CopyOptions, Summary
+from image_uploader_plugins.copying.copier import CopyOptions, Summary
 from image_uploader_plugins.runs.journal import Journal, Observer
 from image_uploader_plugins.sources import keychain
 from image_uploader_plugins.tripleo import manager as managers

@@ -19,7 +19,7 @@ import requests
 from tripleo_common.image import exception, image_uploader
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.copying import Copier, CopyOptions, Summary
+from image_uploader_plugins.copying.copier import Copier, CopyOptions, Summary
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import UploaderDriver
 from image_uploader_plugins.manifest import Manifest
@@ -31,9 +31,9 @@ from image_uploader_plugins.sources.client import Registries, Registry
 from image_uploader_plugins.sources.keychain import Keychain, Login, named
 from image_uploader_plugins.sources.registry_source import RegistrySource
 from image_uploader_plugins.sources.settings import Settings
+from image_uploader_plugins.tripleo.containers_storage import LocalStorage
 from image_uploader_plugins.tripleo.failures import combined, failed, host_errors
 from image_uploader_plugins.tripleo.job import Job
-from image_uploader_plugins.tripleo.local import LocalStorage
 
 # What an entry may wish of a run's options for itself.
 WISHES = ("signatures", "foreign_layers")

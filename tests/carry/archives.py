@@ -16,7 +16,7 @@ from image_uploader_plugins.archives.importing.importer import inspect
 from image_uploader_plugins.archives.importing.plan import Name, plan
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import UploaderDriver
-from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.runs.journal import Journal
 from image_uploader_plugins.testing import images

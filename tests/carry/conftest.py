@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.manifest import SCHEMA1_TYPES
 from image_uploader_plugins.testing import images
 from tests.carry import archives

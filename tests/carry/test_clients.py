@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.manifest import DOCKER_MANIFEST, Manifest
 from image_uploader_plugins.testing import images
 from tests.carry.archives import IMAGE, LIST, bring, carry, fill

@@ -18,7 +18,7 @@ import pytest
 
 from image_uploader_plugins import errors, manifest
 from image_uploader_plugins.archives import budget as budgets
-from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.testing import images
 from tests.carry import archives
 from tests.carry.archives import Files, bring, member

@@ -15,9 +15,9 @@ from image_uploader_plugins import errors
 from image_uploader_plugins.archives import archive
 from image_uploader_plugins.archives import budget as budgets
 from image_uploader_plugins.archives import docker_archive as docker_archives
-from image_uploader_plugins.archives.importing.importer import importer
+from image_uploader_plugins.archives.importing import importer
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.manifest import OCI_MANIFEST
 from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.images import Image

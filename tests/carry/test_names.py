@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.copying import Copier
+from image_uploader_plugins.copying.copier import Copier
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Verification
 from image_uploader_plugins.manifest import (

@@ -20,7 +20,7 @@ from image_uploader_plugins import errors
 from image_uploader_plugins.archives.archive import MissingBlobs
 from image_uploader_plugins.archives.exporting.known_blobs import known_blobs
 from image_uploader_plugins.archives.exporting.selection import selected
-from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.local_export.storage import Storage
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Verification

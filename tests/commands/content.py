@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.testing import images
 from tests.functional.content import nested_index, referrer, schema_1, sparse_index
 from tests.support import trees

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from tests.commands import content
 from tests.commands.conftest import Run, copy_tree
 from tests.support import trees

@@ -54,7 +54,11 @@ def test_those_that_do_not_work(run: Run, site: Path) -> None:
 
 
 def test_two_of_one_name(run: Run, site: Path) -> None:
-    install(site, "local-export", "image_uploader_plugins.local_export.driver:LocalExportDriver")
+    install(
+        site,
+        "local-export",
+        "image_uploader_plugins.local_export.local_export_driver:LocalExportDriver",
+    )
     result = run("drivers", "-f", "json")
     assert result.status == 1
     rows = [row for row in json.loads(result.out) if row["Name"] == "local-export"]

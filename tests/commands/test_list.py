@@ -14,7 +14,7 @@ import yaml
 
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import graph
-from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.local_export.repository import Repository
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
 from image_uploader_plugins.testing import images

@@ -13,7 +13,7 @@ import pytest
 
 from image_uploader_plugins.cli.app import Main
 from image_uploader_plugins.cli.commands.gc import Gc
-from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from tests.commands.conftest import Run
 from tests.docs.test_commands import parse, typed
 

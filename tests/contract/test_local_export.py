@@ -3,7 +3,7 @@
 import tempfile
 import unittest
 
-from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.testing import contract
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.reference import ImageRef, RepositoryName
 from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.images import Image

@@ -15,7 +15,7 @@ import pytest
 import requests
 
 from image_uploader_plugins import manifest
-from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
 from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.images import Image

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.images import Image
 from tests.functional.content import everything, referrer

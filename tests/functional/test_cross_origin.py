@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from image_uploader_plugins import manifest
-from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.web_server import running
 from tests.functional.test_serve import serving

@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.testing.images import Image
 from tests.functional.test_clients import Run, by_name, run
 from tests.support import programs, trees, web

@@ -14,7 +14,7 @@ from typing import Literal
 
 import pytest
 
-from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.testing import images
 from tests.support import raw, trees, web
 

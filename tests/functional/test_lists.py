@@ -15,8 +15,8 @@ import pytest
 import requests
 
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.local_export.layout import RepositoryLayout
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.local_export.views.tags_list import Listing
 from image_uploader_plugins.manifest import OCI_INDEX
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.serving import webservers
 from image_uploader_plugins.testing import images, web_server
 from image_uploader_plugins.testing.images import Image

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 
-from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.images import Blob, Image
 from tests.support import programs, proxy, raw, trees, web

@@ -11,7 +11,7 @@ import pytest
 
 from image_uploader_plugins import manifest
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.testing.images import Image
 from tests.functional.content import everything
 from tests.support import raw, trees, web

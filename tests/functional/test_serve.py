@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.testing import images
 from tests.support import programs, raw, tls, trees, web
 

@@ -15,7 +15,7 @@ import requests
 
 from image_uploader_plugins import manifest
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.manifest import Manifest
 from image_uploader_plugins.testing.images import Image
 from tests.functional.content import everything

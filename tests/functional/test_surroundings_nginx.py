@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from image_uploader_plugins import manifest
-from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.serving import webservers
 from image_uploader_plugins.serving.webservers import Site
 from image_uploader_plugins.testing import images

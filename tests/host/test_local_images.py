@@ -12,7 +12,7 @@ import pytest
 from tripleo_common.image import exception, image_uploader
 
 from image_uploader_plugins import manifest, tripleo
-from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.testing import images
 from tests.support import programs, trees
 from tests.support.registry import TamperedRegistry

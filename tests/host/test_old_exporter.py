@@ -9,7 +9,7 @@ from urllib.parse import urlparse
 import pytest
 from tripleo_common.image import image_export
 
-from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.reference import ImageRef, Tag
 from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.images import Image, corpus

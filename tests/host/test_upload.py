@@ -15,7 +15,7 @@ from tripleo_common.image import exception, image_uploader
 from tripleo_common.utils.locks import processlock, threadinglock
 
 from image_uploader_plugins import errors, manifest, tripleo
-from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.reference import Tag
 from image_uploader_plugins.runs.records import ImageRecord, Status
 from image_uploader_plugins.testing import images, web_server

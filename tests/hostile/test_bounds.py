@@ -52,10 +52,11 @@ import yaml
 from oslo_config import cfg
 from tripleo_common.image import exception
 
-from image_uploader_plugins import copying, document, errors, manifest, tripleo
+from image_uploader_plugins import errors, manifest, strict_json, tripleo
 from image_uploader_plugins.cli import app
+from image_uploader_plugins.copying.copier import Copier
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.reference import RepositoryName, Tag
 from image_uploader_plugins.sources import client, interface, registry_source, session
 from image_uploader_plugins.sources.pauses import TOTAL, Pauses
@@ -300,7 +301,7 @@ def test_so_many_children(monkeypatch: pytest.MonkeyPatch, children: int, taken:
     ]
     index = manifest.Manifest.parse(corpus.text(corpus.index(*listed)))
     source = Listing(index, lambda _: corpus.CHILD.manifest)
-    copier = copying.Copier(Holding(), NAME, source)
+    copier = Copier(Holding(), NAME, source)
     if taken:
         copier.copy(Tag("x"), None, all_platforms=True)
         return
@@ -340,7 +341,7 @@ def test_so_many_blobs(parts: list[tuple[int, int]], taken: bool) -> None:
         whole = manifest.Manifest.parse(corpus.text(corpus.index(*listed)))
     driver = Holding()
     source = Listing(whole, lambda reference: children[str(reference)].manifest)
-    copier = copying.Copier(driver, NAME, source)
+    copier = Copier(driver, NAME, source)
     if taken:
         copier.copy(Tag("x"), None, all_platforms=True)
         assert len(driver.mounted) == 10_000
@@ -362,7 +363,7 @@ def test_a_layer_without_a_size_ends(
         return Answer.of(content, manifest.DOCKER_SCHEMA1)
 
     with web_server.serving(answer) as where:
-        copier = copying.Copier(driver, NAME, source(where, "x"))
+        copier = Copier(driver, NAME, source(where, "x"))
         with pytest.raises(errors.SizeMismatch, match="expected 1000000"):
             copier.copy(Tag("x"), Tag("x"), all_platforms=False)
     assert trees.catalog(root) == []
@@ -480,7 +481,7 @@ def test_a_manifest_of_many_values_costs_no_memory(filler: str) -> None:
     content = corpus.text(corpus.image(x=[]))
     count = (manifest.SIZE_LIMIT - len(content)) // (len(filler) + 1)
     bomb = content.replace(b'"x": []', b'"x": [%s]' % b",".join([filler.encode()] * count))
-    assert document.VALUES_LIMIT * 8 < len(bomb) <= manifest.SIZE_LIMIT
+    assert strict_json.VALUES_LIMIT * 8 < len(bomb) <= manifest.SIZE_LIMIT
     tracemalloc.start()
     try:
         with pytest.raises(errors.ManifestInvalid, match="more than 250000 values"):
@@ -493,7 +494,7 @@ def test_a_manifest_of_many_values_costs_no_memory(filler: str) -> None:
 def test_what_looks_like_values_in_a_string_is_none() -> None:
     """Whole documents stand in annotations."""
     text = json.dumps({"text": '[{,\\"' * 500_000})
-    assert len(document.load(text.encode())["text"]) == 2_500_000
+    assert len(strict_json.load(text.encode())["text"]) == 2_500_000
 
 
 @pytest.mark.parametrize(
@@ -502,7 +503,7 @@ def test_what_looks_like_values_in_a_string_is_none() -> None:
 def test_strings_without_an_end_cost_no_time(text: str) -> None:
     """Were every quote tried as the first of a string, this would take hours."""
     with pytest.raises(errors.ManifestInvalid):
-        document.load(text.encode() + b"," * 250_001)
+        strict_json.load(text.encode() + b"," * 250_001)
 
 
 def test_the_most_descriptors_that_a_manifest_holds_are_taken() -> None:

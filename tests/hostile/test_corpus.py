@@ -11,10 +11,10 @@ import pytest
 import requests
 
 from image_uploader_plugins import errors, manifest
-from image_uploader_plugins.copying import Copier
+from image_uploader_plugins.copying.copier import Copier
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import UploaderDriver
-from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.manifest import Manifest
 from image_uploader_plugins.reference import RepositoryName, Tag
 from image_uploader_plugins.sources.registry_source import _checked

@@ -16,7 +16,7 @@ import pytest
 from image_uploader_plugins import errors
 from image_uploader_plugins.cli import app
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.local_export.maintenance.collect import Collector
 from image_uploader_plugins.local_export.storage import Owner
 from image_uploader_plugins.local_export.tree import Tree

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from image_uploader_plugins import errors, loader, manifest
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import layout
-from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.local_export.views import documents
 from image_uploader_plugins.manifest import Descriptor, Manifest
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag

@@ -12,7 +12,7 @@ from typing import Any
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.manifest import Descriptor
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
 from image_uploader_plugins.testing import images

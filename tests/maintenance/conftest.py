@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.testing import images
 from tests.functional.content import referrer
 from tests.support import trees

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.local_export.repository import Repository
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Remedy, Report, Verification, repair

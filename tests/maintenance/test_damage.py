@@ -9,7 +9,7 @@ import pytest
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.local_export.maintenance.collect import Collector
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Verification

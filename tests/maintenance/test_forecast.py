@@ -11,8 +11,8 @@ import pytest
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import Deletion
-from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.local_export.graph import Reference, closure
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.local_export.maintenance.collect import Collector
 from image_uploader_plugins.local_export.reports.holdings import Forecast, Holdings
 from image_uploader_plugins.local_export.tree import Tree

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from image_uploader_plugins import parallel
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.local_export import parallel
-from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.local_export.maintenance import adopt
 from image_uploader_plugins.local_export.maintenance.collect import Collector, Garbage
 from image_uploader_plugins.local_export.storage import Storage

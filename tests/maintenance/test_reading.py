@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.local_export.maintenance import adopt
 from image_uploader_plugins.local_export.storage import store
 from image_uploader_plugins.local_export.tree import Tree

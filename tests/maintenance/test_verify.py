@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.local_export.storage import File
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Remedy, Verification, repair

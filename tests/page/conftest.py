@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.serving import listener
 from image_uploader_plugins.testing import web_server
 from tests.page.content import gallery

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Verification, repair
 from image_uploader_plugins.local_export.views import documents

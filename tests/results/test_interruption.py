@@ -14,7 +14,7 @@ import pytest
 
 from image_uploader_plugins import errors, loader, tripleo
 from image_uploader_plugins.cli import interruption
-from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Verification
 from image_uploader_plugins.meter import Meter

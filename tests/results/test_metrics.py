@@ -13,7 +13,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from image_uploader_plugins import demo
 from image_uploader_plugins.driver import Census
-from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.runs import metrics
 from image_uploader_plugins.runs.records import Ending, ImageRecord, RunRecord, Status
 from image_uploader_plugins.testing import images

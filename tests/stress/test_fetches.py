@@ -16,7 +16,7 @@ import pytest
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import fetches
-from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.local_export.maintenance import adopt
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.reference import RepositoryName

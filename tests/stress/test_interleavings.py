@@ -23,7 +23,7 @@ from typing import Any
 
 import pytest
 
-from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.local_export.maintenance import adopt as adoption
 from image_uploader_plugins.local_export.maintenance.collect import Collector
 from image_uploader_plugins.local_export.storage import ground, store

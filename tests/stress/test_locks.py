@@ -20,8 +20,8 @@ import pytest
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.local_export import fetches
-from image_uploader_plugins.local_export.driver import LocalExportDriver
 from image_uploader_plugins.local_export.layout import RepositoryLayout
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.local_export.maintenance.collect import Collector
 from image_uploader_plugins.local_export.storage import NotFound, Storage, locks
 from image_uploader_plugins.local_export.storage.ground import Ground

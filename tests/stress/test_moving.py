@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
 from image_uploader_plugins.testing import images
 from tests.stress.client import ALL_TYPES, NO_LISTS, BadRead, Client

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.driver import UploaderDriver
-from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
 from tests.stress import plan
 from tests.stress.plan import Delete, Lane, Mount, Plan, Step, Upload

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from image_uploader_plugins import copying, errors
+from image_uploader_plugins import errors
+from image_uploader_plugins.copying.copier import Copier, CopyOptions
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import hashing, layout
-from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.local_export.storage import Storage
 from image_uploader_plugins.local_export.storage.ground import Ground
 from image_uploader_plugins.local_export.tree import Tree
@@ -99,11 +100,11 @@ def copy(root: Path, image: images.Image, *, check: bool = False) -> list[Digest
     """As ``upload`` does; returns what was fetched."""
     source = Origin(image)
     with LocalExportDriver(root) as driver:
-        copier = copying.Copier(
+        copier = Copier(
             driver,
             image.repository,
             source,
-            options=copying.CopyOptions(check_present=check),
+            options=CopyOptions(check_present=check),
         )
         copier.copy(Tag("1.0"), Tag("1.0"), all_platforms=False)
     return source.asked

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.serving import connection, listener
 from image_uploader_plugins.serving.application import TreeServer
 from image_uploader_plugins.serving.connection import WRITE, Connection

@@ -12,7 +12,7 @@ from stevedore import extension
 
 from image_uploader_plugins import errors, loader
 from image_uploader_plugins.local_export import options
-from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.pace import Limits
 
 SAMPLE = Path(__file__).parents[2] / "etc" / "image-uploader.conf.sample"

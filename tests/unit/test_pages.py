@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.local_export.storage import Rehearsal, Storage
 from image_uploader_plugins.local_export.storage.ground import Ground
 from image_uploader_plugins.local_export.views import documents, windows

@@ -11,7 +11,7 @@ import pytest
 from werkzeug.test import Client
 
 from image_uploader_plugins import manifest
-from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.serving.application import TreeServer
 from image_uploader_plugins.testing import images
 from tests.support import trees

@@ -13,7 +13,7 @@ import pytest
 
 from image_uploader_plugins import errors, manifest
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.local_export.driver import LocalExportDriver
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
 from image_uploader_plugins.testing import images
 from tests.support import trees

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from image_uploader_oci_layout import disk
-from image_uploader_plugins import document, errors
+from image_uploader_plugins import errors, strict_json
 from image_uploader_plugins.digest import Digest, VerifiedStream
 from image_uploader_plugins.manifest import OCI_INDEX, Descriptor, Manifest
 from image_uploader_plugins.reference import Tag
@@ -76,7 +76,7 @@ class Layout:
         """Read the index, if there is one; raises ManifestInvalid where it is damaged."""
         path = self._folder / "index.json"
         with disk.errors_at(path):
-            fields = document.load(path.read_bytes()) if path.exists() else {}
+            fields = strict_json.load(path.read_bytes()) if path.exists() else {}
         for entry in fields.get("manifests") or []:
             described = Descriptor.parse(entry)
             annotations = entry.get("annotations") or {}

@@ -6,13 +6,12 @@ import collections
 import dataclasses
 from collections.abc import Sequence
 
-from image_uploader_plugins import errors
+from image_uploader_plugins import errors, parallel
 from image_uploader_plugins.archives.archive import Archive, MissingBlobs
 from image_uploader_plugins.archives.importing.plan import Job
-from image_uploader_plugins.copying import Copier, Summary
+from image_uploader_plugins.copying.copier import Copier, Summary
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import UploaderDriver
-from image_uploader_plugins.local_export import parallel
 from image_uploader_plugins.manifest import Descriptor, Manifest
 from image_uploader_plugins.reference import RepositoryName
 from image_uploader_plugins.runs.journal import Journal

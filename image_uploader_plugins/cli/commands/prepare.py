@@ -11,7 +11,7 @@ import yaml
 from image_uploader_plugins import errors, files
 from image_uploader_plugins.cli import reporting
 from image_uploader_plugins.cli.base import Command, add_cleanup, add_options, host
-from image_uploader_plugins.copying import CopyOptions, Summary
+from image_uploader_plugins.copying.copier import CopyOptions, Summary
 from image_uploader_plugins.runs.journal import Journal
 
 

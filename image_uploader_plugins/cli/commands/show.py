@@ -15,7 +15,7 @@ from image_uploader_plugins import errors
 from image_uploader_plugins.cli.base import ShowOne
 from image_uploader_plugins.cli.cells import Size, Words, age, rfc_3339
 from image_uploader_plugins.cli.commands.delete import image
-from image_uploader_plugins.copying import size
+from image_uploader_plugins.copying.copier import size
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.reports.holdings import (
     ARTIFACT,

@@ -6,7 +6,7 @@ import argparse
 
 from image_uploader_plugins.cli import reporting
 from image_uploader_plugins.cli.base import Command, add_cleanup, add_options, host
-from image_uploader_plugins.copying import CopyOptions
+from image_uploader_plugins.copying.copier import CopyOptions
 
 
 class Upload(Command):

@@ -6,8 +6,8 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 
+from image_uploader_plugins import parallel
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.local_export import parallel
 from image_uploader_plugins.local_export.repository import Repository
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.reference import RepositoryName

@@ -8,7 +8,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
-from image_uploader_plugins import document, errors
+from image_uploader_plugins import errors, strict_json
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import Deletion
 from image_uploader_plugins.local_export import gc, graph
@@ -192,12 +192,12 @@ class Holdings:
             found = []
         return tuple(dict.fromkeys(p for p in found if p and p != _NOWHERE))
 
-    def config(self, manifest: Manifest) -> document.Fields:
+    def config(self, manifest: Manifest) -> strict_json.Fields:
         """An image's configuration; nothing where it is missing or unreadable."""
         with contextlib.suppress(errors.ManifestInvalid, errors.StorageError):
             file = self._repository.blob(manifest.config.digest) if manifest.config else None
             if file:
-                return document.load(self._tree.storage.read(file.path, SIZE_LIMIT))
+                return strict_json.load(self._tree.storage.read(file.path, SIZE_LIMIT))
         return {}
 
     def _sizes(self, digest: Digest) -> dict[Digest, int]:

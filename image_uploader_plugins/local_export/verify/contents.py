@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from image_uploader_plugins import errors
+from image_uploader_plugins import errors, parallel
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.local_export import hashing, parallel
+from image_uploader_plugins.local_export import hashing
 from image_uploader_plugins.local_export.storage import File, NotFound, Storage, failed
 from image_uploader_plugins.local_export.verify.finding import Remedy
 from image_uploader_plugins.meter import Meter

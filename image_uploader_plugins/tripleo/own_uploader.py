@@ -10,8 +10,8 @@ from typing import Any
 
 from tripleo_common.image import image_uploader
 
-from image_uploader_plugins import document, errors
-from image_uploader_plugins.copying import default_image
+from image_uploader_plugins import errors, strict_json
+from image_uploader_plugins.copying.copier import default_image
 from image_uploader_plugins.digest import VerifiedStream
 from image_uploader_plugins.manifest import SCHEMA1_TYPES, SIZE_LIMIT, Manifest
 from image_uploader_plugins.reference import Tag
@@ -130,12 +130,12 @@ def labels(source: Source, manifest: Manifest) -> Mapping[str, str]:
     return {name: text for name, text in pairs if isinstance(text, str)}
 
 
-def _configuration(source: Source, manifest: Manifest) -> document.Fields:
+def _configuration(source: Source, manifest: Manifest) -> strict_json.Fields:
     if manifest.media_type in SCHEMA1_TYPES:
         history = json.loads(manifest.content).get("history") or [{}]
-        return document.load(str(history[0].get("v1Compatibility", "{}")).encode())
+        return strict_json.load(str(history[0].get("v1Compatibility", "{}")).encode())
     config = manifest.config
     if config is None or config.size is None or config.size > SIZE_LIMIT:
         return {}
     content = VerifiedStream(source.blob(config), config.digest, config.size)
-    return document.load(b"".join(content))
+    return strict_json.load(b"".join(content))
