@@ -13,9 +13,10 @@ import doctest
 import re
 import textwrap
 from collections.abc import Iterator
-from pathlib import Path
 
-SOURCE = Path(__file__).parents[2] / "doc" / "source"
+from tests.support.checkout import PROJECT
+
+SOURCE = PROJECT / "doc" / "source"
 
 _BLOCK = re.compile(
     r"^\.\. code-block:: (?P<language>\w+)\n(?:   :caption: (?P<name>\S+)\n)?\n"

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from image_uploader_plugins.cli.app import Main
+from tests.support.checkout import PROJECT
 
-ROOT = Path(__file__).parents[2]
+ROOT = PROJECT
 PAGES = sorted(
     [*ROOT.glob("*.rst"), *(ROOT / "doc").rglob("*.rst"), *(ROOT / "examples").rglob("*.rst")]
 )

@@ -14,8 +14,9 @@ import yaml
 from image_uploader_plugins.testing import images, web_server
 from image_uploader_plugins.testing.registry import SourceRegistry
 from tests.support import programs
+from tests.support.checkout import PROJECT
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "oci-layout"
+EXAMPLE = PROJECT / "examples" / "oci-layout"
 _MAIN = "import sys; from image_uploader_plugins.cli.app import main; sys.exit(main())"
 
 

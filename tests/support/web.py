@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Literal
 
 from tests.support import programs
+from tests.support.checkout import PROJECT
 from tests.support.registry import free_port as free_port
 
 Kind = Literal["nginx", "httpd", "production", "embedded"]
 KINDS: tuple[Kind, ...] = ("nginx", "httpd", "production", "embedded")
 
 PROGRAM = str(Path(sys.executable).with_name("image-uploader"))
-ETC = Path(__file__).parents[2] / "etc"
+ETC = PROJECT / "etc"
 VIRTUAL_HOSTS: dict[Kind, Path] = {
     "httpd": ETC / "httpd" / "image-serve.conf",
     "production": Path(__file__).with_name("tripleo-vhost.conf"),

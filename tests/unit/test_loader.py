@@ -14,8 +14,9 @@ from image_uploader_plugins import errors, loader
 from image_uploader_plugins.local_export import options
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.pace import Limits
+from tests.support.checkout import PROJECT
 
-SAMPLE = Path(__file__).parents[2] / "etc" / "image-uploader.conf.sample"
+SAMPLE = PROJECT / "etc" / "image-uploader.conf.sample"
 
 
 def conf_of(folder: Path, text: str) -> loader.cfg.ConfigOpts:

@@ -1,0 +1,185 @@
+"""Archives that come through a pipe, and the temporary file that takes them in."""
+
+from __future__ import annotations
+
+import contextlib
+import gzip
+import os
+import re
+import signal
+import subprocess
+import sysconfig
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from image_uploader_plugins import errors
+from image_uploader_plugins.archives import spool
+from image_uploader_plugins.testing import images
+from image_uploader_plugins.testing.memory import MemoryDriver
+from tests.support import archives, mounts, programs, trees
+from tests.support.archives import bring
+
+PROGRAM = str(Path(sysconfig.get_path("scripts")) / "image-uploader")
+IMAGE = images.image("ns/img", "1.0", [images.layer({"file": b"one" * 3000}, oci=True)], oci=True)
+LAYOUT = archives.layout([archives.entry(IMAGE, "ns/img:1.0")], archives.blobs([IMAGE]))
+
+
+@pytest.fixture
+def memory(tmp_path: Path) -> MemoryDriver:
+    return MemoryDriver(str(tmp_path))
+
+
+@pytest.fixture
+def packed(tmp_path: Path) -> Path:
+    return archives.tar(tmp_path / "packed.tar", LAYOUT)
+
+
+@pytest.fixture(autouse=True)
+def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setenv("TMPDIR", str(folder))
+    return folder
+
+
+@pytest.fixture
+def config(root: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "image-uploader.conf"
+    path.write_text(f"[local_export]\nroot = {root}\n")
+    return path
+
+
+def shell(script: str, config: Path, packed: Path) -> tuple[int, str]:
+    """Run a pipeline in which ``import`` is the command, and $1 the archive."""
+    function = f'import() {{ "{PROGRAM}" --config-file "{config}" import "$@"; }}\n'
+    done = subprocess.run(
+        [programs.require("bash"), "-c", function + script, "bash", str(packed)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    return done.returncode, done.stdout
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        'cat "$1" | import -',
+        'cat "$1" | import /dev/stdin',
+        'import <(cat "$1")',
+        'import - < "$1"',
+        'gzip -c "$1" | import -',
+        '(cat "$1"; sleep 0.1; printf "") | import - ns/img:1.0 --as ns/img:1.0',
+        '(printf "%512s"; cat "$1") > "$1.x"; (dd bs=512 count=1 >/dev/null; import -) < "$1.x"',
+    ],
+)
+def test_pipes(root: Path, config: Path, packed: Path, temporary: Path, script: str) -> None:
+    status, output = shell(script, config, packed)
+    assert status == 0, output
+    assert trees.tags(root, "ns/img") == ["1.0"]
+    assert not list(temporary.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("script", "refused"),
+    [
+        ("import - < /dev/null", "-: is not a tar archive"),
+        ("import - <&-", "-: Bad file descriptor"),
+        ('head -c 3000 "$1" | import -', "is cut off"),
+        ('gzip -c "$1" | head -c 300 | import -', "-: is gzip that ends too early"),
+        ('tail -c +100 "$1" | import -', "-: is not a tar archive"),
+    ],
+)
+def test_refused(
+    root: Path, config: Path, packed: Path, temporary: Path, script: str, refused: str
+) -> None:
+    status, output = shell(script, config, packed)
+    assert status == 1
+    assert refused in output
+    assert len(output.splitlines()) == 1, output
+    assert not root.exists()
+    assert not list(temporary.iterdir())
+
+
+def test_a_terminal_is_no_archive(config: Path) -> None:
+    """Nobody waits for what is never typed."""
+    script = [programs.require("script", "bsdutils"), "-qec"]
+    command = f"{PROGRAM} --config-file {config} import -"
+    done = subprocess.run([*script, command, "/dev/null"], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "-: is a terminal: send an archive into it" in done.stdout
+
+
+def test_a_fifo(memory: MemoryDriver, tmp_path: Path, packed: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    writer = threading.Thread(target=lambda: (tmp_path / "fifo").write_bytes(packed.read_bytes()))
+    writer.start()
+    assert bring(tmp_path / "fifo", memory) == ["ns/img:1.0"]
+    writer.join()
+
+
+@contextlib.contextmanager
+def waiting(config: Path, packed: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """An import that has all of its archive but the end, and waits for that."""
+    command = [PROGRAM, "--config-file", str(config), "import", "-"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdin
+        process.stdin.write(packed.read_bytes()[:-512])
+        process.stdin.flush()
+        # It writes to its file when it has some, or waits for a whole piece.
+        while not any("temporary" in target for target in _open_files(process.pid)):
+            assert process.poll() is None
+        yield process
+        process.kill()
+
+
+def _open_files(process: int) -> Iterator[str]:
+    for name in Path(f"/proc/{process}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            yield str(name.readlink())
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_signal_leaves_nothing(
+    config: Path, packed: Path, temporary: Path, number: signal.Signals
+) -> None:
+    with waiting(config, packed) as process:
+        assert not list(temporary.iterdir())  # what it has open has no name
+        process.send_signal(number)
+        process.wait()
+        assert process.returncode != 0
+    assert not list(temporary.iterdir())
+
+
+# -- room
+
+
+def test_a_disk_that_would_be_full(
+    memory: MemoryDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What others have on it goes on working."""
+    with mounts.tmpfs(tmp_path / "small", "size=2m") as disk:
+        monkeypatch.setenv("TMPDIR", str(disk))
+        (tmp_path / "x").write_bytes(gzip.compress(bytes(8 * 1024**2)))
+        with pytest.raises(errors.StorageFull, match="TMPDIR names a place with more room"):
+            bring(tmp_path / "x", memory)
+        assert os.statvfs(disk).f_bavail == os.statvfs(disk).f_blocks  # all of it is given back
+
+
+def test_a_place_that_there_is_not(
+    memory: MemoryDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "nowhere"))
+    (tmp_path / "x").write_bytes(gzip.compress(b"content"))
+    with pytest.raises(errors.StorageError, match=re.escape(f"{tmp_path}/nowhere: No such file")):
+        bring(tmp_path / "x", memory)
+
+
+def test_where_it_goes_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not to /tmp, which may be memory."""
+    monkeypatch.delenv("TMPDIR")
+    assert spool._folder() == Path("/var/tmp")  # noqa: S108

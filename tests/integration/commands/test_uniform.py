@@ -1,0 +1,179 @@
+"""What all commands have in common: help, exit statuses, errors, completion."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+
+from image_uploader_plugins.cli.app import Main
+from image_uploader_plugins.cli.commands.gc import Gc
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
+from tests.docs.test_commands import parse, typed
+from tests.integration.commands.conftest import Run
+
+COMMANDS = sorted(name for name, _ in Main().command_manager)
+PROGRAM = Path(sysconfig.get_path("scripts")) / "image-uploader"
+BASH_COMPLETION = Path("/usr/share/bash-completion/bash_completion")
+
+
+@pytest.fixture
+def tree(root: Path) -> Path:
+    LocalExportDriver(root).close()
+    return root
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_help_ends_with_examples_that_parse(run: Run, name: str) -> None:
+    result = run(name, "--help")
+    assert (result.status, result.err) == (0, "")
+    _, _, examples = result.out.partition("\nExamples:\n\n")
+    lines = list(typed(examples))
+    assert lines
+    for arguments in lines:
+        parse(arguments)
+    assert all(line.startswith("image-uploader ") for line in re.findall(r"\$ (.*)", examples))
+    assert any(name in arguments for arguments in lines)
+
+
+def test_help_without_a_command_lists_them_all(run: Run) -> None:
+    for arguments in ([], ["--help"], ["help"]):
+        result = run(*arguments)
+        assert (result.status, result.err) == (0, "")
+        listed = re.findall(r"^  (\S+) ", result.out.partition("\nCommands:\n")[2], re.MULTILINE)
+        assert sorted(listed) == COMMANDS
+        assert "The exit status is 0" in result.out
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["verify", "--no-such-option"],
+        ["upload"],
+        ["no-such-command"],
+        ["help", "no-such-command"],
+        ["no-such-command", "--help"],
+        ["--no-such-option"],
+        ["complete", "--shell", "no-such-shell"],
+    ],
+)
+def test_wrong_usage_is_2(run: Run, arguments: list[str]) -> None:
+    result = run(*arguments)
+    assert (result.status, result.out) == (2, "")
+    assert result.err
+    assert "Traceback" not in result.err
+
+
+def test_an_unknown_command_is_one_line_with_what_was_meant(run: Run) -> None:
+    assert run("verfiy").err == (
+        "ERROR: there is no command 'verfiy': did you mean verify? "
+        "image-uploader --help lists them\n"
+    )
+
+
+def test_a_failure_is_1_and_one_line(run: Run, root: Path) -> None:
+    result = run("verify")
+    assert (result.status, result.out) == (1, "")
+    assert result.err == f"ERROR: no registry in {root} ([local_export] root)\n"
+
+
+def test_a_traceback_comes_with_debug_alone(run: Run) -> None:
+    result = run("--debug", "verify")
+    assert result.status == 1
+    assert "Traceback" in result.err
+
+
+@pytest.mark.usefixtures("tree")
+def test_a_defect_of_ours_is_one_line(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise KeyError("x\x1b[31m\ny")
+
+    monkeypatch.setattr(Gc, "take_action", fail)
+    result = run("gc")
+    assert result.status == 1
+    assert result.err == "ERROR: KeyError: 'x\\x1b[31m\\ny' (--debug shows where)\n"
+
+
+def test_an_interrupt_is_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Gc, "take_action", interrupt)
+    result = run("gc")
+    assert (result.status, result.err) == (130, "")
+
+
+@pytest.fixture(params=["", "1"], ids=["buffered", "unbuffered"])
+def environment(request: pytest.FixtureRequest) -> dict[str, str]:
+    """Output fails when it is written, or in the end."""
+    return {**os.environ, "PYTHONUNBUFFERED": request.param}
+
+
+@pytest.mark.usefixtures("tree")
+def test_a_reader_that_leaves_is_no_trouble(config: Path, environment: dict[str, str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [str(PROGRAM), "--config-file", str(config), "verify", "--json"],
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        env=environment,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, b"")
+
+
+@pytest.mark.usefixtures("tree")
+def test_output_that_cannot_be_written_is_a_failure(
+    config: Path, environment: dict[str, str]
+) -> None:
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [str(PROGRAM), "--config-file", str(config), "verify"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment,
+        )
+    assert done.returncode == 1
+    assert re.fullmatch(r"ERROR: .*No space left on device\n", done.stderr)
+
+
+def completed(script: Path, *words: str) -> list[str]:
+    """What bash proposes for the last word."""
+    body = (
+        f"source {BASH_COMPLETION}\n"
+        'source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1))\n'
+        'COMP_LINE="$*"; COMP_POINT=${#COMP_LINE}\n'
+        "$(complete -p image-uploader | sed -E 's/.*-F (\\S+) .*/\\1/')\n"
+        'printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    done = subprocess.run(
+        ["bash", "-c", body, "bash", str(script), "image-uploader", *words],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    assert done.stderr == ""
+    return done.stdout.split()
+
+
+@pytest.mark.skipif(not BASH_COMPLETION.exists(), reason="apt-get install bash-completion")
+def test_completion(run: Run, tmp_path: Path) -> None:
+    script = tmp_path / "completion"
+    script.write_text(run("complete").out)
+    assert sorted(completed(script, "")) == COMMANDS
+    assert completed(script, "ver") == ["verify"]
+    assert completed(script, "client-config", "--mi") == ["--mirror"]
+    assert completed(script, "gc", "--d") == ["--dry-run"]
+
+
+@pytest.mark.parametrize("name", ["list", "gc", "verify", "main"])
+def test_commands_that_ask_no_registry_load_no_http(name: str) -> None:
+    code = f"import sys, image_uploader_plugins.cli.{name}; sys.exit('requests' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

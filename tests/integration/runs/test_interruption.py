@@ -1,0 +1,191 @@
+"""SIGINT and SIGTERM: an end in order, a report all the same, and nothing left unrecognised."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from image_uploader_plugins import errors, loader, tripleo
+from image_uploader_plugins.cli import interruption
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
+from image_uploader_plugins.local_export.tree import Tree
+from image_uploader_plugins.local_export.verify import Verification
+from image_uploader_plugins.meter import Meter
+from image_uploader_plugins.runs.records import ImageRecord, Status
+from image_uploader_plugins.testing import images
+from tests.integration.runs.conftest import DEADLINE, Cli, Endless, by_name
+from tests.support import trees
+
+Signals = Callable[["subprocess.Popen[str]"], None]
+
+
+def once(process: subprocess.Popen[str]) -> None:
+    process.send_signal(signal.SIGTERM)
+
+
+def until_it_ends(process: subprocess.Popen[str]) -> None:
+    while process.poll() is None:
+        process.send_signal(signal.SIGTERM)
+        time.sleep(0.02)
+
+
+def interrupt(
+    cli: Cli, endless: Endless, source: str, signals: Signals
+) -> subprocess.CompletedProcess[str]:
+    """Send the signals once some of a layer is here."""
+    file = cli.images(source, *endless.names)
+    command = [*cli.prefix, "upload", str(file), "--report", str(cli.report_file)]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            wait_for_staged(cli, endless.CHUNK)
+            signals(process)
+            out, err = process.communicate(timeout=DEADLINE)
+        finally:
+            process.kill()
+    return subprocess.CompletedProcess(command, process.returncode, out, err)
+
+
+def wait_for_staged(cli: Cli, count: int) -> None:
+    deadline = time.monotonic() + DEADLINE
+    while not any(size >= count for size in staged(cli)):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def staged(cli: Cli) -> list[int]:
+    """The sizes of temporary files."""
+    folder = cli.root / ".local-export" / "staging"
+    return [path.stat().st_size for path in folder.glob("*/*")]
+
+
+@pytest.mark.parametrize("dripping", [True, False], ids=["dripping", "silent"])
+def test_sigterm(cli: Cli, endless: Endless, endless_source: str, dripping: bool) -> None:
+    endless.dripping = dripping
+    done = interrupt(cli, endless, endless_source, once)
+    assert (done.returncode, done.stdout) == (143, "")
+    assert done.stderr == "ERROR: interrupted by SIGTERM\n"
+    found = cli.report()
+    assert (found["status"], found["why"]) == ("interrupted", "interrupted by SIGTERM")
+    ways = {(i["status"], i["why"], i["retryable"]) for i in found["images"]}
+    never = "never begun: the run ended before its turn"
+    assert ways == {("failed", "interrupted", True), ("skipped", never, False)}
+    assert found["summary"]["bytes_fetched"] >= endless.CHUNK
+    if not dripping:
+        assert staged(cli)  # or nothing hung
+    assert found["summary"]["bytes_fetched"] == sum(i["bytes_fetched"] for i in found["images"])
+
+
+def test_sigint(cli: Cli, endless: Endless, endless_source: str) -> None:
+    endless.dripping = True
+    done = interrupt(cli, endless, endless_source, lambda p: p.send_signal(signal.SIGINT))
+    assert done.returncode == 130
+    assert done.stderr == "ERROR: interrupted by SIGINT\n"
+    assert cli.report()["status"] == "interrupted"
+
+
+def test_a_second_signal_kills(cli: Cli, endless: Endless, endless_source: str) -> None:
+    done = interrupt(cli, endless, endless_source, until_it_ends)
+    assert (done.returncode, done.stderr) == (-signal.SIGTERM, "")
+    assert not cli.report_file.exists()
+
+
+def test_a_signal_that_comes_twice_at_once_is_one() -> None:
+    """As timeout(1) sends it."""
+    script = """
+import os, signal
+from image_uploader_plugins.cli import interruption
+
+interruption._ONE_AND_THE_SAME = 3600
+with interruption.heeded(lambda: None):
+    try:
+        os.kill(os.getpid(), signal.SIGTERM)
+        signal.pause()
+    except interruption.Interruption:
+        os.kill(os.getpid(), signal.SIGTERM)
+        print("goes on", flush=True)
+    interruption._ONE_AND_THE_SAME = 0
+    os.kill(os.getpid(), signal.SIGTERM)
+    print("is still there", flush=True)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (-signal.SIGTERM, "goes on\n")
+
+
+def test_a_program_that_is_interrupted_leaves_nothing_at_work(
+    cli: Cli, endless: Endless, endless_source: str
+) -> None:
+    """One without our handlers: the exception comes out of whatever is called meanwhile."""
+    endless.dripping = True
+
+    def observer(record: ImageRecord) -> None:
+        raise KeyboardInterrupt
+
+    conf = loader.load_conf(config_files=[cli.prefix[-1]])
+    endless.add(by_name("base"))
+    journal = tripleo.Journal(observer)
+    file = cli.images(endless_source, endless.names[0], by_name("base"))
+    with pytest.raises(KeyboardInterrupt):
+        tripleo.upload_files([str(file)], conf, journal=journal)
+    assert journal.at_work() == []
+    ways = {(record.status, record.why) for record in journal.images}
+    assert ways == {(Status.FAILED, "interrupted"), (Status.COPIED, None)}
+
+
+def test_transfers_that_flow_leave_nothing(cli: Cli, endless: Endless, endless_source: str) -> None:
+    endless.dripping = True
+    interrupt(cli, endless, endless_source, once)
+    assert not list((cli.root / ".local-export" / "staging").iterdir())
+    assert not list((cli.root / ".local-export" / "leases").rglob("*.*"))
+
+
+def test_transfers_that_hang_leave_what_gc_knows(
+    cli: Cli, endless: Endless, endless_source: str
+) -> None:
+    interrupt(cli, endless, endless_source, once)
+    assert cli.run("gc").returncode == 0
+    assert not list((cli.root / ".local-export" / "staging").iterdir())
+    assert not trees.problems(cli.root)
+
+
+def test_ignored_signals_stay_ignored() -> None:
+    """As those of a command that nohup or a shell put into the background."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with interruption.heeded(lambda: None):
+            os.kill(os.getpid(), signal.SIGINT)
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_handlers_are_given_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    stopped: list[bool] = []
+    with (
+        pytest.raises(interruption.Interruption, match="interrupted by SIGTERM") as raised,
+        interruption.heeded(lambda: stopped.append(True)),
+    ):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(DEADLINE)
+    assert (raised.value.status, stopped) == (143, [True])
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_hashing_ends_at_its_next_piece(root: Path) -> None:
+    with LocalExportDriver(root) as driver:
+        trees.put(driver, images.image("ns/img", "1.0", [images.layer({"file": b"one"})]))
+    meter = Meter()
+    meter.stop()
+    with pytest.raises(errors.Interrupted):
+        Verification(Tree(root), meter=meter).report()

@@ -1,0 +1,29 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import tenacity
+
+from image_uploader_plugins.sources import client
+from image_uploader_plugins.testing import web_server
+from tests.integration.tripleo.conftest import conf, host, manager  # noqa: F401 - for tests of the whole way
+from tests.support.registry import TamperedRegistry
+
+
+@pytest.fixture
+def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No waiting between retries."""
+    monkeypatch.setattr(tenacity.nap.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(client.Tries, "pause", lambda self, seconds: None)
+
+
+@pytest.fixture
+def registry() -> TamperedRegistry:
+    return TamperedRegistry([])
+
+
+@pytest.fixture
+def source_address(registry: TamperedRegistry) -> Iterator[str]:
+    with web_server.serving(registry) as address:
+        yield address
