@@ -9,10 +9,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import http
-import logging
-import random
 import threading
-import time
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 
@@ -20,26 +17,23 @@ import requests
 import urllib3
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.sources import answers, challenges, session, trust
+from image_uploader_plugins.sources import answers, challenges, network_errors, session, trust
 from image_uploader_plugins.sources.challenges import Challenge
 from image_uploader_plugins.sources.image_name import HUB, canonical
 from image_uploader_plugins.sources.keychain import Login
-from image_uploader_plugins.sources.pauses import Pauses, wait_until
+from image_uploader_plugins.sources.pauses import Pauses
 from image_uploader_plugins.sources.settings import Settings
 from image_uploader_plugins.sources.tokens import Tokens
-from image_uploader_plugins.text import one_line, redacted
-
-LOG = logging.getLogger(__name__)
+from image_uploader_plugins.text import redacted
 
 _HUB_HOST = "registry-1.docker.io"
 _CONNECT = 10.0  # seconds
 # Small enough that a layer which comes slowly is seen to come.
 CHUNK = 64 * 1024
-_ATTEMPTS = 5
 _REDIRECTS = 5
 _RENEWALS = 5
+_TOKEN_LIMIT = 1024 * 1024  # bytes of what a token server says
 _REFUSAL_LIMIT = 64 * 1024  # bytes of a refusal that are read
-_LONGEST_BACKOFF = 10.0  # seconds
 # What refuses a token that is no longer good: RFC 9110, 15.5.2, and ECR's ways to say it.
 _EXPIRED = frozenset({400, 401, 403})
 
@@ -159,7 +153,7 @@ class Registry:
             self._send("GET", f"https://{host}/v2/", {}).close()
         except errors.RegistryUnreachable as e:
             cause = e.__cause__
-            if isinstance(cause, requests.exceptions.Timeout) or trust.speaks_tls(cause):
+            if isinstance(cause, requests.exceptions.Timeout) or network_errors.speaks_tls(cause):
                 return False
         else:
             return False
@@ -279,7 +273,7 @@ class Registry:
         ask = functools.partial(self._send, method, url, dict(headers), form)
         with self._patiently(ask, check) as response:
             # Whoever it leads to was not named by the registry, and gets no password.
-            body = b"" if response.is_redirect else _body(response, session.ANSWER_LIMIT)
+            body = b"" if response.is_redirect else _body(response, _TOKEN_LIMIT)
             return response.status_code, body
 
     # -- requests
@@ -331,14 +325,13 @@ class Registry:
                 url,
                 headers=headers,
                 data=form,
-                stream=True,
                 allow_redirects=False,
                 timeout=(_CONNECT, self._settings.read_timeout),
                 verify=not self._settings.trust.is_insecure(parts.netloc),
-                proxies=requests.utils.get_environ_proxies(url),
+                proxies=_proxies(url),
             )
         except (requests.RequestException, ValueError) as e:  # the latter of what is no URL
-            raise _unreachable(url, e) from e
+            raise network_errors.unreachable(url, e) from e
 
     def _session(self, netloc: str) -> requests.Session:
         with self._lock:
@@ -370,32 +363,6 @@ class Registries:
         with self._lock:
             for registry in self._known.values():
                 registry.close()
-
-
-class Tries:
-    """Counts the failures of one piece of work since it last made progress."""
-
-    def __init__(self, check: Check) -> None:
-        self._check = check
-        self._failures = 0
-
-    def progressed(self) -> None:
-        """Begin to count anew."""
-        self._failures = 0
-
-    def failed(self, error: errors.UploaderError) -> None:
-        """Wait before another try; raises ``error`` where that cannot help, or helped too often."""
-        self._failures += 1
-        if not error.retryable or self._failures >= _ATTEMPTS:
-            raise error
-        longest = min(_LONGEST_BACKOFF, 0.5 * 2**self._failures)
-        seconds = random.uniform(longest / 2, longest)  # noqa: S311 - no secret
-        LOG.warning("trying again in %.1f seconds: %s", seconds, one_line(str(error)))
-        self.pause(seconds)
-
-    def pause(self, seconds: float) -> None:
-        """Wait, and look meanwhile whether the wait is to end."""
-        wait_until(time.monotonic() + seconds, self._check)
 
 
 def chunks(response: requests.Response) -> Iterator[bytes]:
@@ -461,19 +428,8 @@ def _origin(url: str) -> tuple[str, str | None, int | None]:
     return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}[parts.scheme]
 
 
-def _unreachable(url: str, error: Exception) -> errors.RegistryUnreachable:
-    final = isinstance(error, ValueError)
-    reason = str(error)
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, urllib3.exceptions.NameResolutionError):
-            final, reason = True, f"no such host: {urllib.parse.urlsplit(url).hostname}"
-        cause = cause.__context__ if cause.__context__ is not cause else None
-    for argument in getattr(error, "args", ()):
-        inner = getattr(argument, "reason", None)
-        if isinstance(inner, urllib3.exceptions.NameResolutionError):
-            final, reason = True, f"no such host: {urllib.parse.urlsplit(url).hostname}"
-        elif isinstance(inner, urllib3.exceptions.SSLError):
-            final = trust.speaks_tls(inner)
-            reason = f"TLS: {inner}"
-    return errors.RegistryUnreachable(url, reason, not final)
+def _proxies(url: str) -> dict[str, str]:
+    """Return the environment's proxies for a URL; what is on this machine has none."""
+    if trust.is_loopback(urllib.parse.urlsplit(url).netloc):
+        return {}
+    return dict(requests.utils.get_environ_proxies(url))

@@ -17,8 +17,9 @@ from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.manifest import Descriptor, Manifest
 from image_uploader_plugins.reference import Tag
 from image_uploader_plugins.sources import client, schema1
-from image_uploader_plugins.sources.client import Check, Registry, Tries
+from image_uploader_plugins.sources.client import Check, Registry
 from image_uploader_plugins.sources.interface import Source
+from image_uploader_plugins.sources.tries import Tries
 from image_uploader_plugins.text import redacted
 
 # A layer of schema 1 comes without a size; this is where an endless one ends.

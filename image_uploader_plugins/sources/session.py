@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import http.cookiejar
 import io
 import ssl
 import urllib.parse
@@ -13,10 +14,6 @@ import urllib3
 from requests import adapters
 
 from image_uploader_plugins.pace import Limits, Pace
-from image_uploader_plugins.text import redacted
-
-ANSWER_LIMIT = 1024 * 1024
-"""Bytes of an answer that is read whole, such as a token."""
 
 # NOTE: who is not verified is told once, by name, where that is decided; urllib3 tells each time.
 urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
@@ -80,13 +77,11 @@ def _pools(limits: Limits) -> dict[str, Any]:
 
 
 class _Adapter(adapters.HTTPAdapter):
-    """Leaves streams to whoever reads them, and bounds everything else.
+    """Asks once, and leaves bodies to whoever reads them.
 
-    NOTE: requests reads all of a redirect's body, and of any answer that is
-    not streamed; urllib3 itself would sleep as long as Retry-After says.
+    NOTE: requests itself reads all of a redirect's body, and urllib3 would
+    sleep as long as Retry-After says.
     """
-
-    __attrs__ = (*adapters.HTTPAdapter.__attrs__, "_limits", "_context")
 
     def __init__(self, limits: Limits, context: ssl.SSLContext | None = None) -> None:
         self._limits = limits
@@ -103,45 +98,27 @@ class _Adapter(adapters.HTTPAdapter):
         manager.pool_classes_by_scheme = _pools(self._limits)
         return manager
 
-    def send(
-        self, request: requests.PreparedRequest, stream: bool = False, *args: Any, **kwargs: Any
-    ) -> requests.Response:
-        response = super().send(request, True, *args, **kwargs)
+    def send(self, *args: Any, **kwargs: Any) -> requests.Response:
+        response = super().send(*args, **kwargs)
         if response.is_redirect:
             response.raw.close()
             response.raw = io.BytesIO()
-        elif not stream:
-            response.raw = io.BytesIO(_read(response))
         return response
 
 
 def untrusting(
     limits: Limits | None = None, context: ssl.SSLContext | None = None
 ) -> requests.Session:
-    """Return a session that bounds what it reads, redirects and waits, and asks once.
+    """Return a session that asks once, streams, and keeps nothing that servers say.
 
-    An answer of more than ANSWER_LIMIT bytes raises a RequestException with
-    the response in it, and one that does not keep to ``limits``, streamed or
-    not, a TransferTooSlow.  ``context`` is how TLS is spoken.
+    An answer that does not keep to ``limits`` raises TransferTooSlow.
+    ``context`` is how TLS is spoken.
     """
     session = requests.Session()
     # NOTE: or requests asks .netrc, and lets the environment switch CAs.
     session.trust_env = False
+    session.stream = True
+    session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=()))
     for scheme in ("http://", "https://"):
         session.mount(scheme, _Adapter(limits or Limits(), context))
     return session
-
-
-def _read(response: requests.Response) -> bytes:
-    try:
-        content: bytes = response.raw.read(ANSWER_LIMIT + 1, decode_content=True)
-    except urllib3.exceptions.HTTPError as e:
-        raise requests.ConnectionError(redacted(f"{response.url}: {e}")) from e
-    if len(content) > ANSWER_LIMIT:
-        response.close()
-        raise requests.RequestException(
-            f"{redacted(response.url)} answers with more than {ANSWER_LIMIT} bytes",
-            response=response,
-        )
-    response.raw.release_conn()
-    return content

@@ -10,7 +10,6 @@ import functools
 import ipaddress
 import logging
 import os
-import re
 import ssl
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -28,8 +27,6 @@ REGISTRIES_CONF = Path("/etc/containers/registries.conf")
 
 # What requests' and curl's users name for CAs of their own.
 _BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
-# TLS alerts are what a server says that speaks TLS.
-_ALERT = re.compile(r"ALERT")
 
 
 class Trust:
@@ -91,37 +88,6 @@ def is_loopback(registry: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def speaks_tls(error: BaseException | None) -> bool:
-    """Whether a server whose handshake failed with ``error`` spoke TLS all the same.
-
-    It sent an alert, or a certificate that is not trusted; anything else may
-    come from a server that speaks plain HTTP.
-    """
-    found = _ssl_error(error)
-    if found is None:
-        return False
-    return isinstance(found, ssl.SSLCertVerificationError) or bool(
-        _ALERT.search(found.reason or "")
-    )
-
-
-def _ssl_error(error: BaseException | None) -> ssl.SSLError | None:
-    """The error of the ssl module behind what requests and urllib3 make of it."""
-    seen: set[int] = set()
-    pending = [error]
-    while pending:
-        here = pending.pop()
-        if here is None or id(here) in seen:
-            continue
-        seen.add(id(here))
-        if isinstance(here, ssl.SSLError):
-            return here
-        pending += [here.__cause__, here.__context__, getattr(here, "reason", None)]
-        pending += [arg for arg in here.args if isinstance(arg, BaseException)]
-        pending = [p for p in pending if isinstance(p, BaseException)]
-    return None
 
 
 def _host(registry: str) -> str:

@@ -13,7 +13,7 @@ from tripleo_common.image import image_uploader
 
 from image_uploader_plugins import loader, tripleo
 from image_uploader_plugins.local_export import options
-from image_uploader_plugins.sources import client
+from image_uploader_plugins.sources import tries
 from image_uploader_plugins.testing import web_server
 from image_uploader_plugins.testing.images import corpus
 from tests.support.registry import TamperedRegistry
@@ -26,7 +26,7 @@ def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setattr(image_uploader.PythonImageUploader, "lock", None)
     monkeypatch.setattr(image_uploader.PythonImageUploader, "uploaded_layers", {})
     monkeypatch.setattr(tenacity.nap.time, "sleep", lambda seconds: None)
-    monkeypatch.setattr(client.Tries, "pause", lambda self, seconds: None)
+    monkeypatch.setattr(tries.Tries, "pause", lambda self, seconds: None)
     yield
     tripleo.uninstall()
     image_uploader.BaseImageUploader.init_registries_cache()

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import tenacity
 
-from image_uploader_plugins.sources import client
+from image_uploader_plugins.sources import tries
 from image_uploader_plugins.testing import web_server
 from tests.integration.tripleo.conftest import conf, host, manager  # noqa: F401 - for tests of the whole way
 from tests.support.registry import TamperedRegistry
@@ -15,7 +15,7 @@ from tests.support.registry import TamperedRegistry
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """No waiting between retries."""
     monkeypatch.setattr(tenacity.nap.time, "sleep", lambda seconds: None)
-    monkeypatch.setattr(client.Tries, "pause", lambda self, seconds: None)
+    monkeypatch.setattr(tries.Tries, "pause", lambda self, seconds: None)
 
 
 @pytest.fixture

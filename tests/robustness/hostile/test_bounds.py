@@ -33,7 +33,6 @@ list of a subject's referrers  4 MiB without annotations                       S
 from __future__ import annotations
 
 import dataclasses
-import gzip
 import itertools
 import json
 import logging
@@ -58,7 +57,7 @@ from image_uploader_plugins.copying.copier import Copier
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.reference import RepositoryName, Tag
-from image_uploader_plugins.sources import client, interface, registry_source, session
+from image_uploader_plugins.sources import client, interface, registry_source
 from image_uploader_plugins.sources.pauses import TOTAL, Pauses
 from image_uploader_plugins.testing import images, web_server
 from image_uploader_plugins.testing.memory import MemoryDriver
@@ -236,29 +235,6 @@ def test_nobody_waits_as_long_as_a_registry_says(
         upload()
     assert registry.asked(f"blobs/{LAYER.digest}") <= 25
     assert now[0] <= TOTAL + 60  # of two blobs side by side, on one clock
-
-
-def test_an_answer_that_unpacks_to_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    bomb = gzip.compress(b"\0" * 50_000_000)
-    headers = {"Content-Encoding": "gzip", "Content-Length": str(len(bomb))}
-    with (
-        web_server.serving(lambda path, _: Answer(200, headers, [bomb])) as where,
-        session.untrusting() as client,
-        pytest.raises(requests.RequestException, match="more than 1048576"),
-    ):
-        client.get(f"http://{where}/")
-
-
-def test_the_largest_answer_is_whole() -> None:
-    content = bytes(range(256)) * 4096
-    assert len(content) == session.ANSWER_LIMIT
-    with (
-        web_server.serving(lambda path, _: Answer(200, {}, [content[:7], content[7:]])) as where,
-        session.untrusting() as client,
-    ):
-        assert client.get(f"http://{where}/").content == content
-        with client.get(f"http://{where}/", stream=True) as response:
-            assert response.raw.read() == content
 
 
 class Listing(interface.Source):

@@ -19,7 +19,7 @@ from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest, VerifiedStream
 from image_uploader_plugins.manifest import Descriptor
 from image_uploader_plugins.reference import Tag
-from image_uploader_plugins.sources import client
+from image_uploader_plugins.sources import client, tries
 from image_uploader_plugins.sources.client import Registries
 from image_uploader_plugins.sources.keychain import Keychain, Login
 from image_uploader_plugins.sources.registry_source import RegistrySource
@@ -40,7 +40,7 @@ Open = Callable[..., RegistrySource]
 
 @pytest.fixture(autouse=True)
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(client.Tries, "pause", lambda self, seconds: None)
+    monkeypatch.setattr(tries.Tries, "pause", lambda self, seconds: None)
 
 
 @pytest.fixture
@@ -127,6 +127,14 @@ def test_tokens(registry: OddRegistry, address: str, open_source: Open, name: st
     assert asked.authorization == LOGIN.basic
     assert asked.query["scope"] == ["repository:ns/app:pull"]
     assert (asked.query["service"], asked.query["given"]) == (["s"], ["1"])
+
+
+def test_the_longest_answer_of_a_token_server(
+    registry: OddRegistry, address: str, open_source: Open
+) -> None:
+    token = b'{"token":"T"}'
+    registry.hook = tokens(answer=lambda asked: Reply(body=token.ljust(1024 * 1024)))
+    pull(open_source(address))
 
 
 def test_a_scope_that_the_registry_names(

@@ -1,0 +1,71 @@
+"""Why nobody answers: what lies behind the errors of requests and urllib3."""
+
+from __future__ import annotations
+
+import re
+import ssl
+import urllib.parse
+from collections.abc import Iterator
+
+import urllib3
+
+from image_uploader_plugins import errors
+
+# TLS alerts are what a server says that speaks TLS.
+_ALERT = re.compile(r"ALERT")
+# NOTE: http.client says what a proxy answers to CONNECT in no other way.
+_TUNNEL = re.compile(r"Tunnel connection failed: (\d{3})\b")
+
+NAMING = "DockerInsecureRegistryAddress or [image_uploader] insecure_registries"
+"""Where an operator names a registry that need not be verified."""
+
+
+def causes(error: BaseException | None) -> Iterator[BaseException]:
+    """Return an error and all that are behind it, each once, the outermost first."""
+    seen: set[int] = set()
+    pending: list[object] = [error]
+    while pending:
+        here = pending.pop(0)
+        if isinstance(here, BaseException) and id(here) not in seen:
+            seen.add(id(here))
+            yield here
+            pending += [*here.args, getattr(here, "reason", None), here.__cause__, here.__context__]
+
+
+def speaks_tls(error: BaseException | None) -> bool:
+    """Return whether a server whose handshake failed with ``error`` spoke TLS all the same.
+
+    It sent an alert, or a certificate that is not trusted; anything else may
+    come from a server that speaks plain HTTP.
+    """
+    return any(isinstance(e, ssl.SSLError) and _is_tls(e) for e in causes(error))
+
+
+def unreachable(url: str, error: Exception) -> errors.RegistryUnreachable:
+    """Return what to say of a request that had no answer, and whether another try can help."""
+    for cause in causes(error):
+        if isinstance(cause, urllib3.exceptions.NameResolutionError):
+            return errors.RegistryUnreachable(url, f"no such host: {cause.conn.host}", False)
+        if isinstance(cause, ssl.SSLError):
+            return _tls(url, cause)
+        if tunnel := _TUNNEL.search(str(cause)) if isinstance(cause, OSError) else None:
+            transient = int(tunnel[1]) in errors.TRANSIENT_STATUSES
+            return errors.RegistryUnreachable(url, f"the proxy refuses: {cause}", transient)
+    # Those that are ValueErrors, too, are about what is no URL.
+    return errors.RegistryUnreachable(url, str(error), not isinstance(error, ValueError))
+
+
+def _tls(url: str, error: ssl.SSLError) -> errors.RegistryUnreachable:
+    host = urllib.parse.urlsplit(url).netloc
+    reason, broken = f"TLS: {error}", isinstance(error, ssl.SSLEOFError)
+    if isinstance(error, ssl.SSLCertVerificationError):
+        reason += f"; put its CA into /etc/containers/certs.d/{host} or {host} into {NAMING}"
+    elif not _is_tls(error):
+        reason += f"; if it speaks plain HTTP, name {host} in {NAMING}"
+    return errors.RegistryUnreachable(url, reason, broken)
+
+
+def _is_tls(error: ssl.SSLError) -> bool:
+    return isinstance(error, ssl.SSLCertVerificationError) or bool(
+        _ALERT.search(error.reason or "")
+    )
