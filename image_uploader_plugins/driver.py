@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
@@ -49,6 +49,24 @@ class Census:
     bytes_stored: int
     bytes_shared: int
     oldest_lease: float | None = None
+
+
+class Content(Iterable[bytes]):
+    """A blob's bytes that can begin later, for a driver that has kept the first of them.
+
+    Iterating begins with the first byte, as any other chunks do.
+    """
+
+    @abc.abstractmethod
+    def start_at(self, offset: int) -> Iterator[bytes]:
+        """Return the chunks from the byte ``offset`` (from 0) on; none at the end.
+
+        May be asked for again after an iterator was given up.  Raises, while
+        iterating, what the source of the content does.
+        """
+
+    def __iter__(self) -> Iterator[bytes]:
+        return self.start_at(0)
 
 
 class UploaderDriver(abc.ABC):
@@ -116,6 +134,12 @@ class UploaderDriver(abc.ABC):
         visible: its digest and size in bytes, and ``media_type`` (or
         application/octet-stream).  With ``expected`` None the content names
         itself, by sha256.  Empty chunks mean nothing.
+
+        Where ``chunks`` are Content, a driver may have kept the beginning
+        of an upload of ``expected`` that failed, or was killed, and ask for the
+        rest alone.  What it kept is its own to check: the content is
+        verified as a whole, and where the kept part was wrong, it begins
+        again with the first byte.  Other chunks it takes from the first on.
 
         Raises DigestMismatch when the content is not ``expected``, and
         SizeMismatch when it is not of ``size`` bytes; errors raised by

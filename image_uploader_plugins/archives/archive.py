@@ -18,7 +18,7 @@ from image_uploader_plugins.copying import copier
 from image_uploader_plugins.digest import Digest, VerifiedStream
 from image_uploader_plugins.manifest import Descriptor, Manifest
 from image_uploader_plugins.reference import Tag
-from image_uploader_plugins.sources.interface import Source
+from image_uploader_plugins.sources.interface import Source, without
 
 ENTRIES_LIMIT = 50_000
 NAMES_LIMIT = 5_000
@@ -159,7 +159,7 @@ class Archive(Source):
         with self._blamed():
             yield from copier.walk(self, self.fetch(descriptor), descriptor.digest)
 
-    def blob(self, descriptor: Descriptor) -> Iterator[bytes]:
+    def blob(self, descriptor: Descriptor, start: int = 0) -> Iterator[bytes]:
         place = self.place(descriptor.digest)
         size = self.files.size(place) if place else None
         if place is None or size is None:
@@ -167,7 +167,7 @@ class Archive(Source):
         if descriptor.size not in (None, size):
             reason = f"has {size} bytes, expected {descriptor.size}"
             raise errors.ArchiveInvalid(self.files.path, f"blob {descriptor.digest} {reason}")
-        return self.files.chunks(place)
+        return without(self.files.chunks(place), start)
 
     def verify(self, descriptor: Descriptor) -> None:
         """Read a blob to the end; raises ArchiveInvalid unless it is what it should be."""

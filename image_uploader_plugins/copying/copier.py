@@ -14,7 +14,7 @@ import tenacity
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.driver import UploaderDriver
+from image_uploader_plugins.driver import Content, UploaderDriver
 from image_uploader_plugins.manifest import MEDIA_TYPES, SCHEMA1_TYPES, Descriptor, Manifest
 from image_uploader_plugins.meter import Meter
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
@@ -104,6 +104,36 @@ class CopyOptions:
     signatures: bool = True
     foreign_layers: bool = False
     full_names: bool = False
+
+
+class _Transfer(Content):
+    """One blob on its way; ``meter`` is told what comes, and of what is still to come.
+
+    ``fetched`` are the bytes that have come since it was begun for the last
+    time, None where it was not.
+    """
+
+    def __init__(self, source: Source, blob: Descriptor, meter: Meter) -> None:
+        self._source = source
+        self._blob = blob
+        self._meter = meter
+        self._expected = blob.size or 0
+        self.fetched: int | None = None
+
+    def expect(self, count: int) -> None:
+        """So many bytes are still to come."""
+        self._meter.expect(count - self._expected)
+        self._expected = count
+
+    def start_at(self, offset: int) -> Iterator[bytes]:
+        self._meter.check()
+        self.expect(max(0, (self._blob.size or 0) - offset))
+        self.fetched = 0
+        for chunk in self._source.blob(self._blob, offset):
+            self._meter.add(len(chunk))
+            self._expected -= len(chunk)
+            self.fetched += len(chunk)
+            yield chunk
 
 
 class Copier:
@@ -298,31 +328,20 @@ class Copier:
     @_retrying
     def _transfer(self, blob: Descriptor) -> tuple[int, int | None]:
         """The blob's size, and the bytes that were fetched (None where the driver had it)."""
-        fetched = None
-
-        def chunks() -> Iterator[bytes]:
-            nonlocal fetched
-            self._meter.check()
-            fetched = 0
-            for chunk in self._source.blob(blob):
-                self._meter.add(len(chunk))
-                fetched += len(chunk)
-                yield chunk
-
+        transfer = _Transfer(self._source, blob, self._meter)
         try:
             stored = self._driver.upload_layer(
                 self._target,
-                chunks(),
+                transfer,
                 expected=blob.digest,
                 size=blob.size,
                 media_type=blob.media_type,
             )
         except Exception:
-            self._meter.expect(fetched or 0)  # they came in vain, and have to come again
+            transfer.expect(blob.size or 0)  # who has kept a part of it will say so
             raise
-        if fetched is None:
-            self._meter.expect(-(blob.size or 0))
-        return stored.size or 0, fetched
+        transfer.expect(0)
+        return stored.size or 0, transfer.fetched
 
     def _count(self, blob: Descriptor, kind: Kind, outcome: Outcome, fetched: int = 0) -> None:
         is_layer = kind is Kind.LAYER

@@ -28,11 +28,17 @@ def clock() -> float:
     return time.monotonic()
 
 
-class Fetch:
-    """A fetch that it is one's turn to make."""
+def lock_name(digest: Digest, number: int = 0) -> str:
+    """What is locked while content is fetched, by the first who does and by those beside it."""
+    return f"fetch {digest} {number}"
 
-    def __init__(self, lock: Lock) -> None:
+
+class Fetch:
+    """A fetch that it is one's turn to make; others are slower where it is not the ``first``."""
+
+    def __init__(self, lock: Lock, *, first: bool = True) -> None:
         self._lock = lock
+        self.first = first
 
     def counted(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
         """The same chunks, while those who wait are shown that they come."""
@@ -70,12 +76,12 @@ def turn(storage: Storage, digest: Digest) -> Iterator[Fetch]:
     the content has come before fetching it.
     """
     for number in itertools.count():
-        name = f"fetch {digest} {number}"
+        name = lock_name(digest, number)
         watch = _Watch(storage.lock_progress(name))
         while True:
             with storage.try_lock(name, transient=True) as lock:
                 if lock:
-                    yield Fetch(lock)
+                    yield Fetch(lock, first=number == 0)
                     return
             if watch.is_stuck(storage.lock_progress(name)):
                 break

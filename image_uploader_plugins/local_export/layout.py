@@ -34,6 +34,7 @@
     v2/<name>/.referrers/<digest>/all        what refers to a manifest
     v2/<name>/.referrers/<digest>/<type>     the same, of one artifact type
     .local-export/                           private: staging, pool, leases, locks; never served
+    .local-export/partial/<algorithm>-<hex>  the first bytes of a blob whose fetch broke off
 
 A sha512 manifest lives in ``.sha512:<hex>``, with ``sha512:<hex>.type-map``
 leading to it.
@@ -63,12 +64,13 @@ NO_REFERRERS = V2 / ".no-referrers"
 
 STATE = PurePosixPath(".local-export")
 STAGING = STATE / "staging"
+PARTIAL = STATE / "partial"
 POOL = STATE / "pool"
 LEASES = STATE / "leases"
 LOCKS = STATE / "locks"
 UNFINISHED = STATE / "unfinished"
 UNFINISHED_CATALOG = UNFINISHED / "catalog"
-STATE_FOLDERS = (STAGING, POOL, LEASES, LOCKS, UNFINISHED)
+STATE_FOLDERS = (STAGING, PARTIAL, POOL, LEASES, LOCKS, UNFINISHED)
 
 GZIP = ".gz"
 TYPE_MAP = ".type-map"
@@ -314,6 +316,16 @@ def pool_digest(path: PurePosixPath) -> Digest | None:
     """The digest a file in the pool is for; None for a path that is none's."""
     digest = _or_none(Digest, f"{path.parent.parent.name}:{path.name}")
     return digest if digest and pool_blob(digest) == path else None
+
+
+def partial(digest: Digest) -> PurePosixPath:
+    return PARTIAL / f"{digest.algorithm}-{digest.encoded}"
+
+
+def partial_digest(path: PurePosixPath) -> Digest | None:
+    """The digest that a file in the folder of partial blobs is for; None for any other path."""
+    digest = _or_none(Digest, path.name.replace("-", ":", 1))
+    return digest if digest and partial(digest) == path else None
 
 
 def _or_none(kind: type[Digest], text: str) -> Digest | None:

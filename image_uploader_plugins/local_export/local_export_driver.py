@@ -11,7 +11,6 @@ from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest, VerifiedStream
 from image_uploader_plugins.driver import NO_SOURCES, Census, Deletion, UploaderDriver
 from image_uploader_plugins.local_export import gc, layout, options
-from image_uploader_plugins.local_export.fetches import Fetch
 from image_uploader_plugins.local_export.pool import fits
 from image_uploader_plugins.local_export.reports.census import Counting
 from image_uploader_plugins.local_export.repository import Repository
@@ -30,9 +29,25 @@ class LocalExportDriver(UploaderDriver):
         default_architecture: str = options.DEFAULT_ARCHITECTURE,
         lease_timeout: int = options.LEASE_TIMEOUT,
         one_writer: bool = options.ONE_WRITER,
+        partial_limit: int = options.PARTIAL_LIMIT,
+        partial_days: int = options.PARTIAL_DAYS,
     ) -> None:
-        self._arguments = (root, default_architecture, lease_timeout, one_writer)
-        self._tree = Tree(root, default_architecture, lease_timeout, one_writer=one_writer)
+        self._arguments = (
+            root,
+            default_architecture,
+            lease_timeout,
+            one_writer,
+            partial_limit,
+            partial_days,
+        )
+        self._tree = Tree(
+            root,
+            default_architecture,
+            lease_timeout,
+            one_writer=one_writer,
+            partial_limit=partial_limit,
+            partial_days=partial_days,
+        )
         self._storage = self._tree.storage
         self._pool = self._tree.pool
         self._leases = self._tree.leases
@@ -50,7 +65,12 @@ class LocalExportDriver(UploaderDriver):
     def from_conf(cls, conf: Any) -> Self:
         values = options.values(conf)
         return cls(
-            values.root, values.default_architecture, values.lease_timeout, values.one_writer
+            values.root,
+            values.default_architecture,
+            values.lease_timeout,
+            values.one_writer,
+            values.partial_limit,
+            values.partial_days,
         )
 
     # -- the verbs
@@ -87,14 +107,16 @@ class LocalExportDriver(UploaderDriver):
         media_type: str | None = None,
     ) -> Descriptor:
         media_type = media_type or "application/octet-stream"
-        stream = VerifiedStream(chunks, expected, size)
         if expected is None:
-            return self._upload(target, stream, media_type)
+            stream = VerifiedStream(chunks, size=size)
+            staged = self._storage.stage(stream)
+            return self._show(target, staged, stream.digest, media_type)
         # Whoever comes second for the same content waits, and finds it there.
         with self._tree.fetch_lock(expected) as fetch:
             if self.mount_layers(target, [Descriptor(media_type, expected, size)]):
                 return self._describe(target, expected, media_type)
-            return self._upload(target, stream, media_type, fetch)
+            staged = self._tree.partials.stage(fetch, chunks, expected, size)
+            return self._show(target, staged, expected, media_type)
 
     def put_manifest(
         self,
@@ -182,25 +204,20 @@ class LocalExportDriver(UploaderDriver):
         self._leases.take(repository.layout, digest)
         return self._pool.link(digest, repository)
 
-    def _upload(
-        self,
-        target: RepositoryName,
-        stream: VerifiedStream,
-        media_type: str,
-        fetch: Fetch | None = None,
+    def _show(
+        self, target: RepositoryName, staged: Staged, digest: Digest, media_type: str
     ) -> Descriptor:
-        staged = self._storage.stage(fetch.counted(stream) if fetch else stream)
         repository = self._tree.repository(target)
         with (
             self._storage.discarding(staged),
             self._tree.repository_lock(target),
             self._tree.pool_lock(),
         ):
-            self._leases.take(repository.layout, stream.digest)
-            replaced = self._publish(repository, stream.digest, staged)
+            self._leases.take(repository.layout, digest)
+            replaced = self._publish(repository, digest, staged)
         self._storage.sync(repository.layout.blobs)
-        self._tree.heal(stream.digest, replaced)
-        return Descriptor(media_type, stream.digest, stream.size)
+        self._tree.heal(digest, replaced)
+        return Descriptor(media_type, digest, staged.size)
 
     def _publish(self, repository: Repository, digest: Digest, staged: Staged) -> File | None:
         """Make staged content a blob; returns what was damaged in the pool and gave way."""

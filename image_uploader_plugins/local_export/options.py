@@ -12,6 +12,8 @@ ROOT = "/var/lib/image-serve"
 DEFAULT_ARCHITECTURE = "amd64"
 LEASE_TIMEOUT = 24 * 60 * 60
 ONE_WRITER = False
+PARTIAL_LIMIT = 20 * 1000**3
+PARTIAL_DAYS = 7
 
 _OPTIONS = [
     cfg.StrOpt(
@@ -42,6 +44,21 @@ _OPTIONS = [
             "collected. Must be longer than the longest upload of one image; too short a "
             "time makes a delete beside a slow upload remove layers, and the upload fail."
         ),
+    ),
+    cfg.IntOpt(
+        "partial_limit",
+        default=PARTIAL_LIMIT,
+        min=0,
+        help=(
+            "Bytes that may be kept, all in all, of layers whose fetch broke off, so that the "
+            "next one fetches the rest alone. The oldest go first. 0 keeps nothing."
+        ),
+    ),
+    cfg.IntOpt(
+        "partial_days",
+        default=PARTIAL_DAYS,
+        min=1,
+        help="Days after which what was kept of a layer whose fetch broke off is removed.",
     ),
     cfg.BoolOpt(
         "one_writer",

@@ -13,6 +13,7 @@ from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import fetches, layout, options
 from image_uploader_plugins.local_export.fetches import Fetch
 from image_uploader_plugins.local_export.leases import Leases
+from image_uploader_plugins.local_export.partials import Partials
 from image_uploader_plugins.local_export.pool import Pool
 from image_uploader_plugins.local_export.repository import Repository
 from image_uploader_plugins.local_export.storage import File, Lock, Storage, failed
@@ -45,6 +46,8 @@ class Tree:
         lease_timeout: int = options.LEASE_TIMEOUT,
         *,
         one_writer: bool = options.ONE_WRITER,
+        partial_limit: int = options.PARTIAL_LIMIT,
+        partial_days: int = options.PARTIAL_DAYS,
     ) -> None:
         if not Path(root).is_absolute():
             raise errors.ConfigurationError(f"[local_export] root must be absolute: {str(root)!r}")
@@ -52,6 +55,7 @@ class Tree:
         self.pool = Pool(self.storage)
         self.catalog = Catalog(self.storage)
         self.leases = Leases(self.storage, lease_timeout)
+        self.partials = Partials(self.storage, self.pool, partial_limit, partial_days)
         self._architecture = default_architecture
         self._one_writer = one_writer
         self._is_claimed = False
@@ -68,6 +72,8 @@ class Tree:
             values.default_architecture,
             values.lease_timeout,
             one_writer=values.one_writer,
+            partial_limit=values.partial_limit,
+            partial_days=values.partial_days,
         )
         if not tree.storage.names(layout.V2):
             raise errors.ConfigurationError(f"no registry in {values.root} ([local_export] root)")

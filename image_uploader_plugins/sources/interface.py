@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.manifest import Descriptor, Manifest
@@ -18,10 +18,11 @@ class Source(abc.ABC):
         """Return the manifest under ``reference``, checked against it and the size in bytes."""
 
     @abc.abstractmethod
-    def blob(self, descriptor: Descriptor) -> Iterator[bytes]:
-        """Return the blob's bytes, as many as its descriptor says; the receiver checks the digest.
+    def blob(self, descriptor: Descriptor, start: int = 0) -> Iterator[bytes]:
+        """Return the blob's bytes from the one numbered ``start`` (from 0) on.
 
-        Raises SizeMismatch instead of ending otherwise.
+        With those before they are as many as its descriptor says; the receiver
+        checks the digest.  Raises SizeMismatch instead of ending otherwise.
         """
 
     def children(self, index: Manifest) -> Sequence[Descriptor]:
@@ -34,3 +35,11 @@ class Source(abc.ABC):
     def signatures(self, digest: Digest) -> Iterator[tuple[Tag | None, Descriptor]]:
         """Return what signs or describes a manifest, with the tag that it goes by, if any."""
         return iter(())
+
+
+def without(chunks: Iterable[bytes], count: int) -> Iterator[bytes]:
+    """Return chunks without their first ``count`` bytes."""
+    for chunk in chunks:
+        if count < len(chunk):
+            yield chunk[count:]
+        count = max(0, count - len(chunk))

@@ -18,7 +18,7 @@ from image_uploader_plugins.manifest import Descriptor, Manifest
 from image_uploader_plugins.reference import Tag
 from image_uploader_plugins.sources import client, schema1
 from image_uploader_plugins.sources.client import Check, Registry
-from image_uploader_plugins.sources.interface import Source
+from image_uploader_plugins.sources.interface import Source, without
 from image_uploader_plugins.sources.tries import Tries
 from image_uploader_plugins.text import redacted
 
@@ -35,6 +35,13 @@ _UNKNOWN_CODES = frozenset({"MANIFEST_UNKNOWN", "NAME_UNKNOWN", "BLOB_UNKNOWN", 
 # What may pass; a blob that came damaged is fetched again by whoever hashes it.
 _BREAKS = (errors.RegistryError, errors.RegistryUnreachable, errors.TransferTooSlow)
 _TRANSIENT = (*_BREAKS, errors.ContentMismatch)
+
+# How ranges are refused: RFC 9110, 15.5.17, and by those who know nothing of them.
+_PARTS_REFUSED = frozenset({400, 412, 416, 501})
+
+
+class _NoSuchPart(errors.RegistryUnreachable):
+    """An answer to a range that is of no use."""
 
 
 class RegistrySource(Source):
@@ -79,18 +86,20 @@ class RegistrySource(Source):
                 raise
             raise errors.ImageUnknown(f"not found: {e.url}") from e
 
-    def blob(self, descriptor: Descriptor) -> Iterator[bytes]:
+    def blob(self, descriptor: Descriptor, start: int = 0) -> Iterator[bytes]:
         """Return the blob's bytes as the registry stores them, in chunks of 64 KiB.
 
-        A body that breaks off goes on where it stopped.  Raises SizeMismatch
-        instead of ending when there are not as many as the descriptor says;
-        the digest is the receiver's to check.
+        Begins with the byte ``start``.  A body that breaks off goes on where
+        it stopped; of a registry that does not give parts the whole is
+        asked for, and its beginning dropped.  Raises SizeMismatch instead of
+        ending when there are not as many as the descriptor says; the digest
+        is the receiver's to check.
         """
         limit = UNKNOWN_SIZE_LIMIT if descriptor.size is None else descriptor.size
-        received, tries = 0, Tries(self._check)
+        received, tries, in_parts = start, Tries(self._check), True
         while True:
             try:
-                for chunk in self._from(descriptor, received):
+                for chunk in self._from(descriptor, received, in_parts=in_parts):
                     received += len(chunk)
                     tries.progressed()
                     if received > limit:
@@ -98,24 +107,33 @@ class RegistrySource(Source):
                     yield chunk
             except _BREAKS as e:
                 tries.failed(e)
+                in_parts = in_parts and not isinstance(e, _NoSuchPart)
                 continue
             if descriptor.size is not None and received != descriptor.size:
                 raise errors.SizeMismatch(descriptor.size, received)
             return
 
-    def _from(self, descriptor: Descriptor, start: int) -> Iterator[bytes]:
+    def _from(self, descriptor: Descriptor, start: int, *, in_parts: bool) -> Iterator[bytes]:
         """A blob from the byte ``start`` on, whatever of it the registry sends."""
         if start and start == descriptor.size:
             return
-        headers = {"Range": f"bytes={start}-"} if start else {}
-        with self._opened(descriptor, headers) as response:
+        ask = self._part if start and in_parts else self._whole
+        with ask(descriptor, start) as response:
             skip = start - _begin(response)
             if skip < 0:
-                raise errors.RegistryUnreachable(response.url, "sends another part than asked for")
-            for chunk in client.chunks(response):
-                if skip < len(chunk):
-                    yield chunk[skip:]
-                skip = max(0, skip - len(chunk))
+                raise _NoSuchPart(response.url, "sends another part than asked for")
+            yield from without(client.chunks(response), skip)
+
+    def _whole(self, descriptor: Descriptor, _: int) -> requests.Response:
+        return self._opened(descriptor, {})
+
+    def _part(self, descriptor: Descriptor, start: int) -> requests.Response:
+        try:
+            return self._opened(descriptor, {"Range": f"bytes={start}-"})
+        except errors.RegistryError as e:
+            if e.status not in _PARTS_REFUSED:
+                raise
+            raise _NoSuchPart(e.url, f"gives no part of it: {e}") from e
 
     def _opened(self, descriptor: Descriptor, headers: dict[str, str]) -> requests.Response:
         """A blob's answer; of a layer that the registry does not have, that of its URLs."""
@@ -183,7 +201,7 @@ def _begin(response: requests.Response) -> int:
         return 0
     match = _CONTENT_RANGE.fullmatch(response.headers.get("Content-Range", "").strip())
     if match is None:
-        raise errors.RegistryUnreachable(response.url, "sends a part and does not say which")
+        raise _NoSuchPart(response.url, "sends a part and does not say which")
     return int(match[1])
 
 

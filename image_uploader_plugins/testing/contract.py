@@ -22,7 +22,7 @@ from typing import Any
 
 from image_uploader_plugins import errors, manifest
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.driver import UploaderDriver
+from image_uploader_plugins.driver import Content, UploaderDriver
 from image_uploader_plugins.manifest import Descriptor
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
 from image_uploader_plugins.testing import images
@@ -33,6 +33,9 @@ THERE = RepositoryName("contract/there")
 TAG = Tag("1.0")
 BLOB = gzip.compress(b"layer" * 1000, mtime=0)
 DIGEST = Digest.of(BLOB)
+# Some drivers keep nothing of what is small.
+_PIECE = 1024 * 1024
+LARGE = bytes(range(256)) * (4 * _PIECE // 256)
 LAYER = Descriptor("application/octet-stream", DIGEST, len(BLOB))
 
 
@@ -51,6 +54,22 @@ def breaking(error: Exception) -> Iterator[bytes]:
     """Chunks of a transfer that ends in an error."""
     yield BLOB[:100]
     raise error
+
+
+class Counted(Content):
+    """Content that notes in ``starts`` where it is begun, and breaks off after ``end`` bytes."""
+
+    def __init__(self, content: bytes, end: int | None = None) -> None:
+        self._content = content
+        self._end = end
+        self.starts: list[int] = []
+
+    def start_at(self, offset: int) -> Iterator[bytes]:
+        self.starts.append(offset)
+        for begin in range(offset, self._end or len(self._content), _PIECE):
+            yield self._content[begin : begin + _PIECE]
+        if self._end is not None:
+            raise ConnectionError("broken off")
 
 
 class DriverContract:
@@ -181,6 +200,41 @@ class DriverContract:
         with self.case.assertRaises(ValueError):
             self.driver.upload_layer(HERE, breaking(ValueError()))
         self.case.assertTrue(self.holds(HERE, DIGEST))
+
+    def test_content_that_can_begin_later_is_stored_whole(self) -> None:
+        content = Counted(LARGE)
+        stored = self.driver.upload_layer(HERE, content, expected=Digest.of(LARGE))
+        self.case.assertEqual((stored.size, content.starts), (len(LARGE), [0]))
+
+    def test_an_upload_that_broke_off_may_go_on(self) -> None:
+        digest = Digest.of(LARGE)
+        for end in (2 * _PIECE, 3 * _PIECE):
+            broken = Counted(LARGE, end)
+            with self.case.assertRaises(ConnectionError):
+                self.driver.upload_layer(HERE, broken, expected=digest, size=len(LARGE))
+            self.case.assertFalse(self.holds(HERE, digest))
+            self.case.assertLessEqual(max(broken.starts), end)
+        content = Counted(LARGE)
+        stored = self.driver.upload_layer(HERE, content, expected=digest, size=len(LARGE))
+        self.case.assertEqual((stored.digest, stored.size), (digest, len(LARGE)))
+        self.case.assertLessEqual(max(content.starts), 3 * _PIECE)
+
+    def test_what_was_kept_of_an_upload_is_verified_with_the_rest(self) -> None:
+        digest = Digest.of(LARGE)
+        with self.case.assertRaises(ConnectionError):
+            wrong = Counted(bytes(len(LARGE)), 2 * _PIECE)
+            self.driver.upload_layer(HERE, wrong, expected=digest, size=len(LARGE))
+        content = Counted(LARGE)
+        self.driver.upload_layer(HERE, content, expected=digest, size=len(LARGE))
+        self.case.assertEqual(content.starts[-1], 0)
+        self.case.assertTrue(self.holds(HERE, digest))
+
+    def test_chunks_that_cannot_begin_later_are_taken_from_the_first_on(self) -> None:
+        digest = Digest.of(LARGE)
+        with self.case.assertRaises(ConnectionError):
+            self.driver.upload_layer(HERE, Counted(LARGE, 2 * _PIECE), expected=digest)
+        stored = self.driver.upload_layer(HERE, iter([LARGE]), expected=digest)
+        self.case.assertEqual(stored.size, len(LARGE))
 
     # -- mount_layers
 

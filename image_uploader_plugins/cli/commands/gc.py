@@ -16,10 +16,11 @@ class Gc(Command):
     """Remove what nobody needs from the tree of local-export.
 
     That is: manifests no tag, index or subject leads to, blobs no manifest
-    needs, what the pool holds for nobody, leases that ran out, and temporary
-    files of processes that have ended.  Uploads may go on meanwhile.  Where a
-    manifest cannot be read nothing is removed from its repository, and the
-    exit status is 1.
+    needs, what the pool holds for nobody, leases that ran out, temporary
+    files of processes that have ended, and what was kept too long of layers
+    whose fetch broke off.  Uploads may go on meanwhile.  Where a manifest
+    cannot be read nothing is removed from its repository, and the exit
+    status is 1.
     """
 
     examples = ("image-uploader gc --dry-run", "image-uploader gc", "image-uploader gc --adopt")

@@ -58,6 +58,7 @@ class Collector:
         yield from self._pooled(whole=names is None)
         if names is None:
             yield from self._staged()
+            yield from self._partial()
             if not self._rehearsing:
                 self._tree.tidy()
         self._storage.sync()
@@ -130,6 +131,10 @@ class Collector:
             self._storage.remove_staged(path)
             if has_folder:
                 yield Garbage(path, "left by a process that has ended", size)
+
+    def _partial(self) -> Iterator[Garbage]:
+        for file, reason in self._tree.partials.sweep(self._storage):
+            yield Garbage(file.path, reason, self._freed(file))
 
     def _freed(self, file: File) -> int:
         """The bytes that removing this link frees; counts it as removed."""

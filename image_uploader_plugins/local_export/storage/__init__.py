@@ -17,6 +17,7 @@ from image_uploader_plugins.local_export.storage.ground import (
     is_private,
     mapped,
 )
+from image_uploader_plugins.local_export.storage.growing import Growing, growing
 from image_uploader_plugins.local_export.storage.locks import Lock
 from image_uploader_plugins.local_export.storage.reader import Reader
 from image_uploader_plugins.local_export.storage.rehearsal import Change, Rehearsal
@@ -25,6 +26,7 @@ from image_uploader_plugins.local_export.storage.store import File, Staged, Stor
 __all__ = [
     "Change",
     "File",
+    "Growing",
     "Lock",
     "NotFound",
     "Owner",
@@ -34,6 +36,7 @@ __all__ = [
     "Storage",
     "failed",
     "fork",
+    "growing",
     "is_private",
     "mapped",
 ]

@@ -12,7 +12,7 @@ import threading
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
+from typing import Self, TypeVar
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.local_export import layout
@@ -36,7 +36,7 @@ _T = TypeVar("_T")
 _CHUNK = 1024 * 1024
 _AT_ONCE = 64
 _GZIP_MAGIC = b"\x1f\x8b"
-_CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 # NOTE: ext4 has it in its root, closed to all but root; no name in a tree has a plus.
 _FOUND_BY_FSCK = "lost+found"
 # NOTE: EPERM is what file systems without hard links and fs.protected_hardlinks answer.
@@ -52,6 +52,11 @@ class Staged:
     path: PurePosixPath
     size: int
     gzip: bool
+
+    @classmethod
+    def of(cls, path: PurePosixPath, size: int, head: bytes) -> Self:
+        """Return one whose first two bytes are ``head``."""
+        return cls(path, size, head == _GZIP_MAGIC)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -269,23 +274,28 @@ class Storage(Ground):
         chunks: Iterable[bytes],
         modified_ns: int | None = None,
     ) -> Staged:
-        descriptor = self.call(path, os.open, path.name, _CREATE, 0o600, dir_fd=folder)
+        descriptor = self.call(path, os.open, path.name, CREATE, 0o600, dir_fd=folder)
         try:
             size, head = 0, b""
             for chunk in chunks:
                 head = (head + chunk[:2])[:2]
-                self._write_all(path, descriptor, chunk)
+                self.write_all(path, descriptor, chunk)
                 size += len(chunk)
             if modified_ns is not None:
                 self.call(path, os.utime, descriptor, ns=(modified_ns, modified_ns))
-            self.give(path, descriptor)
-            self.call(path, os.fchmod, descriptor, FILE_MODE)
-            self.call(path, os.fsync, descriptor)
+            self.complete(path, descriptor)
         finally:
             os.close(descriptor)
-        return Staged(path, size, head == _GZIP_MAGIC)
+        return Staged.of(path, size, head)
 
-    def _write_all(self, path: PurePosixPath, descriptor: int, chunk: bytes) -> None:
+    def complete(self, path: PurePosixPath, descriptor: int) -> None:
+        """Make a temporary file as everybody may read it, and durable."""
+        self.give(path, descriptor)
+        self.call(path, os.fchmod, descriptor, FILE_MODE)
+        self.call(path, os.fsync, descriptor)
+
+    def write_all(self, path: PurePosixPath, descriptor: int, chunk: bytes) -> None:
+        """Write bytes to an open file, however many calls that takes."""
         rest = memoryview(chunk)
         while rest:
             rest = rest[self.call(path, os.write, descriptor, rest) :]
@@ -373,9 +383,9 @@ class Storage(Ground):
                 if isinstance(content, str):
                     self._symlink(content, path, folder)
                     continue
-                descriptor = self.call(path, os.open, path.name, _CREATE, 0o600, dir_fd=folder)
+                descriptor = self.call(path, os.open, path.name, CREATE, 0o600, dir_fd=folder)
                 files.callback(os.close, descriptor)
-                self._write_all(path, descriptor, content)
+                self.write_all(path, descriptor, content)
                 self.give(path, descriptor)
                 self.call(path, os.fchmod, descriptor, FILE_MODE)
                 opened.append(descriptor)
@@ -494,7 +504,7 @@ class Storage(Ground):
     def touch(self, path: PurePosixPath) -> None:
         """Create an empty file, with nothing said of its durability."""
         with self.folder(path.parent, create=True) as folder:
-            descriptor = self.call(path, os.open, path.name, _CREATE, 0o600, dir_fd=folder)
+            descriptor = self.call(path, os.open, path.name, CREATE, 0o600, dir_fd=folder)
             try:
                 self.give(path, descriptor)
             finally:

@@ -337,7 +337,7 @@ class OneImage(Source):
     def manifest(self, reference: Tag | Digest, size: int | None = None) -> Manifest:
         return ONE.manifest
 
-    def blob(self, descriptor: Descriptor) -> Iterator[bytes]:
+    def blob(self, descriptor: Descriptor, start: int = 0) -> Iterator[bytes]:
         yield ONE.blobs[descriptor.digest]
 
 

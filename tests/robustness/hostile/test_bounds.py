@@ -249,7 +249,7 @@ class Listing(interface.Source):
         self.asked.append(reference)
         return self._index if reference == Tag("x") else self._child(reference)
 
-    def blob(self, descriptor: Any) -> Iterator[bytes]:
+    def blob(self, descriptor: Any, start: int = 0) -> Iterator[bytes]:
         raise AssertionError("all are there")
 
 

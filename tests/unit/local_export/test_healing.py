@@ -91,7 +91,7 @@ class Origin(Source):
     def manifest(self, reference: Tag | Digest, size: int | None = None) -> Manifest:
         return self._image.manifest
 
-    def blob(self, descriptor: Descriptor) -> Iterator[bytes]:
+    def blob(self, descriptor: Descriptor, start: int = 0) -> Iterator[bytes]:
         self.asked.append(descriptor.digest)
         yield self._image.blobs[descriptor.digest]
 

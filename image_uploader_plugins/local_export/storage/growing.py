@@ -1,0 +1,102 @@
+"""A temporary file that may outlive whoever writes it, and that the next one goes on with."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+from collections.abc import Iterator
+from pathlib import PurePosixPath
+
+from image_uploader_plugins import errors
+from image_uploader_plugins.local_export.storage.store import CREATE, Staged, Storage
+
+_CHUNK = 1024 * 1024
+# NOTE: opening a FIFO would wait for somebody at its other end.
+_GO_ON = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+
+
+class Growing:
+    """An open file of which ``begun`` bytes were there before; just one may write to it."""
+
+    def __init__(self, storage: Storage, path: PurePosixPath, descriptor: int, begun: int) -> None:
+        self._storage = storage
+        self._path = path
+        self._descriptor = descriptor
+        self._size = begun
+        self._head = b""
+        self.begun = begun
+
+    def chunks(self) -> Iterator[bytes]:
+        """Return what was there before; to be read to its end before anything is written."""
+        rest = self.begun
+        while rest:
+            count = min(_CHUNK, rest)
+            chunk = self._storage.call(self._path, os.read, self._descriptor, count)
+            if not chunk:
+                raise errors.StorageError(self._storage.root / self._path, "became shorter")
+            self._head = (self._head + chunk[:2])[:2]
+            rest -= len(chunk)
+            yield chunk
+
+    def write(self, chunk: bytes) -> None:
+        """Add bytes at the end."""
+        self._head = (self._head + chunk[:2])[:2]
+        self._storage.write_all(self._path, self._descriptor, chunk)
+        self._size += len(chunk)
+
+    def finish(self) -> Staged:
+        """Return it as a staged file, durable; raises StorageError where others wrote to it."""
+        self._storage.complete(self._path, self._descriptor)
+        if os.fstat(self._descriptor).st_size != self._size:
+            raise errors.StorageError(self._storage.root / self._path, "is written to by others")
+        return Staged.of(self._path, self._size, self._head)
+
+
+@contextlib.contextmanager
+def growing(storage: Storage, path: PurePosixPath, limit: int | None) -> Iterator[Growing]:
+    """Open a file to go on with; a new one where there is none of ours, of ``limit`` bytes at most.
+
+    What else is there is removed: links, pipes, what has other names, what
+    belongs to somebody else, and what cannot be opened.
+    """
+    with storage.folder(path.parent, create=True) as folder:
+        descriptor = _again(storage, path, folder, limit)
+        if descriptor is None:
+            descriptor = _anew(storage, path, folder)
+        try:
+            begun = storage.call(path, os.fstat, descriptor).st_size
+            yield Growing(storage, path, descriptor, begun)
+        finally:
+            os.close(descriptor)
+
+
+def _again(storage: Storage, path: PurePosixPath, folder: int, limit: int | None) -> int | None:
+    # Looked at before, too: opening a device may have it do something.
+    found = storage.file(path)
+    if found is None or storage.is_foreign(found.uid):
+        return None
+    try:
+        descriptor = storage.call(path, os.open, path.name, _GO_ON, dir_fd=folder)
+    except errors.StorageError:
+        return None
+    status = os.fstat(descriptor)
+    ours = stat.S_ISREG(status.st_mode) and not storage.is_foreign(status.st_uid)
+    if ours and status.st_nlink == 1 and (limit is None or status.st_size <= limit):
+        return descriptor
+    os.close(descriptor)
+    return None
+
+
+def _anew(storage: Storage, path: PurePosixPath, folder: int) -> int:
+    found = storage.status(path)
+    if found:
+        storage.remove(found)
+    descriptor = storage.call(path, os.open, path.name, CREATE, 0o600, dir_fd=folder)
+    try:
+        storage.give(path, descriptor)
+    except BaseException:
+        os.close(descriptor)
+        storage.discard(path)
+        raise
+    return descriptor
