@@ -7,15 +7,16 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _TOKEN68 = re.compile(r"[A-Za-z0-9._~+/-]+=*(?=[ \t]*(?:,|\Z))")
 _PARAMETER = re.compile(
     rf"({_TOKEN.pattern})[ \t]*=[ \t]*(?:\"((?:[^\"\\]|\\.)*)\"|({_TOKEN.pattern}))", re.DOTALL
 )
-_SPACE = re.compile(r"[ \t]*")
+_SCHEME = re.compile(rf"({_TOKEN.pattern})(?:[ \t]+|(?=,)|\Z)")
 _COMMAS = re.compile(r"[ \t,]*")
+_END = re.compile(r"[ \t]*(?:,[ \t,]*|\Z)")
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 # Longer fields are those of servers that are up to something.
 _LIMIT = 16 * 1024
@@ -26,7 +27,7 @@ class Challenge:
     """One way to authenticate: ``scheme`` and the names of ``parameters`` in lower case."""
 
     scheme: str
-    parameters: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    parameters: dict[str, str] = dataclasses.field(default_factory=dict)
 
 
 def parse(fields: Iterable[str]) -> list[Challenge]:
@@ -39,36 +40,33 @@ def parse(fields: Iterable[str]) -> list[Challenge]:
 
 
 def _field(text: str) -> Iterator[Challenge]:
-    position = _skip(_COMMAS, text, 0)
-    while scheme := _TOKEN.match(text, position):
-        position = scheme.end()
-        parameters: dict[str, str] = {}
-        if position < len(text) and text[position] in " \t":
-            position = _skip(_SPACE, text, position)
-            position = _parameters(text, position, parameters)
-        yield Challenge(scheme[0].lower(), parameters)
-        if position < len(text) and text[_skip(_SPACE, text, position)] != ",":
-            return
-        position = _skip(_COMMAS, text, position)
+    """Read a list, each of whose elements begins a challenge or belongs to the one before."""
+    current: Challenge | None = None
+    match = _COMMAS.match(text)
+    while match and match.end() < len(text):
+        position = match.end()
+        if current and (parameter := _PARAMETER.match(text, position)):
+            _add(current, parameter)
+            match = _END.match(text, parameter.end())
+            continue
+        if current:
+            yield current
+        scheme = _SCHEME.match(text, position)
+        current = Challenge(scheme[1].lower(), {}) if scheme else None
+        match = _behind(text, scheme)
+    if current:
+        yield current
 
 
-def _parameters(text: str, position: int, found: dict[str, str]) -> int:
-    """Read what belongs to one scheme into ``found``; return where it ends."""
-    end = position
-    while parameter := _PARAMETER.match(text, position):
-        name, quoted, token = parameter.groups()
-        value = token if quoted is None else _ESCAPED.sub(r"\1", quoted)
-        found.setdefault(name.lower(), value)
-        end = parameter.end()
-        # What follows a comma is another parameter, or another scheme.
-        position = _skip(_COMMAS, text, end)
-        if position == end or "," not in text[end:position]:
-            return end
-    if not found and (token68 := _TOKEN68.match(text, position)):
-        return token68.end()
-    return end
+def _add(challenge: Challenge, parameter: re.Match[str]) -> None:
+    name, quoted, token = parameter.groups()
+    value = token if quoted is None else _ESCAPED.sub(r"\1", quoted)
+    challenge.parameters.setdefault(name.lower(), value)
 
 
-def _skip(pattern: re.Pattern[str], text: str, position: int) -> int:
-    match = pattern.match(text, position)
-    return match.end() if match else position
+def _behind(text: str, scheme: re.Match[str] | None) -> re.Match[str] | None:
+    """Match up to what follows a scheme: its first parameter, or the next element."""
+    if scheme is None or _PARAMETER.match(text, scheme.end()):
+        return scheme
+    token68 = _TOKEN68.match(text, scheme.end())
+    return _END.match(text, token68.end() if token68 else scheme.end())
