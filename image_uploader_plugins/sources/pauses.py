@@ -5,6 +5,7 @@ Source: RFC 9110, 10.2.3 (Retry-After), 15.5.30 and 15.6.4 (429 and 503).
 
 from __future__ import annotations
 
+import datetime
 import email.utils
 import random
 import threading
@@ -116,7 +117,9 @@ def retry_after(text: str, now: Callable[[], float] = time.time) -> float | None
         return float(text[:9])
     try:
         moment = email.utils.parsedate_to_datetime(text)
-        return max(0.0, moment.timestamp() - now())
+        # NOTE: one of HTTP's three forms names no zone, and means UTC (RFC 9110, 5.6.7).
+        zoned = moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
+        return max(0.0, zoned.timestamp() - now())
     except (TypeError, ValueError, OverflowError):
         return None
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import email.utils
+import time
 
 import pytest
 from hypothesis import given
@@ -137,7 +138,37 @@ def test_retry_after(text: str, expected: float | None) -> None:
     assert retry_after(text, lambda: NOW) == expected
 
 
-@given(st.text(max_size=40))
+def test_a_date_without_a_zone_means_utc(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Pacific/Auckland")
+    time.tzset()
+    try:
+        assert retry_after("Thu Jan  1 12:00:30 2026", lambda: NOW) == 30.0
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+
+
+@given(st.datetimes(datetime.datetime(1970, 1, 1), datetime.datetime(2068, 12, 31)), st.data())
+def test_each_form_of_a_date(moment: datetime.datetime, data: st.DataObject) -> None:
+    """The three of RFC 9110, 5.6.7; what is past asks for nothing."""
+    form = data.draw(
+        st.sampled_from(
+            ["%a, %d %b %Y %H:%M:%S GMT", "%A, %d-%b-%y %H:%M:%S GMT", "%a %b %e %H:%M:%S %Y"]
+        )
+    )
+    seconds = moment.replace(microsecond=0, tzinfo=datetime.UTC).timestamp()
+    assert retry_after(moment.strftime(form), lambda: 0.0) == seconds
+    assert retry_after(moment.strftime(form), lambda: seconds + 1) == 0.0
+
+
+@given(
+    st.one_of(
+        st.text(max_size=40),
+        st.text("0123456789+-:, GMTJanThu", max_size=60),
+        st.integers().map(str),
+        st.floats().map(str),
+    )
+)
 def test_any_retry_after(text: str) -> None:
     found = retry_after(text)
     assert found is None or found >= 0
