@@ -12,20 +12,17 @@ import dataclasses
 import json
 import logging
 import os
-import shutil
-import subprocess
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from image_uploader_plugins import errors
+from image_uploader_plugins.sources.credential_helpers import Helpers
 from image_uploader_plugins.sources.image_name import HUB, canonical
 
 LOG = logging.getLogger(__name__)
 
 _HUB_KEY = "https://index.docker.io/v1/"  # Docker Hub, in the files of docker
-_HELPER_SECONDS = 60
-_ANSWER_LIMIT = 1024 * 1024  # bytes
 _TOKEN_USER = "<token>"  # noqa: S105 - what a helper says for an identity token
 
 
@@ -57,6 +54,7 @@ class Keychain:
     ) -> None:
         self._named = {_key(name): login for name, login in (named or {}).items()}
         self._environment = dict(os.environ if environment is None else environment)
+        self._helpers = Helpers()
 
     def login(self, registry: str, repository: str = "") -> Login | None:
         """Return who we are for a repository of a registry; None where nobody says.
@@ -69,7 +67,7 @@ class Keychain:
                 return self._named[key]
         for path, explicit in _files(self._environment):
             config = _load(path, explicit=explicit)
-            login = config and _stored(path, config, registry, repository)
+            login = config and _stored(path, config, registry, repository, self._helpers)
             if login:
                 return login
         return None
@@ -153,18 +151,20 @@ def _load(path: Path, *, explicit: bool) -> dict[str, Any] | None:
     return found
 
 
-def _stored(path: Path, config: dict[str, Any], registry: str, repository: str) -> Login | None:
+def _stored(
+    path: Path, config: dict[str, Any], registry: str, repository: str, programs: Helpers
+) -> Login | None:
     auths, helpers = _mapping(config, "auths"), _mapping(config, "credHelpers")
     known = {_key(name): entry for name, entry in auths.items()}
     for key in _candidates(registry, repository):
         for name, program in helpers.items():
             if _key(name) == key and isinstance(program, str):
-                return _ask(program, name)
+                return _helped(programs.ask(program, name))
         if isinstance(known.get(key), dict) and (login := _entry(path, key, known[key])):
             return login
     store = config.get("credsStore")
     if isinstance(store, str) and store:
-        return _ask(store, _HUB_KEY if _key(registry) == HUB else registry)
+        return _helped(programs.ask(store, _HUB_KEY if _key(registry) == HUB else registry))
     return None
 
 
@@ -190,36 +190,8 @@ def _entry(path: Path, key: str, entry: dict[str, Any]) -> Login | None:
     return Login(user, password, token)
 
 
-def _ask(program: str, registry: str) -> Login | None:
-    """What a credential helper says; raises ConfigurationError where it fails."""
-    name = f"docker-credential-{program}"
-    found = shutil.which(name) if "/" not in program else None
-    if found is None:
-        raise errors.ConfigurationError(f"the credential helper {name} of {registry} is missing")
-    try:
-        done = subprocess.run(  # noqa: S603 - no shell is asked
-            [found, "get"],
-            input=registry.encode(),
-            capture_output=True,
-            check=False,
-            timeout=_HELPER_SECONDS,
-        )
-        answer = done.stdout[:_ANSWER_LIMIT]
-        if done.returncode:
-            if b"not found" in answer.lower():
-                return None
-            raise errors.ConfigurationError(
-                f"the credential helper {name} fails for {registry} (status {done.returncode})"
-            )
-        fields = json.loads(answer)
-        user, secret = str(fields["Username"]), str(fields["Secret"])
-    except (OSError, subprocess.TimeoutExpired) as e:
-        reason = getattr(e, "strerror", None) or "no answer"
-        raise errors.ConfigurationError(f"the credential helper {name}: {reason}") from None
-    except (ValueError, KeyError, TypeError):
-        raise errors.ConfigurationError(
-            f"the credential helper {name} answers what is no login for {registry}"
-        ) from None
-    if user == _TOKEN_USER:
-        return Login("", identity_token=secret)
-    return Login(user, secret)
+def _helped(answer: tuple[str, str] | None) -> Login | None:
+    """A login of a credential helper's, which calls an identity token a user's secret."""
+    if answer and answer[0] == _TOKEN_USER:
+        return Login("", identity_token=answer[1])
+    return Login(*answer) if answer else None

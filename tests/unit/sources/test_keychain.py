@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from image_uploader_plugins import errors
+from image_uploader_plugins.sources import credential_helpers
 from image_uploader_plugins.sources.keychain import Keychain, Login, named
 
 MARK = "Zq7sEcReT"
@@ -124,6 +125,11 @@ def test_a_helper_that_knows_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         (f"echo {MARK} >&2; echo {MARK}; exit 3", r"docker-credential-bad fails for quay\.io"),
         (f"echo {MARK}", "answers what is no login"),
         ("echo '{}'", "answers what is no login"),
+        ('echo \'{"Username":"u","Secret":["s"]}\'', "answers what is no login"),
+        (f"echo {MARK} not found; exit 1", r"fails for quay\.io \(status 1\)"),
+        ("yes", "docker-credential-bad of quay.io: answers with more than 1048576 bytes"),
+        ("sleep 99 & wait", "docker-credential-bad of quay.io: no answer in 1 second"),
+        ("exec >&-; sleep 99", "docker-credential-bad of quay.io: no answer in 1 second"),
         (None, "docker-credential-bad of quay.io is missing"),
     ],
 )
@@ -132,9 +138,53 @@ def test_helpers_that_fail(
 ) -> None:
     if script:
         helper(tmp_path, "bad", script, monkeypatch)
+    monkeypatch.setattr(credential_helpers, "_SECONDS", 1.0)
     with pytest.raises(errors.ConfigurationError, match=reason) as caught:
         login(auths(tmp_path, {"credHelpers": {"quay.io": "bad"}}), "quay.io")
     assert MARK not in str(caught.value)
+
+
+def test_a_helper_that_failed_is_not_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Eighty images do not wait a minute each."""
+    helper(tmp_path, "bad", f"echo x >> {tmp_path}/asked; exit 3", monkeypatch)
+    chain = Keychain(environment=auths(tmp_path, {"credsStore": "bad"}))
+    for _ in range(3):
+        with pytest.raises(errors.ConfigurationError, match=r"status 3.*echo quay\.io \|"):
+            chain.login("quay.io")
+    assert (tmp_path / "asked").read_text() == "x\n"
+
+
+def test_nothing_of_a_helper_is_left_running(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    helper(tmp_path, "bad", f"sleep 99 & echo $! > {tmp_path}/started; wait", monkeypatch)
+    monkeypatch.setattr(credential_helpers, "_SECONDS", 1.0)
+    with pytest.raises(errors.ConfigurationError):
+        login(auths(tmp_path, {"credsStore": "bad"}), "quay.io")
+    state = Path("/proc", (tmp_path / "started").read_text().strip(), "stat")
+    # Who has ended and was not waited for yet is a zombie.
+    assert not state.exists() or state.read_text().split()[2] == "Z"
+
+
+def test_a_helper_that_leaves_something_running(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An agent that keeps the pipe is not waited for."""
+    script = 'sleep 3 & echo \'{"Username":"u","Secret":"s"}\''
+    helper(tmp_path, "agent", script, monkeypatch)
+    monkeypatch.setattr(credential_helpers, "_SECONDS", 2.0)
+    assert login(auths(tmp_path, {"credsStore": "agent"}), "quay.io") == Login("u", "s")
+
+
+@pytest.mark.parametrize("answer", ["", '{"Username":"","Secret":""}'])
+def test_a_helper_that_has_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, answer: str
+) -> None:
+    script = f"echo '{answer}'" if answer else "echo credentials not found; exit 1"
+    helper(tmp_path, "none", script, monkeypatch)
+    assert login(auths(tmp_path, {"credHelpers": {"quay.io": "none"}}), "quay.io") is None
 
 
 @pytest.mark.parametrize(
