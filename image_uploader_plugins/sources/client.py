@@ -6,7 +6,6 @@ nowhere else.  Sources: OCI distribution-spec 1.1, "Pull"; RFC 9110.
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import http
 import threading
@@ -23,7 +22,7 @@ from image_uploader_plugins.sources.image_name import HUB, canonical
 from image_uploader_plugins.sources.keychain import Login
 from image_uploader_plugins.sources.pauses import Pauses
 from image_uploader_plugins.sources.settings import Settings
-from image_uploader_plugins.sources.tokens import Tokens
+from image_uploader_plugins.sources.tokens import Grant, Tokens
 from image_uploader_plugins.text import redacted
 
 _HUB_HOST = "registry-1.docker.io"
@@ -41,15 +40,6 @@ Check = Callable[[], None]
 """Called while something waits; ends the wait by raising."""
 
 
-@dataclasses.dataclass
-class _Grant:
-    """An Authorization for one scope, and whether it has been good for anything yet."""
-
-    value: str = ""
-    token: str = ""
-    has_served: bool = False
-
-
 class Registry:
     """The registry called ``name``, ``host[:port]``; safe to use from several threads."""
 
@@ -59,7 +49,7 @@ class Registry:
         self._tokens = tokens or Tokens()
         self._pauses = Pauses(name, settings.longest_pause)
         self._lock = threading.RLock()
-        self._grants: dict[str, _Grant] = {}
+        self._grants: dict[str, Grant] = {}
         self._challenges: dict[str, Challenge] = {}
         self._sessions: dict[str, requests.Session] = {}
         self._base: str | None = None
@@ -88,15 +78,18 @@ class Registry:
         path: str,
         headers: Mapping[str, str] | None = None,
         check: Check = lambda: None,
+        *,
+        away: bool = True,
     ) -> requests.Response:
         """Return the answer to GET of ``path`` below a repository, its body unread.
 
-        Its status is 200 or 206.  Raises RegistryError for a refusal,
-        RegistryUnreachable where nobody answers, RateLimited, and what
-        ``check`` raises.
+        Its status is 200 or 206.  Raises RegistryError for a refusal, and
+        unless ``away`` for a redirect to somebody else, RegistryUnreachable
+        where nobody answers, RateLimited, and what ``check`` raises.
         """
         url = f"{self.base()}/{repository}/{path}"
-        ask = functools.partial(self._authorized, repository, url, dict(headers or {}), check)
+        follow = functools.partial(self._follow, url, dict(headers or {}), away=away)
+        ask = functools.partial(self._authorized, repository, url, follow, check)
         return _granted(self._patiently(ask, check))
 
     def elsewhere(
@@ -166,44 +159,52 @@ class Registry:
     # -- who may
 
     def _authorized(
-        self, repository: str, url: str, headers: dict[str, str], check: Check
+        self,
+        repository: str,
+        url: str,
+        follow: Callable[[str], requests.Response],
+        check: Check,
     ) -> requests.Response:
         """Ask with what was granted before, and again with what the answer asks for.
 
         A token that has been good for something and is refused is renewed, as
         often as other threads use up the new one.
         """
-        grant, fresh = self._grant(repository), False
+        grant, fresh = self._grant(repository, url, check), False
         for _ in range(_RENEWALS):
-            response = self._follow(url, headers, grant.value)
+            response = follow(grant.authorization)
             # An answer that there is no such thing is one to somebody who may ask.
             if response.ok or response.status_code == http.HTTPStatus.NOT_FOUND:
-                grant.has_served |= bool(grant.value)
+                grant.has_served |= bool(grant.authorization)
                 return response
             unknown = response.status_code == http.HTTPStatus.UNAUTHORIZED and not fresh
             if not unknown and not (grant.has_served and response.status_code in _EXPIRED):
                 return response
             offered = challenges.parse(response.raw.headers.getlist("WWW-Authenticate"))
             renewed = self._renew(repository, url, offered, grant, check)
-            if renewed is None:
+            if renewed is None or renewed.authorization == grant.authorization:
                 return response
             response.close()
             grant, fresh = renewed, True
-        return self._follow(url, headers, grant.value)
+        return follow(grant.authorization)
 
-    def _grant(self, repository: str) -> _Grant:
+    def _grant(self, repository: str, url: str, check: Check) -> Grant:
+        """Return what was granted for a repository, anew where that ends now."""
         with self._lock:
-            return self._grants.setdefault(repository, _Grant())
+            grant = self._grants.setdefault(repository, Grant())
+        if not self._tokens.is_over(grant):
+            return grant
+        return self._renew(repository, url, [], grant, check) or grant
 
     def _renew(
         self,
         repository: str,
         url: str,
         offered: list[Challenge],
-        refused: _Grant,
+        old: Grant,
         check: Check,
-    ) -> _Grant | None:
-        """Return a new grant for a repository; None where nothing better can be had."""
+    ) -> Grant | None:
+        """Return a grant for a repository that is new, if one can be had; None where none can."""
         with self._lock:
             # Who refuses a token with 400 does not say again what it wants.
             chosen = _chosen(offered) or self._challenges.get(repository)
@@ -216,28 +217,28 @@ class Registry:
                 url, f"no password is sent to {self.name} in the clear: {self._how()}", False
             )
         if chosen.scheme == "basic":
-            if login is None or login.basic == refused.value:
-                return None
-            return self._keep(repository, _Grant(login.basic))
-        scope = f"repository:{repository}:pull"
-        self._check_realm(chosen, login)
-        ask = functools.partial(self._ask_for_token, check)
-        token = self._tokens.token(self.name, chosen, login, scope, ask, refused=refused.token)
-        if token == refused.token:
-            return None
-        return self._keep(repository, _Grant(f"Bearer {token}", token))
+            new = Grant(login.basic) if login else old
+        else:
+            scope = f"repository:{repository}:pull"
+            self._check_realm(chosen, login)
+            ask = functools.partial(self._ask_for_token, check)
+            refused = old.authorization
+            new = self._tokens.grant(self.name, chosen, login, scope, ask, refused=refused)
+        return self._keep(repository, new)
 
-    def _keep(self, repository: str, grant: _Grant) -> _Grant:
+    def _keep(self, repository: str, grant: Grant) -> Grant:
         """Return the grant, or the same one that another thread has got meanwhile."""
         with self._lock:
-            if self._grant(repository).value != grant.value:
-                self._grants[repository] = grant
-            return self._grants[repository]
+            held = self._grants.get(repository)
+            if held and held.authorization == grant.authorization and held.until >= grant.until:
+                return held
+            self._grants[repository] = grant
+            return grant
 
     def _check_realm(self, challenge: Challenge, login: Login | None) -> None:
         realm = challenge.parameters.get("realm", "")
-        parts = urllib.parse.urlsplit(realm)
-        if parts.scheme not in ("http", "https") or not parts.netloc or "@" in parts.netloc:
+        parts = _parts(realm)
+        if not parts.netloc or "@" in parts.netloc:
             raise errors.RegistryUnreachable(
                 self.base(), f"its token server is no URL: {realm!r:.200}", False
             )
@@ -278,7 +279,9 @@ class Registry:
 
     # -- requests
 
-    def _follow(self, url: str, headers: dict[str, str], authorization: str) -> requests.Response:
+    def _follow(
+        self, url: str, headers: dict[str, str], authorization: str, *, away: bool = True
+    ) -> requests.Response:
         """Follow redirects by hand: what is ours goes to the registry alone."""
         origin = _origin(url)
         for _ in range(_REDIRECTS + 1):
@@ -289,17 +292,20 @@ class Registry:
             location = response.headers.get("Location")
             if not response.is_redirect or not location:
                 return response
+            target = self._redirected(url, location)
+            if not away and _origin(target) != origin:
+                return response
             response.close()
-            url = self._redirected(url, location)
+            url = target
         raise errors.RegistryUnreachable(url, f"more than {_REDIRECTS} redirects", False)
 
     def _redirected(self, url: str, location: str) -> str:
         try:
             target = urllib.parse.urljoin(url, location)
-            parts = urllib.parse.urlsplit(target)
         except ValueError:
-            parts = urllib.parse.SplitResult("", "", "", "", "")
-        if parts.scheme not in ("http", "https") or not parts.netloc:
+            target = ""
+        parts = _parts(target)
+        if not parts.netloc:
             raise errors.RegistryUnreachable(
                 url, f"leads to what is no URL of HTTP: {location!r:.100}", False
             )
@@ -421,6 +427,17 @@ def _chosen(offered: list[Challenge]) -> Challenge | None:
             if challenge.scheme == scheme:
                 return challenge
     return None
+
+
+def _parts(url: str) -> urllib.parse.SplitResult:
+    """Return the parts of a URL that a server names, none where it is no URL of HTTP."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        if parts.scheme in ("http", "https") and (parts.port or parts.hostname):
+            return parts
+    except ValueError:  # of an address or a port that is none
+        pass
+    return urllib.parse.SplitResult("", "", "", "", "")
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:

@@ -13,6 +13,11 @@ from image_uploader_plugins import errors
 
 # TLS alerts are what a server says that speaks TLS.
 _ALERT = re.compile(r"ALERT")
+# What it says of a client's certificate that it got: RFC 8446, 6.2.
+_REFUSED = re.compile(r"ALERT_(?:\w+_CERTIFICATE|CERTIFICATE_(?!REQUIRED)\w+|UNKNOWN_CA)")
+# What OpenSSL says of a server's: X509_STORE_CTX_get_error(3).
+_NOT_NOW = frozenset({9, 10})
+_OTHER_NAME = frozenset({62, 64})
 # NOTE: http.client says what a proxy answers to CONNECT in no other way.
 _TUNNEL = re.compile(r"Tunnel connection failed: (\d{3})\b")
 
@@ -56,13 +61,32 @@ def unreachable(url: str, error: Exception) -> errors.RegistryUnreachable:
 
 
 def _tls(url: str, error: ssl.SSLError) -> errors.RegistryUnreachable:
-    host = urllib.parse.urlsplit(url).netloc
-    reason, broken = f"TLS: {error}", isinstance(error, ssl.SSLEOFError)
+    advice = _advice(error, urllib.parse.urlsplit(url).netloc)
+    broken = isinstance(error, ssl.SSLEOFError)
+    return errors.RegistryUnreachable(url, f"TLS: {error}; {advice}", broken)
+
+
+def _advice(error: ssl.SSLError, host: str) -> str:
+    folder, reason = f"/etc/containers/certs.d/{host}", error.reason or ""
     if isinstance(error, ssl.SSLCertVerificationError):
-        reason += f"; put its CA into /etc/containers/certs.d/{host} or {host} into {NAMING}"
-    elif not _is_tls(error):
-        reason += f"; if it speaks plain HTTP, name {host} in {NAMING}"
-    return errors.RegistryUnreachable(url, reason, broken)
+        return _unverified(error.verify_code, folder, host)
+    pair = f"if it wants a client's certificate, put {folder}/client.cert and client.key"
+    if isinstance(error, ssl.SSLEOFError):
+        # NOTE: an alert is lost where the connection is closed behind it at once.
+        return f"if it speaks plain HTTP, name {host} in {NAMING}; {pair}"
+    if not _is_tls(error):
+        return f"if it speaks plain HTTP, name {host} in {NAMING}"
+    if _REFUSED.search(reason):
+        return f"it refuses the certificate of this client that is in {folder}"
+    return pair
+
+
+def _unverified(code: int, folder: str, host: str) -> str:
+    if code in _NOT_NOW:
+        return "it needs a new certificate, or this machine's clock is wrong"
+    if code in _OTHER_NAME:
+        return "use a name that is in its certificate"
+    return f"put its CA into {folder} or {host} into {NAMING}"
 
 
 def _is_tls(error: ssl.SSLError) -> bool:

@@ -177,7 +177,14 @@ class RegistrySource(Source):
     def _referrers(self, digest: Digest) -> Manifest | None:
         """The registry's own list; None where it has no such API."""
         try:
-            with self._get(f"referrers/{digest}", {"Accept": manifest.OCI_INDEX}) as response:
+            with self._registry.get(
+                self._name,
+                f"referrers/{digest}",
+                {"Accept": manifest.OCI_INDEX},
+                self._check,
+                # GHCR's leads to a page for people, with limits that all images would wait for.
+                away=False,
+            ) as response:
                 return Manifest.parse(_read(response, manifest.SIZE_LIMIT))
         except errors.ManifestInvalid:
             return None

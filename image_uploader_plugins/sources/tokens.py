@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import datetime
 import http
+import math
 import threading
 import time
 import urllib.parse
@@ -40,9 +41,12 @@ class _Key:
 
 
 @dataclasses.dataclass
-class _Token:
-    value: str
-    until: float
+class Grant:
+    """An Authorization, the moment by the clock when it ends, and whether it has been of use."""
+
+    authorization: str = ""
+    until: float = math.inf
+    has_served: bool = False
 
 
 class Tokens:
@@ -52,9 +56,13 @@ class Tokens:
         self._clock = clock
         self._lock = threading.Lock()
         self._locks: dict[_Key, threading.Lock] = {}
-        self._tokens: dict[_Key, _Token] = {}
+        self._grants: dict[_Key, Grant] = {}
 
-    def token(
+    def is_over(self, grant: Grant) -> bool:
+        """Whether a grant has ended, or nearly."""
+        return grant.until <= self._clock()
+
+    def grant(
         self,
         registry: str,
         challenge: Challenge,
@@ -63,11 +71,12 @@ class Tokens:
         ask: Ask,
         *,
         refused: str = "",
-    ) -> str:
+    ) -> Grant:
         """Return a token that the challenge asks for, for ``scope`` where it names none.
 
-        A token that was ``refused`` is not given again.  Raises RegistryError
-        where the token server gives none.
+        Whoever asks for the same gets the same one, but not an Authorization
+        that was ``refused``.  Raises RegistryError where the token server
+        gives none.
         """
         parameters = challenge.parameters
         scopes = tuple((parameters.get("scope") or scope).split())
@@ -78,12 +87,12 @@ class Tokens:
         with self._lock:
             lock = self._locks.setdefault(key, threading.Lock())
         with lock:  # whoever comes second gets what the first has fetched
-            held = self._tokens.get(key)
-            if held is None or held.value == refused or held.until <= self._clock():
-                held = self._tokens[key] = self._fetch(key, login, ask)
-            return held.value
+            held = self._grants.get(key)
+            if held is None or held.authorization == refused or self.is_over(held):
+                held = self._grants[key] = self._fetch(key, login, ask)
+            return held
 
-    def _fetch(self, key: _Key, login: Login | None, ask: Ask) -> _Token:
+    def _fetch(self, key: _Key, login: Login | None, ask: Ask) -> Grant:
         asked = self._clock()
         status, body = _asked(key, login, ask)
         if status != http.HTTPStatus.OK:
@@ -92,7 +101,7 @@ class Tokens:
         value = fields.get("token") or fields.get("access_token")
         if not isinstance(value, str) or not value.isascii() or not value.isprintable():
             raise errors.RegistryError(key.realm, status, "", "answers without a token", login=True)
-        return _Token(value, asked + _life(fields) * (1 - _MARGIN))
+        return Grant(f"Bearer {value}", asked + _life(fields) * (1 - _MARGIN))
 
 
 def _asked(key: _Key, login: Login | None, ask: Ask) -> Answer:
@@ -123,8 +132,10 @@ def _life(fields: Mapping[str, Any]) -> float:
     issued = fields.get("issued_at")
     if isinstance(issued, str):
         try:
-            moment = datetime.datetime.fromisoformat(issued.replace("Z", "+00:00"))
-            left = moment.timestamp() + life - time.time()
+            moment = datetime.datetime.fromisoformat(issued)
+            # A server that names no zone means UTC, wherever this machine is.
+            zoned = moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
+            left = zoned.timestamp() + life - time.time()
         except (ValueError, OverflowError):
             left = life
         # A server's clock may be wrong: then its word on the length counts.

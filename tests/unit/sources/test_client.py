@@ -195,6 +195,32 @@ def test_one_token_serves_many_requests_and_threads(
     assert len(registry.paths("/token")) == 1
 
 
+@pytest.mark.parametrize("same", [False, True])
+def test_a_token_is_renewed_before_it_ends(
+    registry: OddRegistry, address: str, open_source: Open, same: bool
+) -> None:
+    """No request is made with one that has ended, nor is one asked for twice."""
+    given: list[str] = []
+    refused: list[str] = []
+
+    def hook(asked: Asked) -> Reply | None:
+        if asked.path == "/token":
+            given.append("T" if same else f"T{len(given)}")
+            return text({"token": given[-1], "expires_in": 100})
+        if given and asked.authorization == f"Bearer {given[-1]}":
+            return None
+        refused.append(asked.path)
+        return challenge(f'Bearer realm="http://{asked.headers["Host"]}/token"')
+
+    registry.hook = hook
+    source = open_source(address, LOGIN)
+    for moment, count in ((1000.0, 1), (1080.0, 1), (1091.0, 2), (1170.0, 2), (1300.0, 3)):
+        source._registry._tokens._clock = lambda moment=moment: moment
+        pull(source)
+        assert len(given) == count
+    assert refused == ["/v2/", "/v2/ns/app/manifests/1"]
+
+
 @pytest.mark.parametrize("status", [400, 401, 403])
 def test_a_token_that_ends_is_renewed(
     registry: OddRegistry, address: str, open_source: Open, status: int
@@ -236,6 +262,9 @@ def test_a_token_that_ends_is_renewed(
         (LOGIN, lambda asked: challenge("Negotiate"), "401"),
         (LOGIN, tokens(realm="ftp://x/token"), "token server is no URL"),
         (LOGIN, tokens(realm="http://me:pw@x/token"), "token server is no URL"),
+        (LOGIN, tokens(realm="http://[::1/token"), "token server is no URL"),
+        (LOGIN, tokens(realm="http://x:99999/token"), "token server is no URL"),
+        (LOGIN, tokens(realm="/token"), "token server is no URL"),
         (LOGIN, tokens(value="other", answer=lambda asked: {"token": "T"}), "401"),
     ],
 )
@@ -325,6 +354,7 @@ def test_a_redirect_to_the_registry_itself_keeps_the_login(
         ("file:///etc/passwd", "no URL of HTTP"),
         ("http://", "more than 5 redirects"),
         ("http://[::1", "Invalid IPv6 URL"),
+        ("http://x:99999/", "no URL of HTTP|Invalid port"),
         ("/v2/ns/app/manifests/1", "more than 5 redirects"),
     ],
 )
@@ -387,7 +417,10 @@ def test_a_ca_of_certs_d(
 ) -> None:
     registry.hook = passwords()
     with odd_registry.serving(registry, pair(authority)) as address:
-        with pytest.raises(errors.RegistryUnreachable, match="CERTIFICATE_VERIFY_FAILED") as caught:
+        with pytest.raises(
+            errors.RegistryUnreachable,
+            match=r"CERTIFICATE_VERIFY_FAILED.*put its CA into .*insecure_registries",
+        ) as caught:
             pull(open_source(address, LOGIN))
         assert not caught.value.retryable
         assert registry.asked == []
