@@ -73,10 +73,11 @@ _OPTIONS = [
         "insecure_registries",
         default=[],
         help=(
-            "Registries to copy from, host or host:port, whose certificate is not verified, and "
-            "which are asked by http where they do not speak https. Also those that "
-            "DockerInsecureRegistryAddress of a deployment names, and those with insecure = true "
-            "in /etc/containers/registries.conf. Passwords are sent to them as they are."
+            "Registries to copy from, host or host:port, or networks, as 192.168.24.0/24, whose "
+            "certificate is not verified, and which are asked by http where they do not speak "
+            "https. Also those that DockerInsecureRegistryAddress of a deployment names, and "
+            "those with insecure = true in containers' registries.conf. Passwords are sent to "
+            "them as they are."
         ),
     ),
 ]

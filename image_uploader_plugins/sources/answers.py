@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -15,8 +16,14 @@ def fields(body: bytes) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def said(body: bytes) -> tuple[str, str]:
+# Shorter ones are no secrets, and parts of words.
+_SHORTEST_SECRET = 4
+
+
+def said(body: bytes, secrets: Iterable[str] = ()) -> tuple[str, str]:
     """Return the code and the message of the first error in an answer, "" where there is none.
+
+    Without the ``secrets``, which servers repeat to whoever sent them.
 
     Source: OCI distribution-spec 1.1, "Error Codes".  Token servers say
     "details", "error_description" or "message" instead.
@@ -28,8 +35,16 @@ def said(body: bytes) -> tuple[str, str]:
     code, message = first.get("code"), first.get("message")
     for name in ("error_description", "details", "error", "detail"):
         message = message or first.get(name)
-    return _text(code), _text(message)
+    hidden = sorted(filter(_is_secret, secrets), key=len, reverse=True)
+    return _text(code, hidden), _text(message, hidden)
 
 
-def _text(value: object) -> str:
-    return value if isinstance(value, str) else ""
+def _is_secret(text: str) -> bool:
+    return len(text) >= _SHORTEST_SECRET
+
+
+def _text(value: object, hidden: Iterable[str]) -> str:
+    text = value if isinstance(value, str) else ""
+    for secret in hidden:
+        text = text.replace(secret, "[...]")
+    return text

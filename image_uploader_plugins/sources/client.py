@@ -6,6 +6,7 @@ nowhere else.  Sources: OCI distribution-spec 1.1, "Pull"; RFC 9110.
 
 from __future__ import annotations
 
+import base64
 import functools
 import http
 import threading
@@ -23,7 +24,7 @@ from image_uploader_plugins.sources.keychain import Login
 from image_uploader_plugins.sources.pauses import Pauses
 from image_uploader_plugins.sources.settings import Settings
 from image_uploader_plugins.sources.tokens import Grant, Tokens
-from image_uploader_plugins.text import redacted
+from image_uploader_plugins.text import redacted, shown
 
 _HUB_HOST = "registry-1.docker.io"
 _CONNECT = 10.0  # seconds
@@ -63,10 +64,10 @@ class Registry:
 
     @property
     def is_verified(self) -> bool:
-        """Whether what it says came by TLS that was verified."""
-        base = self.base()
-        host = urllib.parse.urlsplit(base).netloc
-        return base.startswith("https:") and not self._settings.trust.is_insecure(host)
+        """Whether what it says came by TLS that was verified, as far as anything came."""
+        with self._lock:
+            base = urllib.parse.urlsplit(self._base or self._url("https"))
+        return base.scheme == "https" and not self._settings.trust.is_insecure(base.netloc)
 
     def login(self, repository: str) -> Login | None:
         """Return who we are for a repository, None where nobody says."""
@@ -122,7 +123,8 @@ class Registry:
     def base(self) -> str:
         """Return the URL of its API, with /v2; found out once.
 
-        https, unless it may be plain and does not speak TLS.
+        https, unless it may be plain and does not speak TLS.  Raises
+        RegistryUnreachable where nobody answers, and RateLimited.
         """
         with self._lock:
             if self._base is None:
@@ -132,29 +134,42 @@ class Registry:
     # -- http or https
 
     def _find_base(self) -> str:
+        may_be_plain = self.name not in self._settings.mirrors and (
+            self._settings.trust.may_be_plain(self.name)
+        )
+        return self._url("http" if may_be_plain and self._is_plain() else "https")
+
+    def _url(self, scheme: str) -> str:
         mirror = self._settings.mirrors.get(self.name)
         if mirror:
             return f"{mirror.rstrip('/')}/v2"
-        host = _HUB_HOST if self.name == HUB else self.name
-        if self._settings.trust.may_be_plain(self.name) and self._is_plain(host):
-            return f"http://{host}/v2"
-        return f"https://{host}/v2"
+        return f"{scheme}://{_HUB_HOST if self.name == HUB else self.name}/v2"
 
-    def _is_plain(self, host: str) -> bool:
+    def _is_plain(self) -> bool:
         """Whether a port answers in plain HTTP and not in TLS; raises RegistryUnreachable."""
         try:
-            self._send("GET", f"https://{host}/v2/", {}).close()
+            self._ask_version("https")
         except errors.RegistryUnreachable as e:
             cause = e.__cause__
-            if isinstance(cause, requests.exceptions.Timeout) or network_errors.speaks_tls(cause):
+            if network_errors.speaks_tls(cause):
                 return False
-        else:
-            return False
+            if isinstance(cause, requests.exceptions.Timeout) or not self._answers_in_plain():
+                raise
+            return True
+        return False
+
+    def _answers_in_plain(self) -> bool:
         try:
-            self._send("GET", f"http://{host}/v2/", {}).close()
+            self._ask_version("http")
         except errors.RegistryUnreachable as e:
             return isinstance(e.__cause__, ValueError)  # of a redirect: it did answer
         return True
+
+    def _ask_version(self, scheme: str) -> None:
+        with self._send("GET", f"{self._url(scheme)}/", {}) as response:
+            if _is_pause(response):
+                now = self._pauses.now()
+                self._pauses.refused(response.headers, now, now)
 
     # -- who may
 
@@ -240,10 +255,10 @@ class Registry:
         parts = _parts(realm)
         if not parts.netloc or "@" in parts.netloc:
             raise errors.RegistryUnreachable(
-                self.base(), f"its token server is no URL: {realm!r:.200}", False
+                self.base(), f"its token server is no URL: {shown(realm)}", False
             )
-        plain = parts.scheme == "http"
-        if plain and self.base().startswith("https:") and not trust.is_loopback(self.name):
+        plain = parts.scheme == "http" and not self._settings.trust.is_insecure(parts.netloc)
+        if plain and self.base().startswith("https:"):
             raise errors.RegistryUnreachable(
                 self.base(), f"its token server is not asked in the clear: {realm}", False
             )
@@ -262,10 +277,7 @@ class Registry:
         return parts.scheme == "https" or insecure
 
     def _how(self) -> str:
-        return (
-            "name it in DockerInsecureRegistryAddress or [image_uploader] insecure_registries "
-            "if that is meant"
-        )
+        return f"name it in {network_errors.NAMING} if that is meant"
 
     def _ask_for_token(
         self, check: Check, url: str, headers: Mapping[str, str], form: Mapping[str, str] | None
@@ -307,7 +319,7 @@ class Registry:
         parts = _parts(target)
         if not parts.netloc:
             raise errors.RegistryUnreachable(
-                url, f"leads to what is no URL of HTTP: {location!r:.100}", False
+                url, f"leads to what is no URL of HTTP: {shown(location)}", False
             )
         if parts.scheme == "http" and url.startswith("https:"):
             raise errors.RegistryUnreachable(
@@ -417,7 +429,18 @@ def _granted(response: requests.Response) -> requests.Response:
             body = _body(response, _REFUSAL_LIMIT)
         except errors.RegistryUnreachable:
             body = b""
-    raise errors.RegistryError(response.url, response.status_code, *answers.said(body))
+    said = answers.said(body, _secrets(response.request))
+    raise errors.RegistryError(response.url, response.status_code, *said)
+
+
+def _secrets(request: requests.PreparedRequest) -> Iterator[str]:
+    """What a request told the server, and nobody else is to know."""
+    scheme, _, value = request.headers.get("Authorization", "").partition(" ")
+    yield value
+    if scheme == "Basic":
+        yield base64.b64decode(value).decode(errors="replace").partition(":")[2]
+    query = urllib.parse.urlsplit(request.url or "").query
+    yield from (value for _, value in urllib.parse.parse_qsl(query))
 
 
 def _chosen(offered: list[Challenge]) -> Challenge | None:

@@ -39,6 +39,11 @@ class Login:
         """The value of Authorization (RFC 7617, in UTF-8)."""
         return "Basic " + base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
 
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """What nobody but its registry is to know, in the forms in which it is sent."""
+        return self.password, self.identity_token, self.basic.partition(" ")[2]
+
 
 class Keychain:
     """The logins of ``named`` registries first, then those that other tools have stored.

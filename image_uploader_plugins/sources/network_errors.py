@@ -54,8 +54,9 @@ def unreachable(url: str, error: Exception) -> errors.RegistryUnreachable:
         if isinstance(cause, ssl.SSLError):
             return _tls(url, cause)
         if tunnel := _TUNNEL.search(str(cause)) if isinstance(cause, OSError) else None:
+            # What it says besides may repeat what it was sent.
             transient = int(tunnel[1]) in errors.TRANSIENT_STATUSES
-            return errors.RegistryUnreachable(url, f"the proxy refuses: {cause}", transient)
+            return errors.RegistryUnreachable(url, f"the proxy refuses: {tunnel[1]}", transient)
     # Those that are ValueErrors, too, are about what is no URL.
     return errors.RegistryUnreachable(url, str(error), not isinstance(error, ValueError))
 

@@ -22,6 +22,9 @@ _SLOWEST = 5.0  # seconds between two requests
 _SLOWER, _FASTER = 1.5, 0.97
 _STEP = 0.1
 _SCARCE = 0.1  # of a limit that is left
+_FEW = 10  # requests that are left, where the limit is not told
+_SLOW = 1.0  # seconds between two requests, where it is not told when there is more
+_DAY = 24 * 60 * 60
 _PIECE = 0.2  # seconds after which a wait looks whether it is to end
 
 
@@ -47,6 +50,7 @@ class Pauses:
         self._until = 0.0
         self._next = 0.0
         self._distance = 0.0
+        self._pauses = 0
         self._refusals = 0
         self._refused_at = float("-inf")
 
@@ -59,11 +63,16 @@ class Pauses:
 
         ``check`` is called meanwhile, and ends the wait by raising.
         """
-        with self._lock:
-            turn = max(self._clock(), self._until, self._next)
-            self._next = turn + self._distance
-        wait_until(turn, check, self._clock, self._sleep)
-        return turn
+        while True:
+            with self._lock:
+                turn = max(self._clock(), self._until, self._next)
+                self._next = turn + self._distance
+                pauses = self._pauses
+            wait_until(turn, check, self._clock, self._sleep)
+            with self._lock:
+                if pauses == self._pauses:
+                    return turn
+            # Somebody else was refused meanwhile: all line up anew.
 
     def refused(self, headers: Mapping[str, str], turn: float, begun: float) -> None:
         """Take in that the request of that ``turn``, first made at ``begun``, was refused for now.
@@ -85,7 +94,8 @@ class Pauses:
                 raise errors.RateLimited(self._registry, now - begun + delay, self._total)
             # Others wait for the same moment.
             delay += random.uniform(0, min(1.0, 0.1 * delay + _STEP))  # noqa: S311 - no secret
-            self._until = max(self._until, now + delay)
+            self._until = self._next = max(self._until, now + delay)
+            self._pauses += 1
 
     def succeeded(self, headers: Mapping[str, str]) -> None:
         """Take in that a request was answered."""
@@ -94,8 +104,7 @@ class Pauses:
             self._distance *= _FASTER
             if self._distance < _STEP / 10:
                 self._distance = 0.0
-            if _is_scarce(headers):
-                self._distance = max(self._distance, 1.0)
+            self._distance = max(self._distance, _scarcity(headers))
 
 
 def wait_until(
@@ -124,12 +133,22 @@ def retry_after(text: str, now: Callable[[], float] = time.time) -> float | None
         return None
 
 
-def _is_scarce(headers: Mapping[str, str]) -> bool:
-    """Whether little is left of what a registry allows ("100;w=21600", as Docker Hub says)."""
-    limit, remaining = (_amount(headers.get(f"RateLimit-{n}", "")) for n in ("Limit", "Remaining"))
-    return bool(limit) and remaining is not None and remaining < _SCARCE * (limit or 0)
+def _scarcity(headers: Mapping[str, str]) -> float:
+    """Return the seconds between requests by which what is left of a limit is not used up at once.
+
+    Limits are told as "100;w=21600" (Docker Hub), or as mere numbers with or
+    without an "X-" (draft-ietf-httpapi-ratelimit-headers).
+    """
+    limit, left = (_amount(headers, name) for name in ("Limit", "Remaining"))
+    if left is None or left >= max(_SCARCE * (limit or 0), 1 if limit else _FEW):
+        return 0.0
+    reset = _amount(headers, "Reset")
+    # Some tell a moment, and not for how long.
+    reset = None if reset is None or reset > _DAY else reset
+    return _SLOW if reset is None else min(_SLOWEST, max(_STEP, reset / (left + 1)))
 
 
-def _amount(text: str) -> int | None:
-    number = text.partition(";")[0].strip()
+def _amount(headers: Mapping[str, str], name: str) -> int | None:
+    told = headers.get(f"RateLimit-{name}") or headers.get(f"X-RateLimit-{name}") or ""
+    number = told.partition(";")[0].partition(",")[0].strip()
     return int(number[:12]) if number.isascii() and number.isdecimal() else None

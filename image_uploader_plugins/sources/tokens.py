@@ -96,7 +96,8 @@ class Tokens:
         asked = self._clock()
         status, body = _asked(key, login, ask)
         if status != http.HTTPStatus.OK:
-            raise errors.RegistryError(key.realm, status, *answers.said(body), login=True)
+            said = answers.said(body, login.secrets if login else ())
+            raise errors.RegistryError(key.realm, status, *said, login=True)
         fields = answers.fields(body)
         value = fields.get("token") or fields.get("access_token")
         if not isinstance(value, str) or not value.isascii() or not value.isprintable():

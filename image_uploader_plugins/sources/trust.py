@@ -10,6 +10,7 @@ import functools
 import ipaddress
 import logging
 import os
+import socket
 import ssl
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,6 +20,10 @@ from typing import Any
 import certifi
 
 from image_uploader_plugins import errors
+from image_uploader_plugins.text import shown
+
+_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+_Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 LOG = logging.getLogger(__name__)
 
@@ -32,8 +37,10 @@ _BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 class Trust:
     """The certificates and the exceptions of this machine.
 
-    ``insecure`` are registries, ``host[:port]``, that the operator named: they
-    are not verified, and asked by http where they do not speak TLS.
+    ``insecure`` are registries, ``host[:port]``, and networks, as
+    ``192.168.24.0/24``, that the operator named: they are not verified, and
+    asked by http where they do not speak TLS.  Raises ConfigurationError for
+    what is neither.
     """
 
     def __init__(
@@ -41,18 +48,27 @@ class Trust:
         insecure: Iterable[str] = (),
         *,
         certificates: Iterable[Path] = CERTIFICATES,
-        registries_conf: Path = REGISTRIES_CONF,
+        registries_conf: Path | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        self._named = frozenset(name.lower().rstrip("/") for name in insecure)
         self._folders = tuple(certificates)
         self._registries_conf = registries_conf
         self._environment = dict(os.environ if environment is None else environment)
+        names = [name.strip().lower().rpartition("://")[2].rstrip("/") for name in insecure]
+        self._named = frozenset(name for name in names if "/" not in name)
+        self._networks = [_network(name) for name in names if "/" in name]
 
     def is_insecure(self, registry: str) -> bool:
-        """Whether the operator named a registry as one that need not be verified."""
+        """Whether the operator named a registry as one that need not be verified.
+
+        Networks are for addresses: what a name leads to is not the operator's word.
+        """
         registry = registry.lower()
-        return registry in self._named or registry in self._insecure_in_files
+        names = self._named | self._insecure_in_files
+        if registry in names or any(_is_below(registry, name) for name in names):
+            return True
+        address = _address(registry)
+        return address is not None and any(address in network for network in self._networks)
 
     def may_be_plain(self, registry: str) -> bool:
         """Whether a registry may be asked by http, if it does not speak TLS."""
@@ -66,7 +82,11 @@ class Trust:
 
     @functools.cached_property
     def _insecure_in_files(self) -> frozenset[str]:
-        return frozenset(_insecure(self._registries_conf))
+        # What a later file says of a registry replaces what an earlier one does.
+        said: dict[str, bool] = {}
+        for file in _conf_files(self._registries_conf, self._environment):
+            said.update(_insecure(file))
+        return frozenset(name for name, is_insecure in said.items() if is_insecure)
 
     def _verified(self, address: str) -> ssl.SSLContext:
         context = ssl.create_default_context()
@@ -81,13 +101,37 @@ class Trust:
 
 def is_loopback(registry: str) -> bool:
     """Whether ``host[:port]`` is this machine, by its address or as localhost."""
-    host = _host(registry)
-    if host == "localhost":
+    if _host(registry).lower().removesuffix(".") == "localhost":
         return True
+    address = _address(registry)
+    return address is not None and address.is_loopback
+
+
+def _address(registry: str) -> _Address | None:
+    """The address in ``host[:port]``, as the system reads it; None for a name."""
+    host = _host(registry)
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
+        return getattr(address, "ipv4_mapped", None) or address
     except ValueError:
-        return False
+        pass
+    try:
+        return ipaddress.ip_address(socket.inet_aton(host))  # 127.1 is 127.0.0.1
+    except (OSError, ValueError):
+        return None
+
+
+def _network(name: str) -> _Network:
+    try:
+        return ipaddress.ip_network(name, strict=False)
+    except ValueError:
+        raise errors.ConfigurationError(
+            f"insecure registries: {shown(name)} is neither host, host:port nor a network"
+        ) from None
+
+
+def _is_below(registry: str, pattern: str) -> bool:
+    return pattern.startswith("*.") and registry.endswith(pattern[1:])
 
 
 def _host(registry: str) -> str:
@@ -146,24 +190,54 @@ def _no_password(key: Path) -> str:
     raise errors.ConfigurationError(f"{key} is encrypted; a client needs a key without a password")
 
 
-def _insecure(path: Path) -> Iterator[str]:
-    """The registries that registries.conf and the files beside it call insecure."""
-    beside = path.with_name(path.name + ".d")
-    files = [path, *sorted(beside.glob("*.conf"))] if beside.is_dir() else [path]
-    for file in files:
-        for entry in _registries(file):
-            if entry.get("insecure") is True:
-                name = entry.get("location") or entry.get("prefix")
-                if isinstance(name, str):
-                    yield name.partition("/")[0].lower()
+def _conf_files(named: Path | None, environment: Mapping[str, str]) -> list[Path]:
+    """The files of registries.conf, what counts more later."""
+    explicit = named or environment.get("CONTAINERS_REGISTRIES_CONF")
+    if explicit:
+        return _with_beside(Path(explicit))
+    home = Path(environment.get("HOME") or "/nonexistent")
+    config = environment.get("XDG_CONFIG_HOME")
+    own = (Path(config) if config else home / ".config") / "containers" / REGISTRIES_CONF.name
+    if os.access(own, os.R_OK):
+        return _with_beside(own)
+    return [*_with_beside(REGISTRIES_CONF), *_with_beside(own)]
 
 
-def _registries(file: Path) -> list[dict[str, Any]]:
+def _with_beside(path: Path) -> list[Path]:
+    return [path, *sorted(path.with_name(path.name + ".d").glob("*.conf"))]
+
+
+def _insecure(file: Path) -> Iterator[tuple[str, bool]]:
+    """What a file says of registries: their names, and whether they are insecure."""
+    content = _content(file)
+    for entry in _list(content.get("registry")):
+        name = isinstance(entry, dict) and (entry.get("location") or entry.get("prefix"))
+        if not isinstance(name, str):
+            continue
+        if "/" not in name:
+            yield name.lower(), entry.get("insecure") is True
+        elif entry.get("insecure") is True:
+            LOG.warning(
+                "%s: %s is passed over, a registry is insecure as a whole: name it without a path",
+                *(file, shown(name)),
+            )
+    # Of version 1, which deployments still have.
+    tables = content.get("registries")
+    table = tables.get("insecure") if isinstance(tables, dict) else None
+    for name in _list(table.get("registries")) if isinstance(table, dict) else []:
+        if isinstance(name, str):
+            yield name.lower(), True
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _content(file: Path) -> dict[str, Any]:
     try:
-        found = tomllib.loads(file.read_text(encoding="utf-8")).get("registry", [])
-    except (FileNotFoundError, PermissionError):
-        return []
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError, PermissionError):
+        return {}
     except (OSError, ValueError) as e:
         LOG.warning("%s is passed over: %s", file, e)
-        return []
-    return [e for e in found if isinstance(e, dict)] if isinstance(found, list) else []
+        return {}

@@ -249,10 +249,12 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
         multi_arch: bool = False,
     ) -> tuple[Manifest, Summary]:
         registry = self._registry(job.host)
-        record.insecure = not registry.is_verified
         source = RegistrySource(registry, str(job.name), meter.check)
         copier = Copier(driver, job.target, source, record, meter, options)
-        manifest = copier.copy(job.reference, job.tag, all_platforms=bool(multi_arch))
+        try:
+            manifest = copier.copy(job.reference, job.tag, all_platforms=bool(multi_arch))
+        finally:
+            record.insecure = not registry.is_verified
         return manifest, copier.summary
 
     # -- images on this machine

@@ -178,3 +178,49 @@ def test_any_retry_after(text: str) -> None:
 def test_a_date_that_is_written_is_read(moment: int) -> None:
     text = email.utils.formatdate(moment, usegmt=True)
     assert retry_after(text, lambda: 0.0) == moment
+
+
+def test_a_pause_that_begins_meanwhile_counts_for_who_waits(pauses: Pauses, clock: Clock) -> None:
+    """Their turn came before it, and is none any more."""
+    pauses.refused({"Retry-After": "1"}, 100, 100)
+    refusals = iter([True])
+
+    def another() -> None:
+        if next(refusals, False):
+            pauses.refused({"Retry-After": "30"}, 100, 100)
+
+    assert pauses.wait(another) >= 130
+    assert clock.now >= 130
+
+
+@pytest.mark.parametrize(
+    ("headers", "slower"),
+    [
+        ({"RateLimit-Limit": "100", "RateLimit-Remaining": "10"}, False),
+        ({"RateLimit-Limit": "100", "RateLimit-Remaining": "9"}, True),
+        ({"X-RateLimit-Limit": "100", "X-RateLimit-Remaining": "0"}, True),
+        ({"RateLimit-Limit": "5, 5;w=1", "RateLimit-Remaining": "0"}, True),
+        ({"RateLimit-Remaining": "9"}, True),
+        ({"RateLimit-Remaining": "11"}, False),
+        ({"RateLimit-Remaining": "many"}, False),
+        ({"RateLimit-Limit": "100"}, False),
+        ({}, False),
+    ],
+)
+def test_limits_as_registries_tell_them(
+    pauses: Pauses, headers: dict[str, str], slower: bool
+) -> None:
+    pauses.succeeded(headers)
+    assert (pauses.wait(go_on) < pauses.wait(go_on)) is slower
+
+
+@pytest.mark.parametrize(
+    ("reset", "distance"), [("20", 2.0), ("1", 0.1), ("21600", 5.0), ("1800000000", 1.0)]
+)
+def test_what_is_left_lasts_until_there_is_more(
+    pauses: Pauses, reset: str, distance: float
+) -> None:
+    left = {"RateLimit-Limit": "100", "RateLimit-Remaining": "9", "RateLimit-Reset": reset}
+    pauses.succeeded(left)
+    turn = pauses.wait(go_on)
+    assert pauses.wait(go_on) - turn == pytest.approx(distance)
