@@ -10,7 +10,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -35,6 +35,25 @@ access_log none
 pinger_enable off
 icp_port 0
 visible_hostname cache.example
+shutdown_lifetime 0 seconds
+{user}
+"""
+
+_FORWARD = """\
+http_port 127.0.0.1:{port}
+hosts_file {folder}/hosts
+auth_param basic program {folder}/helper
+auth_param basic children 1
+acl known proxy_auth REQUIRED
+http_access allow known
+http_access deny all
+cache deny all
+pid_filename {folder}/pid
+coredump_dir {folder}
+cache_log {folder}/log
+access_log none
+pinger_enable off
+visible_hostname proxy.example
 shutdown_lifetime 0 seconds
 {user}
 """
@@ -130,6 +149,30 @@ def squid(origin: str) -> Iterator[str]:
                 user=user,
             )
         )
+        return [program, "-N", "-f", str(config)]
+
+    with _running(command) as address:
+        yield address
+
+
+@contextlib.contextmanager
+def forward_squid(hosts: Iterable[str], user: str, password: str) -> Iterator[str]:
+    """Squid as a proxy for those who log in, to whom ``hosts`` are here; yields ``host:port``."""
+    program = programs.require("squid")
+
+    def command(folder: Path, port: int) -> list[str]:
+        as_user = "cache_effective_user proxy" if os.getuid() == 0 else ""
+        if as_user:
+            os.chown(folder, _user("proxy"), -1)
+        (folder / "hosts").write_text("".join(f"127.0.0.1 {host}\n" for host in hosts))
+        helper = folder / "helper"
+        helper.write_text(
+            "#!/bin/sh\nwhile read user password; do\n"
+            f'[ "$user $password" = "{user} {password}" ] && echo OK || echo ERR; done\n'
+        )
+        helper.chmod(0o755)
+        config = folder / "squid.conf"
+        config.write_text(_FORWARD.format(port=port, folder=folder, user=as_user))
         return [program, "-N", "-f", str(config)]
 
     with _running(command) as address:

@@ -40,19 +40,24 @@ def changing(
     command: Sequence[str], log: Path, environment: Mapping[str, str] | None = None
 ) -> tuple[list[Call], subprocess.CompletedProcess[str]]:
     """Run ``command`` to its end; its calls, in no order, and what it said."""
+    lines, done = traced((*_OPENING, *_CHANGING), command, log, environment)
+    return list(_parsed(iter(lines))), done
+
+
+def traced(
+    names: Sequence[str],
+    command: Sequence[str],
+    log: Path,
+    environment: Mapping[str, str] | None = None,
+) -> tuple[list[str], subprocess.CompletedProcess[str]]:
+    """Run ``command`` to its end; a line for each of the calls, in no order, and what it said."""
     log.mkdir()
     strace = [
-        programs.require("strace"),
-        "-ff",
-        "--seccomp-bpf",
-        "-y",
-        "-s",
-        "4096",
-        "-o",
-        str(log / "calls"),
+        *(programs.require("strace"), "-ff", "--seccomp-bpf", "-y", "-v", "-s", "65536"),
+        *("-o", str(log / "calls")),
     ]
     # The question mark: a strace that does not know a call is no reason to fail.
-    trace = ",".join(f"?{name}" for name in (*_OPENING, *_CHANGING))
+    trace = ",".join(f"?{name}" for name in names)
     done = subprocess.run(
         [*strace, "-e", f"trace={trace}", *command],
         env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **(environment or {})},
@@ -61,8 +66,7 @@ def changing(
         text=True,
     )
     assert any(log.iterdir()), f"strace has seen nothing: {done.stderr[:300]}"
-    lines = (line for path in sorted(log.iterdir()) for line in path.read_text().splitlines())
-    return list(_parsed(lines)), done
+    return [line for path in sorted(log.iterdir()) for line in path.read_text().splitlines()], done
 
 
 def python(*arguments: str) -> list[str]:

@@ -20,13 +20,14 @@ from image_uploader_plugins.testing.web_server import running
 
 @dataclasses.dataclass(frozen=True)
 class Asked:
-    """A request; ``path`` is without the query."""
+    """A request; ``path`` is without the query, and ``raw`` all of it as it came."""
 
     method: str
     path: str
     query: dict[str, list[str]]
     headers: Message
     body: bytes
+    raw: bytes = b""
 
     @property
     def authorization(self) -> str | None:
@@ -75,6 +76,10 @@ class OddRegistry:
     def paths(self, part: str = "") -> list[str]:
         """The paths that were asked for, those with ``part`` in them."""
         return [asked.path for asked in self.asked if part in asked.path]
+
+    def raw(self) -> bytes:
+        """All that came."""
+        return b"".join(asked.raw for asked in self.asked)
 
     def seen(self) -> set[str | None]:
         """The Authorizations that came."""
@@ -131,13 +136,14 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         parts = urllib.parse.urlsplit(self.path)
-        length = int(self.headers.get("Content-Length") or 0)
+        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         asked = Asked(
             self.command,
             parts.path,
             urllib.parse.parse_qs(parts.query, keep_blank_values=True),
             self.headers,
-            self.rfile.read(length),
+            body,
+            b"".join([self.raw_requestline, self.headers.as_bytes(), body]),
         )
         reply = self.server.registry.answer(asked)
         self.send_response(reply.status)

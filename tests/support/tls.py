@@ -11,13 +11,17 @@ from tests.support import programs
 CERTIFICATE, KEY = "ca.crt", "key.pem"
 
 
-def make(folder: Path, *options: str) -> tuple[Path, Path]:
-    """A certificate that is its own CA, and its key, both readable by servers."""
+def make(folder: Path, *options: str, names: str = "") -> tuple[Path, Path]:
+    """A certificate that is its own CA, and its key, both readable by servers.
+
+    ``names`` are more than 127.0.0.1, as in "DNS:a.test,DNS:b.test".
+    """
+    alternatives = ",".join(filter(None, ["IP:127.0.0.1,IP:::1", names]))
     certificate, key = folder / CERTIFICATE, folder / KEY
     command = [
         *(programs.require("openssl"), "req", "-x509", "-newkey", "ec", "-days", "2"),
         *("-pkeyopt", "ec_paramgen_curve:P-256", "-subj", "/CN=127.0.0.1"),
-        *("-addext", "subjectAltName=IP:127.0.0.1,IP:::1", "-keyout", key, "-out", certificate),
+        *("-addext", f"subjectAltName={alternatives}", "-keyout", key, "-out", certificate),
         *(options or ("-nodes",)),
     ]
     subprocess.run(command, check=True, capture_output=True)
