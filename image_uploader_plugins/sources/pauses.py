@@ -25,6 +25,7 @@ _SCARCE = 0.1  # of a limit that is left
 _FEW = 10  # requests that are left, where the limit is not told
 _SLOW = 1.0  # seconds between two requests, where it is not told when there is more
 _DAY = 24 * 60 * 60
+_SINCE_1970 = 1e9  # more seconds than that, about 30 years, are a moment
 _PIECE = 0.2  # seconds after which a wait looks whether it is to end
 
 
@@ -123,7 +124,9 @@ def retry_after(text: str, now: Callable[[], float] = time.time) -> float | None
     """Return the seconds that a Retry-After asks for, as a number or a date; None for neither."""
     text = text.strip()
     if text.isascii() and text.isdecimal():
-        return float(text[:9])
+        seconds = float(text[:18])
+        # NOTE: Docker Hub is known to write the moment, in seconds since 1970.
+        return seconds if seconds < _SINCE_1970 else max(0.0, seconds - now())
     try:
         moment = email.utils.parsedate_to_datetime(text)
         # NOTE: one of HTTP's three forms names no zone, and means UTC (RFC 9110, 5.6.7).
