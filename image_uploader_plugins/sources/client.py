@@ -70,8 +70,13 @@ class Registry:
         return base.scheme == "https" and not self._settings.trust.is_insecure(base.netloc)
 
     def login(self, repository: str) -> Login | None:
-        """Return who we are for a repository, None where nobody says."""
-        return self._settings.keychain.login(self.name, repository)
+        """Return who we are for a repository, None where nobody says.
+
+        A mirror has logins of its own: it is not to know those of what it mirrors.
+        """
+        mirror = self._settings.mirrors.get(self.name)
+        host = urllib.parse.urlsplit(mirror).netloc if mirror else self.name
+        return self._settings.keychain.login(host, repository)
 
     def get(
         self,
@@ -305,9 +310,9 @@ class Registry:
             if not response.is_redirect or not location:
                 return response
             target = self._redirected(url, location)
-            if not away and _origin(target) != origin:
-                return response
             response.close()
+            if not away and _origin(target) != origin:
+                raise errors.RegistryError(url, response.status_code, "", f"leads to {target}")
             url = target
         raise errors.RegistryUnreachable(url, f"more than {_REDIRECTS} redirects", False)
 

@@ -250,6 +250,31 @@ def test_a_token_that_ends_is_renewed(
     assert len(given) == 4 + 5
 
 
+def test_a_token_that_ended_in_another_repository_is_renewed(
+    registry: OddRegistry, address: str
+) -> None:
+    """As one of ECR Public's, whose scope is not a repository's."""
+    registry.add(images.image("ns/other", "1", []))
+    given: list[str] = []
+
+    def hook(asked: Asked) -> Reply | None:
+        if asked.path == "/token":
+            given.append(f"T{len(given)}")
+            return text({"token": given[-1]})
+        if asked.authorization is None:
+            return challenge(f'Bearer realm="http://{asked.headers["Host"]}/token",scope="aws"')
+        return None if asked.authorization == f"Bearer {given[-1]}" else Reply(400)
+
+    registry.hook = hook
+    shared = Registries(Settings(Keychain({}, {}), Trust(certificates=(), environment={})))
+    with contextlib.closing(shared):
+        pull(RegistrySource(shared.registry(address), "ns/app"))
+        assert given == ["T0"]
+        given.append("another")
+        RegistrySource(shared.registry(address), "ns/other").manifest(Tag("1"))
+    assert len(given) == 3
+
+
 @pytest.mark.parametrize(
     ("login", "hook", "reason"),
     [
