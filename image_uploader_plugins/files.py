@@ -19,6 +19,7 @@ from image_uploader_plugins import errors
 _LISTS = ("uploads", "container_images")
 # A name of an image: a line of a text file that cannot be one of yaml's.
 _LINE = re.compile(r"[\w.:/@\[\]+-]*[\w\]]")
+_COMMENT = re.compile(r"(?:^|\s)#.*")
 # The parts of a Heat environment that image preparation reads.
 _SECTIONS = ("parameter_defaults", "resource_registry")
 
@@ -57,6 +58,8 @@ def images(name: str, *, may_be_empty: bool = False) -> list[dict[str, Any]]:
     that has nothing else.  Raises ConfigurationError.
     """
     content = _names(name) or _load(name)
+    if isinstance(content, str):
+        content = _lines(name)
     if isinstance(content, dict):
         sections = [content.get(key) for key in _LISTS]
         if not any(sections) and not may_be_empty:
@@ -69,10 +72,19 @@ def images(name: str, *, may_be_empty: bool = False) -> list[dict[str, Any]]:
 
 
 def _names(name: str) -> list[str]:
-    """The lines of a text file with a name a line; none for any other file."""
-    lines = [line.strip() for line in text(name).splitlines()]
-    lines = [line for line in lines if line and not line.startswith("#")]
-    return lines if all(map(_LINE.fullmatch, lines)) else []
+    """The lines of a text file with a name a line; none for a file of yaml.
+
+    One that is no name stops the others just where the file may be yaml.
+    """
+    lines = _lines(name)
+    is_text = Path(name).suffix == ".txt" or all(map(_LINE.fullmatch, lines))
+    return lines if is_text else []
+
+
+def _lines(name: str) -> list[str]:
+    """The lines of a file, without those that are empty and what follows "#"."""
+    lines = (_COMMENT.sub("", line).strip() for line in text(name).splitlines())
+    return [line for line in lines if line]
 
 
 def _list(name: str, content: object) -> list[Any]:

@@ -135,6 +135,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_full_names(parser: argparse.ArgumentParser) -> None:
+    """Add what says how images are called in the target."""
+    parser.add_argument(
+        "--full-names",
+        action="store_true",
+        help="have names in the target begin with the registry (quay.io/namespace/name), of "
+        "every image whose entry does not say names: path itself",
+    )
+
+
 def add_cleanup(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cleanup",

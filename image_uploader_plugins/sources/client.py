@@ -74,9 +74,10 @@ class Registry:
 
         A mirror has logins of its own: it is not to know those of what it mirrors.
         """
-        mirror = self._settings.mirrors.get(self.name)
-        host = urllib.parse.urlsplit(mirror).netloc if mirror else self.name
-        return self._settings.keychain.login(host, repository)
+        mirror = urllib.parse.urlsplit(self._settings.mirrors.get(self.name, ""))
+        if mirror.netloc:
+            return self._settings.keychain.login(mirror.netloc, f"{mirror.path}/{repository}")
+        return self._settings.keychain.login(self.name, repository)
 
     def get(
         self,

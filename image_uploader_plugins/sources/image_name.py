@@ -7,18 +7,21 @@ Docker Hub.
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import re
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.reference import RepositoryName, Tag, split_digest
+from image_uploader_plugins.text import shown
 
 HUB = "docker.io"
 _HUB_ALIASES = frozenset({"index.docker.io", "registry-1.docker.io"})
 _OFFICIAL = "library"
 _DEFAULT_TAG = "latest"
+_TRANSPORT = "docker://"
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
-_REGISTRY = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[[0-9A-Fa-f:.]+\])(?::[0-9]{{1,5}})?")
+_REGISTRY = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[([0-9A-Fa-f:.]+)\])(?::[0-9]{{1,5}})?")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,16 +43,19 @@ class ImageName:
         """Read a name; ``nginx`` is ``docker.io/library/nginx:latest``.
 
         The first part is a registry if it has a dot or a port, or is
-        ``localhost``.  Raises InvalidReference.
+        ``localhost``; ``docker://`` before it, as podman and skopeo write it,
+        says nothing more.  Raises InvalidReference.
         """
-        whole, digest = split_digest(text)
+        whole, digest = split_digest(text.removeprefix(_TRANSPORT))
         first, slash, rest = whole.partition("/")
-        if slash and (re.search(r"[.:]", first) or first == "localhost"):
+        if slash and _looks_like_registry(first):
             registry, path = first.lower(), rest
         else:
             registry, path = HUB, whole
-        if not _REGISTRY.fullmatch(registry):
-            raise errors.InvalidReference("what stands before the first '/' is no registry")
+        if rest.startswith("/"):
+            raise errors.InvalidReference(f"names of images have no scheme: {shown(whole)}")
+        if not is_address(registry):
+            raise errors.InvalidReference(f"not a registry, host or host:port: {shown(first)}")
         registry = canonical(registry)
         path, colon, tag = path.partition(":")
         if registry == HUB and "/" not in path:
@@ -62,6 +68,24 @@ class ImageName:
         tag = f":{self.tag}" if self.tag else ""
         digest = f"@{self.digest}" if self.digest else ""
         return f"{self.registry}/{self.repository}{tag}{digest}"
+
+
+def is_registry(text: str) -> bool:
+    """Whether clients take ``text``, before the first "/" of a name, for a registry."""
+    return _looks_like_registry(text) and is_address(text)
+
+
+def is_address(text: str) -> bool:
+    """Whether ``text`` is a host, by name or address, with or without a port."""
+    match = _REGISTRY.fullmatch(text)
+    try:
+        return bool(match and (not match[1] or ipaddress.IPv6Address(match[1])))
+    except ValueError:
+        return False
+
+
+def _looks_like_registry(first: str) -> bool:
+    return first == "localhost" or bool(re.search(r"[.:]", first))
 
 
 def canonical(registry: str) -> str:

@@ -7,12 +7,14 @@ tag ``x``, so nothing it derives is used here.
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
+import re
 from typing import Any
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.reference import RepositoryName, Tag
-from image_uploader_plugins.sources.image_name import ImageName, canonical
+from image_uploader_plugins.sources.image_name import ImageName
 
 LOCAL = "containers-storage:"
 
@@ -44,10 +46,7 @@ class Job:
         text += task.image_name.removeprefix(LOCAL)
         name = ImageName.parse(text)
         served_at, _, namespace = _without_user(task.push_destination).partition("/")
-        target = _target(text, name)
-        if full_names:
-            # A port has no place in a repository's name.
-            target = RepositoryName(f"{name.registry.replace(':', '_')}/{name.repository}")
+        target = _full(name) if full_names else name.repository
         tag = Tag(f"{name.tag}{task.append_tag or ''}") if name.tag else None
         return cls(
             name.registry,
@@ -79,9 +78,11 @@ def _without_user(destination: str) -> str:
     return destination.rstrip("/")
 
 
-def _target(text: str, name: ImageName) -> RepositoryName:
-    """Return what follows the registry, as it is written: the host's parameters have it so."""
-    first, slash, rest = text.partition("@")[0].partition("/")
-    if slash and canonical(first.lower()) == name.registry:
-        return RepositoryName(rest.partition(":")[0])
-    return name.repository
+def _full(name: ImageName) -> RepositoryName:
+    """Return a repository's name that begins with its registry."""
+    # A port's colon, and an IPv6 address as it is, have no place in it.
+    host, port = re.fullmatch(r"(.*?)(?::(\d+))?", name.registry).groups()  # type: ignore[union-attr]
+    if host.startswith("["):
+        host = ipaddress.ip_address(host.strip("[]")).exploded.replace(":", "-")
+    registry = f"{host}_{port}" if port else host
+    return RepositoryName(f"{registry}/{name.repository}")

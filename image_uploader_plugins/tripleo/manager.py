@@ -10,24 +10,25 @@ import contextlib
 import dataclasses
 import functools
 import random
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from oslo_config import cfg
 from tripleo_common.image import exception, image_uploader
 
-from image_uploader_plugins import files, loader
+from image_uploader_plugins import errors, files, loader
 from image_uploader_plugins.copying.copier import CopyOptions
 from image_uploader_plugins.driver import UploaderDriver
 from image_uploader_plugins.runs.journal import Journal, Observer
 from image_uploader_plugins.runs.records import ImageRecord, Status, reason
 from image_uploader_plugins.sources.client import Registries
+from image_uploader_plugins.tripleo import keys, names
 from image_uploader_plugins.tripleo.failures import combined, failed
 from image_uploader_plugins.tripleo.own_uploader import HostUploader
 from image_uploader_plugins.tripleo.uploader import (
-    WISHES,
     OpenDriver,
     PluginImageUploader,
+    Unmodified,
     registries_for,
 )
 
@@ -35,6 +36,7 @@ Manager = image_uploader.ImageUploadManager
 HOST_UPLOADER = image_uploader.DEFAULT_UPLOADER
 
 Hook = Callable[[Any], object]
+_Queued = tuple[Any, Any, ImageRecord]  # an uploader, its task, and what becomes of it
 
 _host_init = Manager.__init__
 _hook: Hook | None = None  # called with each new manager
@@ -166,23 +168,36 @@ def _conf(conf: cfg.ConfigOpts | None) -> cfg.ConfigOpts:
 
 def _upload(manager: Any, default: str, journal: Journal) -> list[dict[str, Any]]:
     """ImageUploadManager.upload, with each entry given to the uploader it names."""
+    items = _items(manager.config_files, default)
+    upload(manager, items, [plan(journal, item, default) for item in items], journal)
+    return items
+
+
+def plan(journal: Journal, item: dict[str, Any], default: str) -> ImageRecord:
+    """Note an entry of a list as an image that is to be copied."""
+    return journal.plan(str(item.get("imagename")), str(item.get("uploader") or default))
+
+
+def upload(
+    manager: Any, items: list[dict[str, Any]], records: list[ImageRecord], journal: Journal
+) -> None:
+    """Copy what entries list, each of a record; raises what went wrong once all had their turn.
+
+    But nothing is copied where two different images would get one name.
+    """
     forget_secure_registries()
-    items = _items(manager)
-    records = [
-        journal.plan(str(item.get("imagename")), str(item.get("uploader") or default))
-        for item in items
-    ]
     failures: list[Exception] = []
     queue = list(_queued(manager, items, records, failures))
+    names.check(_claims(queue), functools.partial(_open_registries, queue))
     # NOTE: neighbours in the list share layers; apart, they wait less for each other.
     random.shuffle(queue)
     theirs: list[ImageRecord] = []
-    for uploader, item, record in queue:
+    for uploader, task, record in queue:
         try:
             if isinstance(uploader, PluginImageUploader):
-                uploader.add(_task(manager, item), record)
+                uploader.add(task, record)
             else:
-                uploader.add_upload_task(_task(manager, item))
+                uploader.add_upload_task(task)
                 theirs.append(record)
         except Exception as e:  # one bad entry does not stop the others
             failures.append(e)
@@ -196,7 +211,6 @@ def _upload(manager: Any, default: str, journal: Journal) -> list[dict[str, Any]
             failures.append(e)
     if failures:
         raise combined(failures, len(items))
-    return items
 
 
 def _queued(
@@ -204,12 +218,40 @@ def _queued(
     items: list[dict[str, Any]],
     records: list[ImageRecord],
     failures: list[Exception],
-) -> Iterator[tuple[Any, dict[str, Any], ImageRecord]]:
+) -> Iterator[_Queued]:
     for item, record in zip(items, records, strict=True):
         try:
-            yield _uploader(manager, record), item, record
+            yield _uploader(manager, record), _task(manager, item), record
         except Exception as e:
             failures.append(e)
+
+
+def _claims(queue: Iterable[_Queued]) -> Iterator[names.Claim]:
+    """The names that images are to have; one that can have none fails in its turn."""
+    for uploader, task, record in queue:
+        # NOTE: the host's own, in a manager that nobody but register() changed, cannot be asked.
+        if not hasattr(uploader, "open_registries"):
+            continue
+        with contextlib.suppress(errors.InvalidReference):
+            yield from _claims_of(uploader, task, record)
+
+
+def _claims_of(uploader: Any, task: Any, record: ImageRecord) -> Iterator[names.Claim]:
+    made = [(uploader.job(task), task.modify_role or "")]
+    if task.modify_role:
+        made.append((uploader.job(Unmodified(task)), ""))
+    for job, role in made:
+        is_ours = isinstance(uploader, PluginImageUploader)
+        target = record.uploader if is_ours else job.served_at
+        if job.tag:
+            name = f"{job.target}:{job.tag}"
+            yield names.Claim(target, name, job, bool(task.multi_arch), role, record)
+
+
+def _open_registries(queue: Iterable[_Queued]) -> Registries:
+    able = (uploader for uploader, _, _ in queue if hasattr(uploader, "open_registries"))
+    found: Registries = next(able).open_registries()
+    return found
 
 
 def _run_theirs(uploader: Any, records: list[ImageRecord], journal: Journal) -> None:
@@ -249,6 +291,11 @@ def _uploader(manager: Any, record: ImageRecord) -> Any:
 
 def _task(manager: Any, item: dict[str, Any]) -> Any:
     item["push_destination"] = manager.get_push_destination(item)
+    return task_of(item, cleanup=manager.cleanup, multi_arch=manager.multi_arch)
+
+
+def task_of(item: dict[str, Any], *, cleanup: str = "", multi_arch: Any = False) -> Any:
+    """Return what an entry of a list with its push_destination asks for, as the host has it."""
     task = image_uploader.UploadTask(
         item["imagename"],
         item.get("pull_source"),
@@ -256,17 +303,44 @@ def _task(manager: Any, item: dict[str, Any]) -> Any:
         item.get("modify_append_tag"),
         item.get("modify_role"),
         item.get("modify_vars"),
-        manager.cleanup,
-        item.get("multi_arch", manager.multi_arch),
+        cleanup,
+        item.get("multi_arch", multi_arch),
     )
-    task.wishes = {name: item[name] for name in WISHES if name in item}
+    task.wishes = keys.wishes(item)
     return task
 
 
-def _items(manager: Any) -> list[dict[str, Any]]:
+def check_files(names: Iterable[str], default: str, *, full_names: bool = False) -> None:
+    """Raise ConfigurationError for files that list nothing, or entries that cannot work."""
+    for name in names:
+        files.images(name)
+        for where, item in _listed([name]):
+            check_names_key(item, item.get("uploader") or default, where, full_names=full_names)
+
+
+def check_names_key(
+    entry: dict[str, Any], uploader: str, where: str, *, full_names: bool = False
+) -> None:
+    """Raise ConfigurationError for full names where the host itself pushes: it has none."""
+    if uploader == HOST_UPLOADER and keys.wishes(entry).get("full_names", full_names):
+        raise errors.ConfigurationError(
+            f"{where}: uploader {HOST_UPLOADER} cannot give full names; say 'names: path' there, "
+            "or name another uploader"
+        )
+
+
+def _items(names: Iterable[str], default: str) -> list[dict[str, Any]]:
     """The entries of all files, each image once: what a later entry has more is added."""
     found: dict[str, dict[str, Any]] = {}
-    for name in manager.config_files:
-        for item in files.images(name, may_be_empty=True):
-            found[item["imagename"]] = {**item, **found.get(item["imagename"], {})}
+    for where, item in _listed(names):
+        check_names_key(item, item.get("uploader") or default, where)
+        found[item["imagename"]] = {**item, **found.get(item["imagename"], {})}
     return list(found.values())
+
+
+def _listed(names: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The entries of all files as they are meant, each with where it stands."""
+    for name in names:
+        for number, item in enumerate(files.images(name, may_be_empty=True), 1):
+            where = f"{name}: image {number}"
+            yield where, keys.mended(item, where)

@@ -7,19 +7,25 @@ import copy
 import dataclasses
 import logging
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from oslo_config import cfg
-from tripleo_common.image import image_uploader, kolla_builder
+from tripleo_common.image import exception, image_uploader, kolla_builder
 from tripleo_common.utils.locks import threadinglock
 
-from image_uploader_plugins import errors, files, loader
+from image_uploader_plugins import errors, loader
 from image_uploader_plugins.copying.copier import CopyOptions, Summary
 from image_uploader_plugins.runs.journal import Journal, Observer
+from image_uploader_plugins.runs.records import ImageRecord
 from image_uploader_plugins.sources import keychain
+from image_uploader_plugins.sources.image_name import ImageName
+from image_uploader_plugins.sources.settings import Settings
+from image_uploader_plugins.tripleo import keys, mirrors
 from image_uploader_plugins.tripleo import manager as managers
-from image_uploader_plugins.tripleo.uploader import CREDENTIALS, WISHES
+from image_uploader_plugins.tripleo.failures import combined, failed, host_errors
+from image_uploader_plugins.tripleo.job import Job
+from image_uploader_plugins.tripleo.uploader import CREDENTIALS
 
 LOG = logging.getLogger(__name__)
 
@@ -31,10 +37,11 @@ _ENTRY_KEYS = frozenset(
         *("set", "push_destination", "pull_source", "tag_from_label", "excludes", "includes"),
         *("modify_role", "modify_vars", "modify_append_tag"),
         *("modify_only_with_labels", "modify_only_with_source"),
-        *("multi_arch", "uploader", *WISHES),
+        *("multi_arch", "uploader", *keys.WISHES),
     }
 )
 _UPLOAD_KEYS = ("push_destination", "pull_source", "modify_role")
+_ARTICLES = {"uploader": "an uploader", "names": "'names'"}
 
 
 def upload_files(
@@ -57,8 +64,9 @@ def upload_files(
     observer, then says of each image what became of it.  ``options`` say how
     images are copied; their settings are those of ``conf``.
     """
-    for name in names:
-        files.images(name)
+    conf = loader.load_conf() if conf is None else conf
+    options = options or CopyOptions()
+    managers.check_files(names, loader.selected(conf), full_names=options.full_names)
     with _managers(conf, journal or Journal(observer), options=options) as summary:
         image_uploader.ImageUploadManager(
             list(names), cleanup=cleanup, multi_arch=multi_arch, lock=_lock(lock)
@@ -81,36 +89,148 @@ def prepare(
 
     As the host's container_images_prepare_multi, with ``uploader:`` and
     ``multi_arch:`` of each entry honoured; the host drops the one and lets
-    the other switch off the multi_arch of all later entries.  Returns the
-    image parameters and what the uploads took.  Raises ConfigurationError
-    for entries that cannot work, before anything is done.  A ``journal``,
-    which has its own observer, then says of each image what became of it.
-    ``options`` say how images are copied; their settings are those of ``conf``
-    and of the environment.
+    the other switch off the multi_arch of all later entries.  What all
+    entries ask for is known before anything is copied.  Returns the image
+    parameters, which name images as the targets have them, and what the
+    uploads took.  Raises ConfigurationError for entries that cannot work,
+    before anything is done.  A ``journal``, which has its own observer, then
+    says of each image what became of it.  ``options`` say how images are
+    copied; their settings are those of ``conf`` and of the environment.
     """
-    journal = journal or Journal(observer)
-    parameters: dict[str, Any] = {}
-    summary = Summary()
+    conf = loader.load_conf() if conf is None else conf
+    run = _Run(conf, journal or Journal(observer), options or CopyOptions(), _lock(lock), cleanup)
     managers.forget_secure_registries()
-    entries = _entries(environment)
-    insecure = _insecure(environment)
-    _check_credentials(environment)
+    entries = _entries(environment, loader.selected(conf), full_names=run.options.full_names)
+    run.insecure = _insecure(environment)
+    environment = _checked(environment, loader.settings(conf, run.insecure))
+    started = time.monotonic()
     for number, entry in enumerate(entries, start=1):
-        journal.entries_left = tuple(map(_where, range(number + 1, len(entries) + 1)))
-        chosen = entry.pop("uploader", None)
-        wished = _entry_options(entry, options or CopyOptions())
-        with _managers(conf, journal, chosen, options=wished, insecure=insecure) as part:
-            parameters.update(
-                kolla_builder.container_images_prepare_multi(
-                    _environment(environment, entry),
-                    copy.deepcopy(roles_data),
-                    dry_run=dry_run,
-                    cleanup=cleanup,
-                    lock=_lock(lock),
-                )
+        run.journal.entries_left = tuple(map(_where, range(number + 1, len(entries) + 1)))
+        run.find(environment, entry, roles_data)
+    summary = Summary() if dry_run else run.copy(environment)
+    summary.seconds = time.monotonic() - started
+    if run.failures:
+        raise combined(run.failures, len(run.journal.images))
+    return run.parameters, summary
+
+
+@dataclasses.dataclass
+class _Run:
+    """One run of prepare(): what was found out, and what is to be copied."""
+
+    conf: cfg.ConfigOpts
+    journal: Journal
+    options: CopyOptions
+    lock: Any
+    cleanup: str
+    insecure: Sequence[str] = ()
+    parameters: dict[str, Any] = dataclasses.field(default_factory=dict)
+    items: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    records: list[ImageRecord] = dataclasses.field(default_factory=list)
+    failures: list[Exception] = dataclasses.field(default_factory=list)
+
+    def find(
+        self,
+        environment: dict[str, Any],
+        entry: dict[str, Any],
+        roles_data: list[dict[str, Any]] | None,
+    ) -> None:
+        """Find out the images of an entry and their parameters."""
+        uploader = entry.pop("uploader", None) or loader.selected(self.conf)
+        wished = {name: entry.pop(name) for name in keys.WISHES if name in entry}
+        is_copied = any(map(entry.get, _UPLOAD_KEYS))
+        with self._managers(uploader), _rendered(self._check) as images:
+            found = kolla_builder.container_images_prepare_multi(
+                _environment(environment, entry),
+                copy.deepcopy(roles_data),
+                dry_run=True,
+                cleanup=self.cleanup,
+                lock=self.lock,
             )
-        summary.add(part)
-    return parameters, summary
+        self.parameters.update(found)
+        multi_arch = {"multi_arch": _multi_arch(environment, entry)}
+        for image, parameters in images:
+            if is_copied:
+                self._add({**image, **multi_arch, **wished, "uploader": uploader}, parameters)
+
+    def _add(self, item: dict[str, Any], parameters: Sequence[str]) -> None:
+        """Have an image copied, and the parameters name it as the target has it."""
+        item["push_destination"] = image_uploader.ImageUploadManager.get_push_destination(item)
+        try:
+            with host_errors(item["imagename"]):
+                full = keys.wishes(item).get("full_names", self.options.full_names)
+                served = Job.of(managers.task_of(item), full_names=full).served
+        except exception.ImageUploaderException as e:
+            self._refuse(item["imagename"], e, item["uploader"])
+            return
+        if item["uploader"] != managers.HOST_UPLOADER:
+            self.parameters.update(dict.fromkeys(parameters, served))
+        self.items.append(item)
+        self.records.append(managers.plan(self.journal, item, item["uploader"]))
+
+    def _check(self, image: dict[str, Any]) -> bool:
+        """Whether the host may see an image, which asks for whatever is written there."""
+        name = str(image.get("imagename"))
+        try:
+            with host_errors(name):
+                ImageName.parse(name)
+        except exception.ImageUploaderException as e:
+            self._refuse(name, e, "")
+            return False
+        return True
+
+    def _refuse(self, name: str, error: Exception, uploader: str) -> None:
+        record = self.journal.plan(name, uploader)
+        failed(record, error)
+        self.journal.tell(record)
+        self.failures.append(error)
+
+    def copy(self, environment: dict[str, Any]) -> Summary:
+        """Copy what was found."""
+        defaults = _parameters(environment)
+        mirror = defaults.get("DockerRegistryMirror")
+        with self._managers(managers.HOST_UPLOADER) as summary:
+            manager = image_uploader.ImageUploadManager(
+                cleanup=self.cleanup,
+                mirrors={"docker.io": mirror} if mirror else None,
+                registry_credentials=defaults.get(CREDENTIALS),
+                lock=self.lock,
+            )
+            try:
+                managers.upload(manager, self.items, self.records, self.journal)
+            except Exception as e:
+                self.failures.append(e)
+        return summary
+
+    def _managers(self, default: str) -> contextlib.AbstractContextManager[Summary]:
+        return _managers(
+            self.conf, self.journal, default, options=self.options, insecure=self.insecure
+        )
+
+
+@contextlib.contextmanager
+def _rendered(
+    is_good: Callable[[dict[str, Any]], bool],
+) -> Iterator[list[tuple[dict[str, Any], list[str]]]]:
+    """Note the images of templates that the host renders meanwhile, those that are good.
+
+    Each comes with the parameters that it is for, and as the host changes it
+    afterwards; the host sees no other.
+    """
+    kind = kolla_builder.KollaImageBuilder
+    real = kind.container_images_from_template
+    found: list[tuple[dict[str, Any], list[str]]] = []
+
+    def noting(self: Any, *args: Any, **kwargs: Any) -> list[dict[str, Any]]:
+        images = [image for image in real(self, *args, **kwargs) if is_good(image)]
+        found.extend((image, list(image.get("params") or ())) for image in images)
+        return images
+
+    kind.container_images_from_template = noting
+    try:
+        yield found
+    finally:
+        kind.container_images_from_template = real
 
 
 @contextlib.contextmanager
@@ -141,12 +261,6 @@ def _managers(
     summary.seconds = time.monotonic() - started
 
 
-def _entry_options(entry: dict[str, Any], options: CopyOptions) -> CopyOptions:
-    """The options of a run with what an entry itself wishes, which goes from it."""
-    wished: dict[str, Any] = {name: bool(entry.pop(name)) for name in WISHES if name in entry}
-    return dataclasses.replace(options, **wished)
-
-
 def _insecure(environment: dict[str, Any]) -> list[str]:
     """The registries that a deployment calls insecure."""
     found = _parameters(environment).get("DockerInsecureRegistryAddress") or []
@@ -158,51 +272,58 @@ def _insecure(environment: dict[str, Any]) -> list[str]:
     return [name.strip() for name in found if name.strip()]
 
 
-def _check_credentials(environment: dict[str, Any]) -> None:
-    entries = _parameters(environment).get(CREDENTIALS)
-    if entries:
+def _checked(environment: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    """The environment, with a mirror as the host needs it; raises ConfigurationError."""
+    defaults = dict(_parameters(environment))
+    if entries := defaults.get(CREDENTIALS):
         keychain.named(entries, CREDENTIALS)
+    if mirror := defaults.get(mirrors.PARAMETER):
+        # NOTE: the host glues "v2" to it.
+        defaults[mirrors.PARAMETER] = mirrors.checked(mirror, settings.trust) + "/"
+    return {**environment, "parameter_defaults": defaults}
 
 
 def _parameters(environment: dict[str, Any]) -> dict[str, Any]:
-    return environment.get("parameter_defaults") or {}
+    found: dict[str, Any] = environment.get("parameter_defaults") or {}
+    return found
 
 
-def _entries(environment: dict[str, Any]) -> list[dict[str, Any]]:
+def _entries(
+    environment: dict[str, Any], default: str, *, full_names: bool
+) -> list[dict[str, Any]]:
     """The entries of ContainerImagePrepare, copied, each known to be workable."""
     entries = _parameters(environment).get("ContainerImagePrepare")
     entries = copy.deepcopy(entries or kolla_builder.CONTAINER_IMAGE_PREPARE_PARAM)
     if not isinstance(entries, list):
         raise errors.ConfigurationError("ContainerImagePrepare must be a list")
+    return [
+        _entry(entry, default, _where(number), full_names=full_names)
+        for number, entry in enumerate(entries, start=1)
+    ]
+
+
+def _entry(given: Any, default: str, where: str, *, full_names: bool) -> dict[str, Any]:
+    if not isinstance(given, dict) or not isinstance(given.get("set", {}), dict):
+        raise errors.ConfigurationError(f"{where}: it and its 'set' must be mappings")
     known = {managers.HOST_UPLOADER, *loader.installed()}
-    for number, entry in enumerate(entries, start=1):
-        where = _where(number)
-        if not isinstance(entry, dict) or not isinstance(entry.get("set", {}), dict):
-            raise errors.ConfigurationError(f"{where}: it and its 'set' must be mappings")
-        name = entry.get("uploader", managers.HOST_UPLOADER)
-        if name not in known:
-            names = ", ".join(sorted(known))
-            raise errors.ConfigurationError(f"{where}: unknown uploader {name!r} (known: {names})")
-        if "uploader" in entry and not any(map(entry.get, _UPLOAD_KEYS)):
+    name = given.get("uploader", managers.HOST_UPLOADER)
+    if name not in known:
+        names = ", ".join(sorted(known))
+        raise errors.ConfigurationError(f"{where}: unknown uploader {name!r} (known: {names})")
+    entry = keys.mended(given, where)
+    is_copied = any(map(entry.get, _UPLOAD_KEYS))
+    for key in ("uploader", "names"):
+        if key in entry and not is_copied:
             raise errors.ConfigurationError(
-                f"{where}: has an uploader but no push_destination, the host and port "
+                f"{where}: has {_ARTICLES[key]} but no push_destination, the host and port "
                 "that clients will pull from"
             )
-        _mend_destination(entry, where)
-        for key in sorted(entry.keys() - _ENTRY_KEYS):
-            LOG.warning("%s: %r is unknown and has no effect", where, key)
-    return entries
-
-
-def _mend_destination(entry: dict[str, Any], where: str) -> None:
-    """Without what would stand twice in the parameters; raises ConfigurationError."""
-    destination = entry.get("push_destination")
-    if isinstance(destination, str):
-        if "://" in destination or "@" in destination:
-            raise errors.ConfigurationError(
-                f"{where}: push_destination is a host and maybe a port, without a scheme or a user"
-            )
-        entry["push_destination"] = destination.rstrip("/")
+    if is_copied:
+        uploader = entry.get("uploader", default)
+        managers.check_names_key(entry, uploader, where, full_names=full_names)
+    for key in sorted(entry.keys() - _ENTRY_KEYS):
+        LOG.warning("%s: %r is unknown and has no effect", where, key)
+    return entry
 
 
 def _where(number: int) -> str:
@@ -210,12 +331,16 @@ def _where(number: int) -> str:
 
 
 def _environment(environment: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
-    """The environment with ``entry`` alone, and its multi_arch put where the host looks."""
-    defaults = {**environment.get("parameter_defaults", {}), "ContainerImagePrepare": [entry]}
-    multi_arch = entry.pop("multi_arch", None)
-    if multi_arch is not None:
-        defaults["AdditionalArchitectures"] = ["any"] if multi_arch else []
+    """The environment with ``entry`` alone."""
+    alone = {name: value for name, value in entry.items() if name != "multi_arch"}
+    defaults = {**_parameters(environment), "ContainerImagePrepare": [alone]}
     return {**environment, "parameter_defaults": defaults}
+
+
+def _multi_arch(environment: dict[str, Any], entry: dict[str, Any]) -> bool:
+    """What an entry itself says; where it does not, whether there are more architectures."""
+    more = bool(_parameters(environment).get("AdditionalArchitectures"))
+    return bool(entry.get("multi_arch", more))
 
 
 def _lock(lock: Any) -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import concurrent.futures
 import contextlib
 import dataclasses
@@ -10,7 +9,7 @@ import json
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import ParseResult, urlparse
@@ -18,7 +17,6 @@ from urllib.parse import ParseResult, urlparse
 import requests
 from tripleo_common.image import exception, image_uploader
 
-from image_uploader_plugins import errors
 from image_uploader_plugins.copying.copier import Copier, CopyOptions, Summary
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import UploaderDriver
@@ -31,12 +29,11 @@ from image_uploader_plugins.sources.client import Registries, Registry
 from image_uploader_plugins.sources.keychain import Keychain, Login, named
 from image_uploader_plugins.sources.registry_source import RegistrySource
 from image_uploader_plugins.sources.settings import Settings
+from image_uploader_plugins.tripleo import mirrors
 from image_uploader_plugins.tripleo.containers_storage import LocalStorage
 from image_uploader_plugins.tripleo.failures import combined, failed, host_errors
 from image_uploader_plugins.tripleo.job import Job
 
-# What an entry may wish of a run's options for itself.
-WISHES = ("signatures", "foreign_layers")
 CREDENTIALS = "ContainerImageRegistryCredentials"
 _GRACE = 3  # seconds for transfers in flight to end when the run is told to
 
@@ -46,7 +43,7 @@ OpenDriver = Callable[[], contextlib.AbstractContextManager[UploaderDriver]]
 class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[misc]
     """Copies the images of its tasks into a driver.
 
-    ``open_driver`` and ``options`` are called once a run, in the process that
+    ``open_driver`` is called once a run, ``options`` once, in the process that
     runs it.  No request ever goes to the target.  ``summary`` adds up over the runs.
     Lives at module level, and without what a worker does not need: the
     host's ProcessLock pickles it.
@@ -64,7 +61,7 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
         self._name = name
         self._journal: Journal | None = journal or Journal()
         self._find_options: Callable[[], CopyOptions] | None = options
-        self._options = CopyOptions()
+        self._options: CopyOptions | None = None
         self._registries: Registries | None = None
         self.summary = Summary()
         self._queue: list[tuple[Any, ImageRecord]] = []
@@ -100,7 +97,6 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
         local_images: list[str] = []
         failures: list[Exception] = []
         with self._opened() as driver:
-            self._check_names(queue)
             for done in self._run_all(driver, queue):
                 if done.error:
                     failures.append(done.error)
@@ -112,39 +108,13 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
         if failures:
             raise combined(failures, len(queue))
 
-    def _check_names(self, queue: list[tuple[Any, ImageRecord]]) -> None:
-        """Raise ImageUploaderException, before anything is copied, for two images of one name."""
-        named_so = collections.defaultdict(list)
-        for task, record in queue:
-            job = self._job(task)
-            if job.tag and not job.is_local:
-                named_so[job.target, job.tag].append((job, record))
-        for (target, tag), found in named_so.items():
-            digests = self._digests(job for job, _ in found)
-            if len(set(digests.values())) > 1:
-                both = " and ".join(f"{name} ({digest})" for name, digest in digests.items())
-                error = exception.ImageUploaderException(
-                    f"{target}:{tag} would be {both}: copy one of them to another name, with a "
-                    "namespace behind push_destination's host or with full names"
-                )
-                for _, record in found:
-                    failed(record, error)
-                raise error
+    def job(self, task: Any) -> Job:
+        """Return what an UploadTask asks for; raises InvalidReference."""
+        return Job.of(task, full_names=self._wished(task).full_names)
 
-    def _digests(self, jobs: Iterable[Job]) -> dict[str, Digest]:
-        """What images of several sources are, as far as that can be found out by now."""
-        sources = {job.source: job for job in jobs}
-        if len(sources) < 2:
-            return {}
-        found = {}
-        for name, job in sources.items():
-            with contextlib.suppress(errors.UploaderError):  # it fails in its turn
-                source = RegistrySource(self._registry(job.host), str(job.name))
-                found[name] = source.manifest(job.reference).digest
-        return found
-
-    def _job(self, task: Any) -> Job:
-        return Job.of(task, full_names=self._options.full_names)
+    def open_registries(self) -> Registries:
+        """Return the registries to copy from, to be closed; raises ConfigurationError."""
+        return registries_for(self, self.options.settings)
 
     def _delete(self, image_url: ParseResult, session: requests.Session | None = None) -> Any:
         if image_url.scheme != "docker":
@@ -175,7 +145,7 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
 
     def _check(self, task: Any) -> None:
         with host_errors(task.image_name):
-            job = Job.of(task)
+            job = self.job(task)
         if task.modify_role and (task.multi_arch or job.is_local or job.tag is None):
             kind = "multi-arch" if task.multi_arch else "local" if job.is_local else "untagged"
             raise exception.ImageUploaderException(
@@ -184,18 +154,28 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[UploaderDriver]:
-        if self._open_driver is None or self._find_options is None:
+        if self._open_driver is None:
             raise RuntimeError("the copy in a worker process is given its driver")
         with host_errors("target"):
             context = self._open_driver()
-            self._options = self._find_options()
-            self._registries = registries_for(self, self._options.settings)
+            self._registries = self.open_registries()
         with context as driver, contextlib.closing(self._registries):
             yield driver
 
+    def _wished(self, task: Any) -> CopyOptions:
+        """The options of a run with what the entry of a task wishes; the host's own have none."""
+        return dataclasses.replace(self.options, **getattr(task, "wishes", {}))
+
+    @property
+    def options(self) -> CopyOptions:
+        """How images are copied, found out once; raises ConfigurationError."""
+        if self._options is None and self._find_options:
+            self._options = self._find_options()
+        return self._options or CopyOptions()
+
     def _registry(self, name: str) -> Registry:
         if self._registries is None:  # in a worker process
-            self._registries = registries_for(self, self._options.settings)
+            self._registries = registries_for(self, self.options.settings)
         return self._registries.registry(name)
 
     def _run_all(
@@ -230,14 +210,13 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
     def _run_task(
         self, driver: UploaderDriver, task: Any, record: ImageRecord, meter: Meter
     ) -> tuple[list[str], Summary]:
-        job = self._job(task)
+        job = self.job(task)
         record.targets = [job.served]
         if job.is_local:
             return [], self._copy_local(driver, job, job.source, record)
         if task.modify_role:
             return self._modify(driver, job, task, record, meter)
-        options = dataclasses.replace(self._options, **_wishes(task))
-        return [], self._copy(driver, job, record, meter, options, task.multi_arch)[1]
+        return [], self._copy(driver, job, record, meter, self._wished(task), task.multi_arch)[1]
 
     def _copy(
         self,
@@ -265,7 +244,7 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
         storage = LocalStorage(
             self._containers_file_path,
             self._layer_stream_local,
-            check_present=self._options.check_present,
+            check_present=self.options.check_present,
         )
         put, blobs = storage.upload(name, driver, job.target, job.tag)
         record.digest, record.media_type = str(put.digest), put.media_type
@@ -278,10 +257,10 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
         self, driver: UploaderDriver, job: Job, task: Any, record: ImageRecord, meter: Meter
     ) -> tuple[list[str], Summary]:
         """Copy the image as it is, modify it here, and copy the outcome under ``job.tag``."""
-        plain = self._job(_Unmodified(task))
+        plain = self.job(Unmodified(task))
         modified, unmodified = job.served, plain.served
         record.targets = [unmodified, modified]
-        unsigned = dataclasses.replace(self._options, signatures=False)
+        unsigned = dataclasses.replace(self._wished(task), signatures=False)
         manifest, summary = self._copy(driver, plain, record, meter, unsigned)
         record.become(Status.FAILED, INTERRUPTED, retryable=True)  # there is more to come
         pulled = self._pull(job, manifest.digest)
@@ -305,7 +284,13 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
     def _pull(self, job: Job, digest: Digest) -> str:
         """Pull from the source, into local storage: the target need not be served yet."""
         registry = self._registry(job.host)
-        host = urlparse(registry.base()).netloc
+        base = urlparse(registry.base())
+        if base.path != "/v2":
+            raise exception.ImageUploaderException(
+                f"{job.source} cannot be modified: buildah knows no mirror with a path, as "
+                f"{base.netloc}{base.path.removesuffix('/v2')}"
+            )
+        host = base.netloc
         name = f"{host}/{job.name}@{digest}"
         arguments = [] if registry.is_verified else ["--tls-verify=false"]
         with tempfile.TemporaryDirectory(prefix="image-uploader-") as private:
@@ -327,20 +312,14 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
             )
 
 
-def _wishes(task: Any) -> dict[str, Any]:
-    """What the entry of a task wishes; the host's own tasks have none."""
-    return {name: bool(value) for name, value in getattr(task, "wishes", {}).items()}
-
-
 def registries_for(uploader: Any, settings: Settings) -> Registries:
     """Return registries with the credentials and the mirrors that the host gave an uploader.
 
     Raises ConfigurationError.
     """
     keychain = Keychain(named(uploader.registry_credentials or {}, CREDENTIALS))
-    return Registries(
-        dataclasses.replace(settings, keychain=keychain, mirrors=dict(uploader.mirrors))
-    )
+    found = {name: mirrors.checked(url, settings.trust) for name, url in uploader.mirrors.items()}
+    return Registries(dataclasses.replace(settings, keychain=keychain, mirrors=found))
 
 
 def _authfile(registry: str, login: Login) -> str:
@@ -351,7 +330,7 @@ def _authfile(registry: str, login: Login) -> str:
     return json.dumps({"auths": {registry: entry}})
 
 
-class _Unmodified:
+class Unmodified:
     """An UploadTask without what it appends to the tag."""
 
     append_tag = ""

@@ -10,7 +10,7 @@ import yaml
 
 from image_uploader_plugins import errors, files
 from image_uploader_plugins.cli import reporting
-from image_uploader_plugins.cli.base import Command, add_cleanup, add_options, host
+from image_uploader_plugins.cli.base import Command, add_cleanup, add_full_names, add_options, host
 from image_uploader_plugins.copying.copier import CopyOptions, Summary
 from image_uploader_plugins.runs.journal import Journal
 
@@ -20,8 +20,9 @@ class Prepare(Command):
 
     As "openstack tripleo container image prepare", with "uploader:" honoured
     in each entry (default: the configured driver; "python" is
-    tripleo-common's own push to a registry).  Writes the image parameters as
-    an environment file.
+    tripleo-common's own push to a registry).  Writes the image parameters,
+    which name images as the target has them, as an environment file.  An image
+    that fails does not keep the others back, but then no file is written.
     """
 
     examples = (
@@ -55,6 +56,7 @@ class Prepare(Command):
         parser.add_argument(
             "--dry-run", action="store_true", help="find out the parameters, copy nothing"
         )
+        add_full_names(parser)
         add_options(parser)
         add_cleanup(parser)
         reporting.add_arguments(parser)
@@ -86,6 +88,7 @@ class Prepare(Command):
                 check_present=parsed_args.check_present,
                 signatures=not parsed_args.no_signatures,
                 foreign_layers=parsed_args.foreign_layers,
+                full_names=parsed_args.full_names,
             ),
         )
         return done

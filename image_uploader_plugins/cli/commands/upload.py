@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from image_uploader_plugins.cli import reporting
-from image_uploader_plugins.cli.base import Command, add_cleanup, add_options, host
+from image_uploader_plugins.cli.base import Command, add_cleanup, add_full_names, add_options, host
 from image_uploader_plugins.copying.copier import CopyOptions
 
 
@@ -31,11 +31,7 @@ class Upload(Command):
             action="store_true",
             help="copy all platforms of each image whose entry does not say multi_arch itself",
         )
-        parser.add_argument(
-            "--full-names",
-            action="store_true",
-            help="have names in the target begin with the registry: quay.io/namespace/name",
-        )
+        add_full_names(parser)
         add_options(parser)
         add_cleanup(parser)
         reporting.add_arguments(parser)

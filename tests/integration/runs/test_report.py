@@ -210,14 +210,28 @@ def prepared(source: str, *names: str) -> dict[str, Any]:
     return {"parameter_defaults": {"ContainerImagePrepare": entries}}
 
 
-def test_prepare_and_the_entries_it_did_not_come_to(cli: Cli, source: str, tmp_path: Path) -> None:
+def test_prepare_and_an_entry_whose_image_fails(cli: Cli, source: str, tmp_path: Path) -> None:
     file = tmp_path / "environment.yaml"
     file.write_text(yaml.safe_dump(prepared(source, "base", "absent", "base")))
     assert cli.run("prepare", "-e", file, "--report", cli.report_file).returncode == 1
     found = cli.report()
     assert (found["command"], found["status"]) == ("prepare", "failed")
-    assert [image["status"] for image in found["images"]] == ["copied", "failed"]
+    assert [image["status"] for image in found["images"]] == ["copied", "failed", "copied"]
+    assert found["entries_left"] == []
+
+
+def test_prepare_and_the_entries_it_did_not_come_to(cli: Cli, source: str, tmp_path: Path) -> None:
+    """Where it is not known what an entry asks for, nothing is copied."""
+    file = tmp_path / "environment.yaml"
+    given = prepared(source, "base", "absent", "base")
+    given["parameter_defaults"]["ContainerImagePrepare"][1]["tag_from_label"] = "version"
+    file.write_text(yaml.safe_dump(given))
+    assert cli.run("prepare", "-e", file, "--report", cli.report_file).returncode == 1
+    found = cli.report()
+    assert (found["command"], found["status"]) == ("prepare", "failed")
+    assert [image["status"] for image in found["images"]] == ["skipped"]
     assert found["entries_left"] == ["ContainerImagePrepare, entry 3"]
+    assert not cli.root.exists()
 
 
 @pytest.mark.parametrize("kind", ["absent folder", "folder", "link", "device"])

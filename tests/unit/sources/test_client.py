@@ -681,3 +681,30 @@ def test_the_login_of_a_user_is_encoded_as_it_should_be(
     expected = "Basic " + base64.b64encode("u:p\u00e4ss".encode()).decode()
     registry.hook = passwords(expected)
     pull(open_source(address, LOGIN))
+
+
+@pytest.mark.parametrize(
+    ("path", "named"), [("", "{address}"), ("/hub", "{address}/hub"), ("", ""), ("/hub", "")]
+)
+def test_a_mirror_gets_its_own_login_and_no_other(
+    registry: OddRegistry, address: str, path: str, named: str
+) -> None:
+    own = Login("mirror", "own")
+    usual = passwords(own.basic)
+
+    def hook(asked: Asked) -> Reply | None:
+        if path and asked.path.startswith(path):
+            return Reply(307, (("Location", asked.path.removeprefix(path)),))
+        return usual(asked)
+
+    registry.hook = hook
+    chain = Keychain(
+        {"docker.io": LOGIN} | ({named.format(address=address): own} if named else {}), {}
+    )
+    mirrors = {"docker.io": f"http://{address}{path}"}
+    made = Registries(Settings(chain, Trust(certificates=(), environment={}), mirrors=mirrors))
+    with contextlib.closing(made):
+        source = RegistrySource(made.registry("docker.io"), "ns/app")
+        with contextlib.nullcontext() if named else pytest.raises(errors.RegistryError):
+            pull(source)
+    assert registry.seen() == ({None, own.basic} if named else {None})

@@ -1,0 +1,83 @@
+"""What the keys of an entry may say, in ContainerImagePrepare and in lists of images.
+
+Heat and quotes make strings of booleans, so "true" and "false" are read as
+what they mean; whatever else a key cannot mean is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from image_uploader_plugins import errors
+from image_uploader_plugins.reference import RepositoryName
+from image_uploader_plugins.sources.image_name import is_registry
+from image_uploader_plugins.text import shown
+
+# What an entry may wish of a run's options for itself.
+OPTIONS = ("signatures", "foreign_layers")
+WISHES = (*OPTIONS, "names")
+
+_FULL = "full"
+_NAMES = (_FULL, "path")
+_BOOLEANS = {"true": True, "false": False}
+
+
+def mended(entry: dict[str, Any], where: str) -> dict[str, Any]:
+    """Return an entry whose keys are what they mean; raises ConfigurationError with ``where``."""
+    found = dict(entry)
+    for name in ("multi_arch", *OPTIONS):
+        if found.get(name) is None:
+            found.pop(name, None)
+        else:
+            found[name] = _boolean(found[name], f"{where}: {name}")
+    if "names" in found and found["names"] not in _NAMES:
+        raise errors.ConfigurationError(
+            f"{where}: names must be {' or '.join(_NAMES)}, not {shown(found['names'], 50)}"
+        )
+    if found.get("push_destination") is not None:
+        found["push_destination"] = _destination(found["push_destination"], where)
+    return found
+
+
+def wishes(entry: dict[str, Any]) -> dict[str, Any]:
+    """Return what an entry wishes of copying.CopyOptions, by its fields."""
+    found = {name: entry[name] for name in OPTIONS if name in entry}
+    return found | ({"full_names": entry["names"] == _FULL} if "names" in entry else {})
+
+
+def _boolean(value: object, what: str) -> bool:
+    meant = _BOOLEANS.get(value.strip().lower()) if isinstance(value, str) else value
+    if not isinstance(meant, bool):
+        raise errors.ConfigurationError(f"{what} must be true or false, not {shown(value, 50)}")
+    return meant
+
+
+def _destination(value: object, where: str) -> str | bool:
+    """Return a push_destination as names of images have it: host:port, and maybe a namespace."""
+    what = f"{where}: push_destination"
+    if isinstance(value, str) and value.strip().lower() not in _BOOLEANS:
+        return _address(value.strip(), what) if value.strip() else False
+    if isinstance(value, str | bool):
+        return _boolean(value, what)
+    raise errors.ConfigurationError(f"{what} must be a host and a port, true or false")
+
+
+def _address(text: str, what: str) -> str:
+    if "@" in text:
+        raise errors.ConfigurationError(f"{what}: a user and a password do not belong into it")
+    if "://" in text:
+        raise errors.ConfigurationError(
+            f"{what} is a host and maybe a port, without a scheme: {shown(text)}"
+        )
+    host, slash, namespace = re.sub("/{2,}", "/", text).rstrip("/").partition("/")
+    if not is_registry(host.lower()):
+        raise errors.ConfigurationError(
+            f"{what}: clients take {shown(host)} for no registry; it needs a dot or a port, as "
+            "192.0.2.1:8787"
+        )
+    try:
+        namespace = slash and f"/{RepositoryName(namespace)}"
+    except errors.InvalidReference as e:
+        raise errors.ConfigurationError(f"{what}: {e}") from e
+    return host.lower() + namespace

@@ -1,0 +1,103 @@
+"""What images will be called in a target: no name for two of them."""
+
+from __future__ import annotations
+
+import collections
+import contextlib
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+
+from tripleo_common.image import exception
+
+from image_uploader_plugins import errors
+from image_uploader_plugins.copying.copier import default_image
+from image_uploader_plugins.digest import Digest
+from image_uploader_plugins.runs.records import ImageRecord
+from image_uploader_plugins.sources.client import Registries
+from image_uploader_plugins.sources.registry_source import RegistrySource
+from image_uploader_plugins.text import one_line
+from image_uploader_plugins.tripleo.failures import failed, host_errors
+from image_uploader_plugins.tripleo.job import Job
+
+_WAY_OUT = (
+    "copy one of them to another name, with 'names: full' or --full-names (the registry in "
+    "front), or with a namespace behind push_destination's host"
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Claim:
+    """``job`` is to become ``name`` in ``target``, whatever that is.
+
+    ``role`` is what modifies it on the way, "" for nothing.
+    """
+
+    target: str
+    name: str
+    job: Job
+    all_platforms: bool
+    role: str
+    record: ImageRecord
+
+    @property
+    def source(self) -> tuple[str, bool, str]:
+        """Those that have the same are the same, whatever the registry says."""
+        return self.job.source, self.all_platforms, self.role
+
+
+def check(claims: Iterable[Claim], open_registries: Callable[[], Registries]) -> None:
+    """Raise ImageUploaderException where two different images would get one name.
+
+    Their records then say so, too.  Registries are asked just for names that
+    are claimed twice.
+    """
+    named = collections.defaultdict(list)
+    for claim in claims:
+        named[claim.target, claim.name].append(claim)
+    contested = [found for found in named.values() if len({claim.source for claim in found}) > 1]
+    if not contested:
+        return
+    with host_errors("sources"), contextlib.closing(open_registries()) as registries:
+        problems = [_problem(found, registries) for found in contested]
+    if any(problems):
+        raise exception.ImageUploaderException("; ".join(filter(None, problems)))
+
+
+def _problem(claims: Sequence[Claim], registries: Registries) -> str:
+    """What is wrong with claims of one name, "" where they are for one image."""
+    images: dict[str, Claim] = {}
+    for claim in claims:
+        if identity := _identity(claim, registries):
+            images.setdefault(identity, claim)
+    if len(images) < 2:
+        return ""
+    both = " and ".join(f"{claim.job.source} ({image})" for image, claim in images.items())
+    problem = one_line(f"{claims[0].name} would be {both}: {_WAY_OUT}")
+    for claim in claims:
+        failed(claim.record, exception.ImageUploaderException(problem))
+    return problem
+
+
+def _identity(claim: Claim, registries: Registries) -> str:
+    """What a claim is for; "" where there is no such image, which fails in its turn.
+
+    Raises what can pass: it may have passed when the image is copied.
+    """
+    try:
+        what = "of this machine" if claim.job.is_local else str(_digest(claim, registries))
+    except errors.UploaderError as e:
+        if e.retryable:
+            raise
+        return ""
+    return f"{what}, modified by {claim.role}" if claim.role else what
+
+
+def _digest(claim: Claim, registries: Registries) -> Digest:
+    job = claim.job
+    if isinstance(job.reference, Digest):
+        return job.reference
+    source = RegistrySource(registries.registry(job.host), str(job.name))
+    manifest = source.manifest(job.reference)
+    if manifest.is_index and not claim.all_platforms:
+        return default_image(manifest).digest
+    return manifest.digest
