@@ -88,7 +88,8 @@ def list_opts() -> list[tuple[str | None, list[Any]]]:
 
     For the entry-point group ``oslo.config.opts``.
     """
-    from image_uploader_plugins.local_export import options
+    # A command that prints no sample does without the driver.
+    from image_uploader_plugins.local_export import options  # noqa: PLC0415
 
     return [(GROUP, list(_OPTIONS)), *options.list_opts()]
 
@@ -168,7 +169,7 @@ def _load_class(name: str) -> type[UploaderDriver]:
     manager: named.NamedExtensionManager[Any] = named.NamedExtensionManager(
         NAMESPACE,
         [name],
-        on_load_failure_callback=lambda manager, entry_point, e: reasons.append(e),
+        on_load_failure_callback=lambda _manager, _entry_point, e: reasons.append(e),
         on_missing_entrypoints_callback=_ignore,
     )
     found = [extension.plugin for extension in manager]

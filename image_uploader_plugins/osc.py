@@ -22,7 +22,7 @@ def make_client(instance: object) -> None:
 def build_option_parser(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
     """Install; the one hook that is called however the command goes on."""
     try:
-        from image_uploader_plugins import tripleo
+        from image_uploader_plugins import tripleo  # noqa: PLC0415
     except ImportError:
         return parser  # without tripleo-common there is nothing to extend
     tripleo.install()

@@ -103,7 +103,8 @@ class Compression:
 
     def _pieces(self, new: Callable[[], _Unpacker], chunks: Iterable[bytes]) -> Iterator[bytes]:
         unpacker: _Unpacker | None = None
-        for rest in _small(chunks):
+        for chunk in _small(chunks):
+            rest = chunk
             while rest or (unpacker and not unpacker.needs_input):
                 if unpacker is None:
                     # Another member, or what fills a tape's block.

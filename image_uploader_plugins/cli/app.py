@@ -100,7 +100,7 @@ class Main(app.App):
         except Exception as e:
             if self.options.debug:
                 raise
-            self.LOG.error(f"{argv[0]} cannot be loaded: {e}")
+            self.LOG.error("%s cannot be loaded: %s", argv[0], e)
             return 1
         return int(super().run_subcommand(argv))
 

@@ -105,7 +105,7 @@ class ShowOne(Base, show.ShowOne):
 def host() -> types.ModuleType:
     """The seam; raises ConfigurationError where tripleo-common is not installed."""
     try:
-        from image_uploader_plugins import tripleo
+        from image_uploader_plugins import tripleo  # noqa: PLC0415
     except ImportError as e:
         raise errors.ConfigurationError(
             f"{e}: this command needs tripleo-common; pip install 'image-uploader-plugins[tripleo]'"

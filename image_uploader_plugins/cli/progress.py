@@ -152,7 +152,7 @@ def copying(
     shown = on_terminal(stream) and not quiet
     plain = not shown and not quiet
     # Without an observer it would log what failed, which is told at the end.
-    journal.observer = functools.partial(_say, stream) if plain else lambda record: None
+    journal.observer = functools.partial(_say, stream) if plain else lambda _record: None
     return Display(stream, Copying(journal)) if shown else contextlib.nullcontext()
 
 

@@ -23,7 +23,7 @@ Images = Mapping[RepositoryName, list[Reference]]
 Narrow = Callable[[RepositoryName, Collection[Reference]], Collection[Reference]]
 
 
-def _all(name: RepositoryName, references: Collection[Reference]) -> Collection[Reference]:
+def _all(_name: RepositoryName, references: Collection[Reference]) -> Collection[Reference]:
     return references
 
 

@@ -101,7 +101,7 @@ class Telling:
 def _metrics() -> types.ModuleType:
     """The writer; raises ConfigurationError where the extra is not installed."""
     try:
-        from image_uploader_plugins.runs import metrics
+        from image_uploader_plugins.runs import metrics  # noqa: PLC0415
     except ImportError as e:
         raise errors.ConfigurationError(
             f"{e}: --metrics needs prometheus_client; pip install 'image-uploader-plugins[metrics]'"

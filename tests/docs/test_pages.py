@@ -62,6 +62,7 @@ class Reader:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
+            check=False,
         )
         assert done.returncode == 0, f"{line}: {done.stdout}"
         return done.stdout

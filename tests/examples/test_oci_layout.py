@@ -34,7 +34,12 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _python(path: Path, *args: str | Path, cwd: Path | None = None) -> str:
     environment = {**os.environ, "PYTHONPATH": str(path)}
     done = subprocess.run(
-        [sys.executable, *args], env=environment, cwd=cwd, capture_output=True, text=True
+        [sys.executable, *args],
+        env=environment,
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr

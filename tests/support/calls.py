@@ -64,6 +64,7 @@ def traced(
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
+        check=False,
     )
     assert any(log.iterdir()), f"strace has seen nothing: {done.stderr[:300]}"
     return [line for path in sorted(log.iterdir()) for line in path.read_text().splitlines()], done

@@ -68,7 +68,7 @@ def fuse(source: Path, folder: Path, *options: str) -> Iterator[Path]:
 @contextlib.contextmanager
 def _mounted(command: list[str], folder: Path) -> Iterator[None]:
     folder.mkdir(parents=True, exist_ok=True)
-    done = subprocess.run([*command, str(folder)], capture_output=True, text=True)
+    done = subprocess.run([*command, str(folder)], capture_output=True, text=True, check=False)
     if done.returncode:
         _give_up(f"cannot mount (it takes root, or CAP_SYS_ADMIN): {done.stderr.strip()}")
     try:

@@ -135,7 +135,7 @@ class Serve(Command):
 def embedded() -> types.ModuleType:
     """The server; raises ConfigurationError where the extra is not installed."""
     try:
-        from image_uploader_plugins.serving import listener
+        from image_uploader_plugins.serving import listener  # noqa: PLC0415
     except ImportError as e:
         raise errors.ConfigurationError(
             f"{e}: this command needs Werkzeug; pip install 'image-uploader-plugins[serve]'"

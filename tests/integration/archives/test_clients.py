@@ -64,7 +64,7 @@ def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
             cwd=folder,
         ).stdout
 
-    yield run
+    return run
 
 
 def tag(root: Path, name: str, tag: str) -> Manifest:

@@ -109,7 +109,9 @@ def test_a_terminal_is_no_archive(config: Path) -> None:
     """Nobody waits for what is never typed."""
     script = [programs.require("script", "bsdutils"), "-qec"]
     command = f"{PROGRAM} --config-file {config} import -"
-    done = subprocess.run([*script, command, "/dev/null"], capture_output=True, text=True)
+    done = subprocess.run(
+        [*script, command, "/dev/null"], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 1
     assert "-: is a terminal: send an archive into it" in done.stdout
 

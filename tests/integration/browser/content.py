@@ -30,7 +30,7 @@ LONG = "x" * 100_000
 WIDE = "\u6c34" * 300 + "a\u0300\u0301\u0302" * 50
 HOSTILE = {
     **{f"script-{number}": text for number, text in enumerate(SCRIPTS)},
-    **{text: "as a name" for text in SCRIPTS},
+    **dict.fromkeys(SCRIPTS, "as a name"),
     "unseen": UNSEEN,
     UNSEEN: "as a name",
     "long": LONG,

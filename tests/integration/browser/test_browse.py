@@ -254,6 +254,6 @@ def test_the_commands_work(browser: Browser, site: str, tmp_path: Path, name: st
         assert browser.text(".choice button[aria-pressed=true]") == way
         (text,) = [text for text in browser.texts(".commands code") if text.startswith("skopeo")]
         subprocess.run(shlex.split(text), cwd=tmp_path, check=True, capture_output=True)
-        folder = tmp_path / name.split(":")[0].split("/")[-1]
+        folder = tmp_path / name.split(":", maxsplit=1)[0].rsplit("/", maxsplit=1)[-1]
         assert json.loads((folder / "manifest.json").read_bytes())
         shutil.rmtree(folder)
