@@ -53,14 +53,14 @@ class Collector:
             self._tree.claim()
         if names is None:
             yield from self._leases()
+            # These first: links that a process left there keep content of the pool.
+            yield from self._staged()
+            yield from self._partial()
         for name in self._tree.repositories() if names is None else names:
             yield from self._repository(name)
         yield from self._pooled(whole=names is None)
-        if names is None:
-            yield from self._staged()
-            yield from self._partial()
-            if not self._rehearsing:
-                self._tree.tidy()
+        if names is None and not self._rehearsing:
+            self._tree.tidy()
         self._storage.sync()
 
     def _leases(self) -> Iterator[Garbage]:

@@ -5,17 +5,23 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
+import pytest
+
+from image_uploader_plugins import driver as contract
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
+from image_uploader_plugins.local_export import partials
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.reference import ImageRef, RepositoryName
 from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.images import Image
 from tests.robustness.faults.harness import PLAIN, Hook, across_file_systems, hooked
 from tests.support import legacy, trees
+
+_PIECE = 30  # bytes of a layer that come at a time
 
 Tags = dict[tuple[str, str], Digest]
 Content = frozenset[tuple[str, Digest]]
@@ -107,6 +113,40 @@ class Attempt:
 def _upload(image: Image, digest: Digest) -> Run:
     content = image.blobs[digest]
     return lambda driver: driver.upload_layer(image.repository, [content], expected=digest)
+
+
+class _Torn(contract.Content):
+    """Content that breaks off after ``end`` bytes."""
+
+    def __init__(self, content: bytes, end: int | None) -> None:
+        self._content = content
+        self._end = end
+
+    def start_at(self, offset: int) -> Iterator[bytes]:
+        for begin in range(offset, self._end or len(self._content), _PIECE):
+            yield self._content[begin : begin + _PIECE]
+        if self._end:
+            raise ConnectionError
+
+
+def _fetch(image: Image, digest: Digest) -> Run:
+    """A layer that breaks off, breaks off later when it is fetched again, and comes then."""
+    content = image.blobs[digest]
+
+    def run(driver: LocalExportDriver) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(partials, "SMALLEST", 1)
+            for end in (2 * _PIECE, 3 * _PIECE, None):
+                with contextlib.suppress(ConnectionError):
+                    torn = _Torn(content, end)
+                    driver.upload_layer(image.repository, torn, expected=digest, size=len(content))
+
+    return run
+
+
+def _fetch_steps(before: World, image: Image) -> tuple[Step, ...]:
+    layer = image.manifest.layers[0].digest
+    return (Step(_fetch(image, layer), before.with_blobs(image.repository, layer)),)
 
 
 def _put(image: Image, digest: Digest, named: bool) -> Run:
@@ -279,6 +319,12 @@ def flows() -> list[Flow]:
             two_world,
             _delete("ns/img:other", old_world),
             legacy=True,
+        ),
+        Flow(
+            "fetch that breaks off",
+            lambda root: LocalExportDriver(root).close(),
+            World(),
+            _fetch_steps(World(), OLD),
         ),
         Flow("first put into another's tree", _anothers, World(), put_steps(World(), OLD)),
         Flow(

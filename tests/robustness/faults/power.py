@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from image_uploader_plugins.local_export import layout
 from tests.robustness.faults.harness import Hook, Primitive
 from tests.robustness.faults.snapshot import Entry, Snapshot, us
 
@@ -107,6 +108,8 @@ class Disk:
             return None
         inode = self._top
         for part in path.relative_to(self._base).parts:
+            if part not in inode.names:
+                return None
             inode = inode.names[part]
         return inode
 
@@ -207,6 +210,9 @@ class Disk:
         yield "nothing that was not synced is there", self._left([])
         yield "all names are there, nothing of unsynced files", self._left(self.pending)
         yield "all names are there, half of unsynced files", self._left(self.pending, _half)
+        if self._named(self._base / "image-serve" / layout.PARTIAL):
+            # Whoever finds them in their place goes on with them.
+            yield "unsynced files are full of holes", self._left(self.pending, _holes)
         for folder in dict.fromkeys(change.folder for change in self.pending):
             inside = [change for change in self.pending if change.folder is folder]
             others = [change for change in self.pending if change.folder is not folder]
@@ -259,6 +265,11 @@ def _durable(inode: Inode) -> bytes:
 def _half(inode: Inode) -> bytes:
     synced = inode.durable_content == inode.content
     return inode.content if synced else inode.content[: len(inode.content) // 2]
+
+
+def _holes(inode: Inode) -> bytes:
+    synced = inode.durable_content == inode.content
+    return inode.content if synced else bytes(len(inode.content))
 
 
 def _text(changes: list[Change]) -> str:

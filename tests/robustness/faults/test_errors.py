@@ -10,6 +10,7 @@ import os
 import pytest
 
 from image_uploader_plugins import errors
+from image_uploader_plugins.local_export import layout
 from tests.robustness.faults import harness
 from tests.robustness.faults.course import calls, course, tree
 from tests.robustness.faults.flows import FLOWS, Attempt
@@ -73,4 +74,7 @@ def _left_over(after: Snapshot, failed: Primitive | None) -> list[str]:
     """Temporary files that nothing but their removal's own failure could have left."""
     found = [path for path, _ in after.below(".local-export/staging") if "/" in path]
     removing = failed is not None and (failed.function is os.unlink or not failed.changes)
+    if failed and failed.path.is_relative_to(layout.PARTIAL):
+        # What cannot be written to is not worth the space that it takes.
+        found += [path for path, _ in after.below(str(layout.PARTIAL))]
     return [] if removing else [f"leaves {path}" for path in found]
