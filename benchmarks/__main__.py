@@ -28,6 +28,7 @@ MB = 1000 * 1000
 
 
 def main() -> None:
+    """Run all comparisons and print them."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks")
     parser.add_argument("--quick", action="store_true", help="a tenth of the data")
     arguments = parser.parse_args()
@@ -53,6 +54,7 @@ def main() -> None:
 
 
 def compare(title: str, source: str, image: str, folder: Path) -> None:
+    """Copy an image in each way, and print seconds, peak memory and how they compare."""
     results = {kind: measure("copy", kind, source, image, str(folder)) for kind in flows.COPIERS}
     for kind, result in results.items():
         print(f"{title:18} {kind:14} {result['seconds']:6.1f} {result['memory']:12.0f} MB")
@@ -63,7 +65,7 @@ def compare(title: str, source: str, image: str, folder: Path) -> None:
 
 
 def compare_verification(megabytes: int) -> None:
-    """Of layers of 20 MB, each in two repositories, and a thousand small images."""
+    """Compare on layers of 20 MB, each in two repositories, and a thousand small images."""
     with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
         root = Path(name) / "tree"
         fill(root, megabytes)
@@ -78,6 +80,7 @@ def compare_verification(megabytes: int) -> None:
 
 
 def fill(root: Path, megabytes: int) -> None:
+    """Write the tree that is verified."""
     driver = LocalExportDriver(root)
     for number in range(megabytes // 20):
         layer = images.Blob(os.urandom(20 * MB), images.OCI_LAYER)
@@ -88,6 +91,7 @@ def fill(root: Path, megabytes: int) -> None:
 
 
 def measure(*arguments: str) -> dict[str, float]:
+    """Run one of flows in a process of its own; return what it measured."""
     done = subprocess.run(  # noqa: S603
         [sys.executable, "-m", "benchmarks.flows", *arguments],
         check=True,
@@ -99,7 +103,7 @@ def measure(*arguments: str) -> dict[str, float]:
 
 
 def push(source: str, name: str, layers: int, size: int) -> str:
-    """An image of layers that do not compress, pushed piece by piece."""
+    """Push an image of layers that do not compress, piece by piece; return its name."""
     url = f"http://{source}/v2/{name}"
     config = b'{"architecture":"amd64","os":"linux","config":{},"rootfs":{"diff_ids":[]}}'
     described = [_push(url, iter([config])), *(_push(url, noise(size)) for _ in range(layers))]
@@ -125,6 +129,7 @@ def push(source: str, name: str, layers: int, size: int) -> str:
 
 
 def noise(size: int) -> Iterator[bytes]:
+    """Yield ``size`` random bytes, in chunks of up to 1 MB."""
     while size > 0:
         chunk = os.urandom(min(size, MB))
         size -= len(chunk)

@@ -31,6 +31,7 @@ _TARGET = "127.0.0.1:8787"
 
 
 def copy_ours(source: str, image: str, folder: Path) -> None:
+    """Copy with the plugin, into a tree."""
     manager = _manager(source, image, folder, "local-export")
     with LocalExportDriver(folder / "tree") as driver:
         tripleo.register(manager, driver)
@@ -38,7 +39,7 @@ def copy_ours(source: str, image: str, folder: Path) -> None:
 
 
 def copy_theirs(source: str, image: str, folder: Path) -> None:
-    """Its export, as when the target refuses pushes; the source stays a registry."""
+    """Copy with tripleo-common's export, as when the target refuses pushes."""
     image_export.IMAGE_EXPORT_DIR = str(folder / "tree")
     uploader = image_uploader.PythonImageUploader
     uploader.export_registries.add(_TARGET)
@@ -74,6 +75,7 @@ def _manager(source: str, image: str, folder: Path, uploader: str) -> Any:
 
 
 def put_ours(folder: Path) -> Callable[[int], None]:
+    """Return what puts the image of a number into a tree of local-export."""
     driver = LocalExportDriver(folder / "tree")
 
     def put(number: int) -> None:
@@ -86,6 +88,7 @@ def put_ours(folder: Path) -> Callable[[int], None]:
 
 
 def put_theirs(folder: Path) -> Callable[[int], None]:
+    """Return what puts the image of a number where tripleo-common's export does."""
     image_export.IMAGE_EXPORT_DIR = str(folder / "tree")
 
     def put(number: int) -> None:
@@ -100,13 +103,14 @@ def put_theirs(folder: Path) -> Callable[[int], None]:
 
 
 def verify_ours(root: Path) -> None:
+    """Verify a tree; raises RuntimeError for any finding."""
     report = Verification(Tree(root)).report()
     if report.findings:
         raise RuntimeError(f"verify found {report.findings[0]}")
 
 
 def verify_coreutils(root: Path) -> None:
-    """What an administrator does without: sha256sum over the pool, on all cores."""
+    """Do what an administrator does without it: sha256sum over the pool, on all cores."""
     files = [str(path) for path in (root / layout.POOL).rglob("*") if path.is_file()]
     subprocess.run(  # noqa: S603
         ["xargs", "-0", "-n1", f"-P{os.cpu_count()}", "sha256sum"],  # noqa: S607
@@ -123,6 +127,7 @@ VERIFIERS = {"local-export": verify_ours, "sha256sum": verify_coreutils}
 
 
 def copy(kind: str, source: str, image: str, folder: str) -> dict[str, float]:
+    """Copy an image; return the seconds, and the peak memory in MB."""
     with tempfile.TemporaryDirectory(dir=folder) as own:
         started = time.perf_counter()
         COPIERS[kind](source, image, Path(own))
@@ -136,6 +141,7 @@ def copy(kind: str, source: str, image: str, folder: str) -> dict[str, float]:
 
 
 def put(kind: str, count: str) -> dict[str, float]:
+    """Put a few images beside ``count`` others; return the milliseconds that one takes."""
     with tempfile.TemporaryDirectory() as own:
         one = PUTTERS[kind](Path(own))
         if kind == "tripleo-common":
@@ -155,6 +161,7 @@ def put(kind: str, count: str) -> dict[str, float]:
 
 
 def verify(kind: str, root: str) -> dict[str, float]:
+    """Verify a tree; return the seconds."""
     started = time.perf_counter()
     VERIFIERS[kind](Path(root))
     return {"seconds": time.perf_counter() - started}

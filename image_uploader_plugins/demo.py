@@ -62,7 +62,7 @@ def run(root: Path | None, say: Say) -> None:
 
 
 def environment_for(corpus: list[Image], source: str) -> dict[str, Any]:
-    """A Heat environment whose ContainerImagePrepare copies ``corpus`` from ``source``.
+    """Return a Heat environment whose ContainerImagePrepare copies ``corpus`` from ``source``.
 
     The host's template has a name for each OpenStack service; the one for
     ceph takes a namespace, name and tag as they come, and fits any image.
@@ -87,13 +87,13 @@ def environment_for(corpus: list[Image], source: str) -> dict[str, Any]:
 
 
 def first_of(environment: dict[str, Any]) -> dict[str, Any]:
-    """The environment with its first entry alone."""
+    """Return the environment with its first entry alone."""
     entries = environment["parameter_defaults"]["ContainerImagePrepare"]
     return {"parameter_defaults": {"ContainerImagePrepare": entries[:1]}}
 
 
 def tree(folder: Path, indent: str = "") -> Iterator[str]:
-    """What lies below ``folder``, a line each; digests are cut short."""
+    """Yield what lies below ``folder``, a line each; digests are cut short."""
     for path in sorted(folder.iterdir()):
         name = _short(path.name)
         if path.is_symlink():

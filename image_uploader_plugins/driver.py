@@ -80,13 +80,13 @@ class UploaderDriver(abc.ABC):
 
     @classmethod
     def list_opts(cls) -> list[tuple[str | None, list[Any]]]:
-        """The driver's options, as oslo.config's ``oslo.config.opts`` wants them."""
+        """Return the driver's options, as oslo.config's ``oslo.config.opts`` wants them."""
         return []
 
     @classmethod
     @abc.abstractmethod
     def from_conf(cls, conf: Any) -> Self:
-        """A driver set up from an oslo.config ConfigOpts.
+        """Return a driver that is set up from an oslo.config ConfigOpts.
 
         Registers what list_opts() names.  Raises ConfigurationError or
         StorageError for options that cannot work.
@@ -204,7 +204,7 @@ class UploaderDriver(abc.ABC):
     # -- what reports and metrics tell; a driver that cannot say leaves these as they are
 
     def resolve(self, target: ImageRef) -> Digest | None:
-        """The manifest that a tag or a digest leads to at the moment.
+        """Return the digest of the manifest that a tag or a digest leads to at the moment.
 
         None where there is none, or the driver does not say: its images are
         then never reported as unchanged.

@@ -72,7 +72,7 @@ def images(name: str, *, may_be_empty: bool = False) -> list[dict[str, Any]]:
 
 
 def _names(name: str) -> list[str]:
-    """The lines of a text file with a name a line; none for a file of yaml.
+    """Return the lines of a text file with a name a line; none for a file of yaml.
 
     One that is no name stops the others just where the file may be yaml.
     """
@@ -82,7 +82,7 @@ def _names(name: str) -> list[str]:
 
 
 def _lines(name: str) -> list[str]:
-    """The lines of a file, without those that are empty and what follows "#"."""
+    """Return the lines of a file, without those that are empty and what follows "#"."""
     lines = (_COMMENT.sub("", line).strip() for line in text(name).splitlines())
     return [line for line in lines if line]
 
@@ -105,7 +105,7 @@ def _entry(name: str, number: int, item: object) -> dict[str, Any]:
 
 
 def mapping(name: str) -> dict[str, Any]:
-    """A yaml file that holds a mapping; raises ConfigurationError naming it."""
+    """Return what a yaml file maps; raises ConfigurationError naming it if it is no mapping."""
     content = _load(name)
     if not isinstance(content, dict):
         raise errors.ConfigurationError(f"{name}: must be a mapping")
@@ -143,7 +143,7 @@ def _mode(path: Path, *, private: bool) -> int:
 
 
 def check_writable(path: Path) -> None:
-    """Raises ConfigurationError where write() could not, as far as one can know before.
+    """Raise ConfigurationError where write() could not, as far as one can know before.
 
     Also for a device or a symbolic link, such as /dev/stdout: write() would
     put a file in its place.
@@ -158,7 +158,10 @@ def check_writable(path: Path) -> None:
 
 
 def text_if_any(path: Path) -> str:
-    """A file's text, "" for one that is not there; raises ConfigurationError or ValueError."""
+    """Return a file's text, "" for one that is not there.
+
+    Raises ConfigurationError, or ValueError for what is no UTF-8.
+    """
     try:
         return path.read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -203,7 +206,7 @@ def _has(path: Path, text: str) -> bool:
 
 
 def text(name: str | Path) -> str:
-    """A whole file; raises ConfigurationError naming it."""
+    """Return the text of a whole file; raises ConfigurationError naming it."""
     try:
         return Path(name).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as e:

@@ -118,7 +118,7 @@ def register(conf: cfg.ConfigOpts) -> None:
 
 
 def selected(conf: cfg.ConfigOpts) -> str:
-    """The driver that ``[image_uploader] driver`` chooses."""
+    """Return the name of the driver that ``[image_uploader] driver`` chooses."""
     register(conf)
     return str(conf[GROUP].driver)
 
@@ -136,7 +136,7 @@ def settings(conf: cfg.ConfigOpts, insecure: Iterable[str] = ()) -> Settings:
 
 
 def load_driver(conf: cfg.ConfigOpts, name: str | None = None) -> UploaderDriver:
-    """The driver called ``name``, or else the one ``[image_uploader] driver`` chooses.
+    """Return the driver called ``name``, or else the one ``[image_uploader] driver`` chooses.
 
     Raises ConfigurationError, naming the driver, the group and what is
     installed, when it is unknown, cannot be imported, is no driver or
@@ -151,7 +151,7 @@ def load_driver(conf: cfg.ConfigOpts, name: str | None = None) -> UploaderDriver
 
 
 def installed() -> list[str]:
-    """The names in the entry-point group, whether they load or not."""
+    """Return the names in the entry-point group, whether they load or not."""
     manager: extension.ExtensionManager[Any] = extension.ExtensionManager(
         NAMESPACE, on_load_failure_callback=_ignore
     )
@@ -159,7 +159,7 @@ def installed() -> list[str]:
 
 
 def _ignore(*_: object) -> None:
-    """A driver that does not load is reported when it is asked for."""
+    """Do nothing: a driver that does not load is reported when it is asked for."""
 
 
 def _load_class(name: str) -> type[UploaderDriver]:

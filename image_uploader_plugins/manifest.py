@@ -177,7 +177,7 @@ class Manifest:
         return Digest.of(self.content)
 
     def blobs(self) -> Iterator[Descriptor]:
-        """What the repository must hold: config and layers, each digest once."""
+        """Yield what the repository must hold: config and layers, each digest once."""
         seen = set()
         for descriptor in (self.config, *self.layers):
             if descriptor and not descriptor.urls and descriptor.digest not in seen:
@@ -297,7 +297,7 @@ def _platform(fields: Fields) -> Platform:
 
 
 def _check_data(fields: Fields, described: Descriptor) -> None:
-    """What a descriptor embeds is what it describes (descriptor.md, "Embedded Content")."""
+    """Check that a descriptor embeds what it describes (descriptor.md, "Embedded Content")."""
     data = _text(fields, "data")
     if data is None:
         return

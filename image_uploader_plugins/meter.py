@@ -41,7 +41,7 @@ class Meter:
             self._whole._add(count)
 
     def check(self) -> None:
-        """Raises Interrupted after stop()."""
+        """Raise Interrupted after stop()."""
         if self._stopped:
             raise errors.Interrupted("interrupted")
         if self._whole:

@@ -51,7 +51,7 @@ html_show_sphinx = False
 
 
 def _epilog(parser: argparse.ArgumentParser) -> Iterator[str]:
-    """What help prints last is examples: text for a terminal, and no reStructuredText."""
+    """Show what help prints last, the examples, as the text for a terminal that they are."""
     if parser.epilog and parser.epilog != f"This command is provided by the {project} plugin.":
         yield from ["::", "", *textwrap.indent(parser.epilog, "   ").splitlines()]
 

@@ -84,14 +84,14 @@ class Archive(Source):
 
     @abc.abstractmethod
     def place(self, digest: Digest) -> str | None:
-        """The file that should hold a digest's content, there or not."""
+        """Return the name of the file that should hold a digest's content, there or not."""
 
     @abc.abstractmethod
     def digests(self) -> Iterator[Digest]:
         """All blobs that it holds."""
 
     def manifest(self, reference: Tag | Digest, size: int | None = None) -> Manifest:
-        """The manifest by digest; raises ImageUnknown or ArchiveInvalid."""
+        """Return the manifest of a digest; raises ImageUnknown or ArchiveInvalid."""
         if not isinstance(reference, Digest) or not self.holds(reference):
             raise errors.ImageUnknown(f"{self.files.path}: holds no manifest {reference}")
         with self._blamed(f"manifest {reference}: "):
@@ -120,7 +120,7 @@ class Archive(Source):
         return found
 
     def fetch(self, descriptor: Descriptor) -> Manifest:
-        """The manifest that is what its descriptor says; raises what manifest() does."""
+        """Return the manifest of a descriptor, checked against it; raises what manifest() does."""
         with self._blamed():
             return copier.fetch(self, descriptor)
 
@@ -155,7 +155,7 @@ class Archive(Source):
         return None if found is None else len(found)
 
     def parts(self, descriptor: Descriptor) -> Iterator[tuple[Manifest, Digest]]:
-        """An image's manifests by digest, each before the index that lists it."""
+        """Yield an image's manifests with their digests, each before the index that lists it."""
         with self._blamed():
             yield from copier.walk(self, self.fetch(descriptor), descriptor.digest)
 
@@ -201,7 +201,7 @@ class Archive(Source):
         return place is not None and self.files.size(place) is not None
 
     def content(self, digest: Digest, limit: int) -> bytes:
-        """A whole blob of up to ``limit`` bytes, unverified; it must be there."""
+        """Return a whole blob of up to ``limit`` bytes, unverified; it must be there."""
         return self.files.read(self.place(digest) or "", limit)
 
     @contextlib.contextmanager

@@ -51,7 +51,7 @@ class Files(abc.ABC):
 
     @abc.abstractmethod
     def chunks(self, name: str) -> Iterator[bytes]:
-        """A file's bytes, in chunks of up to 1 MiB."""
+        """Yield a file's bytes, in chunks of up to 1 MiB."""
 
     @abc.abstractmethod
     def names(self) -> Iterator[str]:
@@ -61,7 +61,7 @@ class Files(abc.ABC):
         """Give up what is open."""
 
     def read(self, name: str, limit: int) -> bytes:
-        """A whole file of up to ``limit`` bytes; it must be there."""
+        """Return a whole file of up to ``limit`` bytes; it must be there."""
         size = self.size(name)
         if size is None:
             raise self.invalid(name, "is missing")
@@ -70,7 +70,7 @@ class Files(abc.ABC):
         return b"".join(self.chunks(name))
 
     def load(self, name: str, limit: int = LIST_LIMIT) -> Any:
-        """A file of JSON that everybody reads alike."""
+        """Return the value of a JSON file, which all readers must understand alike."""
         content = self.read(name, limit)
         try:
             return strict_json.load_any(content, name)
@@ -81,7 +81,7 @@ class Files(abc.ABC):
         return errors.ArchiveInvalid(self.path, f"{shown(name)} {reason}")
 
     def clean(self, name: object) -> str:
-        """A name as the archive's own text gives it, in its one spelling."""
+        """Return the one spelling of a name that stands in the archive's own text."""
         found = clean(name)
         if found is None:
             raise self.invalid(str(name), "is not the name of a file in the archive")

@@ -146,7 +146,7 @@ class DockerArchive(Archive):
         return self._seen[identity]
 
     def _measured(self, name: str, compression: Compression) -> tuple[Digest, Digest]:
-        """A compressed layer's digest, and that of what it unpacks to."""
+        """Return a compressed layer's digest, and that of what it unpacks to."""
         identity = self.files.identity(name)
         if identity not in self._compressed:
             packed = VerifiedStream(self.files.chunks(name))

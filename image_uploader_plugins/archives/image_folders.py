@@ -70,7 +70,7 @@ class ImageFolders(Archive):
             self.add(entry)
 
     def _image_name(self, folder: str) -> str | None:
-        """The folder's path; from the host on, where that has something in front."""
+        """Return the folder's path, without what is before the host that is part of it."""
         if not folder:
             own = self.files.path.absolute().name
             return own if ":" in own and self.files.is_folder else None
@@ -85,7 +85,7 @@ def holds_folders(files: Files) -> bool:
 
 
 def _by_folder(files: Files) -> dict[str, set[str]]:
-    """The names in each folder that may be an image's."""
+    """Return for each folder its names that may be an image's."""
     found: dict[str, set[str]] = {}
     for number, path in enumerate(files.names(), 1):
         if number > _FILES_LIMIT:

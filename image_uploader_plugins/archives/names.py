@@ -75,6 +75,6 @@ def spellings(text: str, *, hub: bool = True) -> set[str]:
 
 
 def _split(text: str) -> tuple[str, str]:
-    """A name's host, if any, and the rest."""
+    """Split a name into its host, if any, and the rest."""
     first, _, rest = text.partition("/")
     return (first, rest) if rest and is_host(first) else ("", text)

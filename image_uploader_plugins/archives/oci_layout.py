@@ -86,7 +86,7 @@ def blob(digest: Digest) -> str:
 
 
 def blob_digest(name: str) -> Digest | None:
-    """The blob that a layout keeps under a name; None for any other file."""
+    """Return the digest of the blob that a file of a layout holds; None for any other file."""
     algorithm, _, encoded = name.removeprefix(f"{BLOBS}/").partition("/")
     try:
         digest = Digest(f"{algorithm}:{encoded}")

@@ -55,7 +55,7 @@ def _hint(files: Files) -> str:
 
 
 def _whole(found: oci_layout.Layout, files: Files, sparse: bool) -> Archive:
-    """The layout, or what docker's list beside it makes of images that lack layers in it.
+    """Return the layout, or docker's archive beside it where its images lack layers.
 
     NOTE: pre-releases of docker 25 saved such layouts.
     """

@@ -122,7 +122,7 @@ class Tar(Files):
     def _filled(
         self, name: str, member: _Member, parts: tuple[tuple[int, int], ...]
     ) -> Iterator[bytes]:
-        """A file with zeros for its holes."""
+        """Yield the bytes of a sparse file, with zeros for its holes."""
         written, offset = 0, member.offset
         for start, size in (*parts, (member.size, 0)):
             for hole in range(written, start, CHUNK):
@@ -131,7 +131,7 @@ class Tar(Files):
             written, offset = start + size, offset + size
 
     def _resolve(self, name: str) -> _Member | None:
-        """The regular file that a name leads to."""
+        """Return the regular file that a name leads to."""
         return self._follow(name, self._members.get(self.clean(name)))
 
     def _follow(self, name: str, member: _Member | None) -> _Member | None:

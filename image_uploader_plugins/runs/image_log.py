@@ -27,14 +27,14 @@ class ImageLog:
         self._to_come: dict[str, list[ChildRecord]] = {}
 
     def blob(self, blob: Descriptor, kind: Kind, outcome: Outcome, why: str | None = None) -> None:
-        """What became of a blob first: another image of a list may have it, too."""
+        """Note what became of a blob; the first note counts, as images of a list share blobs."""
         with self._lock:
             if blob.digest not in self._blobs:
                 self._blobs.add(blob.digest)
                 self._record.blobs.append(BlobRecord.of(blob, kind, outcome, why))
 
     def list_children(self, index: Manifest, wanted: Iterable[Descriptor]) -> None:
-        """The image is a list, and these of its children are to be copied."""
+        """Note that the image is a list, and which of its children are to be copied."""
         to_come = {child.digest for child in wanted}
         for child in index.manifests:
             record = ChildRecord.of(child)
@@ -47,12 +47,12 @@ class ImageLog:
                 self._to_come.setdefault(record.digest, []).append(record)
 
     def settle_child(self, digest: Digest, status: Status) -> None:
-        """What became of a child, or of something else that nobody needs to know of."""
+        """Note what became of a child; a digest that is no child is ignored."""
         for record in self._to_come.pop(str(digest), ()):
             record.become(status)
 
     def fail_child(self, error: Exception) -> None:
-        """The child that was being copied failed: they come in order."""
+        """Note that the next child failed, which is the one at work: they are copied in order."""
         for records in list(self._to_come.values())[:1]:
             for record in records:
                 record.become(Status.FAILED, str(error))

@@ -44,7 +44,7 @@ class Journal:
         self._start = time.monotonic()
 
     def plan(self, source: str, uploader: str) -> ImageRecord:
-        """An image that is to be copied, by the uploader of that name."""
+        """Add an image that the uploader of that name is to copy, and return its record."""
         record = ImageRecord(one_line(redacted(source)), uploader)
         with self._lock:
             self._images.append(record)
@@ -52,7 +52,7 @@ class Journal:
 
     @contextlib.contextmanager
     def turn(self, record: ImageRecord) -> Iterator[Meter]:
-        """An image is at work, timed and with a meter of its own."""
+        """Time an image that is at work, and give it a meter of its own."""
         meter, start = Meter(self.meter), time.monotonic()
         record.become(Status.FAILED, INTERRUPTED, retryable=True)  # until it is more
         with self._lock:
@@ -69,7 +69,7 @@ class Journal:
                 del self._at_work[id(record)]
 
     def tell(self, record: ImageRecord) -> None:
-        """An image is done, and its record says what became of it."""
+        """Tell the observer, or else the log, of an image that is done."""
         if self.observer:
             self.observer(record)
         elif record.status is Status.FAILED:
@@ -82,7 +82,7 @@ class Journal:
             return tuple(self._images)
 
     def at_work(self) -> list[tuple[ImageRecord, Meter]]:
-        """The longest at work first."""
+        """Return the images that are at work, the longest at work first."""
         with self._lock:
             return [(record, meter) for record, meter, _ in self._at_work.values()]
 
@@ -108,7 +108,7 @@ class Journal:
         return known * total // begun, False
 
     def run(self, command: str, ending: Ending, why: str | None) -> RunRecord:
-        """The run as a whole, when it has ended."""
+        """Return the record of the whole run, when it has ended."""
         with self._lock:
             left_behind = list(self._at_work.values())  # waiting for a server that says nothing
         for record, meter, start in left_behind:

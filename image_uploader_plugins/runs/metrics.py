@@ -45,7 +45,7 @@ _Samples = dict[str, dict[_Labels, float]]
 
 
 def text(run: RunRecord, census: Census | None, earlier: str = "") -> str:
-    """The file's content; what ``earlier`` content says of other runs is kept.
+    """Return the file's content; what ``earlier`` content says of other runs is kept.
 
     Raises ValueError for earlier content that is not in Prometheus' format.
     """
@@ -75,7 +75,7 @@ def _of_run(run: RunRecord, failed: bool) -> dict[str, float]:
 
 
 def _kept(earlier: str, command: str) -> _Samples:
-    """What is known of runs; of this ``command`` just what outlives the next one."""
+    """Return the earlier samples, of this ``command`` just those that outlive its next run."""
     samples: _Samples = collections.defaultdict(dict)
     lasting = (_FAILURES, f"{_PREFIX}last_success_timestamp_seconds")
     for family in text_string_to_metric_families(earlier):

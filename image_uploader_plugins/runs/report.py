@@ -18,7 +18,7 @@ _DISTRIBUTION = "image-uploader-plugins"
 
 
 def text(run: RunRecord) -> str:
-    """The report."""
+    """Return the report, as JSON."""
     fields: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "version": importlib.metadata.version(_DISTRIBUTION),

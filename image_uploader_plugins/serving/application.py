@@ -78,7 +78,7 @@ class TreeServer:
         return answer
 
     def _common(self, request: Request, status: int) -> dict[str, str]:
-        """What every answer says, whatever it is."""
+        """Return the fields that every answer has."""
         _, kind, reference = _target(request.path)
         by_digest = kind in ("blobs", "manifests") and ":" in reference
         fixed = by_digest and status in (200, 206, 304)
@@ -176,7 +176,7 @@ class TreeServer:
         raise NotFound(repository.manifest(digest))
 
     def _tagged(self, repository: RepositoryLayout, tag: Tag, accept: str) -> Digest:
-        """What a tag is for a client that takes ``accept``."""
+        """Return the manifest that a tag leads to for a client that takes ``accept``."""
         no_list = negotiation.takes_no_list(accept)
         links = repository.default_links if no_list else repository.tag_links
         folder = self._files.link(links / tag.value)
@@ -223,7 +223,7 @@ class TreeServer:
         *,
         verify: bool = False,
     ) -> Response:
-        """A file; one with a ``digest`` piece by piece, and whole if that is to be verified."""
+        """Answer with a file: one with a ``digest`` piece by piece, or whole to be verified."""
         if digest is None:
             return _text(request, self._files.read(path), media_type)
         with contextlib.ExitStack() as stack:
@@ -294,7 +294,7 @@ def _listed(
     is_item: Callable[[str], bool],
     render: Callable[[Iterable[str]], bytes],
 ) -> Response:
-    """A list as far as a client wants it; OCI distribution-spec 1.1, "Listing Tags"."""
+    """Answer with as much of a list as is wanted (OCI distribution-spec 1.1, "Listing Tags")."""
     asked, last = request.args.get("n", ""), request.args.get("last", "")
     try:
         number = _number(asked)
@@ -341,7 +341,7 @@ def _text(request: Request, content: bytes, media_type: str) -> Response:
 
 
 def _conditional(request: Request, content: _Content, media_type: str, etag: str) -> Response:
-    """What RFC 9110, 13.2.2 makes of a request for ``content``, which is closed with the answer."""
+    """Answer a request for ``content``, which is closed with the answer (RFC 9110, 13.2.2)."""
     if "If-Match" in request.headers and not request.if_match.contains(etag):
         answer = _error(412, "UNSUPPORTED", "the content is another one")
     elif request.if_none_match.contains_weak(etag):
@@ -375,7 +375,7 @@ def _whole_or_parts(request: Request, content: _Content, media_type: str, etag: 
 
 
 def _range_field(request: Request, etag: str) -> str:
-    """The ranges that count: for GET, of the content that the client knows (RFC 9110, 13.1.5)."""
+    """Return the ranges that count: of GET, if the client knows this content (RFC 9110, 13.1.5)."""
     known = request.headers.get("If-Range", f'"{etag}"')
     field: str = request.headers.get("Range", "")
     return field if request.method == "GET" and known.strip() == f'"{etag}"' else ""

@@ -224,7 +224,7 @@ CLIENTS = {"containerd": containerd, "podman": podman, "k3s": k3s, "docker": doc
 
 
 def check_registry(registry: str) -> str:
-    """A registry as images name it, or ALL; raises ConfigurationError."""
+    """Return a registry as images name it, or ALL; raises ConfigurationError."""
     if registry in (ALL, "_default"):
         return ALL
     # Without a dot, a port or "localhost", clients take it for a part of a name.

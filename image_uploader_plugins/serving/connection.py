@@ -351,7 +351,7 @@ def _no_writing(content: bytes) -> None:
 
 
 def _environ(client: str, head: http1.Head | None = None) -> WSGIEnvironment:
-    """What WSGI says of a request (PEP 3333); of a whole server without one."""
+    """Return what WSGI says of a request (PEP 3333); without one, what it says of the server."""
     environ: WSGIEnvironment = {
         "REQUEST_METHOD": head.method if head else "GET",
         "SCRIPT_NAME": "",

@@ -60,7 +60,7 @@ class Head:
         return self.length != 0 and "100-continue" in self.list("expect")
 
     def list(self, name: str) -> list[str]:
-        """A field's comma-separated elements in lower case."""
+        """Return a field's comma-separated elements in lower case."""
         return [part.strip(" \t").lower() for part in self.fields.get(name, "").split(",")]
 
 
@@ -92,7 +92,7 @@ def parse(head: bytes) -> Head:
 
 
 def _request_line(line: bytes) -> tuple[str, str, str, str]:
-    """Method, path, query and version (RFC 9112, 3)."""
+    """Split a request line into method, path, query and version (RFC 9112, 3)."""
     match = _REQUEST_LINE.fullmatch(line)
     if not match:
         raise Refused(400, "the first line is not METHOD TARGET HTTP/1.1")

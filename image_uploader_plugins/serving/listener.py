@@ -267,7 +267,7 @@ def _missed_least(clients: list[Connection]) -> Connection:
 
 
 def _listen(host: str, port: int) -> socket.socket:
-    """A socket that listens; "::" is all of IPv6 and IPv4."""
+    """Return a socket that listens; "::" is all of IPv6 and IPv4."""
     family, kind, protocol, _, address = socket.getaddrinfo(
         host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
     )[0]

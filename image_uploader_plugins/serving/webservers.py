@@ -56,7 +56,7 @@ class Site:
 
 
 def nginx(site: Site) -> str:
-    """A file for nginx's ``conf.d``."""
+    """Return a file for nginx's ``conf.d``."""
     root = _nginx_value(site.root)
     # NOTE: nginx's "::" is all of IPv6 and, unlike Apache's and ours, nothing of IPv4.
     addresses = [str(site.port), site.address] if site.host == "::" else [site.address]
@@ -81,7 +81,7 @@ def nginx(site: Site) -> str:
 
 
 def apache(site: Site) -> str:
-    """A file for Apache's ``sites-available`` or ``conf.d``."""
+    """Return a file for Apache's ``sites-available`` or ``conf.d``."""
     root = _apache_value(site.root)
     inside = [f"ServerName {site.server_name}"] if site.server_name else []
     if site.certificate and site.key:
@@ -124,7 +124,7 @@ def _is_address(text: str) -> bool:
 
 
 def _preamble(site: Site, program: str, steps: list[str]) -> str:
-    """What to do with the file, as its first lines."""
+    """Return the first lines of a file: comments that say what to do with it."""
     text = [
         f"Serves {site.root} as a read-only container registry.",
         "",
@@ -150,7 +150,7 @@ def _preamble(site: Site, program: str, steps: list[str]) -> str:
 
 
 def _finished(name: str, preamble: str, *changes: tuple[str, str]) -> str:
-    """The configuration ``name`` with its first comment and every (pattern, text) replaced."""
+    """Return configuration ``name`` with its first comment and every (pattern, text) replaced."""
     text = resources.files(__package__).joinpath(name).read_text(encoding="utf-8")
     for pattern, new in ((r"\A(?:#.*\n)+", preamble), *changes):
         # Each is there once; a ValueError says that the file has changed.
@@ -189,7 +189,7 @@ map $oci_allow_origin $oci_exposed {
 
 
 def _nginx_origins(origins: tuple[str, ...]) -> list[tuple[str, str]]:
-    """The changes by which pages of ``origins`` may read every answer."""
+    """Return the changes, (pattern, text), that let pages of ``origins`` read every answer."""
     preflight = {name: f"$oci_{name.rpartition('-')[2].lower()}" for name in cross_origin.PREFLIGHT}
     maps = _NGINX_MAPS.replace("{exposed}", cross_origin.EXPOSED) + "".join(
         f'map $request_method {variable} {{\n    default  "";\n'
@@ -224,7 +224,7 @@ def _nginx_origins(origins: tuple[str, ...]) -> list[tuple[str, str]]:
 
 
 def _apache_origins(origins: tuple[str, ...]) -> list[tuple[str, str]]:
-    """The changes by which pages of ``origins`` may read every answer."""
+    """Return the changes, (pattern, text), that let pages of ``origins`` read every answer."""
     allowed, condition, rules, vary = "*", "", [], []
     if cross_origin.ANY not in origins:
         allowed, condition = '"%{image_serve_origin}e"', " env=image_serve_origin"

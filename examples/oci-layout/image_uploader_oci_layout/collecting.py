@@ -71,7 +71,7 @@ def _blobs(manifest: Manifest) -> Iterable[Digest]:
 
 
 def _remove(layout: Layout, digest: Digest) -> int:
-    """The bytes that the disk got back: none while another repository has the file."""
+    """Remove a blob; return the bytes that the disk got back, 0 if it has another name."""
     path = layout.blob(digest)
     with disk.errors_at(path):
         status = path.stat()

@@ -47,7 +47,7 @@ def locked(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def staged(folder: Path, chunks: Iterable[bytes] = ()) -> Iterator[Path]:
-    """A durable temporary file in ``folder`` with these bytes, gone when the block ends.
+    """Write a durable temporary file in ``folder``, which is gone when the block ends.
 
     What ``chunks`` raises is its own: only the writing is turned into a
     StorageError.
@@ -92,6 +92,7 @@ def link(source: Path, path: Path, folder: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
+    """Make a folder and those above it, durably."""
     if not path.is_dir():
         make_folder(path.parent)
         path.mkdir(exist_ok=True)

@@ -192,7 +192,7 @@ def _folder(name: RepositoryName) -> str:
 
 
 def _given(manifest: Manifest, config: bytes | None) -> Iterator[tuple[Digest, Iterable[bytes]]]:
-    """The config that came along, checked while it is written."""
+    """Yield the config that came along, which is checked while it is written."""
     if config is not None:
         if manifest.config is None:
             raise errors.ManifestInvalid(f"a {manifest.media_type} has no config")

@@ -62,7 +62,7 @@ class Layout:
             return path.stat().st_size if path.exists() else None
 
     def read(self, digest: Digest) -> Manifest:
-        """A manifest; raises ManifestInvalid or StorageError where it is damaged."""
+        """Return a manifest; raises ManifestInvalid or StorageError where it is damaged."""
         path = self.blob(digest)
         with disk.errors_at(path):
             content = path.read_bytes()

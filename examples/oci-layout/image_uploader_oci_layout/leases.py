@@ -53,7 +53,7 @@ class Leases:
                 path.unlink(missing_ok=True)
 
     def live(self, repository: str) -> set[Digest]:
-        """The blobs of a repository that uploads hold; removes leases that ran out."""
+        """Return the blobs of a repository that uploads hold, and remove leases that ran out."""
         found = set()
         for path in (self._folder / repository).glob("*"):
             with disk.errors_at(path):

@@ -38,7 +38,7 @@ class Item(abc.ABC):
         """Its bytes, verified, or a StorageError."""
 
     def link(self, storage: Storage) -> PurePosixPath | None:
-        """A temporary hard link in ``storage``; None where there can be none."""
+        """Make a temporary hard link in ``storage``; None where there can be none."""
         return None
 
 
@@ -128,7 +128,7 @@ class TarDestination(Destination):
 
 
 def destination(path: Path) -> Destination:
-    """A tar for a path that ends in .tar, otherwise a directory.
+    """Return a tar for a path that ends in .tar, otherwise a directory.
 
     Raises ConfigurationError for what looks like a compressed tar.
     """

@@ -97,7 +97,7 @@ class _Blob(Item):
 
 
 def list_blobs(tree: Tree, patterns: Sequence[str] = ()) -> tuple[list[Digest], Sequence[str]]:
-    """The blobs of what matches, for export's ``known`` elsewhere; and problems with others."""
+    """Return the blobs of what matches, for ``known`` of an export elsewhere, and the problems."""
     with selected(tree, patterns) as selection:
         return sorted(selection.blobs), selection.problems
 

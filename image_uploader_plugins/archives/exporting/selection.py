@@ -37,7 +37,7 @@ class Selection:
 
 @contextlib.contextmanager
 def selected(tree: Tree, patterns: Sequence[str] = ()) -> Iterator[Selection]:
-    """The images that match one of ``patterns`` (default: all), with what refers to them.
+    """Select the images that match one of ``patterns`` (default: all), with what refers to them.
 
     A pattern is for a repository, ``repository:tag`` or ``repository@digest``.
     No delete takes the blobs away until the context ends.  Raises
@@ -138,7 +138,7 @@ class _Part:
         return str(self._inventory.broken[min(broken)]) if broken else None
 
     def parts(self, digest: Digest) -> dict[Digest, Manifest]:
-        """A manifest and, for an index, all that are in it and in the repository."""
+        """Return a manifest and, for an index, all that are in it and in the repository."""
         found: dict[Digest, Manifest] = {}
         pending = [digest]
         while pending:
@@ -149,7 +149,7 @@ class _Part:
         return found
 
     def entry(self, tag: Tag | None, digest: Digest) -> dict[str, Any]:
-        """An image as index.json describes it."""
+        """Return the descriptor of an image for index.json."""
         parsed, name = self._inventory.readable[digest], self._repository.name
         annotations = {oci_layout.REPOSITORY: name.value}
         if tag:

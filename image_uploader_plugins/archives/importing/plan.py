@@ -123,7 +123,7 @@ def _job(archive: Archive, entry: Entry, name: Name | None) -> Job:
 
 
 def _parse(entry: Entry) -> ImageName:
-    """The parts that an entry's name has."""
+    """Split an entry's name into its parts."""
     name = entry.name
     if entry.repository is not None:
         repository = RepositoryName(entry.repository)
@@ -166,7 +166,7 @@ def _attachments(
 
 
 def _key(entry: Entry) -> ImageName | None:
-    """What an entry and what is attached to it have in common; None for no name."""
+    """Return what an entry has in common with what is attached to it; None for no name."""
     try:
         return _parse(entry) if entry.name else None
     except errors.InvalidReference:
@@ -243,7 +243,7 @@ class _Family:
         return self._subjects[digest]
 
     def _parts(self, descriptor: Descriptor) -> set[Digest]:
-        """The digests of an image and, for an index, of all that is in it."""
+        """Return the digests of an image and, for an index, of all that is in it."""
         digest = descriptor.digest
         if digest not in self._below:
             self._below[digest] = {part for _, part in self._archive.parts(descriptor)}
