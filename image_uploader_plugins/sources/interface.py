@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.manifest import Descriptor, Manifest
@@ -37,9 +37,13 @@ class Source(abc.ABC):
         return iter(())
 
 
-def without(chunks: Iterable[bytes], count: int) -> Iterator[bytes]:
-    """Return chunks without their first ``count`` bytes."""
+def without(
+    chunks: Iterable[bytes], count: int, dropped: Callable[[int], object] = lambda _: None
+) -> Iterator[bytes]:
+    """Return chunks without their first ``count`` bytes; ``dropped`` is told how many come."""
     for chunk in chunks:
+        if count:
+            dropped(min(count, len(chunk)))
         if count < len(chunk):
             yield chunk[count:]
         count = max(0, count - len(chunk))

@@ -15,9 +15,10 @@ import requests
 from image_uploader_plugins import errors, manifest
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.manifest import Descriptor, Manifest
+from image_uploader_plugins.meter import Meter
 from image_uploader_plugins.reference import Tag
 from image_uploader_plugins.sources import client, schema1
-from image_uploader_plugins.sources.client import Check, Registry
+from image_uploader_plugins.sources.client import Registry
 from image_uploader_plugins.sources.interface import Source, without
 from image_uploader_plugins.sources.tries import Tries
 from image_uploader_plugins.text import redacted
@@ -47,13 +48,15 @@ class _NoSuchPart(errors.RegistryUnreachable):
 class RegistrySource(Source):
     """The repository called ``name`` of a registry; safe to use from several threads.
 
-    ``check`` is called while something waits, and ends the wait by raising.
+    ``meter`` is told of bytes of blobs that come and are of no use; its stop()
+    ends whatever waits.
     """
 
-    def __init__(self, registry: Registry, name: str, check: Check = lambda: None) -> None:
+    def __init__(self, registry: Registry, name: str, meter: Meter | None = None) -> None:
         self._registry = registry
         self._name = name
-        self._check = check
+        self._meter = meter or Meter()
+        self._check = self._meter.check
 
     def manifest(self, reference: Tag | Digest, size: int | None = None) -> Manifest:
         """Return the manifest under ``reference``, checked against it and the size in bytes.
@@ -122,7 +125,11 @@ class RegistrySource(Source):
             skip = start - _begin(response)
             if skip < 0:
                 raise _NoSuchPart(response.url, "sends another part than asked for")
-            yield from without(client.chunks(response), skip)
+            yield from without(client.chunks(response), skip, self._drop)
+
+    def _drop(self, count: int) -> None:
+        self._meter.expect(count)
+        self._meter.add(count)
 
     def _whole(self, descriptor: Descriptor, _: int) -> requests.Response:
         return self._opened(descriptor, {})

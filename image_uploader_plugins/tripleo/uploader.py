@@ -228,7 +228,7 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
         multi_arch: bool = False,
     ) -> tuple[Manifest, Summary]:
         registry = self._registry(job.host)
-        source = RegistrySource(registry, str(job.name), meter.check)
+        source = RegistrySource(registry, str(job.name), meter)
         copier = Copier(driver, job.target, source, record, meter, options)
         try:
             manifest = copier.copy(job.reference, job.tag, all_platforms=bool(multi_arch))

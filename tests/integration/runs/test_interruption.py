@@ -6,20 +6,25 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from email.message import Message
 from pathlib import Path
 
 import pytest
 
 from image_uploader_plugins import errors, loader, tripleo
 from image_uploader_plugins.cli import interruption
+from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Verification
 from image_uploader_plugins.meter import Meter
 from image_uploader_plugins.runs.records import ImageRecord, Status
-from image_uploader_plugins.testing import images
+from image_uploader_plugins.testing import images, web_server
+from image_uploader_plugins.testing.registry import SourceRegistry
+from image_uploader_plugins.testing.web_server import Answer
 from tests.integration.runs.conftest import DEADLINE, Cli, Endless, by_name
 from tests.support import trees
 
@@ -189,3 +194,72 @@ def test_hashing_ends_at_its_next_piece(root: Path) -> None:
     meter.stop()
     with pytest.raises(errors.Interrupted):
         Verification(Tree(root), meter=meter).report()
+
+
+class Halting(SourceRegistry):
+    """Gives a layer by ranges; the first answer with it waits after ``HALT`` bytes."""
+
+    HALT = 4 * 1024 * 1024
+    LAYER = images.Blob(bytes(range(256)) * 32768, images.OCI_LAYER)
+    IMAGE = images.image("ns/big", "1.0", [LAYER])
+
+    def __init__(self) -> None:
+        super().__init__([self.IMAGE])
+        self.released = threading.Event()
+        self.served = 0
+        self._begun = False
+
+    def __call__(self, path: str, headers: Message) -> Answer:
+        if not path.endswith(str(self.LAYER.digest)):
+            return super().__call__(path, headers)
+        start = int((headers["Range"] or "bytes=0-")[len("bytes=") : -1])
+        size = len(self.LAYER.content)
+        told = {"Content-Length": str(size - start)}
+        if start:
+            told["Content-Range"] = f"bytes {start}-{size - 1}/{size}"
+        return Answer(206 if start else 200, told, self._body(self.LAYER.content[start:]))
+
+    def _body(self, content: bytes) -> Iterator[bytes]:
+        halts, self._begun = not self._begun, True
+        self.served += self.HALT if halts else len(content)
+        yield content[: self.HALT]
+        if halts:
+            self.released.wait(DEADLINE)
+        else:
+            yield content[self.HALT :]
+
+
+@pytest.fixture
+def halting() -> Iterator[tuple[Halting, str]]:
+    registry = Halting()
+    with web_server.serving(registry) as address:
+        yield registry, address
+        registry.released.set()
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_the_next_run_goes_on_where_one_was_ended(
+    cli: Cli, halting: tuple[Halting, str], how: signal.Signals
+) -> None:
+    registry, address = halting
+    command = [*cli.prefix, "upload", str(cli.images(address, registry.IMAGE))]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        deadline = time.monotonic() + DEADLINE
+        while kept(cli) != [registry.HALT]:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        process.send_signal(how)
+    assert kept(cli) == [registry.HALT]
+    assert cli.upload(cli.images(address, registry.IMAGE)).returncode == 0
+    size = len(registry.LAYER.content)
+    assert registry.served == size
+    # The configuration may have come with the first run.
+    config = registry.IMAGE.manifest.config
+    fetched = cli.report()["summary"]["bytes_fetched"] - (size - registry.HALT)
+    assert fetched in (0, config.size if config else 0)
+    assert kept(cli) == []
+    assert not trees.problems(cli.root)
+
+
+def kept(cli: Cli) -> list[int]:
+    return [path.stat().st_size for path in (cli.root / layout.PARTIAL).glob("*")]

@@ -15,7 +15,8 @@ import pytest
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.local_export import fetches
+from image_uploader_plugins.driver import Content
+from image_uploader_plugins.local_export import fetches, layout
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.local_export.maintenance import adopt
 from image_uploader_plugins.local_export.tree import Tree
@@ -66,9 +67,11 @@ def time(monkeypatch: pytest.MonkeyPatch) -> Time:
 class Upload(threading.Thread):
     """An upload of LAYER into a repository of its own; its bytes come when ``give`` is called."""
 
-    def __init__(self, root: Path, name: str) -> None:
+    def __init__(self, root: Path, name: str, *, resumes: bool = False) -> None:
         super().__init__(name=name, daemon=True)
         self._root = root
+        self._resumes = resumes
+        self.starts: list[int] = []
         self._given: queue.SimpleQueue[bytes | Exception] = queue.SimpleQueue()
         self.asked: queue.SimpleQueue[int] = queue.SimpleQueue()
         self.fetches = 0
@@ -79,13 +82,15 @@ class Upload(threading.Thread):
         try:
             with LocalExportDriver(self._root) as driver:
                 name = RepositoryName(self.name)
-                driver.upload_layer(name, self._chunks(), expected=LAYER.digest)
+                chunks = _Given(self) if self._resumes else self.chunks(0)
+                driver.upload_layer(name, chunks, expected=LAYER.digest)
         except BaseException as e:
             self.error = e
 
-    def _chunks(self) -> Iterator[bytes]:
+    def chunks(self, start: int) -> Iterator[bytes]:
         self.fetches += 1
-        for number in range(4):
+        self.starts.append(start)
+        for number in range(start // len(PIECE), 4):
             self.asked.put(number)
             piece = self._given.get(timeout=LIMIT)
             if isinstance(piece, Exception):
@@ -113,6 +118,14 @@ class Upload(threading.Thread):
     def holds(self) -> bool:
         path = self._root / f"v2/{self.name}/blobs/{LAYER.digest}"
         return path.exists() and path.read_bytes() == LAYER.content
+
+
+class _Given(Content):
+    def __init__(self, upload: Upload) -> None:
+        self._upload = upload
+
+    def start_at(self, offset: int) -> Iterator[bytes]:
+        return self._upload.chunks(offset)
 
 
 def second_waits(time: Time) -> None:
@@ -200,6 +213,63 @@ def test_who_fails_lets_the_next_one_fetch(root: Path, time: Time) -> None:
     second.give()
     second.end()
     assert second.holds()
+
+
+def test_who_waits_for_one_that_fails_goes_on_where_it_stopped(root: Path, time: Time) -> None:
+    first = Upload(root, "first", resumes=True)
+    first.begun()
+    second = Upload(root, "second", resumes=True)
+    second_waits(time)
+    first.give(2)
+    first.begun(2)
+    first.fail(ValueError("theirs"))
+    first.join(LIMIT)
+    assert kept(root) == 1
+    time.turn(0.1)
+    second.begun(2)
+    second.give(2)
+    second.end()
+    assert (second.starts, second.holds(), kept(root)) == ([2 * len(PIECE)], True, 0)
+    assert trees.problems(root) == []
+
+
+def test_who_does_not_wait_any_longer_leaves_what_the_slow_one_has(root: Path, time: Time) -> None:
+    """What came since is not kept when the slow one fails at last."""
+    slow = Upload(root, "slow", resumes=True)
+    slow.begun()
+    slow.give(2)
+    slow.begun(2)
+    second = Upload(root, "second", resumes=True)
+    second_waits(time)
+    time.turn(fetches.PATIENCE)
+    second.begun()
+    assert kept(root) == 1
+    second.give()
+    second.end()
+    assert (second.starts, second.holds()) == ([0], True)
+    slow.fail(ValueError("theirs"))
+    slow.join(LIMIT)
+    assert kept(root) == 0
+    assert trees.problems(root) == []
+
+
+def test_two_that_bring_the_same_are_one_success(root: Path, time: Time) -> None:
+    slow = Upload(root, "slow", resumes=True)
+    slow.begun()
+    second = Upload(root, "second", resumes=True)
+    second_waits(time)
+    time.turn(fetches.PATIENCE)
+    second.begun()
+    for upload in (second, slow):
+        upload.give()
+        upload.end()
+        assert upload.holds()
+    assert kept(root) == 0
+    assert trees.problems(root) == []
+
+
+def kept(root: Path) -> int:
+    return len(list((root / layout.PARTIAL).iterdir()))
 
 
 def test_a_slow_source_that_lies_harms_nobody(root: Path, time: Time) -> None:
