@@ -69,13 +69,13 @@ def compare_verification(megabytes: int) -> None:
     with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
         root = Path(name) / "tree"
         fill(root, megabytes)
-        seconds = {kind: [] for kind in flows.VERIFIERS}
+        seconds: dict[str, list[float]] = {kind: [] for kind in flows.VERIFIERS}
         for _ in range(3):
             for kind, taken in seconds.items():
                 taken.append(measure("verify", kind, str(root))["seconds"])
     best = {kind: min(taken) for kind, taken in seconds.items()}
-    for kind, taken in best.items():
-        print(f"{kind:14} {megabytes:5} MB {taken:17.2f}")
+    for kind, least in best.items():
+        print(f"{kind:14} {megabytes:5} MB {least:17.2f}")
     print(f"{'ratio':14} {best['sha256sum'] / best['local-export']:26.2f}x")
 
 

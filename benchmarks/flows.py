@@ -167,5 +167,7 @@ def verify(kind: str, root: str) -> dict[str, float]:
     return {"seconds": time.perf_counter() - started}
 
 
+FLOWS: dict[str, Callable[..., dict[str, float]]] = {"copy": copy, "put": put, "verify": verify}
+
 if __name__ == "__main__":
-    json.dump({"copy": copy, "put": put, "verify": verify}[sys.argv[1]](*sys.argv[2:]), sys.stdout)
+    json.dump(FLOWS[sys.argv[1]](*sys.argv[2:]), sys.stdout)

@@ -47,9 +47,10 @@ def _python(path: Path, *args: str | Path, cwd: Path | None = None) -> str:
 
 def test_it_passes_its_tests(installed: Path, tmp_path: Path) -> None:
     shutil.copytree(EXAMPLE / "tests", tmp_path / "tests")
-    output = _python(installed, "-m", "unittest", "-v", "tests.test_contract", cwd=tmp_path)
-    assert "test_threads (tests.test_contract.TestContract.test_threads) ... ok" in output
-    _python(installed, "-m", "unittest", "tests.test_driver", cwd=tmp_path)
+    run = ("-m", "unittest", "discover", "-v", "-s", "tests", "-p")
+    output = _python(installed, *run, "test_contract.py", cwd=tmp_path)
+    assert "test_threads (test_contract.TestContract.test_threads) ... ok" in output
+    _python(installed, *run, "test_driver.py", cwd=tmp_path)
 
 
 def test_it_is_found_by_its_name(installed: Path) -> None:

@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import gzip
 import json
+from typing import Any
 
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.manifest import DOCKER_SCHEMA1, OCI_MANIFEST, SIZE_LIMIT, Manifest
@@ -125,7 +126,7 @@ def elsewhere() -> Image:
 
 def custom() -> Image:
     """Fields that no specification knows (considerations.md, "Extensibility")."""
-    fields = {"org.example.field": {"nested": [1, None, "\u00e9"]}, "mystery": True}
+    fields: dict[str, Any] = {"org.example.field": {"nested": [1, None, "\u00e9"]}, "mystery": True}
     return images.image("odd/custom", "1.0", [_layer("custom")], oci=True, **fields)
 
 

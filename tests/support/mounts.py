@@ -78,7 +78,9 @@ def _mounted(command: list[str], folder: Path) -> Iterator[None]:
 
 
 def _give_up(message: str) -> NoReturn:
-    pytest.fail(message) if os.environ.get("CI") == "true" else pytest.skip(message)
+    if os.environ.get("CI") == "true":
+        pytest.fail(message)
+    pytest.skip(message)
 
 
 def remount(folder: Path, *options: str) -> None:

@@ -133,6 +133,7 @@ class _Server(ThreadingHTTPServer):
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server: _Server
+    raw_requestline: bytes  # which the library sets and nobody has declared
 
     def do_GET(self) -> None:
         parts = urllib.parse.urlsplit(self.path)

@@ -42,7 +42,7 @@ def daemon(
                 ask()
                 break
             if process.poll() is not None or time.monotonic() > deadline:
-                raise RuntimeError(f"{process.args} does not start: {log.read_text()}")
+                raise RuntimeError(f"{process.args!r} does not start: {log.read_text()}")
             time.sleep(0.05)
         yield
     finally:

@@ -24,5 +24,5 @@ def make(folder: Path, *options: str, names: str = "") -> tuple[Path, Path]:
         *("-addext", f"subjectAltName={alternatives}", "-keyout", key, "-out", certificate),
         *(options or ("-nodes",)),
     ]
-    subprocess.run(command, check=True, capture_output=True)
+    subprocess.run([str(part) for part in command], check=True, capture_output=True)
     return certificate, key

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from oslo_config import generator
+from oslo_config import cfg, generator
 from stevedore import extension
 
 from image_uploader_plugins import errors, loader
@@ -19,7 +19,7 @@ from tests.support.checkout import PROJECT
 SAMPLE = PROJECT / "etc" / "image-uploader.conf.sample"
 
 
-def conf_of(folder: Path, text: str) -> loader.cfg.ConfigOpts:
+def conf_of(folder: Path, text: str) -> cfg.ConfigOpts:
     path = folder / "image-uploader.conf"
     path.write_text(text)
     return loader.load_conf(config_files=[str(path)])

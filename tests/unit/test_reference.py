@@ -1,6 +1,8 @@
 """Digests, names and references: the grammar, and what must be refused."""
 
 import pickle
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
@@ -25,23 +27,23 @@ HELLO = Digest("sha256:2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e730433629
         None,
     ],
 )
-def test_digest_refuses(text):
+def test_digest_refuses(text: Any) -> None:
     with pytest.raises(errors.InvalidReference):
         Digest(text)
 
 
-def test_digest_of_known_content():
+def test_digest_of_known_content() -> None:
     assert Digest.of(b"hello") == HELLO
     assert Digest.of(b"", "sha512").encoded.startswith("cf83e1357eefb8bd")
 
 
-def test_stream_passes_content_and_skips_empty_chunks():
+def test_stream_passes_content_and_skips_empty_chunks() -> None:
     stream = VerifiedStream([b"he", b"", b"llo"], HELLO, 5)
     assert b"".join(stream) == b"hello"
     assert (stream.digest, stream.size) == (HELLO, 5)
 
 
-def test_stream_raises_instead_of_ending():
+def test_stream_raises_instead_of_ending() -> None:
     seen = []
     with pytest.raises(errors.DigestMismatch) as caught:
         for chunk in VerifiedStream([b"hullo"], HELLO):
@@ -51,8 +53,8 @@ def test_stream_raises_instead_of_ending():
     assert caught.value.actual == Digest.of(b"hullo")
 
 
-def test_stream_refuses_an_endless_body_at_its_size():
-    def endless():
+def test_stream_refuses_an_endless_body_at_its_size() -> None:
+    def endless() -> Iterator[bytes]:
         while True:
             yield b"x" * 1024
 
@@ -61,13 +63,13 @@ def test_stream_refuses_an_endless_body_at_its_size():
             pass
 
 
-def test_stream_refuses_a_short_body():
+def test_stream_refuses_a_short_body() -> None:
     with pytest.raises(errors.SizeMismatch):
         list(VerifiedStream([b"hell"], size=5))
 
 
-def test_stream_leaves_the_sources_errors_alone():
-    def broken():
+def test_stream_leaves_the_sources_errors_alone() -> None:
+    def broken() -> Iterator[bytes]:
         yield b"he"
         raise MemoryError("source")
 
@@ -76,7 +78,7 @@ def test_stream_leaves_the_sources_errors_alone():
 
 
 @pytest.mark.parametrize("name", ["a", "a/b", "a/b/c/d", "a__b/c-d", "a---b", "x.y/z_1"])
-def test_repository_name(name):
+def test_repository_name(name: str) -> None:
     assert str(RepositoryName(name)) == name
 
 
@@ -106,13 +108,13 @@ def test_repository_name(name):
         None,
     ],
 )
-def test_repository_name_refuses(name):
+def test_repository_name_refuses(name: Any) -> None:
     with pytest.raises(errors.InvalidReference):
         RepositoryName(name)
 
 
 @pytest.mark.parametrize("tag", ["", ".a", "-a", "a/b", "a" * 129, "a\n", "a b", "ü", "..", None])
-def test_tag_refuses(tag):
+def test_tag_refuses(tag: Any) -> None:
     with pytest.raises(errors.InvalidReference):
         Tag(tag)
 
@@ -128,7 +130,7 @@ def test_tag_refuses(tag):
         (f"host:1/ns/a:1@{HELLO}", "ns/a", str(HELLO)),
     ],
 )
-def test_image_reference(text, repository, reference):
+def test_image_reference(text: str, repository: str, reference: str) -> None:
     ref = ImageRef.parse(text)
     assert (str(ref.repository), str(ref.reference)) == (repository, reference)
     assert ImageRef.parse(str(ref)) == ref
@@ -137,7 +139,7 @@ def test_image_reference(text, repository, reference):
 @pytest.mark.parametrize(
     "text", ["", "a", "localhost:5000/ns/a", "a:", "a@", "a@sha256:x", "a:b:c", f"a:!@{HELLO}"]
 )
-def test_image_reference_refuses(text):
+def test_image_reference_refuses(text: str) -> None:
     with pytest.raises(errors.InvalidReference):
         ImageRef.parse(text)
 
@@ -152,7 +154,7 @@ def test_image_reference_refuses(text):
         errors.ImageUnknown("a:1"),
     ],
 )
-def test_errors_survive_a_process_boundary(error):
+def test_errors_survive_a_process_boundary(error: Exception) -> None:
     copy = pickle.loads(pickle.dumps(error))  # noqa: S301
     assert (type(copy), str(copy)) == (type(error), str(error))
     assert vars(copy) == vars(error)

@@ -18,7 +18,7 @@ from image_uploader_plugins.archives import docker_archive as docker_archives
 from image_uploader_plugins.archives.importing import importer
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
-from image_uploader_plugins.manifest import OCI_MANIFEST
+from image_uploader_plugins.manifest import OCI_MANIFEST, Descriptor
 from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.images import Image
 from image_uploader_plugins.testing.memory import MemoryDriver
@@ -316,11 +316,14 @@ def test_manifests_without_end(
     ]
     entries = [archives.entry(one, f"ns/list:{one.tag}") for one in lists]
     archives.tar(tmp_path / "x", archives.layout(entries, archives.blobs(lists)))
-    put: list[str] = []
+    put: list[Digest] = []
     real = driver.put_manifest
-    monkeypatch.setattr(
-        driver, "put_manifest", lambda *a, **o: put.append(o["expected"]) or real(*a, **o)
-    )
+
+    def noted(*arguments: Any, expected: Digest, **options: Any) -> Descriptor:
+        put.append(expected)
+        return real(*arguments, expected=expected, **options)
+
+    monkeypatch.setattr(driver, "put_manifest", noted)
     assert len(bring(tmp_path / "x", driver)) == 4
     assert put == [IMAGE.digest, *(one.digest for one in lists)]  # the image just once
     monkeypatch.setattr(importer, "_MANIFESTS_LIMIT", 7)

@@ -266,7 +266,8 @@ def test_a_configuration_of_somebody_else(
 def test_what_no_repository_can_be_called_is_not_listed(
     browser: Browser, pretended: str, registry: Pretender
 ) -> None:
-    names = [*SCRIPTS, UNSEEN, "Upper/case", "../up", "a//b", "a/", "a" * 256, "a\n", 1, None, {}]
+    odd: list[Any] = ["Upper/case", "../up", "a//b", "a/", "a" * 256, "a\n", 1, None, {}]
+    names = [*SCRIPTS, UNSEEN, *odd]
     registry.say("_catalog", {"repositories": ["good/one", *names]})
     browser.open(pretended)
     assert browser.texts("#names bdi") == ["good/one"]

@@ -22,6 +22,7 @@ from tests.integration.commands import content
 from tests.integration.commands.conftest import Run, copy_tree
 from tests.integration.commands.content import ALONE
 from tests.support import trees
+from tests.support.content import referrer
 
 
 def listed(run: Run, *arguments: str) -> list[dict[str, Any]]:
@@ -98,7 +99,7 @@ def test_own_is_what_a_delete_frees(run: Run, filled: Path, tmp_path: Path) -> N
     with LocalExportDriver(filled) as driver:
         for image in content.MORE:
             trees.put(driver, image)
-        trees.put(driver, content.referrer(content.MULTI, "application/x", "tagged"), "sbom")
+        trees.put(driver, referrer(content.MULTI, "application/x", "tagged"), "sbom")
     rows = listed(run, "--all")
     assert len(rows) > 18
     for number, row in enumerate(rows):

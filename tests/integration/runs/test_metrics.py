@@ -86,7 +86,7 @@ def _by_repository() -> dict[str, dict[object, bytes]]:
     found: dict[str, dict[object, bytes]] = {}
     for image in corpus():
         for part in image.walk():
-            found.setdefault(part.repository.value, {}).update(part.blobs)
+            found.setdefault(part.repository.value, {}).update(part.blobs.items())
     return found
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -178,7 +178,7 @@ NOTES = [
     images.artifact("moving", None, "application/x", text, subject=ONE.descriptor())
     for text in (b"1", b"2")
 ]
-CHANGING = {
+CHANGING: dict[str, Callable[[int], bytes]] = {
     "/v2/moving/manifests/1.0": lambda state: (ONE, TWO)[state].manifest.content,
     "/v2/moving/tags/list": lambda state: b'"%s"' % (b"aa", b"bb")[state],
     "/v2/moving/tags/list?n=10": lambda state: b'"%s"' % (b"aa", b"bb")[state],
@@ -233,11 +233,11 @@ def test_no_wrong_304(kind: web.Kind, method: str) -> None:
             state = number % 2
             if number:
                 site.become(state)
-            for path, expected in CHANGING.items():
+            for path, content_of in CHANGING.items():
                 for validators in known[path].get(1 - state, []):
                     answer = ask(server, path, method, **validators)
                     assert answer.status_code == 200, (path, validators)
-                    assert method == "HEAD" or expected(state) in answer.content
+                    assert method == "HEAD" or content_of(state) in answer.content
                 known[path][state] = validators_of(ask(server, path))
 
 

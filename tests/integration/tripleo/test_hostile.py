@@ -94,7 +94,8 @@ def manifest_of(**changes: Any) -> Change:
 
 
 def descriptor(**changes: Any) -> dict[str, Any]:
-    return json.loads(IMAGE.manifest.content)["layers"][0] | changes
+    layer: dict[str, Any] = json.loads(IMAGE.manifest.content)["layers"][0]
+    return layer | changes
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -24,7 +25,8 @@ def test_it_installs() -> None:
     parser = argparse.ArgumentParser()
     assert osc.build_option_parser(parser) is parser
     assert "local-export" in image_uploader.ImageUploadManager([]).uploaders
-    assert osc.make_client(object()) is None
+    make: Callable[[object], object] = osc.make_client
+    assert make(object()) is None
 
 
 def test_without_the_host_it_does_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -147,7 +147,7 @@ class Disk:
     ) -> None:
         # As its content, it comes with the name.
         inode = self._of(parent).names[name]
-        inode.owner = inode.durable_owner = tuple(owner)
+        inode.owner = inode.durable_owner = owner
 
     def _note_utime(self, result: None, descriptor: int, *, ns: tuple[int, int]) -> None:
         """Nobody looks at it here."""

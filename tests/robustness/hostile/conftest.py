@@ -1,9 +1,9 @@
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 import pytest
-import tenacity
 
 from image_uploader_plugins.sources import tries
 from image_uploader_plugins.testing import web_server
@@ -14,7 +14,8 @@ from tests.support.registry import TamperedRegistry
 @pytest.fixture
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """No waiting between retries."""
-    monkeypatch.setattr(tenacity.nap.time, "sleep", lambda seconds: None)
+    # tenacity asks for it when it waits.
+    monkeypatch.setattr(time, "sleep", lambda seconds: None)
     monkeypatch.setattr(tries.Tries, "pause", lambda self, seconds: None)
 
 

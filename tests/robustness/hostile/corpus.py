@@ -154,7 +154,8 @@ def _types() -> Iterator[Odd]:
     )
     yield Odd("a type of another kind", text(image(mediaType=["x"])), oci, "mediaType")
     yield Odd("a type with a directive", text(image(mediaType='a/b"\nX')), oci, "manifest type")
-    for version in (3, 0, -1, "2", 2.0, True, None, [[[]]], 10**400):
+    versions: tuple[Any, ...] = (3, 0, -1, "2", 2.0, True, None, [[[]]], 10**400)
+    for version in versions:
         yield Odd(
             f"version {version!r:.20} of an image",
             text(image(schemaVersion=version)),
@@ -178,7 +179,8 @@ def _nulls() -> Iterator[Odd]:
     of_layer = dict.fromkeys(["urls", "platform", "data", "annotations"])
     yield Odd("null in a layer", text(image(layers=[LAYER.descriptor(**of_layer)])), oci)
     for name in ("config", "layers"):
-        for value in (7, "x", True, {} if name == "layers" else []):
+        kinds: tuple[Any, ...] = (7, "x", True, {} if name == "layers" else [])
+        for value in kinds:
             yield Odd(f"{name} {value!r}", text(image(**{name: value})), oci, "")
     for value in (0, "", [], False, {}, "x"):
         yield Odd(f"subject {value!r}", text(image(subject=value)), oci, "")
@@ -280,9 +282,11 @@ def _embedded() -> Iterator[Odd]:
     yield Odd("data of another size", content, oci, "data embedded")
     urls = {"digest": ABSENT, "urls": ["https://192.0.2.1/x"]}
     yield Odd("a layer from elsewhere", text(image(layers=[LAYER.descriptor(**urls)])), oci)
-    for value in ([7], [None], {}, "https://192.0.2.1/", [["x"]]):
-        layers = [LAYER.descriptor(digest=ABSENT, urls=value)]
-        yield Odd(f"urls {value!r}", text(image(layers=layers)), oci, "urls" if value else "")
+    odd_urls: tuple[Any, ...] = ([7], [None], {}, "https://192.0.2.1/", [["x"]])
+    for urls_value in odd_urls:
+        layers = [LAYER.descriptor(digest=ABSENT, urls=urls_value)]
+        expected = "urls" if urls_value else ""
+        yield Odd(f"urls {urls_value!r}", text(image(layers=layers)), oci, expected)
 
 
 def _shapes() -> Iterator[Odd]:

@@ -444,8 +444,8 @@ def test_what_a_killed_process_leaves_beside_has_no_url(kind: web.Kind) -> None:
             (place / name).chmod(0o644)
         with web.serve(kind, root) as where:
             assert requests.get(f"http://{where}/v2/ns/img/tags/list", timeout=30).ok
-            for place in ("ns/img/blobs", "ns/img/manifests", "ns/img/tags", "ns/img/.tags", ""):
-                url = f"http://{where}/v2/{place}/{name}"
+            for path in ("ns/img/blobs", "ns/img/manifests", "ns/img/tags", "ns/img/.tags", ""):
+                url = f"http://{where}/v2/{path}/{name}"
                 answer = requests.get(url, timeout=30)
                 assert answer.status_code in (400, 403, 404), url
                 assert b"half" not in answer.content

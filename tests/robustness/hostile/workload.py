@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
-from image_uploader_plugins.manifest import Descriptor
+from image_uploader_plugins.manifest import OCI_MANIFEST, Descriptor
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
 from image_uploader_plugins.testing import images
 from tests.robustness.hostile import corpus
@@ -25,34 +26,49 @@ EVIL = ("../../evil", "/tmp/evil", "a/../../../evil", "..", ".local-export/x", "
 
 def operations(driver: LocalExportDriver) -> Iterator[Callable[[], Any]]:
     for content in corpus.BLOBS.values():
-        yield lambda content=content: driver.upload_layer(NAME, [content])
+        yield partial(driver.upload_layer, NAME, [content])
     # Thousands of descriptors are thousands of the same calls.
     for number, odd in enumerate(odd for odd in corpus.CORPUS if "20k" not in odd.name):
         tag = Tag(f"odd-{number % 7}")  # tags move from one to another
-        yield lambda odd=odd, tag=tag: driver.put_manifest(
-            NAME, odd.content, odd.media_type, tag=tag
-        )
+        yield partial(driver.put_manifest, NAME, odd.content, odd.media_type, tag=tag)
     for image in images.corpus():
-        yield lambda image=image: trees.put(driver, image)
+        yield partial(trees.put, driver, image)
     for evil in EVIL:
-        yield lambda evil=evil: trees.put(driver, images.image("ns/img", evil, []))
-        yield lambda evil=evil: driver.upload_layer(RepositoryName(evil), [b"x"])
-        yield lambda evil=evil: driver.mount_layers(NAME, [Descriptor("a/b", Digest(evil), None)])
-        yield lambda evil=evil: driver.delete(ImageRef.parse(evil))
-        yield lambda evil=evil: driver.delete(ImageRef.parse(f"ns/img:{evil}"))
+        yield partial(_put, driver, "ns/img", evil)
+        yield partial(_upload, driver, evil)
+        yield partial(_mount, driver, evil)
+        yield partial(_delete, driver, evil)
+        yield partial(_delete, driver, f"ns/img:{evil}")
         for field in ("config", "layers", "subject"):
             value: Any = corpus.LAYER.descriptor(digest=evil, mediaType=evil)
             content = corpus.text(corpus.image(**{field: [value] if field == "layers" else value}))
-            yield lambda content=content: driver.put_manifest(
-                NAME, content, corpus.manifest.OCI_MANIFEST, tag=Tag("evil")
-            )
-    for name, tag in (("old/img", "1.0"), ("old/img", "2019")):
-        yield lambda name=name, tag=tag: trees.put(driver, images.image(name, f"{tag}-new", []))
-        yield lambda name=name, tag=tag: driver.delete(ImageRef(RepositoryName(name), Tag(tag)))
+            yield partial(driver.put_manifest, NAME, content, OCI_MANIFEST, tag=Tag("evil"))
+    for old in ("1.0", "2019"):
+        yield partial(_put, driver, "old/img", f"{old}-new")
+        yield partial(_delete, driver, f"old/img:{old}")
     for name in ("ns/img", *(image.repository.value for image in images.corpus())):
         repository = driver._tree.repository(RepositoryName(name))
         for tag in sorted(repository.tags()):
-            yield lambda name=name, tag=tag: driver.delete(ImageRef(RepositoryName(name), tag))
+            yield partial(driver.delete, ImageRef(repository.name, tag))
+
+
+# Names are values, which are made only when an operation is done: making them may refuse.
+
+
+def _put(driver: LocalExportDriver, name: str, tag: str) -> None:
+    trees.put(driver, images.image(name, tag, []))
+
+
+def _upload(driver: LocalExportDriver, name: str) -> None:
+    driver.upload_layer(RepositoryName(name), [b"x"])
+
+
+def _mount(driver: LocalExportDriver, digest: str) -> None:
+    driver.mount_layers(NAME, [Descriptor("a/b", Digest(digest), None)])
+
+
+def _delete(driver: LocalExportDriver, image: str) -> None:
+    driver.delete(ImageRef.parse(image))
 
 
 def write_old_tree(root: Path) -> None:

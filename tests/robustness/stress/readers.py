@@ -17,6 +17,7 @@ the same way a referrer must be there if the list named it before and after.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import random
 import re
 from collections.abc import Callable, Iterator
@@ -129,9 +130,13 @@ class Reader:
             raise BadRead(f"{path}: does not list {self._subjects[name, subject]}")
         for digest in listed:
             kept = digest == self._subjects[name, subject]
-            self._by_digest(name, digest, lambda d=digest, k=kept: k or d in self._listed(path))
+            self._by_digest(name, digest, functools.partial(self._expected, path, digest, kept))
         artifact_type = "application%2Fvnd.example.signature"
         self._listed(f"{path}?artifactType={artifact_type}")
+
+    def _expected(self, path: str, digest: Digest, kept: bool) -> bool:
+        """Whether a referrer has to be there: it is never deleted, or is listed still."""
+        return kept or digest in self._listed(path)
 
     def _listed(self, path: str) -> list[Digest]:
         answer = self._stable(path)

@@ -8,7 +8,7 @@ import dataclasses
 import faulthandler
 import itertools
 import multiprocessing
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing.synchronize import Event
 from pathlib import Path
 
@@ -141,7 +141,7 @@ def _differences(busy: Path, calm: Path) -> Iterator[str]:
                 yield f"{what}: {path}: at once {_short(one, path)}, in order {_short(other, path)}"
 
 
-def _short(found: dict[str, object], path: str) -> str:
+def _short(found: Mapping[str, object], path: str) -> str:
     return f"{found[path]!r:.60}" if path in found else "absent"
 
 

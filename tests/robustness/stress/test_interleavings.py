@@ -17,7 +17,7 @@ import shutil
 import subprocess
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +49,7 @@ NOTE = images.artifact("ns/old", None, "application/x", b"note", subject=KEPT.de
 CHANGING = frozenset({os.rename, os.link, os.symlink, os.unlink, os.rmdir, ground.make_folder})
 DECIDING = CHANGING | {store.listing, os.stat, fcntl.flock}
 
-Operation = Callable[[Path], None]
+Operation = Callable[[Path], object]
 
 
 class Interleaving:
@@ -89,7 +89,7 @@ class Interleaving:
             self._reached.set()
             self._go_on.wait()
 
-    def run(self, at: int, stopped: Callable[[], None], other: Callable[[], None]) -> bool:
+    def run(self, at: int, stopped: Callable[[], object], other: Callable[[], object]) -> bool:
         """Stop at the ``at``-th call; whether there are so many.  Raises what either raises."""
         errors: list[BaseException] = []
 
@@ -247,7 +247,9 @@ def test_every_interleaving(
     assert at > 5
 
 
-def undisturbed(root: Path, prepared: Path, one: Operation, other: Operation) -> dict[str, object]:
+def undisturbed(
+    root: Path, prepared: Path, one: Operation, other: Operation
+) -> Mapping[str, object]:
     """The tree when they run one after the other."""
     copy(prepared, root)
     one(root)

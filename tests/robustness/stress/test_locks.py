@@ -7,6 +7,7 @@ import dataclasses
 import errno
 import faulthandler
 import fcntl
+import functools
 import os
 import queue
 import signal
@@ -326,11 +327,11 @@ def test_eight_at_once_fetch_a_blob_once(root: Path, link: Path, events: Events)
             events.put("done")
 
         for number in range(threads):
-            start(lambda number=number: upload(number))
+            start(functools.partial(upload, number))
         happened = sorted(events.get(timeout=LIMIT) for _ in range(threads))
         assert happened == ["fetches"] + ["waits"] * (threads - 1)
         go_on.set()
-        after = []
+        after: list[str] = []
         while after.count("done") < threads:
             after.append(events.get(timeout=LIMIT))
         assert "fetches" not in after

@@ -12,6 +12,7 @@ import tracemalloc
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from backports import zstd
@@ -218,7 +219,7 @@ def test_the_program_ends_with_whoever_reads(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_a_window_without_bound(zstd_by: str) -> None:
     """2 GiB, as `zstd --long=31` takes them."""
-    options = {
+    options: dict[int, int] = {
         zstd.CompressionParameter.window_log: 31,
         zstd.CompressionParameter.enable_long_distance_matching: 1,
     }
@@ -247,8 +248,8 @@ def test_members_without_end_are_not_copied_for_each(name: str) -> None:
     found = Compression.of(member)
     assert found
     fed: list[int] = []
-    new = found._unpacker
-    assert new
+    assert found._unpacker
+    new: Callable[[], Any] = found._unpacker
 
     class Counting:
         def __init__(self) -> None:
@@ -256,7 +257,8 @@ def test_members_without_end_are_not_copied_for_each(name: str) -> None:
 
         def decompress(self, data: bytes, length: int) -> bytes:
             fed.append(len(data))
-            return self._real.decompress(data, length)
+            unpacked: bytes = self._real.decompress(data, length)
+            return unpacked
 
         def __getattr__(self, name: str) -> object:
             return getattr(self._real, name)

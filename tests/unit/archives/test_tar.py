@@ -6,7 +6,9 @@ import io
 import os
 import subprocess
 import tarfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -65,7 +67,12 @@ def test_what_stands_there_often_is_read_once(
 ) -> None:
     hashed: list[int] = []
     real = reading._hash
-    monkeypatch.setattr(reading, "_hash", lambda chunks: hashed.append(1) or real(chunks))
+
+    def counted(chunks: Iterator[bytes]) -> Any:
+        hashed.append(1)
+        return real(chunks)
+
+    monkeypatch.setattr(reading, "_hash", counted)
     links = [member(LAYER, type=tarfile.LNKTYPE, linkname="x") for _ in range(100)]
     archives.tar(tmp_path / "x", SAVED, [member("x", PLAIN.content), *links])
     assert imported(tmp_path / "x", memory)

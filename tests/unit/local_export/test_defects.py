@@ -12,6 +12,7 @@ import json
 import multiprocessing
 import os
 import signal
+import stat
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -266,7 +267,7 @@ def test_defect_14_content_is_durable_before_it_is_visible(
 
     def watched_rename(source: str, target: str, *, src_dir_fd: int, dst_dir_fd: int) -> None:
         status = os.stat(source, dir_fd=src_dir_fd, follow_symlinks=False)
-        assert os.path.stat.S_ISLNK(status.st_mode) or status.st_ino in synced, target
+        assert stat.S_ISLNK(status.st_mode) or status.st_ino in synced, target
         rename(source, target, src_dir_fd=src_dir_fd, dst_dir_fd=dst_dir_fd)
         synced.discard(os.fstat(dst_dir_fd).st_ino)
         renamed.append(os.fstat(dst_dir_fd).st_ino)

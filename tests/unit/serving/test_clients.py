@@ -225,7 +225,7 @@ def test_what_is_no_mirror(url: str) -> None:
 def test_nothing_is_verified_with_http() -> None:
     for mirror in ({"insecure": True}, {"ca": "x"}):
         with pytest.raises(errors.ConfigurationError, match="nothing is verified"):
-            Mirror("http://x", **mirror)  # type: ignore[arg-type]
+            Mirror("http://x", **mirror)
 
 
 def test_registries() -> None:

@@ -41,9 +41,12 @@ def test_the_defaults_are_the_files_in_etc() -> None:
 @KINDS
 @pytest.mark.parametrize("text", ["/a\nb", "/a\rb", "/a\0b", "/a\x1b[31mb", "/a$b", "/a\udcffb"])
 def test_paths_that_no_configuration_can_have(kind: Kind, text: str) -> None:
-    certificate, key = Path("/c"), Path("/k")
-    for paths in ((text, certificate, key), (ROOT, text, key), (ROOT, certificate, text)):
-        root, certificate, key = map(Path, paths)
+    hostile = Path(text)
+    for root, certificate, key in (
+        (hostile, Path("/c"), Path("/k")),
+        (ROOT, hostile, Path("/k")),
+        (ROOT, Path("/c"), hostile),
+    ):
         with pytest.raises(errors.ConfigurationError, match="path"):
             kind(Site(root, 8787, certificate=certificate, key=key))
 

@@ -19,7 +19,7 @@ from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest, VerifiedStream
 from image_uploader_plugins.manifest import Descriptor
 from image_uploader_plugins.reference import Tag
-from image_uploader_plugins.sources import client, tries
+from image_uploader_plugins.sources import tries, trust
 from image_uploader_plugins.sources.client import Registries
 from image_uploader_plugins.sources.keychain import Keychain, Login
 from image_uploader_plugins.sources.registry_source import RegistrySource
@@ -68,6 +68,11 @@ def open_source() -> Iterator[Open]:
             return RegistrySource(made.registry(address), "ns/app")
 
         yield open_source
+
+
+def stopped_at(moment: float) -> Callable[[], float]:
+    """A clock."""
+    return lambda: moment
 
 
 def pull(source: RegistrySource) -> None:
@@ -215,7 +220,7 @@ def test_a_token_is_renewed_before_it_ends(
     registry.hook = hook
     source = open_source(address, LOGIN)
     for moment, count in ((1000.0, 1), (1080.0, 1), (1091.0, 2), (1170.0, 2), (1300.0, 3)):
-        source._registry._tokens._clock = lambda moment=moment: moment
+        source._registry._tokens._clock = stopped_at(moment)
         pull(source)
         assert len(given) == count
     assert refused == ["/v2/", "/v2/ns/app/manifests/1"]
@@ -513,7 +518,7 @@ def test_a_handshake_that_fails_leads_to_http_nowhere_else(
         thread = threading.Thread(target=answer)
         thread.start()
         if not first.startswith(b"\x15"):
-            monkeypatch.setattr(client.trust, "is_loopback", lambda registry: False)
+            monkeypatch.setattr(trust, "is_loopback", lambda registry: False)
         with pytest.raises(errors.RegistryUnreachable, match="https://"):
             open_source(address, LOGIN).manifest(Tag("1"))
         listening.shutdown(socket.SHUT_RDWR)
@@ -536,7 +541,7 @@ def test_no_password_goes_in_the_clear(
     monkeypatch: pytest.MonkeyPatch, registry: OddRegistry, address: str, open_source: Open
 ) -> None:
     """Neither to a registry whose mirror is asked by http, nor to a token server."""
-    monkeypatch.setattr(client.trust, "is_loopback", lambda registry: False)
+    monkeypatch.setattr(trust, "is_loopback", lambda registry: False)
     for hook in (passwords(), tokens()):
         registry.hook = hook
         source = open_source(address, LOGIN, mirrors={address: f"http://{address}"})

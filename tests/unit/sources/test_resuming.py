@@ -6,6 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -89,7 +90,7 @@ def address(line: Line) -> Iterator[str]:
         yield address
 
 
-def copy(root: Path, address: str, **options: int) -> tuple[Copier, Meter]:
+def copy(root: Path, address: str, **options: Any) -> tuple[Copier, Meter]:
     """As a process of its own does it."""
     meter = Meter()
     with LocalExportDriver(root, **options) as driver:
@@ -99,7 +100,7 @@ def copy(root: Path, address: str, **options: int) -> tuple[Copier, Meter]:
     return copier, meter
 
 
-def fail(root: Path, address: str, **options: int) -> None:
+def fail(root: Path, address: str, **options: Any) -> None:
     with pytest.raises((errors.RegistryError, errors.RegistryUnreachable)):
         copy(root, address, **options)
 
@@ -117,6 +118,7 @@ def test_a_blob_that_is_cut_five_times(root: Path, address: str, line: Line) -> 
     line.mend()
     copier, meter = copy(root, address)
     assert line.served <= 1.05 * SIZE
+    assert IMAGE.manifest.config
     assert copier.summary.bytes_fetched - len(IMAGE.blobs[IMAGE.manifest.config.digest]) < SIZE / 4
     assert meter.done == meter.expected
     assert kept(root) == {}

@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -107,7 +108,7 @@ def test_an_upload_under_way_is_spared(filled: Path) -> None:
     late = images.image("ns/late", "1.0", [images.layer({"late": b"late"})])
     layer = late.manifest.layers[0].digest
 
-    def chunks():  # type: ignore[no-untyped-def]
+    def chunks() -> Iterator[bytes]:
         yield late.blobs[layer][:20]
         assert collect(filled) == []
         yield late.blobs[layer][20:]

@@ -77,7 +77,8 @@ class Wood:
         """What could be deleted: one, two, or all names."""
         names: list[Reference] = [*sorted(self.tags), *sorted(self.made)]
         few = self._chosen.sample(names, self._chosen.randint(1, min(3, len(names))))
-        return self._chosen.choice(([*sorted(self.tags)], few, few, few))
+        every: list[Reference] = [*sorted(self.tags)]
+        return self._chosen.choice((every, few, few, few))
 
     def needed(self, gone: list[Reference]) -> set[Digest]:
         """What a reader of undamaged bytes would say is needed when these names are gone."""

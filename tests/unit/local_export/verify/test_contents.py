@@ -170,7 +170,8 @@ def test_bytes_that_were_wrong_once_are_no_damage(
     """Memory and controllers flip bits, too."""
     before = content(root)
     chosen = (root / POOLED).stat().st_ino
-    read, times = os.read, []
+    read = os.read
+    times: list[int] = []
 
     def wrong(descriptor: int, size: int) -> bytes:
         found = read(descriptor, size)

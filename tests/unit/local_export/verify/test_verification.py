@@ -8,7 +8,7 @@ import os
 import shutil
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 
@@ -17,6 +17,7 @@ import pytest
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.local_export.storage import File
+from image_uploader_plugins.local_export.storage.locks import Lock
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Remedy, Verification, repair
 from image_uploader_plugins.local_export.verify.contents import Contents
@@ -413,7 +414,7 @@ def test_an_upload_under_way_is_no_damage(filled: Path) -> None:
     late = images.image("ns/late", "1.0", [images.layer({"late": b"late"})])
     content = late.blobs[late.manifest.layers[0].digest]
 
-    def chunks():  # type: ignore[no-untyped-def]
+    def chunks() -> Iterator[bytes]:
         for start in range(0, len(content), 50):
             yield content[start : start + 50]
             assert findings(filled) == {}
@@ -441,7 +442,7 @@ def test_a_put_half_done_is_no_damage(filled: Path, monkeypatch: pytest.MonkeyPa
         go_on.wait(60)
         list_in_catalog(self, name, listed=listed)
 
-    def ask(self: Tree, name: RepositoryName) -> AbstractContextManager[None]:
+    def ask(self: Tree, name: RepositoryName) -> AbstractContextManager[Lock]:
         if threading.current_thread() is threading.main_thread() and halfway.is_set():
             go_on.set()
         return lock(self, name)
