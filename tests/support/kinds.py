@@ -129,8 +129,8 @@ class Kind:
 
 def unauthorized(*challenges: str, code: str = "UNAUTHORIZED", status: int = 401) -> Reply:
     """A refusal as distribution's registry has it."""
-    fields = (("Docker-Distribution-Api-Version", "registry/2.0"),)
-    fields += tuple(("WWW-Authenticate", challenge) for challenge in challenges)
+    asked = [("WWW-Authenticate", challenge) for challenge in challenges]
+    fields = (("Docker-Distribution-Api-Version", "registry/2.0"), *asked)
     body = {"errors": [{"code": code, "message": "authentication required", "detail": None}]}
     return Reply(status, fields, json.dumps(body).encode())
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -42,7 +42,7 @@ def skopeo() -> Run:
 
 
 @pytest.fixture(scope="module")
-def podman(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+def podman(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """podman with a storage of its own."""
     program = programs.require("podman")
     if os.geteuid() != 0:

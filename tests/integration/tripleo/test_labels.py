@@ -264,7 +264,8 @@ def test_schema_1(registry: OddRegistry, discover: Discover) -> None:
     registry.add(labelled("17"))
     registry.hook = lambda asked: old(history) if asked.path.endswith("/latest") else None
     assert discover() == {"ns/app": "17"}
-    for found in ([], None, {}, [1], [{}], [{"v1Compatibility": 1}]):
+    odd: tuple[Any, ...] = ([], None, {}, [1], [{}], [{"v1Compatibility": 1}])
+    for found in odd:
         history = found
         with pytest.raises(exception.ImageUploaderException, match="ns/app:latest"):
             discover()

@@ -456,8 +456,8 @@ def test_a_mirror_in_the_clear_is_one_that_was_named(
     source: str, conf: cfg.ConfigOpts, root: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.ERROR)
-    mirror = {"DockerRegistryMirror": "http://mirror.example.com"}
-    named = {"DockerInsecureRegistryAddress": ["mirror.example.com"]}
+    mirror: dict[str, Any] = {"DockerRegistryMirror": "http://mirror.example.com"}
+    named: dict[str, Any] = {"DockerInsecureRegistryAddress": ["mirror.example.com"]}
     prepare(conf, entry(source, "base", "1.0"), **mirror, **named)
     conf.set_override("insecure_registries", ["mirror.example.com"], group="image_uploader")
     prepare(conf, entry(source, "base", "1.0"), **mirror)

@@ -73,7 +73,7 @@ def pull(
 ) -> Iterator[Pull]:
     """Copy a kind's image with the logins of a file, or named ones, and check that it came."""
     monkeypatch.setattr(Tries, "pause", lambda self, seconds: None)
-    trust = {"certificates": (), "environment": {"SSL_CERT_FILE": str(pair[0])}}
+    trust: dict[str, Any] = {"certificates": (), "environment": {"SSL_CERT_FILE": str(pair[0])}}
     with contextlib.ExitStack() as stack:
 
         def pull(
@@ -141,8 +141,8 @@ class DockerHub(Kind):
             return None
         if not self.limited:
             self.limited = True
-            fields = (("Content-Type", "text/plain"), ("Retry-After", "0"))
-            return Reply(429, fields, b"Too Many Requests (HAP429).\n\n")
+            busy = (("Content-Type", "text/plain"), ("Retry-After", "0"))
+            return Reply(429, busy, b"Too Many Requests (HAP429).\n\n")
         fields = (
             ("Content-Type", self.image.manifest.media_type),
             ("RateLimit-Limit", "100;w=21600"),
