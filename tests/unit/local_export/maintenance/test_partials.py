@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,7 +43,7 @@ class Torn(Content):
             raise self.error
 
 
-def tear(root: Path, letter: bytes, count: int = 2, **options: int) -> str:
+def tear(root: Path, letter: bytes, count: int = 2, **options: Any) -> str:
     """Have an upload of 10 MiB break off after so many; returns the name of what is kept."""
     torn = Torn(letter, 10, count)
     with LocalExportDriver(root, **options) as driver, pytest.raises(ConnectionError):
@@ -60,7 +61,7 @@ def age(root: Path, name: str, seconds: float) -> None:
     os.utime(root / layout.PARTIAL / name, (then, then))
 
 
-def collect(root: Path, *, rehearsing: bool = False, **options: int) -> list[Garbage]:
+def collect(root: Path, *, rehearsing: bool = False, **options: Any) -> list[Garbage]:
     tree = Tree(root, **options)
     found = list(Collector(tree, rehearsing=rehearsing).collect())
     tree.close()
