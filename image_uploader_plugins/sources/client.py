@@ -238,7 +238,7 @@ class Registry:
                 url, f"no password is sent to {self.name} in the clear: {self._how()}", False
             )
         if chosen.scheme == "basic":
-            new = Grant(login.basic) if login else old
+            new = Grant(self._password(login)) if login else old
         else:
             scope = f"repository:{repository}:pull"
             self._check_realm(chosen, login)
@@ -246,6 +246,13 @@ class Registry:
             refused = old.authorization
             new = self._tokens.grant(self.name, chosen, login, scope, ask, refused=refused)
         return self._keep(repository, new)
+
+    def _password(self, login: Login) -> str:
+        if login.identity_token and not login.password:
+            raise errors.ConfigurationError(
+                f"{self.name} wants a password, and what is stored for it is an identity token"
+            )
+        return login.basic
 
     def _keep(self, repository: str, grant: Grant) -> Grant:
         """Return the grant, or the same one that another thread has got meanwhile."""

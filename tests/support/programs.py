@@ -30,6 +30,13 @@ def require(name: str, package: str | None = None) -> str:
     pytest.skip(message)
 
 
+def credential_helper(folder: Path, name: str, script: str) -> None:
+    """Write docker-credential-NAME, a shell script, into a folder of PATH."""
+    program = folder / f"docker-credential-{name}"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+
+
 @contextlib.contextmanager
 def daemon(
     process: subprocess.Popen[bytes], ask: Callable[[], object], log: Path, seconds: float

@@ -27,7 +27,7 @@ storage:
   delete: {{enabled: true}}
 http: {{addr: "{address}"}}
 compatibility: {{schema1: {{enabled: true}}}}
-{proxy}
+{more}
 """
 _DEADLINE = 30  # seconds
 _ATTEMPTS = 5
@@ -40,17 +40,23 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def docker_registry(folder: Path, remote: str | None = None) -> Iterator[str]:
+def docker_registry(
+    folder: Path, remote: str | None = None, passwords: Path | None = None
+) -> Iterator[str]:
     """A docker-registry that keeps its content in ``folder``; yields ``host:port``.
 
-    With ``remote``, a registry's URL, it is a pull-through cache of that.
+    With ``remote``, a registry's URL, it is a pull-through cache of that; with
+    ``passwords``, a file of htpasswd's, it wants one.
     """
     program = programs.require("docker-registry")
     for _ in range(_ATTEMPTS):
         address = f"127.0.0.1:{free_port()}"
         config, log = folder / "config.yml", folder / "log"
-        proxy = f"proxy: {{remoteurl: {json.dumps(remote)}}}" if remote else ""
-        config.write_text(_CONFIG.format(folder=folder, address=address, proxy=proxy))
+        more = f"proxy: {{remoteurl: {json.dumps(remote)}}}\n" if remote else ""
+        if passwords:
+            realm = {"realm": "Registry Realm", "path": str(passwords)}
+            more += f"auth: {{htpasswd: {json.dumps(realm)}}}\n"
+        config.write_text(_CONFIG.format(folder=folder, address=address, more=more))
         with log.open("wb") as output:
             process = subprocess.Popen(
                 [program, "serve", str(config)], stdout=output, stderr=output

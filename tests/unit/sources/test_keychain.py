@@ -13,6 +13,7 @@ import pytest
 from image_uploader_plugins import errors
 from image_uploader_plugins.sources import credential_helpers
 from image_uploader_plugins.sources.keychain import Keychain, Login, named
+from tests.support import programs
 
 MARK = "Zq7sEcReT"
 
@@ -91,9 +92,7 @@ def test_identity_tokens(tmp_path: Path) -> None:
 
 
 def helper(folder: Path, name: str, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = folder / f"docker-credential-{name}"
-    path.write_text(f"#!/bin/sh\n{script}\n")
-    path.chmod(0o755)
+    programs.credential_helper(folder, name, script)
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
 
 

@@ -30,7 +30,7 @@ from image_uploader_plugins.sources.settings import Settings
 from image_uploader_plugins.sources.tries import Tries
 from image_uploader_plugins.sources.trust import Trust
 from image_uploader_plugins.testing import images
-from tests.support import kinds
+from tests.support import kinds, programs
 from tests.support.kinds import EXPIRED, Kind, unauthorized
 from tests.support.odd_registry import Asked, Reply, text
 
@@ -113,9 +113,7 @@ def stored(login: Login | None, *keys: str) -> dict[str, Any]:
 
 
 def helper(folder: Path, name: str, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    program = folder / f"docker-credential-{name}"
-    program.write_text(f"#!/bin/sh\n{script}\n")
-    program.chmod(0o755)
+    programs.credential_helper(folder, name, script)
     monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
 
 
