@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import IO
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.copying.copier import size
 from image_uploader_plugins.local_export.storage import mapped
+from image_uploader_plugins.units import size
 
 # NOTE: /tmp is memory on many machines; podman keeps what is large here, too.
 _PLACE = Path("/var/tmp")  # noqa: S108 - nothing in it has a name

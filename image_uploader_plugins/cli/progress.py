@@ -17,10 +17,10 @@ import time
 from collections.abc import Callable
 from typing import Any, TextIO
 
-from image_uploader_plugins.copying.copier import size
 from image_uploader_plugins.meter import Meter
 from image_uploader_plugins.runs.journal import Journal
 from image_uploader_plugins.runs.records import ImageRecord, Outcome, Status, Tally
+from image_uploader_plugins.units import clock, size
 
 _INTERVAL = 0.2  # seconds between two looks; people read no faster
 _WINDOW = 10.0  # seconds that a rate is taken over
@@ -113,7 +113,7 @@ class Pace:
         # Where sizes are unknown, more comes than was expected.
         line = f"{size(done)} of {about}{size(max(done, expected))}"
         if rate > 0:
-            line += f", {size(rate)}/s, {about}{_duration((expected - done) / rate)} left"
+            line += f", {size(rate)}/s, {about}{clock((expected - done) / rate)} left"
         return line
 
 
@@ -176,13 +176,6 @@ def _width(stream: TextIO) -> int:
         return os.get_terminal_size(stream.fileno()).columns or _COLUMNS
     except (OSError, ValueError):
         return _COLUMNS
-
-
-def _duration(seconds: float) -> str:
-    """As a clock shows it."""
-    minutes, rest = divmod(max(0, round(seconds)), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def _say(stream: TextIO, record: ImageRecord) -> None:

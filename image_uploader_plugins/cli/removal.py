@@ -9,8 +9,6 @@ from typing import Any
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.cli.base import Command
-from image_uploader_plugins.cli.cells import plural
-from image_uploader_plugins.copying.copier import size
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import Deletion
 from image_uploader_plugins.local_export.graph import Reference
@@ -18,6 +16,7 @@ from image_uploader_plugins.local_export.local_export_driver import LocalExportD
 from image_uploader_plugins.local_export.reports.holdings import Forecast
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.reference import ImageRef, RepositoryName
+from image_uploader_plugins.units import plural, size
 
 Images = Mapping[RepositoryName, list[Reference]]
 Narrow = Callable[[RepositoryName, Collection[Reference]], Collection[Reference]]

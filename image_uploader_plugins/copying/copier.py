@@ -23,6 +23,7 @@ from image_uploader_plugins.runs.records import NEVER_BEGUN, ImageRecord, Kind, 
 from image_uploader_plugins.sources.interface import Source
 from image_uploader_plugins.sources.settings import Settings
 from image_uploader_plugins.text import one_line, redacted
+from image_uploader_plugins.units import size
 
 LOG = logging.getLogger(__name__)
 
@@ -49,16 +50,6 @@ _retrying = tenacity.retry(
     stop=tenacity.stop_after_attempt(_TRANSFERS),
     before_sleep=_log_retry,
 )
-
-
-def size(count: float) -> str:
-    """Bytes for people, in powers of 1000."""
-    if count < 1000:
-        return f"{count:.0f} B"
-    units = ["kB", "MB", "GB", "TB"]
-    while (count := count / 1000) >= 1000 and len(units) > 1:
-        units.pop(0)
-    return f"{count:.1f} {units[0]}"
 
 
 @dataclasses.dataclass

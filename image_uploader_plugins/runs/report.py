@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import datetime
 import importlib.metadata
 import json
 from collections.abc import Iterable
 from typing import Any
 
 from image_uploader_plugins.runs.records import ImageRecord, RunRecord, Tally
+from image_uploader_plugins.units import rfc_3339
 
 SCHEMA_VERSION = 1
 """Grows when a field changes its meaning or goes; new fields may come without."""
@@ -23,7 +23,7 @@ def text(run: RunRecord) -> str:
         "schema_version": SCHEMA_VERSION,
         "version": importlib.metadata.version(_DISTRIBUTION),
         "command": run.command,
-        "started": _time(run.started),
+        "started": rfc_3339(run.started),
         "seconds": _seconds(run.seconds),
         "status": run.status,
         "why": run.why,
@@ -48,9 +48,3 @@ def _layers(images: Iterable[ImageRecord]) -> dict[str, Any]:
 
 def _seconds(value: float) -> float:
     return round(value, 3)
-
-
-def _time(epoch: float) -> str:
-    """RFC 3339, in UTC."""
-    moment = datetime.datetime.fromtimestamp(epoch, datetime.UTC)
-    return moment.isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -11,8 +11,8 @@ from image_uploader_plugins import errors, files
 from image_uploader_plugins.archives.exporting.exporter import Exporter, Outcome, list_blobs
 from image_uploader_plugins.archives.exporting.known_blobs import known_blobs
 from image_uploader_plugins.cli.base import Command
-from image_uploader_plugins.copying.copier import size
 from image_uploader_plugins.local_export.tree import Tree
+from image_uploader_plugins.units import size
 
 
 class Export(Command):

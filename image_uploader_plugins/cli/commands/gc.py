@@ -6,10 +6,10 @@ import argparse
 import contextlib
 
 from image_uploader_plugins.cli.base import Command
-from image_uploader_plugins.copying.copier import size
 from image_uploader_plugins.local_export.maintenance.adopt import adopt, strangers
 from image_uploader_plugins.local_export.maintenance.collect import Collector
 from image_uploader_plugins.local_export.tree import Tree
+from image_uploader_plugins.units import size
 
 
 class Gc(Command):

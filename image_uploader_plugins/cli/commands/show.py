@@ -13,9 +13,8 @@ from cliff.columns import FormattableColumn
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.cli.base import ShowOne
-from image_uploader_plugins.cli.cells import Size, Words, age, rfc_3339
+from image_uploader_plugins.cli.cells import Size, Words
 from image_uploader_plugins.cli.commands.delete import image
-from image_uploader_plugins.copying.copier import size
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.reports.holdings import (
     ARTIFACT,
@@ -30,6 +29,7 @@ from image_uploader_plugins.local_export.verify import completeness
 from image_uploader_plugins.manifest import Descriptor, Manifest
 from image_uploader_plugins.reference import ImageRef, Tag
 from image_uploader_plugins.text import one_line
+from image_uploader_plugins.units import age, rfc_3339, size
 
 _HOST = "127.0.0.1:8787"
 _SHARERS = 3

@@ -9,10 +9,10 @@ from typing import Any
 
 from image_uploader_plugins.cli import progress
 from image_uploader_plugins.cli.base import Command
-from image_uploader_plugins.copying.copier import size
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Finding, Remedy, Report, Verification, repair
 from image_uploader_plugins.reference import RepositoryName
+from image_uploader_plugins.units import size
 
 _WORDS = {
     Remedy.REPAIR: "verify --repair mends it",
