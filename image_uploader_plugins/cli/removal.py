@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
+import argparse
 import functools
-from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import Any, Protocol
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.cli.base import Command
+from image_uploader_plugins.cli.local_tree import LocalTree
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import Deletion
 from image_uploader_plugins.local_export.graph import Reference
@@ -20,6 +21,19 @@ from image_uploader_plugins.units import plural, size
 
 Images = Mapping[RepositoryName, list[Reference]]
 Narrow = Callable[[RepositoryName, Collection[Reference]], Collection[Reference]]
+
+
+class Target(Protocol):
+    """Where images are deleted, or would be."""
+
+    def delete_all(
+        self,
+        name: RepositoryName,
+        wanted: Collection[Reference],
+        narrow: Callable[[Collection[Reference]], Collection[Reference]],
+        /,
+    ) -> Deletion:
+        """Delete those of the ``wanted`` images of a repository that ``narrow`` leaves."""
 
 
 def _all(_name: RepositoryName, references: Collection[Reference]) -> Collection[Reference]:
@@ -35,40 +49,51 @@ def _note(
     return noted
 
 
-class Removal(Command):
+class Removal(LocalTree, Command):
     """A subcommand that deletes images."""
 
     def remove(
-        self, tree: Tree, images: Images, *, rehearsing: bool, narrow: Narrow = _all
+        self, tree: Tree, images: Images, parsed_args: argparse.Namespace, narrow: Narrow = _all
     ) -> None:
-        """Delete images, or tell what would go, and what that frees.
+        """Delete images of a tree or, for ``--dry-run``, tell what would go and what that frees.
 
         ``narrow`` says when a repository's turn has come, under its lock,
-        which of its images are still to go.  A repository that cannot be
-        worked on is reported; the others go on.
+        which of its images are still to go.
         """
-        outcome = "would go" if rehearsing else "deleted"
+        if parsed_args.dry_run:
+            self.delete(Forecast(tree), images.items(), "would go", narrow)
+            return
+        with LocalExportDriver.from_conf(self.tree_conf(parsed_args)) as driver:
+            self.delete(driver, images.items(), narrow=narrow)
+
+    def delete(
+        self,
+        target: Target,
+        images: Iterable[tuple[RepositoryName, Collection[Reference]]],
+        outcome: str = "deleted",
+        narrow: Narrow = _all,
+    ) -> None:
+        """Delete images, repository by repository, and print what went: its ``outcome``.
+
+        A repository that cannot be worked on is reported; the others go on.
+        """
         manifests = blobs = freed = names = 0
-        with contextlib.ExitStack() as stack:
-            driver: Forecast | LocalExportDriver = Forecast(tree)
-            if not rehearsing:
-                driver = stack.enter_context(LocalExportDriver.from_conf(self.conf))
-            for name, wanted in images.items():
-                references: list[Reference] = []
-                narrowing = functools.partial(_note, references, functools.partial(narrow, name))
-                try:
-                    deletion = driver.delete_all(name, wanted, narrowing)
-                except errors.NeedUnknown as e:
-                    self.complain(f"{name}: {e}")
-                    deletion = e.deletion
-                except errors.UploaderError as e:
-                    self.complain(f"{name}: {e}")
-                    continue
-                self._tell(name, references, deletion, outcome)
-                names += len(references)
-                manifests += len(deletion.manifests)
-                blobs += len(deletion.blobs)
-                freed += deletion.bytes_freed
+        for name, wanted in images:
+            references: list[Reference] = []
+            narrowing = functools.partial(_note, references, functools.partial(narrow, name))
+            try:
+                deletion = target.delete_all(name, wanted, narrowing)
+            except errors.NeedUnknown as e:
+                self.complain(f"{name}: {e}")
+                deletion = e.deletion
+            except errors.UploaderError as e:
+                self.complain(f"{name}: {e}")
+                continue
+            self._tell(name, references, deletion, outcome)
+            names += len(references)
+            manifests += len(deletion.manifests)
+            blobs += len(deletion.blobs)
+            freed += deletion.bytes_freed
         what = f"{plural(names, 'image')}, {plural(manifests, 'manifest')}, {plural(blobs, 'blob')}"
         print(f"{what} {outcome}, {size(freed)} freed", file=self.app.stdout)
 

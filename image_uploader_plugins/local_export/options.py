@@ -6,6 +6,9 @@ from typing import Any
 
 from oslo_config import cfg
 
+DRIVER = "local-export"
+"""The driver's name among the entry points."""
+
 GROUP = "local_export"
 
 ROOT = "/var/lib/image-serve"

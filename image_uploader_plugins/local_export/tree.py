@@ -61,10 +61,11 @@ class Tree:
         self._is_claimed = False
 
     @classmethod
-    def existing(cls, conf: Any) -> Self:
-        """The tree that an oslo.config ConfigOpts speaks of; creates nothing.
+    def existing(cls, conf: Any, option: str = f"[{options.GROUP}] root") -> Self:
+        """Return the tree that an oslo.config ConfigOpts speaks of; creates nothing.
 
-        Raises ConfigurationError where there is none.
+        Raises ConfigurationError where there is none, and names the ``option``
+        that its directory is from.
         """
         values = options.values(conf)
         tree = cls(
@@ -76,7 +77,7 @@ class Tree:
             partial_days=values.partial_days,
         )
         if not tree.storage.names(layout.V2):
-            raise errors.ConfigurationError(f"no registry in {values.root} ([local_export] root)")
+            raise errors.ConfigurationError(f"no registry in {values.root} ({option})")
         return tree
 
     def claim(self) -> None:

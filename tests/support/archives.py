@@ -18,6 +18,7 @@ from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import UploaderDriver
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.local_export.tree import Tree
+from image_uploader_plugins.patterns import Pattern
 from image_uploader_plugins.runs.journal import Journal
 from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.images import Image
@@ -57,7 +58,9 @@ def carry(
 ) -> Outcome:
     """Export."""
     with contextlib.closing(Tree(root)) as tree:
-        return Exporter(tree, copied=copied).export(path, patterns, frozenset(known))
+        return Exporter(tree, copied=copied).export(
+            path, list(map(Pattern, patterns)), frozenset(known)
+        )
 
 
 def fill(root: Path, images: Iterable[Image]) -> Path:

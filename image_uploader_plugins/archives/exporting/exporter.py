@@ -15,6 +15,7 @@ from image_uploader_plugins.digest import Digest, VerifiedStream
 from image_uploader_plugins.local_export.storage import Storage
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.manifest import Descriptor
+from image_uploader_plugins.patterns import Pattern
 
 
 @dataclasses.dataclass
@@ -37,7 +38,7 @@ class Exporter:
         self._copied = copied
 
     def export(
-        self, path: Path, patterns: Sequence[str] = (), known: frozenset[Digest] = frozenset()
+        self, path: Path, patterns: Sequence[Pattern] = (), known: frozenset[Digest] = frozenset()
     ) -> Outcome:
         """Write what matches to ``path``, without the blobs ``known`` to the other side.
 
@@ -96,7 +97,7 @@ class _Blob(Item):
         return storage.try_link(self.path, self.origin) if self.shared else None
 
 
-def list_blobs(tree: Tree, patterns: Sequence[str] = ()) -> tuple[list[Digest], Sequence[str]]:
+def list_blobs(tree: Tree, patterns: Sequence[Pattern] = ()) -> tuple[list[Digest], Sequence[str]]:
     """Return the blobs of what matches, for ``known`` of an export elsewhere, and the problems."""
     with selected(tree, patterns) as selection:
         return sorted(selection.blobs), selection.problems

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import fnmatch
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -16,6 +15,7 @@ from image_uploader_plugins.local_export.graph import Inventory
 from image_uploader_plugins.local_export.repository import Repository
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.manifest import MEDIA_TYPES, SCHEMA1_TYPES, Descriptor, Manifest
+from image_uploader_plugins.patterns import Pattern
 from image_uploader_plugins.reference import RepositoryName, Tag
 from image_uploader_plugins.text import shown
 
@@ -36,7 +36,7 @@ class Selection:
 
 
 @contextlib.contextmanager
-def selected(tree: Tree, patterns: Sequence[str] = ()) -> Iterator[Selection]:
+def selected(tree: Tree, patterns: Sequence[Pattern] = ()) -> Iterator[Selection]:
     """Select the images that match one of ``patterns`` (default: all), with what refers to them.
 
     A pattern is for a repository, ``repository:tag`` or ``repository@digest``.
@@ -50,7 +50,7 @@ def selected(tree: Tree, patterns: Sequence[str] = ()) -> Iterator[Selection]:
                 selector.add(tree.repository(name))
         for pattern in patterns:
             if pattern not in selector.matched:
-                raise errors.ImageUnknown(f"no image {shown(pattern)} in {tree.storage.root}")
+                raise errors.ImageUnknown(f"no image {shown(pattern.text)} in {tree.storage.root}")
         yield selector.selection
     finally:
         for digest, holder in selector.selection.holders.items():
@@ -60,11 +60,11 @@ def selected(tree: Tree, patterns: Sequence[str] = ()) -> Iterator[Selection]:
 class _Selector:
     """Goes through repositories; ``matched`` are the patterns that chose something."""
 
-    def __init__(self, tree: Tree, patterns: Sequence[str]) -> None:
+    def __init__(self, tree: Tree, patterns: Sequence[Pattern]) -> None:
         self._tree = tree
         self._patterns = patterns
         self.selection = Selection()
-        self.matched: set[str] = set()
+        self.matched: set[Pattern] = set()
 
     def add(self, repository: Repository) -> None:
         """Under its lock: add what is chosen of a repository, and lease its blobs."""
@@ -92,13 +92,13 @@ class _Selector:
 
     def _chosen(self, repository: Repository) -> tuple[list[Tag], set[Digest]]:
         name, tags, pins = repository.name, sorted(repository.tags()), repository.pins()
-        if self._matches(str(name)):
+        if self._matches(name):
             return tags, pins
-        digests = {d for d in repository.manifests() if self._matches(f"{name}@{d}")}
-        return [tag for tag in tags if self._matches(f"{name}:{tag}")], digests
+        digests = {d for d in repository.manifests() if self._matches(name, d)}
+        return [tag for tag in tags if self._matches(name, tag)], digests
 
-    def _matches(self, text: str) -> bool:
-        found = {pattern for pattern in self._patterns if fnmatch.fnmatchcase(text, pattern)}
+    def _matches(self, name: RepositoryName, *reference: Tag | Digest) -> bool:
+        found = {pattern for pattern in self._patterns if pattern.fits(name, *reference)}
         self.matched |= found
         return bool(found) or not self._patterns
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import dataclasses
-import fnmatch
 from collections.abc import Iterable, Sequence
 
 from image_uploader_plugins import errors
@@ -12,6 +11,7 @@ from image_uploader_plugins.archives.archive import Archive, Entry
 from image_uploader_plugins.archives.names import ImageName, spellings
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.manifest import Descriptor
+from image_uploader_plugins.patterns import matches
 from image_uploader_plugins.reference import RepositoryName, Tag
 from image_uploader_plugins.text import shown
 
@@ -85,7 +85,7 @@ def _choose(archive: Archive, images: Sequence[Entry], patterns: Sequence[str]) 
 def _matches(entry: Entry, pattern: str) -> bool:
     texts = spellings(entry.name, hub=_is_hub(entry)) if entry.name else set()
     texts.add(entry.descriptor.digest.value)
-    return any(fnmatch.fnmatchcase(text, pattern) for text in texts)
+    return matches(pattern, texts)
 
 
 def _is_hub(entry: Entry) -> bool:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
+from collections.abc import Callable, Collection
 
-from image_uploader_plugins import errors
+from image_uploader_plugins import loader
+from image_uploader_plugins.cli import arguments
 from image_uploader_plugins.cli.removal import Images, Removal
+from image_uploader_plugins.driver import Deletion, UploaderDriver
 from image_uploader_plugins.local_export.graph import Reference
 from image_uploader_plugins.local_export.reports.holdings import exists
 from image_uploader_plugins.local_export.tree import Tree
@@ -14,11 +16,15 @@ from image_uploader_plugins.reference import ImageRef, RepositoryName
 
 
 class Delete(Removal):
-    """Delete images from the tree.
+    """Delete images from what the configured driver writes, or from the tree in --root.
 
     A tag goes, or with a digest a manifest and all tags that are for it; and
-    then the content that nothing else needs. Where one of the images is not
-    there, none is deleted. Uploads and pulls may go on meanwhile.
+    then the content that nothing else needs. Uploads and pulls may go on
+    meanwhile.
+
+    In a tree of local-export, where one of the images is not there, none is
+    deleted. Other drivers delete one image after the other, and have neither
+    --all-tags nor --dry-run.
     """
 
     examples = (
@@ -33,7 +39,7 @@ class Delete(Removal):
         parser.add_argument(
             "images",
             nargs="*",
-            type=image,
+            type=arguments.image,
             metavar="IMAGE",
             help="an image to delete: REPOSITORY:TAG or REPOSITORY@DIGEST",
         )
@@ -41,7 +47,7 @@ class Delete(Removal):
             "--all-tags",
             action="append",
             default=[],
-            type=_repository,
+            type=arguments.repository,
             metavar="REPOSITORY",
             help="delete all tags of this repository, may be given several times",
         )
@@ -54,10 +60,21 @@ class Delete(Removal):
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         if not parsed_args.images and not parsed_args.all_tags:
             self._parser.error("name an image, or a repository with --all-tags")
-        with contextlib.closing(Tree.existing(self.conf)) as tree:
+        if not self.has_tree(parsed_args):
+            self._delete_by_contract(parsed_args)
+            return
+        with self.tree(parsed_args) as tree:
             images = self._images(tree, parsed_args.images, parsed_args.all_tags)
             if images is not None:
-                self.remove(tree, images, rehearsing=parsed_args.dry_run)
+                self.remove(tree, images, parsed_args)
+
+    def _delete_by_contract(self, parsed_args: argparse.Namespace) -> None:
+        for option in ("all_tags", "dry_run"):
+            if getattr(parsed_args, option):
+                raise self.no_tree(f"--{option.replace('_', '-')}")
+        images = dict.fromkeys(parsed_args.images)
+        with loader.load_driver(self.conf) as driver:
+            self.delete(_OneByOne(driver), ((i.repository, [i.reference]) for i in images))
 
     def _images(
         self, tree: Tree, images: list[ImageRef], whole: list[RepositoryName]
@@ -78,16 +95,17 @@ class Delete(Removal):
         return {name: list(found[name]) for name in sorted(found)}
 
 
-def image(text: str) -> ImageRef:
-    """For argparse: an image on the command line."""
-    try:
-        return ImageRef.parse(text)
-    except errors.InvalidReference as e:
-        raise argparse.ArgumentTypeError(str(e)) from e
+class _OneByOne:
+    """Deletes by the one verb that every driver has."""
 
+    def __init__(self, driver: UploaderDriver) -> None:
+        self._driver = driver
 
-def _repository(text: str) -> RepositoryName:
-    try:
-        return RepositoryName(text)
-    except errors.InvalidReference as e:
-        raise argparse.ArgumentTypeError(str(e)) from e
+    def delete_all(
+        self,
+        name: RepositoryName,
+        wanted: Collection[Reference],
+        narrow: Callable[[Collection[Reference]], Collection[Reference]],
+    ) -> Deletion:
+        (reference,) = narrow(wanted)
+        return self._driver.delete(ImageRef(name, reference))

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 
 from image_uploader_plugins import errors, files
 from image_uploader_plugins.archives.exporting.exporter import Exporter, Outcome, list_blobs
 from image_uploader_plugins.archives.exporting.known_blobs import known_blobs
+from image_uploader_plugins.cli import arguments
 from image_uploader_plugins.cli.base import Command
+from image_uploader_plugins.cli.local_tree import LocalTree
 from image_uploader_plugins.local_export.tree import Tree
+from image_uploader_plugins.patterns import HELP, Pattern
 from image_uploader_plugins.units import size
 
 
-class Export(Command):
-    """Write images of local-export's tree to an OCI layout, for image-uploader import.
+class Export(LocalTree, Command):
+    """Write images of a tree of local-export to an OCI layout, for image-uploader import.
 
     DEST is a directory, new or of an earlier export, or a tar where it ends
     in .tar.  It then holds just these images, under their full names, with
@@ -38,9 +40,9 @@ class Export(Command):
         parser.add_argument(
             "images",
             nargs="*",
+            type=arguments.pattern,
             metavar="IMAGE",
-            help="export these alone: REPOSITORY, REPOSITORY:TAG or REPOSITORY@DIGEST, also with "
-            "* and ? (default: all)",
+            help=f"export what fits one of these alone (default: all): {HELP}",
         )
         parser.add_argument(
             "--since",
@@ -63,7 +65,7 @@ class Export(Command):
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
-        with contextlib.closing(Tree.existing(self.conf)) as tree:
+        with self.tree(parsed_args) as tree:
             if parsed_args.list_blobs:
                 return self._list_blobs(tree, parsed_args.destination, parsed_args.images)
             _check_since(parsed_args.destination, parsed_args.since)
@@ -73,7 +75,7 @@ class Export(Command):
         self._tell(outcome)
         return self._complain(outcome.problems)
 
-    def _list_blobs(self, tree: Tree, path: Path, patterns: Sequence[str]) -> int:
+    def _list_blobs(self, tree: Tree, path: Path, patterns: Sequence[Pattern]) -> int:
         digests, problems = list_blobs(tree, patterns)
         text = "".join(f"{digest}\n" for digest in digests)
         if str(path) == "-":

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 
 from image_uploader_plugins.cli.base import Command
+from image_uploader_plugins.cli.local_tree import LocalTree
 from image_uploader_plugins.local_export.maintenance.adopt import adopt, strangers
 from image_uploader_plugins.local_export.maintenance.collect import Collector
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.units import size
 
 
-class Gc(Command):
-    """Remove what nobody needs from the tree of local-export.
+class Gc(LocalTree, Command):
+    """Remove what nobody needs from a tree of local-export.
 
     That is: manifests no tag, index or subject leads to, blobs no manifest
     needs, what the pool holds for nobody, leases that ran out, temporary
@@ -39,7 +39,7 @@ class Gc(Command):
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
-        with contextlib.closing(Tree.existing(self.conf)) as tree:
+        with self.tree(parsed_args) as tree:
             status = self._collect(tree, rehearsing=parsed_args.dry_run)
             if parsed_args.adopt and parsed_args.dry_run:
                 count = sum(1 for _ in strangers(tree))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import time
 from collections.abc import Iterator
 from typing import Any
 
 from image_uploader_plugins import errors
+from image_uploader_plugins.cli import arguments
 from image_uploader_plugins.cli.base import Lister
 from image_uploader_plugins.cli.cells import Age, Count, Size, Words
+from image_uploader_plugins.cli.local_tree import LocalTree
 from image_uploader_plugins.local_export.reports.holdings import Holdings, Image
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.patterns import HELP, Pattern
@@ -24,8 +25,8 @@ _FLAT = ("csv", "value")
 _SHORT = len("sha256:") + 12
 
 
-class List(Lister):
-    """List the images of the tree.
+class List(LocalTree, Lister):
+    """List the images of a tree of local-export.
 
     One line for each tag, sorted. Kind is image, list (of several platforms),
     artifact, schema 1, or damaged. Size is all that a pull of all platforms
@@ -52,7 +53,7 @@ class List(Lister):
         parser.add_argument(
             "patterns",
             nargs="*",
-            type=Pattern,
+            type=arguments.pattern,
             metavar="PATTERN",
             help=f"list what fits one of these (default: all): {HELP}",
         )
@@ -67,17 +68,18 @@ class List(Lister):
     def take_action(
         self, parsed_args: argparse.Namespace
     ) -> tuple[tuple[str, ...], Iterator[tuple[Any, ...]]]:
-        images = self._images(parsed_args.patterns, untagged=parsed_args.all)
+        images = self._images(parsed_args)
         return _COLUMNS, (_row(image, parsed_args.formatter) for image in images)
 
-    def _images(self, patterns: list[Pattern], *, untagged: bool) -> Iterator[Image]:
+    def _images(self, parsed_args: argparse.Namespace) -> Iterator[Image]:
+        patterns: list[Pattern] = parsed_args.patterns
         unmet = dict.fromkeys(patterns)
-        with contextlib.closing(Tree.existing(self.conf)) as tree:
+        with self.tree(parsed_args) as tree:
             for name in tree.repositories():
                 if patterns and not any(p.fits_repository(name) for p in patterns):
                     continue
-                for image in self._held(tree, name, untagged=untagged):
-                    fitting = [p for p in patterns if p.fits(image.name, image.tag)]
+                for image in self._held(tree, name, untagged=parsed_args.all):
+                    fitting = [p for p in patterns if p.fits(image.name, image.tag, image.digest)]
                     for pattern in fitting:
                         unmet.pop(pattern, None)
                     if fitting or not patterns:

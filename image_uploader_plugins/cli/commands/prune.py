@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import re
 from collections.abc import Collection
 from fractions import Fraction
 from pathlib import Path
 
 from image_uploader_plugins import errors
+from image_uploader_plugins.cli import arguments
 from image_uploader_plugins.cli.removal import Images, Removal
 from image_uploader_plugins.local_export.graph import Reference
 from image_uploader_plugins.local_export.maintenance.retention import Retention, read_list
@@ -22,7 +21,7 @@ _SHARE = "0.5"
 
 
 class Prune(Removal):
-    """Delete all tags but those that are to be kept.
+    """Delete all tags of a tree of local-export but those that are to be kept.
 
     A tag stays when it is listed, fits a pattern, or is one of the newest of
     its repository; and with an image stays what refers to it: signatures and
@@ -48,7 +47,7 @@ class Prune(Removal):
         parser.add_argument(
             "repositories",
             nargs="*",
-            type=_repositories,
+            type=arguments.repositories,
             metavar="PATTERN",
             help="prune the repositories that fit one of these alone (default: all)",
         )
@@ -65,20 +64,20 @@ class Prune(Removal):
             "--keep",
             action="append",
             default=[],
-            type=Pattern,
+            type=arguments.pattern,
             metavar="PATTERN",
             help=f"keep what fits, may be given several times: {HELP}",
         )
         parser.add_argument(
             "--keep-newest",
-            type=_count,
+            type=arguments.count,
             default=0,
             metavar="N",
             help="keep the N newest tags of each repository",
         )
         parser.add_argument(
             "--max-share",
-            type=_share,
+            type=arguments.share,
             default=_SHARE,
             metavar="SHARE",
             help="delete nothing where more than this share of a repository's tags, or of the "
@@ -98,7 +97,7 @@ class Prune(Removal):
                 "nothing to keep: say what with --keep-list (of one image or more), --keep or "
                 "--keep-newest"
             )
-        with contextlib.closing(Tree.existing(self.conf)) as tree:
+        with self.tree(parsed_args) as tree:
             names = self._names(tree, parsed_args.repositories)
             self._warn_of_absent(tree, retention)
             found = {name: self._going(tree, name, retention) for name in names}
@@ -113,7 +112,7 @@ class Prune(Removal):
 
             allowed = self._is_allowed(tree, images, parsed_args.max_share)
             if allowed or parsed_args.dry_run:
-                self.remove(tree, images, rehearsing=parsed_args.dry_run, narrow=narrow)
+                self.remove(tree, images, parsed_args, narrow)
 
     def _names(self, tree: Tree, patterns: list[Pattern]) -> list[RepositoryName]:
         names = tree.repositories()
@@ -159,21 +158,3 @@ class Prune(Removal):
             f"{float(share):g} allows: nothing is deleted"
         )
         return False
-
-
-def _repositories(text: str) -> Pattern:
-    if ":" in text:
-        raise argparse.ArgumentTypeError(f"a pattern of repositories has no tag: {text!r}")
-    return Pattern(text)
-
-
-def _count(text: str) -> int:
-    if not re.fullmatch(r"[1-9][0-9]{0,8}", text):
-        raise argparse.ArgumentTypeError(f"not a number of tags: {text!r}")
-    return int(text)
-
-
-def _share(text: str) -> Fraction:
-    if not re.fullmatch(r"0?\.[0-9]{1,9}|[01](?:\.0{1,9})?", text):
-        raise argparse.ArgumentTypeError(f"not a share from 0 to 1: {text!r}")
-    return Fraction(text)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import contextlib
 import types
-from pathlib import Path
 
 from image_uploader_plugins import errors
+from image_uploader_plugins.cli import arguments
 from image_uploader_plugins.cli.base import Command
+from image_uploader_plugins.cli.local_tree import LocalTree
 from image_uploader_plugins.local_export import options
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.serving import cross_origin, webservers
@@ -17,8 +18,8 @@ from image_uploader_plugins.serving import cross_origin, webservers
 PORT = 8787
 
 
-class Serve(Command):
-    """Serve the tree as a read-only registry, or print what a web server needs to.
+class Serve(LocalTree, Command):
+    """Serve a tree of local-export as a read-only registry, or print what a web server needs to.
 
     The embedded server is for demonstrations, CI and small sites. It answers
     what Apache and nginx answer, and has no authentication: where not everybody
@@ -51,21 +52,21 @@ class Serve(Command):
         )
         parser.add_argument(
             "--port",
-            type=_port,
+            type=arguments.port,
             default=PORT,
             metavar="N",
             help="port to listen on, 0 for any that is free (default: %(default)s)",
         )
         parser.add_argument(
             "--tls-certificate",
-            type=_absolute,
+            type=arguments.absolute_path,
             metavar="FILE",
             help="serve HTTPS (TLS 1.2 and later) with this certificate, in PEM, "
             "followed by the chain that leads to its CA",
         )
         parser.add_argument(
             "--tls-key",
-            type=_absolute,
+            type=arguments.absolute_path,
             metavar="FILE",
             help="the certificate's key, in PEM without a password",
         )
@@ -101,7 +102,7 @@ class Serve(Command):
 
     def _configuration(self, parsed_args: argparse.Namespace) -> str:
         site = webservers.Site(
-            root=Tree(options.values(self.conf).root).storage.root,
+            root=Tree(options.values(self.tree_conf(parsed_args)).root).storage.root,
             port=parsed_args.port,
             host=parsed_args.host,
             server_name=parsed_args.server_name,
@@ -113,7 +114,8 @@ class Serve(Command):
 
     def _serve(self, parsed_args: argparse.Namespace) -> None:
         cross_origin.check(parsed_args.allow_origin)
-        root = Tree.existing(self.conf).storage.root
+        with self.tree(parsed_args) as tree:
+            root = tree.storage.root
         listener = embedded()
         tls = None
         if parsed_args.tls_certificate:
@@ -141,13 +143,3 @@ def embedded() -> types.ModuleType:
             f"{e}: this command needs Werkzeug; pip install 'image-uploader-plugins[serve]'"
         ) from e
     return listener
-
-
-def _port(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and int(text[:6]) < 2**16):
-        raise argparse.ArgumentTypeError(f"not a port: {text!r}")
-    return int(text)
-
-
-def _absolute(text: str) -> Path:
-    return Path(text).absolute()

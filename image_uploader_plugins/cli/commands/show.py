@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import re
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -12,9 +10,10 @@ from typing import Any
 from cliff.columns import FormattableColumn
 
 from image_uploader_plugins import errors
+from image_uploader_plugins.cli import arguments
 from image_uploader_plugins.cli.base import ShowOne
 from image_uploader_plugins.cli.cells import Size, Words
-from image_uploader_plugins.cli.commands.delete import image
+from image_uploader_plugins.cli.local_tree import LocalTree
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.reports.holdings import (
     ARTIFACT,
@@ -43,8 +42,8 @@ _COLUMNS = (
 )
 
 
-class Show(ShowOne):
-    """Show one image of the tree: what it consists of, and whether it is complete.
+class Show(LocalTree, ShowOne):
+    """Show one image of a tree of local-export: what it consists of, and whether it is complete.
 
     Own is what a delete would free, Shared what other images hold as well.
     Layers come with the images that share them; a list comes with its images,
@@ -63,11 +62,14 @@ class Show(ShowOne):
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = super().get_parser(prog_name)
         parser.add_argument(
-            "image", type=image, metavar="IMAGE", help="REPOSITORY:TAG or REPOSITORY@DIGEST"
+            "image",
+            type=arguments.image,
+            metavar="IMAGE",
+            help="REPOSITORY:TAG or REPOSITORY@DIGEST",
         )
         parser.add_argument(
             "--host",
-            type=_host,
+            type=arguments.address,
             default=_HOST,
             metavar="ADDRESS",
             help="where the tree is served, for the commands to pull with: host and maybe port, "
@@ -80,7 +82,7 @@ class Show(ShowOne):
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Any, ...]:
         wanted: ImageRef = parsed_args.image
-        with contextlib.closing(Tree.existing(self.conf)) as tree:
+        with self.tree(parsed_args) as tree:
             holdings = Holdings(tree, wanted.repository)
             found = _find(holdings, wanted)
             if found.manifest is None or found.digest is None:
@@ -257,11 +259,3 @@ def _commands(found: Image, host: str) -> Iterator[str]:
         yield f"ctr images pull{' --plain-http' if plain else ''} {name}"
     if found.kind == ARTIFACT:
         yield f"oras pull{' --plain-http' if plain else ''} {name}"
-
-
-def _host(text: str) -> str:
-    if not re.fullmatch(
-        r"(?:https?://)?(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?", text
-    ):
-        raise argparse.ArgumentTypeError(f"not an address: {text!r}")
-    return text

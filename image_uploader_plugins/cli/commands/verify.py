@@ -9,6 +9,7 @@ from typing import Any
 
 from image_uploader_plugins.cli import progress
 from image_uploader_plugins.cli.base import Command
+from image_uploader_plugins.cli.local_tree import LocalTree
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Finding, Remedy, Report, Verification, repair
 from image_uploader_plugins.reference import RepositoryName
@@ -21,8 +22,8 @@ _WORDS = {
 }
 
 
-class Verify(Command):
-    """Say whether the tree of local-export is complete and intact.
+class Verify(LocalTree, Command):
+    """Say whether a tree of local-export is complete and intact.
 
     Reads every blob and manifest and compares it with its name, then every
     reference, list, header file, mode and link.  One line for each thing that
@@ -55,9 +56,11 @@ class Verify(Command):
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
-        tree = Tree.existing(self.conf)
-        names = _names(tree, parsed_args.repositories)
-        with progress.metered(self.app.stderr, "Read", self.meter, quiet=self.quiet):
+        with (
+            self.tree(parsed_args) as tree,
+            progress.metered(self.app.stderr, "Read", self.meter, quiet=self.quiet),
+        ):
+            names = _names(tree, parsed_args.repositories)
             verification = Verification(tree, names, self.meter)
             report = verification.report()
             mended: tuple[Finding, ...] = ()
@@ -66,7 +69,6 @@ class Verify(Command):
                 report = repair(verification, report)
                 left = set(report.findings)
                 mended = tuple(finding for finding in before if finding not in left)
-        tree.close()
         tell = self._tell_json if parsed_args.json else self._tell
         tell(report, mended)
         return 1 if report.findings else 0

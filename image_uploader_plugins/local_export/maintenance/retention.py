@@ -47,7 +47,7 @@ class Retention:
             ImageRef(holdings.name, tag) in self.listed
             # What a list consists of would go with it.
             or any(ImageRef(holdings.name, d) in self.listed for d in holdings.needed(digest))
-            or any(pattern.fits(holdings.name, tag) for pattern in self.patterns)
+            or any(pattern.fits(holdings.name, tag, digest) for pattern in self.patterns)
         )
 
 

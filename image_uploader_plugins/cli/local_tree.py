@@ -1,0 +1,61 @@
+"""Commands that need a tree of local-export, whatever driver is configured."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+
+from oslo_config import cfg
+
+from image_uploader_plugins import errors, loader
+from image_uploader_plugins.cli import arguments
+from image_uploader_plugins.cli.base import Base
+from image_uploader_plugins.local_export import options
+from image_uploader_plugins.local_export.tree import Tree
+
+
+class LocalTree(Base):
+    """A subcommand that works on a tree: the configured one, or that of ``--root``."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser = super().get_parser(prog_name)
+        parser.add_argument(
+            "--root",
+            type=arguments.absolute_path,
+            metavar="DIR",
+            help="the directory that holds the tree of local-export (default: [local_export] "
+            "root, where local-export is the driver)",
+        )
+        return parser
+
+    def has_tree(self, parsed_args: argparse.Namespace) -> bool:
+        """Tell whether a tree is named, or is what the configured driver writes."""
+        return bool(parsed_args.root) or loader.selected(self.conf) == options.DRIVER
+
+    def tree_conf(self, parsed_args: argparse.Namespace) -> cfg.ConfigOpts:
+        """Return the options, ``[local_export] root`` being the tree's directory.
+
+        Raises ConfigurationError where another driver is configured and no
+        tree is named.
+        """
+        if not self.has_tree(parsed_args):
+            raise self.no_tree(str(self.cmd_name))
+        conf = self.conf
+        if parsed_args.root:
+            options.values(conf)
+            conf.set_override("root", str(parsed_args.root), group=options.GROUP)
+        return conf
+
+    def no_tree(self, what: str) -> errors.ConfigurationError:
+        """Return an error that says that ``what`` works on trees alone."""
+        return errors.ConfigurationError(
+            f"{what} needs a tree of {options.DRIVER}, and the driver is "
+            f"{loader.selected(self.conf)!r} ([image_uploader] driver): name a tree with --root DIR"
+        )
+
+    def tree(
+        self, parsed_args: argparse.Namespace
+    ) -> contextlib.AbstractContextManager[Tree, None]:
+        """Return the tree, which is there and is closed in the end; raises ConfigurationError."""
+        option = "--root" if parsed_args.root else f"[{options.GROUP}] root"
+        return contextlib.closing(Tree.existing(self.tree_conf(parsed_args), option))
