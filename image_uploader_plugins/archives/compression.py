@@ -21,6 +21,7 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator
 from typing import IO, Any, Protocol, cast
 
+from image_uploader_plugins import extras
 from image_uploader_plugins.archives.budget import Budget
 from image_uploader_plugins.text import one_line
 
@@ -96,7 +97,7 @@ class Compression:
             if program is None:
                 raise InvalidCompression(
                     f"is compressed with {self.name}: "
-                    f"install image-uploader-plugins[{self.name}], or the program {self.name}"
+                    f"{extras.advice(self.name)}, or the program {self.name}"
                 ) from e
             return functools.partial(self._piped, program)
         return functools.partial(self._pieces, new)

@@ -10,8 +10,9 @@ from typing import Any, ClassVar
 from cliff import command, lister, show
 from oslo_config import cfg
 
-from image_uploader_plugins import errors, loader
+from image_uploader_plugins import loader
 from image_uploader_plugins.cli import interruption
+from image_uploader_plugins.extras import require
 from image_uploader_plugins.meter import Meter
 
 CLEANUP = ("full", "partial", "none")
@@ -102,15 +103,9 @@ class ShowOne(Base, show.ShowOne):
     """A subcommand that gives one thing's fields, in the format that -f chooses."""
 
 
-def host() -> types.ModuleType:
-    """The seam; raises ConfigurationError where tripleo-common is not installed."""
-    try:
-        from image_uploader_plugins import tripleo  # noqa: PLC0415
-    except ImportError as e:
-        raise errors.ConfigurationError(
-            f"{e}: this command needs tripleo-common; pip install 'image-uploader-plugins[tripleo]'"
-        ) from e
-    return tripleo
+def tripleo() -> types.ModuleType:
+    """Return the seam to tripleo-common; raises ConfigurationError where that is not installed."""
+    return require("tripleo", "image_uploader_plugins.tripleo")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

@@ -13,6 +13,7 @@ from image_uploader_plugins import errors, files, loader
 from image_uploader_plugins.cli import progress
 from image_uploader_plugins.cli.base import Command
 from image_uploader_plugins.cli.interruption import Interruption
+from image_uploader_plugins.extras import require
 from image_uploader_plugins.runs import report
 from image_uploader_plugins.runs.journal import Journal
 from image_uploader_plugins.runs.records import Ending, RunRecord
@@ -45,7 +46,9 @@ class Telling:
         self._name = name
         self._report: Path | None = parsed_args.report
         self._metrics: Path | None = parsed_args.metrics
-        self._writers: types.ModuleType | None = _metrics() if parsed_args.metrics else None
+        self._writers: types.ModuleType | None = None
+        if self._metrics:
+            self._writers = require("metrics", "image_uploader_plugins.runs.metrics")
 
     @contextlib.contextmanager
     def told(self) -> Iterator[Journal]:
@@ -96,14 +99,3 @@ class Telling:
         except errors.UploaderError as e:
             self._command.app.LOG.warning("no metrics of the target: %s", e)
             return None
-
-
-def _metrics() -> types.ModuleType:
-    """The writer; raises ConfigurationError where the extra is not installed."""
-    try:
-        from image_uploader_plugins.runs import metrics  # noqa: PLC0415
-    except ImportError as e:
-        raise errors.ConfigurationError(
-            f"{e}: --metrics needs prometheus_client; pip install 'image-uploader-plugins[metrics]'"
-        ) from e
-    return metrics

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from image_uploader_plugins.cli.base import Command, host
+from image_uploader_plugins.cli.base import Command, tripleo
 
 
 class Demo(Command):
@@ -24,7 +24,7 @@ class Demo(Command):
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
-        host()
+        tripleo()
         from image_uploader_plugins import demo  # noqa: PLC0415
 
         root = parsed_args.root.absolute() if parsed_args.root else None

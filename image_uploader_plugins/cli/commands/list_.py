@@ -12,9 +12,10 @@ from image_uploader_plugins.cli import arguments
 from image_uploader_plugins.cli.base import Lister
 from image_uploader_plugins.cli.cells import Age, Count, Size, Words
 from image_uploader_plugins.cli.local_tree import LocalTree
-from image_uploader_plugins.local_export.reports.holdings import Holdings, Image
+from image_uploader_plugins.local_export.reports.holdings import Image, images
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.patterns import HELP, Pattern
+from image_uploader_plugins.reference import RepositoryName
 
 _COLUMNS = (
     *("Repository", "Tag", "Digest", "Kind", "Platforms"),
@@ -68,8 +69,8 @@ class List(LocalTree, Lister):
     def take_action(
         self, parsed_args: argparse.Namespace
     ) -> tuple[tuple[str, ...], Iterator[tuple[Any, ...]]]:
-        images = self._images(parsed_args)
-        return _COLUMNS, (_row(image, parsed_args.formatter) for image in images)
+        found = self._images(parsed_args)
+        return _COLUMNS, (_row(image, parsed_args.formatter) for image in found)
 
     def _images(self, parsed_args: argparse.Namespace) -> Iterator[Image]:
         patterns: list[Pattern] = parsed_args.patterns
@@ -87,14 +88,9 @@ class List(LocalTree, Lister):
         for pattern in unmet:
             self.complain(f"no image fits {pattern.text!r}")
 
-    def _held(self, tree: Tree, name: Any, *, untagged: bool) -> Iterator[Image]:
+    def _held(self, tree: Tree, name: RepositoryName, *, untagged: bool) -> Iterator[Image]:
         try:
-            images = list(Holdings(tree, name).images(untagged=untagged))
-            if any(image.problem for image in images):
-                # Or somebody has just put or deleted something.
-                with tree.repository_lock(name):
-                    images = list(Holdings(tree, name).images(untagged=untagged))
-            for image in images:
+            for image in images(tree, name, untagged=untagged):
                 if image.problem:
                     self.complain(f"{image}: {image.problem}")
                 yield image

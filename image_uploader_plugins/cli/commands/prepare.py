@@ -10,7 +10,13 @@ import yaml
 
 from image_uploader_plugins import errors, files
 from image_uploader_plugins.cli import reporting
-from image_uploader_plugins.cli.base import Command, add_cleanup, add_full_names, add_options, host
+from image_uploader_plugins.cli.base import (
+    Command,
+    add_cleanup,
+    add_full_names,
+    add_options,
+    tripleo,
+)
 from image_uploader_plugins.copying.copier import CopyOptions, Summary
 from image_uploader_plugins.runs.journal import Journal
 
@@ -77,7 +83,7 @@ class Prepare(Command):
         self, parsed_args: argparse.Namespace, journal: Journal
     ) -> tuple[dict[str, Any], Summary]:
         roles = files.roles(parsed_args.roles_file) if parsed_args.roles_file else None
-        done: tuple[dict[str, Any], Summary] = host().prepare(
+        done: tuple[dict[str, Any], Summary] = tripleo().prepare(
             files.environment(parsed_args.environment_file),
             roles,
             dry_run=parsed_args.dry_run,

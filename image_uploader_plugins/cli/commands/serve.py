@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import types
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.cli import arguments
 from image_uploader_plugins.cli.base import Command
 from image_uploader_plugins.cli.local_tree import LocalTree
+from image_uploader_plugins.extras import require
 from image_uploader_plugins.local_export import options
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.serving import cross_origin, webservers
@@ -116,7 +116,7 @@ class Serve(LocalTree, Command):
         cross_origin.check(parsed_args.allow_origin)
         with self.tree(parsed_args) as tree:
             root = tree.storage.root
-        listener = embedded()
+        listener = require("serve", "image_uploader_plugins.serving.listener")
         tls = None
         if parsed_args.tls_certificate:
             tls = listener.tls_context(parsed_args.tls_certificate, parsed_args.tls_key)
@@ -132,14 +132,3 @@ class Serve(LocalTree, Command):
         with contextlib.suppress(OSError, ValueError):
             self.app.stdout.write(line + "\n")
             self.app.stdout.flush()
-
-
-def embedded() -> types.ModuleType:
-    """The server; raises ConfigurationError where the extra is not installed."""
-    try:
-        from image_uploader_plugins.serving import listener  # noqa: PLC0415
-    except ImportError as e:
-        raise errors.ConfigurationError(
-            f"{e}: this command needs Werkzeug; pip install 'image-uploader-plugins[serve]'"
-        ) from e
-    return listener

@@ -5,7 +5,13 @@ from __future__ import annotations
 import argparse
 
 from image_uploader_plugins.cli import reporting
-from image_uploader_plugins.cli.base import Command, add_cleanup, add_full_names, add_options, host
+from image_uploader_plugins.cli.base import (
+    Command,
+    add_cleanup,
+    add_full_names,
+    add_options,
+    tripleo,
+)
 from image_uploader_plugins.copying.copier import CopyOptions
 
 
@@ -40,7 +46,7 @@ class Upload(Command):
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         telling = reporting.Telling(self, "upload", parsed_args)
         with telling.told() as journal, telling.watched():
-            summary = host().upload_files(
+            summary = tripleo().upload_files(
                 parsed_args.files,
                 self.conf,
                 cleanup=parsed_args.cleanup,

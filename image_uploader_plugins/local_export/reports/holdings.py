@@ -348,6 +348,19 @@ class Holdings:
         return self._tree.leases.live(self._repository.layout)
 
 
+def images(tree: Tree, name: RepositoryName, *, untagged: bool = False) -> list[Image]:
+    """Return the images of a repository; with ``untagged`` also manifests that no tag is for.
+
+    Raises StorageError where one cannot be read for now.
+    """
+    found = list(Holdings(tree, name).images(untagged=untagged))
+    if not any(image.problem for image in found):
+        return found
+    # Damaged, or put or deleted while it was read: under the lock nobody does that.
+    with tree.repository_lock(name):
+        return list(Holdings(tree, name).images(untagged=untagged))
+
+
 def kind(manifest: Manifest) -> str:
     """What a manifest is for whoever pulls it."""
     if manifest.is_index:
