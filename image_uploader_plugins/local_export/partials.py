@@ -62,8 +62,9 @@ class Partials:
         return SMALLEST <= (SMALLEST if size is None else size) <= self._limit
 
     def _resume(self, fetch: Fetch, content: Content, digest: Digest, size: int | None) -> Staged:
-        self._make_room(size or 0)
         path = layout.partial(digest)
+        there = self._storage.file(path)
+        self._make_room(max(0, (size or 0) - (there.size if there else 0)))
         begun = 0
         try:
             with growing(self._storage, path, size) as file:

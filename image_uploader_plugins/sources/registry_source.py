@@ -125,7 +125,11 @@ class RegistrySource(Source):
             skip = start - _begin(response)
             if skip < 0:
                 raise _NoSuchPart(response.url, "sends another part than asked for")
-            yield from without(client.chunks(response), skip, self._drop)
+            for chunk in without(client.chunks(response), skip, self._drop):
+                start += len(chunk)
+                yield chunk
+            if descriptor.size is not None and start < descriptor.size and _may_be_cut(response):
+                raise errors.RegistryUnreachable(response.url, "the answer breaks off")
 
     def _drop(self, count: int) -> None:
         self._meter.expect(count)
@@ -207,6 +211,12 @@ class RegistrySource(Source):
 def _is_unknown(error: errors.RegistryError) -> bool:
     # Registries that hide what exists answer 403, and say so in the code.
     return error.status == http.HTTPStatus.NOT_FOUND or error.code in _UNKNOWN_CODES
+
+
+def _may_be_cut(response: requests.Response) -> bool:
+    """Whether nobody can tell the end of a body from a broken line: RFC 9112, 6.3, rule 8."""
+    coding = response.headers.get("Transfer-Encoding", "")
+    return "Content-Length" not in response.headers and coding.strip().lower() != "chunked"
 
 
 def _begin(response: requests.Response) -> int:

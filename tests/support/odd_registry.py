@@ -36,12 +36,16 @@ class Asked:
 
 @dataclasses.dataclass(frozen=True)
 class Reply:
-    """An answer; headers may stand twice, and the body breaks off after ``cut`` bytes."""
+    """An answer; headers may stand twice, and the body breaks off after ``cut`` bytes.
+
+    Its length is told, unless it just goes on ``until_closed``.
+    """
 
     status: int = 200
     headers: tuple[tuple[str, str], ...] = ()
     body: bytes = b""
     cut: int | None = None
+    until_closed: bool = False
 
 
 Hook = Callable[[Asked], Reply | None]
@@ -150,11 +154,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_response(reply.status)
         for name, value in reply.headers:
             self.send_header(name, value)
-        if not any(name == "Content-Length" for name, _ in reply.headers):
+        told = any(name == "Content-Length" for name, _ in reply.headers)
+        if not told and not reply.until_closed:
             self.send_header("Content-Length", str(len(reply.body)))
         self.end_headers()
         self.wfile.write(reply.body[: reply.cut])
-        self.close_connection |= reply.cut is not None
+        self.close_connection |= reply.cut is not None or reply.until_closed
 
     do_POST = do_GET
 

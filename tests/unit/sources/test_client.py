@@ -553,8 +553,9 @@ def test_no_password_goes_in_the_clear(
 # -- again, and how often
 
 
+@pytest.mark.parametrize("until_closed", [False, True])
 def test_a_blob_that_breaks_off_goes_on(
-    registry: OddRegistry, address: str, open_source: Open
+    registry: OddRegistry, address: str, open_source: Open, until_closed: bool
 ) -> None:
     content = bytes(range(256)) * 8192
     blob = Descriptor("application/octet-stream", Digest.of(content), len(content))
@@ -568,7 +569,7 @@ def test_a_blob_that_breaks_off_goes_on(
         rest, cut = content[start:], 300_000
         sent += min(cut, len(rest))
         where = ("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
-        return Reply(206 if start else 200, (where,) if start else (), rest, cut)
+        return Reply(206 if start else 200, (where,) if start else (), rest, cut, until_closed)
 
     registry.hook = hook
     got = b"".join(open_source(address).blob(blob))
