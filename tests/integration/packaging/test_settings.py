@@ -1,0 +1,44 @@
+"""What is said in two places for two tools is the same in both."""
+
+from __future__ import annotations
+
+import configparser
+import re
+import tomllib
+from typing import Any
+
+import yaml
+
+from tests.support.checkout import PROJECT
+
+_HOOKS = {
+    "ruff-pre-commit": "ruff",
+    "doc8": "doc8",
+    "codespell": "codespell",
+    "pre-commit-hooks": "pre-commit-hooks",
+}
+
+
+def _project() -> dict[str, Any]:
+    found: dict[str, Any] = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    return found
+
+
+def test_pre_commit_has_the_versions_of_the_extra() -> None:
+    settings = yaml.safe_load((PROJECT / ".pre-commit-config.yaml").read_text())
+    hooks = {entry["repo"].rpartition("/")[2]: entry["rev"] for entry in settings["repos"]}
+    pinned = dict(
+        line.split("==") for line in _project()["optional-dependencies"]["lint"] if "==" in line
+    )
+    assert {_HOOKS[name]: rev for name, rev in hooks.items()} == {
+        name: f"v{version}" for name, version in pinned.items()
+    }
+
+
+def test_tox_has_the_versions_of_the_classifiers() -> None:
+    tox = configparser.ConfigParser()
+    tox.read(PROJECT / "tox.ini")
+    environments = re.findall(r"py3(\d+)", tox["tox"]["envlist"])
+    prefix = "Programming Language :: Python :: 3."
+    classifiers = _project()["classifiers"]
+    assert environments == [c.removeprefix(prefix) for c in classifiers if c.startswith(prefix)]
