@@ -26,3 +26,39 @@ def make(folder: Path, *options: str, names: str = "") -> tuple[Path, Path]:
     ]
     subprocess.run([str(part) for part in command], check=True, capture_output=True)
     return certificate, key
+
+
+class Authority:
+    """A CA in ``folder``, whose certificate is ``NAME.crt`` there, and what it signs."""
+
+    def __init__(self, folder: Path, name: str = "ca", issuer: Authority | None = None) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self._folder = folder
+        self._name = name
+        self.certificate = folder / f"{name}.crt"
+        if issuer:
+            issuer.sign(name, "basicConstraints=critical,CA:TRUE")
+        else:
+            self._openssl("req", "-x509", *self._key(name), "-days", "2", "-out", f"{name}.crt")
+
+    def sign(
+        self, name: str, extension: str = "subjectAltName=IP:127.0.0.1", days: int = 2
+    ) -> tuple[Path, Path]:
+        """A certificate and its key; with ``days`` below zero one that has ended."""
+        self._openssl("req", *self._key(name), "-out", f"{name}.csr")
+        (self._folder / "extension").write_text(f"{extension}\n")
+        self._openssl(
+            *("x509", "-req", "-in", f"{name}.csr", "-CA", f"{self._name}.crt"),
+            *("-CAkey", f"{self._name}.key", "-CAcreateserial", "-days", str(days)),
+            *("-extfile", "extension", "-out", f"{name}.crt"),
+        )
+        return self._folder / f"{name}.crt", self._folder / f"{name}.key"
+
+    @staticmethod
+    def _key(name: str) -> tuple[str, ...]:
+        curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+        return (*curve, "-subj", f"/CN={name}", "-keyout", f"{name}.key")
+
+    def _openssl(self, *arguments: str) -> None:
+        command = [programs.require("openssl"), *arguments]
+        subprocess.run(command, cwd=self._folder, check=True, capture_output=True)

@@ -6,7 +6,6 @@ import base64
 import contextlib
 import hashlib
 import socket
-import subprocess
 import threading
 import urllib.parse
 from collections.abc import Callable, Iterator
@@ -27,7 +26,7 @@ from image_uploader_plugins.sources.settings import Settings
 from image_uploader_plugins.sources.trust import Trust
 from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.images import Image
-from tests.support import odd_registry, programs
+from tests.support import odd_registry, tls
 from tests.support.odd_registry import Asked, Hook, OddRegistry, Reply, challenge, text
 
 IMAGE: Image = images.image("ns/app", "1", [images.layer({"a": b"a"}), images.layer({"b": b"b"})])
@@ -402,39 +401,19 @@ def test_redirects_that_lead_nowhere(
 
 @pytest.fixture(scope="module")
 def authority(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a CA, a server's and a client's certificate of its, and another CA."""
+    """A folder with a CA, a server's certificate of its, and another CA."""
     folder = tmp_path_factory.mktemp("authority")
-    openssl = programs.require("openssl")
-
-    def make(*arguments: str) -> None:
-        subprocess.run([openssl, *arguments], cwd=folder, check=True, capture_output=True)
-
-    for name in ("ca", "other"):
-        make(
-            *("req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"),
-            *("-keyout", f"{name}.key", "-out", f"{name}.crt", "-subj", f"/CN={name}"),
-        )
-    (folder / "names").write_text("subjectAltName=IP:127.0.0.1\n")
-    for name in ("server", "client"):
-        make(
-            *("req", "-newkey", "rsa:2048", "-nodes", "-subj", f"/CN={name}"),
-            *("-keyout", f"{name}.key", "-out", f"{name}.csr"),
-        )
-        make(
-            *("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key"),
-            *("-CAcreateserial", "-days", "2", "-extfile", "names", "-out", f"{name}.crt"),
-        )
+    tls.Authority(folder, "other")
+    own = tls.Authority(folder)
+    own.sign("server")
     return folder
 
 
-def certificates(folder: Path, address: str, authority: Path, *, pair: bool = False) -> Trust:
+def certificates(folder: Path, address: str, authority: Path) -> Trust:
     """What certs.d says of a registry."""
     place = folder / "certs.d" / address
     place.mkdir(parents=True)
     (place / "ca.crt").write_bytes((authority / "ca.crt").read_bytes())
-    if pair:
-        (place / "client.cert").write_bytes((authority / "client.crt").read_bytes())
-        (place / "client.key").write_bytes((authority / "client.key").read_bytes())
     return Trust(certificates=[folder / "certs.d"], environment={})
 
 
@@ -455,16 +434,6 @@ def test_a_ca_of_certs_d(
         assert not caught.value.retryable
         assert registry.asked == []
         pull(open_source(address, LOGIN, trust=certificates(tmp_path, address, authority)))
-
-
-def test_a_client_certificate_of_certs_d(
-    registry: OddRegistry, open_source: Open, authority: Path, tmp_path: Path
-) -> None:
-    with odd_registry.serving(registry, pair(authority), authority / "ca.crt") as address:
-        with pytest.raises(errors.RegistryUnreachable):
-            trust = certificates(tmp_path / "without", address, authority)
-            pull(open_source(address, trust=trust))
-        pull(open_source(address, trust=certificates(tmp_path, address, authority, pair=True)))
 
 
 @pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"])
@@ -654,6 +623,27 @@ def test_what_a_refusal_means(
     assert MARK not in str(caught.value)
     if kind is errors.RegistryError:
         assert f"{status} {code}: said \\x1b so: https://x/" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"<html>\r\n<head><TITLE> 400 No certificate </TITLE></head>", "400 No certificate"),
+        (b"404 page not found\n\nmore", "404 page not found"),
+        (b"<html>no title</html>", "Not Acceptable"),
+        (b"\xff\x00x" * 10_000, "\ufffd"),
+        (b"x" * 100_000, "Not Acceptable"),
+        *((body, "Not Acceptable") for body in (b"", b"{}", b"[]", b'{"errors":[', b'"x"')),
+    ],
+)
+def test_a_refusal_that_is_no_registrys(
+    registry: OddRegistry, address: str, open_source: Open, body: bytes, message: str
+) -> None:
+    registry.hook = lambda asked: Reply(406, (), body)
+    with pytest.raises(errors.RegistryError) as caught:
+        open_source(address).manifest(Tag("1"))
+    assert f": 406 {message}" in str(caught.value)
+    assert len(str(caught.value)) < 500
 
 
 def test_a_wait_that_was_asked_for_is_no_failure(
