@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import copy
 import difflib
 import importlib.metadata
 import io
@@ -36,6 +37,12 @@ class PrintableFormatter(logging.Formatter):
 
     What is logged may be a server's answer, or a URL with a password, whoever logs it.
     """
+
+    def format(self, record: logging.LogRecord) -> str:
+        # NOTE: logging keeps the traceback that another formatter has made of it.
+        own = copy.copy(record)
+        own.exc_text = None
+        return super().format(own)
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         return one_line(redacted(super().formatMessage(record)), _LINE_LIMIT)

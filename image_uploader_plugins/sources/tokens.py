@@ -96,7 +96,9 @@ class Tokens:
         asked = self._clock()
         status, body = _asked(key, login, ask)
         if status != http.HTTPStatus.OK:
-            said = answers.said(body, login.secrets if login else ())
+            told = urllib.parse.parse_qsl(urllib.parse.urlsplit(key.realm).query)
+            secrets = [value for _, value in told] + list(login.secrets if login else ())
+            said = answers.said(body, secrets)
             raise errors.RegistryError(key.realm, status, *said, login=True)
         fields = answers.fields(body)
         value = fields.get("token") or fields.get("access_token")
