@@ -10,6 +10,7 @@ import dataclasses
 import datetime
 import http
 import math
+import re
 import threading
 import time
 import urllib.parse
@@ -25,6 +26,8 @@ _SHORTEST = 60  # seconds that a token lasts whose server does not say (its spec
 _LONGEST = 24 * 60 * 60
 _MARGIN = 0.1  # of its life, before whose end a token is renewed
 _CLIENT = "image-uploader"
+_TOKEN = re.compile(r"[!-~]+")  # what fits into a header; RFC 6750, 2.1, has less
+_NO_FORMS = frozenset({404, 405})
 
 Answer = tuple[int, bytes]
 Ask = Callable[[str, Mapping[str, str], Mapping[str, str] | None], Answer]
@@ -102,29 +105,37 @@ class Tokens:
             raise errors.RegistryError(key.realm, status, *said, login=True)
         fields = answers.fields(body)
         value = fields.get("token") or fields.get("access_token")
-        if not isinstance(value, str) or not value.isascii() or not value.isprintable():
+        if not isinstance(value, str) or not _TOKEN.fullmatch(value):
             raise errors.RegistryError(key.realm, status, "", "answers without a token", login=True)
         return Grant(f"Bearer {value}", asked + _life(fields) * (1 - _MARGIN))
 
 
 def _asked(key: _Key, login: Login | None, ask: Ask) -> Answer:
     if login and login.identity_token:
-        form = {
-            "grant_type": "refresh_token",
-            "service": key.service,
-            "client_id": _CLIENT,
-            "scope": " ".join(key.scopes),
-            "refresh_token": login.identity_token,
-        }
-        return ask(key.realm, {}, form)
+        status, body = ask(key.realm, {}, _form(key, login))
+        # Not all token servers take a form, and those say so (OAuth2 Token Authentication).
+        if status not in _NO_FORMS or not login.password:
+            return status, body
+    return ask(_url(key, login), {"Authorization": login.basic} if login else {}, None)
+
+
+def _form(key: _Key, login: Login) -> dict[str, str]:
+    return {
+        "grant_type": "refresh_token",
+        "service": key.service,
+        "client_id": _CLIENT,
+        "scope": " ".join(key.scopes),
+        "refresh_token": login.identity_token,
+    }
+
+
+def _url(key: _Key, login: Login | None) -> str:
     parts = urllib.parse.urlsplit(key.realm)
     query = urllib.parse.parse_qsl(parts.query, keep_blank_values=True)
     query += [("service", key.service)] if key.service else []
     query += [("scope", scope) for scope in key.scopes]
-    if login:
-        query.append(("account", login.username))
-    url = parts._replace(query=urllib.parse.urlencode(query), fragment="").geturl()
-    return ask(url, {"Authorization": login.basic} if login else {}, None)
+    query += [("account", login.username)] if login else []
+    return parts._replace(query=urllib.parse.urlencode(query), fragment="").geturl()
 
 
 def _life(fields: Mapping[str, Any]) -> float:

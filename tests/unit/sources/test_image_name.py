@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from image_uploader_plugins import errors
@@ -58,3 +58,36 @@ def test_any_text(text: str) -> None:
     except errors.InvalidReference:
         return
     assert ImageName.parse(str(found)) == found
+
+
+LABEL = st.from_regex(r"[a-z0-9]([a-z0-9-]{0,5}[a-z0-9])?", fullmatch=True)
+PORT = st.one_of(st.just(""), st.integers(1, 65535).map(lambda port: f":{port}"))
+HOST = st.one_of(
+    st.lists(LABEL, min_size=2, max_size=3).map(".".join),
+    st.just("localhost"),
+    st.just("[2001:db8::1]"),
+)
+COMPONENT = st.from_regex(r"[a-z0-9]{1,4}((\.|_|__|-{1,3})[a-z0-9]{1,4}){0,2}", fullmatch=True)
+TAG = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,20}", fullmatch=True)
+
+
+@given(
+    st.tuples(HOST, PORT).map("".join),
+    st.lists(COMPONENT, min_size=1, max_size=4).map("/".join),
+    st.one_of(st.none(), TAG),
+    st.one_of(st.none(), st.just(DIGEST)),
+)
+def test_any_name_of_the_grammar(
+    registry: str, path: str, tag: str | None, digest: str | None
+) -> None:
+    """Source: distribution/reference, the grammar in its package's documentation."""
+    assume(registry != "localhost" or "/" in path)
+    found = ImageName.parse(
+        f"{registry}/{path}" + (f":{tag}" if tag else "") + (f"@{digest}" if digest else "")
+    )
+    hub = registry in ("docker.io", "index.docker.io", "registry-1.docker.io")
+    assert found.registry == ("docker.io" if hub else registry)
+    assert found.repository.value.endswith(path)
+    assert found.repository.value == path or hub
+    assert (found.tag and found.tag.value) == (tag or (None if digest else "latest"))
+    assert (found.digest and str(found.digest)) == digest
