@@ -30,14 +30,17 @@ class Digest:
 
     @classmethod
     def of(cls, content: bytes, algorithm: str = "sha256") -> Digest:
+        """Return the digest of ``content``."""
         return cls(f"{algorithm}:{hashlib.new(algorithm, content).hexdigest()}")
 
     @property
     def algorithm(self) -> str:
+        """Return what stands before the colon: ``sha256`` or ``sha512``."""
         return self.value.partition(":")[0]
 
     @property
     def encoded(self) -> str:
+        """Return what stands behind the colon, in hexadecimal digits."""
         return self.value.partition(":")[2]
 
     def verify(self, content: bytes) -> None:
@@ -74,6 +77,7 @@ class VerifiedStream:
 
     @property
     def digest(self) -> Digest:
+        """Return the digest of what has been read so far."""
         return Digest(f"{self._hash.name}:{self._hash.hexdigest()}")
 
     def __iter__(self) -> Iterator[bytes]:

@@ -170,10 +170,12 @@ class Manifest:
 
     @property
     def is_index(self) -> bool:
+        """Return whether this is an OCI index or a manifest list."""
         return self.media_type in INDEX_TYPES
 
     @property
     def digest(self) -> Digest:
+        """Return the SHA-256 digest of the content, by which the manifest is known."""
         return Digest.of(self.content)
 
     def blobs(self) -> Iterator[Descriptor]:

@@ -197,6 +197,7 @@ class Archive(Source):
         return [child for child in index.manifests if child.digest not in absent]
 
     def holds(self, digest: Digest) -> bool:
+        """Return whether the archive has the content of a digest, unverified."""
         place = self.place(digest)
         return place is not None and self.files.size(place) is not None
 
@@ -213,6 +214,7 @@ class Archive(Source):
             raise errors.ArchiveInvalid(self.files.path, f"{subject}{e}") from e
 
     def close(self) -> None:
+        """Close the files of the archive."""
         self.files.close()
 
 

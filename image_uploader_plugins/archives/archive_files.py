@@ -78,6 +78,7 @@ class Files(abc.ABC):
             raise errors.ArchiveInvalid(self.path, f"{name}: {e}") from e
 
     def invalid(self, name: str, reason: str) -> errors.ArchiveInvalid:
+        """Return the error that says what is wrong with a file of the archive."""
         return errors.ArchiveInvalid(self.path, f"{shown(name)} {reason}")
 
     def clean(self, name: object) -> str:

@@ -67,6 +67,7 @@ class BlobRecord:
 
     @classmethod
     def of(cls, blob: Descriptor, kind: Kind, outcome: Outcome, why: str | None = None) -> Self:
+        """Return the record of what became of a blob."""
         return cls(str(blob.digest), kind, blob.media_type, blob.size, outcome, reason(why))
 
 
@@ -83,11 +84,13 @@ class ChildRecord:
 
     @classmethod
     def of(cls, child: Descriptor) -> Self:
+        """Return the record of a child that an index lists, which is not copied yet."""
         names = (child.platform.os, child.platform.architecture)
         platform = "/".join(one_line(name) for name in names if name)
         return cls(str(child.digest), child.media_type, child.size, platform or None)
 
     def become(self, status: Status, why: str | None = None) -> None:
+        """Set the status, and why it is that."""
         self.status, self.why = status, reason(why)
 
 
@@ -120,6 +123,7 @@ class ImageRecord:
     insecure: bool = False
 
     def become(self, status: Status, why: str | None = None, *, retryable: bool = False) -> None:
+        """Set the status, why it is that, and whether another try may help."""
         self.status, self.retryable = status, retryable
         self.why = reason(why)
 
@@ -142,6 +146,7 @@ class RunRecord:
 
     @property
     def bytes_fetched(self) -> int:
+        """Return the bytes that all images fetched from their sources."""
         return sum(image.bytes_fetched for image in self.images)
 
     def count(self) -> dict[Status, int]:
@@ -159,6 +164,7 @@ class Tally:
 
     @classmethod
     def by_outcome(cls, images: Iterable[ImageRecord]) -> dict[Outcome, Self]:
+        """Count the layers of images, for each outcome."""
         layers = [blob for i in images for blob in list(i.blobs) if blob.kind is Kind.LAYER]
         sizes = {o: [blob.size or 0 for blob in layers if blob.outcome is o] for o in Outcome}
         return {outcome: cls(len(found), sum(found)) for outcome, found in sizes.items()}

@@ -93,6 +93,7 @@ class Listener:
 
     @property
     def url(self) -> str:
+        """Return the URL of the registry, with the port that listens."""
         return f"{'https' if self._tls else 'http'}://{self.address}"
 
     def prepare(self) -> None:

@@ -37,9 +37,11 @@ class Blob:
 
     @property
     def digest(self) -> Digest:
+        """Return the SHA-256 digest of the content."""
         return Digest.of(self.content)
 
     def descriptor(self, **more: Any) -> Json:
+        """Return the descriptor as JSON has it, with ``more`` fields."""
         fields = {"mediaType": self.media_type, "digest": str(self.digest)}
         return {**fields, "size": len(self.content), **more}
 
@@ -56,6 +58,7 @@ class Image:
 
     @property
     def digest(self) -> Digest:
+        """Return the digest of the manifest."""
         return self.manifest.digest
 
     def walk(self) -> Iterator[Image]:
@@ -65,12 +68,13 @@ class Image:
         yield self
 
     def descriptor(self, **more: Any) -> Json:
+        """Return the descriptor of the manifest as JSON has it, with ``more`` fields."""
         content = self.manifest.content
         return Blob(content, self.manifest.media_type).descriptor(**more)
 
 
 def layer(files: Mapping[str, bytes], *, oci: bool = False, plain: bool = False) -> Blob:
-    """A layer with ``files`` (path to content): a gzipped tar, or a plain one."""
+    """Return a layer with ``files`` (path to content): a gzipped tar, or a plain one."""
     buffer = io.BytesIO()
     with tarfile.open(fileobj=buffer, mode="w") as tar:
         for path, content in sorted(files.items()):
@@ -95,7 +99,7 @@ def image(
     labels: Mapping[str, str] | None = None,
     **fields: Any,
 ) -> Image:
-    """A schema 2 or OCI image; ``fields`` go into the manifest (subject, annotations...)."""
+    """Return a schema 2 or OCI image; ``fields`` (subject, annotations...) go into the manifest."""
     layers = list(layers)
     description = {
         "architecture": architecture,
@@ -113,7 +117,7 @@ def image(
 def artifact(
     name: str, tag: str | None, artifact_type: str, content: bytes, **fields: Any
 ) -> Image:
-    """An OCI artifact of one blob, with the empty config."""
+    """Return an OCI artifact of one blob, with the empty config."""
     blob = Blob(content, "application/octet-stream")
     fields = {"artifactType": artifact_type, **fields}
     return _image(name, tag, manifest.OCI_MANIFEST, Blob(b"{}", OCI_EMPTY), [blob], fields)
@@ -122,7 +126,7 @@ def artifact(
 def index(
     name: str, tag: str | None, children: Iterable[Image], *, oci: bool = False, **fields: Any
 ) -> Image:
-    """A manifest list or OCI index; the children's platform is read from their config."""
+    """Return a manifest list or OCI index; the children's platform is read from their config."""
     children = tuple(children)
     media_type = manifest.OCI_INDEX if oci else manifest.DOCKER_LIST
     content = _json(

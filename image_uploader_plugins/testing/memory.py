@@ -22,7 +22,7 @@ class _Repository:
         self.leases: set[Digest] = set()
 
     def live(self, deleted: object = None) -> set[Digest]:
-        """What a name leads to: through indexes, and back from subjects to referrers."""
+        """Return what a name leads to: through indexes, and back from subjects to referrers."""
         listed = {d.digest for m in self.manifests.values() for d in m.manifests}
         todo = [*self.tags.values(), *(self.pins - listed)]
         found: set[Digest] = set()

@@ -26,6 +26,7 @@ class SourceRegistry:
             self.add(image)
 
     def add(self, image: Image) -> None:
+        """Publish an image with all that is in it, under its tag if it has one."""
         for part in image.walk():
             name = part.repository.value
             self.manifests[name, str(part.digest)] = part.manifest
@@ -50,6 +51,7 @@ class SourceRegistry:
         return self.blob(name, reference)
 
     def manifest(self, name: str, reference: str, accept: str) -> Answer:
+        """Answer for a manifest; an index that ``accept`` lacks by its child for amd64."""
         found = self.manifests.get((name, reference))
         if found and found.is_index and ":" not in reference and found.media_type not in accept:
             # As docker-registry does for clients that know no lists.
@@ -60,6 +62,7 @@ class SourceRegistry:
         return Answer.of(found.content, found.media_type, Docker_Content_Digest=str(found.digest))
 
     def blob(self, name: str, digest: str) -> Answer:
+        """Answer for a blob."""
         content = self.blobs.get((name, digest))
         if content is None:
             return NOT_FOUND

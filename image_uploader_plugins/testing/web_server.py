@@ -21,6 +21,7 @@ class Answer:
 
     @classmethod
     def of(cls, content: bytes, media_type: str, **headers: str) -> Answer:
+        """Return an answer of status 200; fields are named with ``_`` for their hyphens."""
         fields = {name.replace("_", "-"): value for name, value in headers.items()}
         fields |= {"Content-Type": media_type, "Content-Length": str(len(content))}
         return cls(200, fields, [content])
