@@ -85,7 +85,14 @@ def layer(files: Mapping[str, bytes], *, oci: bool = False, plain: bool = False)
     diff_id = f"sha256:{hashlib.sha256(data).hexdigest()}"
     if plain:
         return Blob(data, OCI_LAYER_PLAIN if oci else DOCKER_LAYER_PLAIN, diff_id)
-    return Blob(gzip.compress(data, mtime=0), OCI_LAYER if oci else DOCKER_LAYER, diff_id)
+    return Blob(_gzipped(data), OCI_LAYER if oci else DOCKER_LAYER, diff_id)
+
+
+def _gzipped(data: bytes) -> bytes:
+    packed = gzip.compress(data, mtime=0)
+    # NOTE: Python 3.13 says "unknown" where those before say "Unix" (RFC 1952, 2.3.1); an image
+    # is to have one digest with all of them.
+    return packed[:9] + b"\x03" + packed[10:]
 
 
 def image(
