@@ -35,7 +35,7 @@ def repeated(asked: Asked, status: int) -> Reply:
     return text({"errors": [{"code": "DENIED", "message": f"refused: {told}"}]}, status)
 
 
-def token_server(asked: Asked, answer: Callable[[Asked], Reply]) -> Reply | None:
+def token_server(asked: Asked, answer: Callable[[Asked], Reply | None]) -> Reply | None:
     """The answer to whoever has no token: whom to ask, and what is said there."""
     if asked.path.startswith("/token"):
         return answer(asked)

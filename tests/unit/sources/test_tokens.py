@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import time
 import urllib.parse
 from collections.abc import Mapping
 from typing import Any
@@ -13,7 +14,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.sources import tokens
 from image_uploader_plugins.sources.challenges import Challenge
 from image_uploader_plugins.sources.keychain import Login
 from image_uploader_plugins.sources.tokens import Grant, Tokens
@@ -22,6 +22,7 @@ NOW = 1_767_225_600.0  # 2026-01-01T00:00:00Z
 REALM = "https://auth.example/token"
 LOGIN = Login("user", "password")
 IDENTITY = Login("user", "password", "I")
+ODD_MOMENTS: tuple[Any, ...] = ("soon", "", 5, None, {})
 
 Asked = tuple[str, Mapping[str, str], Mapping[str, str] | None]
 
@@ -79,23 +80,23 @@ def grant(
         ({"expires_in": 300, "issued_at": "2026-01-01T01:00:00Z"}, 300),
         ({"expires_in": 300, "issued_at": "2025-12-31T00:00:00Z"}, 300),
         ({"expires_in": 300, "issued_at": "9999-12-31T23:59:59-23:59"}, 300),
-        *(({"expires_in": 300, "issued_at": value}, 300) for value in ("soon", "", 5, None, {})),
+        *(({"expires_in": 300, "issued_at": value}, 300) for value in ODD_MOMENTS),
     ],
 )
 def test_for_how_long_a_token_is_good(
     monkeypatch: pytest.MonkeyPatch, answer: dict[str, Any], seconds: float
 ) -> None:
     """It is renewed when a tenth of its life is left."""
-    monkeypatch.setattr(tokens.time, "time", lambda: NOW)
+    monkeypatch.setattr(time, "time", lambda: NOW)
     monkeypatch.setenv("TZ", "Pacific/Auckland")
-    tokens.time.tzset()
+    time.tzset()
     now = 1000.0
     store = Tokens(lambda: now)
     try:
         found = grant(Server(**answer), store=store)
     finally:
         monkeypatch.undo()
-        tokens.time.tzset()
+        time.tzset()
     assert found.until == pytest.approx(1000 + 0.9 * seconds)
     assert not store.is_over(found)
     now = found.until
