@@ -57,6 +57,7 @@ class Summary:
     """What copying took: counts, sizes in bytes, and seconds of wall-clock time.
 
     ``bytes_fetched`` came over the network; ``bytes_saved`` did not have to.
+    ``layers_elsewhere`` were left where the manifest says that they are.
     """
 
     images: int = 0
@@ -65,12 +66,18 @@ class Summary:
     bytes_fetched: int = 0
     bytes_saved: int = 0
     seconds: float = 0.0
+    layers_elsewhere: int = 0
 
     def __str__(self) -> str:
+        elsewhere = (
+            f"; {self.layers_elsewhere} layers are elsewhere, clients get them by their urls"
+            if self.layers_elsewhere
+            else ""
+        )
         return (
             f"{self.images} images, {self.layers_uploaded} layers uploaded, "
             f"{self.layers_mounted} layers mounted, {size(self.bytes_fetched)} fetched, "
-            f"{size(self.bytes_saved)} saved, {self.seconds:.1f} seconds"
+            f"{size(self.bytes_saved)} saved, {self.seconds:.1f} seconds{elsewhere}"
         )
 
     def add(self, other: Summary) -> None:
@@ -184,7 +191,8 @@ class Copier:
 
     def _one_of(self, index: Manifest) -> Descriptor:
         chosen = default_image(index)
-        fitting = [d for d in index.manifests if d.platform.architecture == _ARCHITECTURE]
+        images = [d for d in index.manifests if not d.runs_nowhere]
+        fitting = [d for d in images if d.platform.architecture == _ARCHITECTURE]
         if chosen.platform.architecture not in (_ARCHITECTURE, None):
             LOG.warning(
                 "%s: no image for %s, taking %s", self._target, _ARCHITECTURE, chosen.platform
@@ -207,7 +215,8 @@ class Copier:
             signed, depth = pending.popleft()
             self._meter.check()
             for tag, descriptor in self._source.signatures(signed):
-                if descriptor.media_type not in MEDIA_TYPES or descriptor.digest in seen:
+                is_new = descriptor.digest not in seen
+                if descriptor.media_type not in MEDIA_TYPES or not (is_new or tag):
                     continue
                 seen.add(descriptor.digest)
                 if len(self.record.signatures) >= _SIGNATURES_LIMIT:
@@ -218,7 +227,7 @@ class Copier:
                 ):
                     self._copy_part(part, name, tag if name == descriptor.digest else None)
                 self.record.signatures.append(str(tag or descriptor.digest))
-                if depth < _DEPTH_LIMIT:
+                if is_new and depth < _DEPTH_LIMIT:
                     pending.append((descriptor.digest, depth + 1))
 
     def _copy(self, manifest: Manifest, digest: Digest, tag: Tag | None) -> list[Digest]:
@@ -281,6 +290,7 @@ class Copier:
                 self._count(blob, kind, held)
         for layer in manifest.layers:
             if layer.urls and layer not in blobs:
+                self.summary.layers_elsewhere += 1
                 self._log.blob(layer, Kind.LAYER, Outcome.SKIPPED, "clients get it by its urls")
         self._fetch({blob: kind for blob, kind in blobs.items() if blob.digest not in mounted})
         return mounted.issuperset(digests) and before.issuperset(digests)

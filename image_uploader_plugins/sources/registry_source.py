@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import http
+import logging
 import re
 from collections.abc import Iterator
 
@@ -23,13 +24,16 @@ from image_uploader_plugins.sources.interface import Source, without
 from image_uploader_plugins.sources.tries import Tries
 from image_uploader_plugins.text import redacted
 
+LOG = logging.getLogger(__name__)
+
 # A layer of schema 1 comes without a size; this is where an endless one ends.
 UNKNOWN_SIZE_LIMIT = 16 * 1024**3
 
 _ACCEPT = ", ".join(sorted(manifest.MEDIA_TYPES))
 # What cosign appends to a digest for the tags of its manifests.
 COSIGN_SUFFIXES = (".sig", ".att", ".sbom")
-_TAG_LIMIT = 128 - len(".sbom")  # OCI distribution-spec 1.1: tags have 128 characters at most
+_ENCODED_LIMIT = 64  # OCI distribution-spec 1.1, "Referrers Tag Schema"
+_PAGES_LIMIT = 100  # of a list of referrers
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/(?:[0-9]{1,18}|\*)", re.IGNORECASE)
 _UNKNOWN_CODES = frozenset({"MANIFEST_UNKNOWN", "NAME_UNKNOWN", "BLOB_UNKNOWN", "NOT_FOUND"})
 
@@ -57,6 +61,7 @@ class RegistrySource(Source):
         self._name = name
         self._meter = meter or Meter()
         self._check = self._meter.check
+        self._is_silent = False  # about signatures, which is told once
 
     def manifest(self, reference: Tag | Digest, size: int | None = None) -> Manifest:
         """Return the manifest under ``reference``, checked against it and the size in bytes.
@@ -167,45 +172,75 @@ class RegistrySource(Source):
         Sources: cosign, "Signature Specification"; OCI distribution-spec 1.1,
         "Listing Referrers" and "Referrers Tag Schema".
         """
-        stem = f"{digest.algorithm}-{digest.encoded}"[:_TAG_LIMIT]
+        stem = f"{digest.algorithm}-{digest.encoded[:_ENCODED_LIMIT]}"
         for suffix in COSIGN_SUFFIXES:
             if found := self._tagged(Tag(stem + suffix)):
                 yield (
                     Tag(stem + suffix),
                     Descriptor(found.media_type, found.digest, len(found.content)),
                 )
-        listed = self._referrers(digest) or self._tagged(Tag(stem))
-        if listed and listed.is_index:
-            yield from ((None, descriptor) for descriptor in listed.manifests)
+        yield from ((None, descriptor) for descriptor in self._referring(digest, Tag(stem)))
+
+    def _referring(self, digest: Digest, fallback: Tag) -> Iterator[Descriptor]:
+        """What refers to a manifest, by the registry's API or, without one, by a tag."""
+        query: str | None = ""
+        seen: set[str] = set()
+        while query is not None and query not in seen and len(seen) < _PAGES_LIMIT:
+            seen.add(query)
+            page, query = self._referrers(digest, query)
+            if page is None and len(seen) == 1:
+                page = self._tagged(fallback)
+            if page and page.is_index:
+                yield from page.manifests
 
     def _tagged(self, tag: Tag) -> Manifest | None:
+        """What signs or describes under a tag; None for nothing, or where nobody may know."""
         try:
             found = self.manifest(tag)
         except errors.ImageUnknown:
             return None
+        except errors.RegistryError as e:
+            if e.retryable or e.login:
+                raise
+            if not self._is_silent:
+                LOG.warning("signatures of %s may be left behind: %s", self._name, e)
+            self._is_silent = True
+            return None
         return None if found.media_type in manifest.SCHEMA1_TYPES else found
 
-    def _referrers(self, digest: Digest) -> Manifest | None:
-        """The registry's own list; None where it has no such API."""
+    def _referrers(self, digest: Digest, query: str) -> tuple[Manifest | None, str | None]:
+        """A page of the registry's own list, None where it has no such API; the next's query."""
         try:
             with self._registry.get(
                 self._name,
-                f"referrers/{digest}",
+                f"referrers/{digest}{query}",
                 {"Accept": manifest.OCI_INDEX},
                 self._check,
                 # GHCR's leads to a page for people, with limits that all images would wait for.
                 away=False,
             ) as response:
-                return Manifest.parse(_read(response, manifest.SIZE_LIMIT))
+                return Manifest.parse(_read(response, manifest.SIZE_LIMIT)), _next(response)
         except errors.ManifestInvalid:
-            return None
-        except errors.RegistryError as e:
-            if e.retryable or e.login:
+            if query:
                 raise
-            return None
+            return None, None
+        except errors.RegistryError as e:
+            if e.retryable or e.login or query:
+                raise
+            return None, None
 
     def _get(self, path: str, headers: dict[str, str]) -> requests.Response:
         return self._registry.get(self._name, path, headers, self._check)
+
+
+def _next(response: requests.Response) -> str | None:
+    """Return the query of the next page of a list, None for the last one (RFC 8288).
+
+    Of the link nothing else counts: nobody leads to another list, or another host.
+    """
+    link = str(response.links.get("next", {}).get("url", ""))
+    query = link.partition("#")[0].partition("?")[2]
+    return f"?{query}" if query else None
 
 
 def _is_unknown(error: errors.RegistryError) -> bool:
