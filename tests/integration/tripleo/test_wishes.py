@@ -14,6 +14,7 @@ from oslo_config import cfg
 from image_uploader_plugins import demo, tripleo
 from image_uploader_plugins.copying.copier import CopyOptions
 from image_uploader_plugins.manifest import Manifest
+from image_uploader_plugins.reference import RepositoryName, Tag
 from image_uploader_plugins.runs.records import ImageRecord, Outcome
 from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.images import Image
@@ -34,7 +35,7 @@ def with_foreign_layer() -> Image:
     fields["layers"].append(FOREIGN.descriptor(urls=["http://192.0.2.1/x"]))
     parsed = Manifest.parse(json.dumps(fields).encode())
     blobs = {**APP.blobs, FOREIGN.digest: FOREIGN.content}
-    return Image(images.RepositoryName("windows"), images.Tag("1"), parsed, blobs)
+    return Image(RepositoryName("windows"), Tag("1"), parsed, blobs)
 
 
 @pytest.fixture(params=["prepare", "upload"])
