@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import socket
 import ssl
 import urllib.parse
 from collections.abc import Callable, Iterable, Iterator
@@ -104,13 +105,15 @@ def serving(
     registry: OddRegistry,
     tls: tuple[Path, Path] | None = None,
     clients: Path | None = None,
+    host: str = "127.0.0.1",
+    port: int = 0,
 ) -> Iterator[str]:
-    """Serve on a free port of 127.0.0.1; yields ``host:port``.
+    """Serve on a free port of 127.0.0.1, or as told; yields ``host:port``.
 
     ``tls`` are a certificate and its key; with ``clients``, a CA, only those
     with a certificate of its are let in.
     """
-    server = _Server(("127.0.0.1", 0), _Handler)
+    server = (_Server6 if ":" in host else _Server)((host, port), _Handler)
     server.registry = registry
     if tls:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -121,8 +124,8 @@ def serving(
         server.socket = context.wrap_socket(
             server.socket, server_side=True, do_handshake_on_connect=False
         )
-    with running(server) as address:
-        yield address
+    with running(server):
+        yield f"[{host}]:{server.server_port}" if ":" in host else f"{host}:{server.server_port}"
 
 
 class _Server(ThreadingHTTPServer):
@@ -132,6 +135,10 @@ class _Server(ThreadingHTTPServer):
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Clients go away, and some try TLS first: nothing to tell of."""
+
+
+class _Server6(_Server):
+    address_family = socket.AF_INET6
 
 
 class _Handler(BaseHTTPRequestHandler):
