@@ -67,7 +67,7 @@ class Partials:
         self._make_room(max(0, (size or 0) - (there.size if there else 0)))
         begun = 0
         try:
-            with growing(self._storage, path, size) as file:
+            with growing(self._storage, path, self._limit if size is None else size) as file:
                 begun = file.begun
                 stream = VerifiedStream(_whole(file, content), digest, size)
                 for chunk in fetch.counted(stream):

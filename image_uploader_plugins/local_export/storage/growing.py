@@ -54,7 +54,7 @@ class Growing:
 
 
 @contextlib.contextmanager
-def growing(storage: Storage, path: PurePosixPath, limit: int | None) -> Iterator[Growing]:
+def growing(storage: Storage, path: PurePosixPath, limit: int) -> Iterator[Growing]:
     """Open a file to go on with; a new one where there is none of ours, of ``limit`` bytes at most.
 
     What else is there is removed: links, pipes, what has other names, what
@@ -71,10 +71,9 @@ def growing(storage: Storage, path: PurePosixPath, limit: int | None) -> Iterato
             os.close(descriptor)
 
 
-def _again(storage: Storage, path: PurePosixPath, folder: int, limit: int | None) -> int | None:
+def _again(storage: Storage, path: PurePosixPath, folder: int, limit: int) -> int | None:
     # Looked at before, too: opening a device may have it do something.
-    found = storage.file(path)
-    if found is None or storage.is_foreign(found.uid):
+    if storage.file(path) is None:
         return None
     try:
         descriptor = storage.call(path, os.open, path.name, _GO_ON, dir_fd=folder)
@@ -82,7 +81,7 @@ def _again(storage: Storage, path: PurePosixPath, folder: int, limit: int | None
         return None
     status = os.fstat(descriptor)
     ours = stat.S_ISREG(status.st_mode) and not storage.is_foreign(status.st_uid)
-    if ours and status.st_nlink == 1 and (limit is None or status.st_size <= limit):
+    if ours and status.st_nlink == 1 and status.st_size <= limit:
         return descriptor
     os.close(descriptor)
     return None
