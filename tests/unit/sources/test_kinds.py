@@ -9,6 +9,7 @@ import contextlib
 import json
 import os
 import re
+import time
 import urllib.parse
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -486,6 +487,21 @@ def test_harbor(pull: Pull) -> None:
     assert harbor.login
     assert harbor.saw() == {"harbor.example": {None, harbor.login.basic, *harbor.bearers()}}
     assert len(harbor.asked_for_tokens()) == 1
+
+
+class SlowHarbor(Harbor):
+    def content(self, asked: Asked) -> None:
+        time.sleep(0.3)
+
+
+@row("Harbor")
+def test_a_harbor_that_asks_others_first(pull: Pull) -> None:
+    """It answers late, which is no failure as long as it is waited for."""
+    harbor = SlowHarbor()
+    login = stored(harbor.login, "harbor.example")
+    with pytest.raises(errors.RegistryUnreachable, match="timed out"):
+        pull(harbor, login, read_timeout=0.1)
+    pull(harbor, login)
 
 
 class GitLab(Kind):
