@@ -51,6 +51,8 @@ class Tree:
     ) -> None:
         if not Path(root).is_absolute():
             raise errors.ConfigurationError(f"[local_export] root must be absolute: {str(root)!r}")
+        if "\0" in str(root):
+            raise errors.ConfigurationError(f"[local_export] root has a null byte: {str(root)!r}")
         self.storage = Storage(Path(root), owned=True)
         self.pool = Pool(self.storage)
         self.catalog = Catalog(self.storage)

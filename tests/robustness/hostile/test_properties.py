@@ -363,7 +363,7 @@ def test_a_root_of_any_name(tmp_path: Path, name: str) -> None:
     [
         (b"[local_export]\nroot = relative/path\n", "absolute"),
         (b"[local_export]\nroot =\n", "absolute"),
-        (b"[local_export]\nroot = /x\0y\n", "null byte"),
+        (b"[local_export]\nroot = /x\0y\n", "root has a null byte"),
         (b"[local_export]\nroot = $nothing\n", "nothing"),
         (b"[local_export]\nlease_timeout = soon\n", "lease_timeout"),
         (b"[local_export]\nlease_timeout = -1\n", "lease_timeout"),
