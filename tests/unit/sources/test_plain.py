@@ -7,12 +7,14 @@ import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import requests
 
 from image_uploader_plugins import errors, loader
 from image_uploader_plugins.reference import Tag
-from image_uploader_plugins.sources import client, tries
+from image_uploader_plugins.sources import session, tries
 from image_uploader_plugins.sources.client import Registries
 from image_uploader_plugins.sources.keychain import Keychain, Login
 from image_uploader_plugins.sources.registry_source import RegistrySource
@@ -238,20 +240,20 @@ def test_connecting_takes_no_longer_than_that(
     monkeypatch: pytest.MonkeyPatch, registry: OddRegistry
 ) -> None:
     times = []
-    real = client.session.untrusting
+    real = session.untrusting
 
-    def spied(*arguments: object) -> object:
-        session = real(*arguments)  # type: ignore[arg-type]
-        request = session.request
+    def spied(*arguments: Any) -> requests.Session:
+        made = real(*arguments)
+        request = made.request
 
-        def asked(*given: object, **more: object) -> object:
+        def asked(*given: Any, **more: Any) -> requests.Response:
             times.append(more["timeout"])
-            return request(*given, **more)  # type: ignore[arg-type]
+            return request(*given, **more)
 
-        session.request = asked  # type: ignore[method-assign,assignment]
-        return session
+        monkeypatch.setattr(made, "request", asked)
+        return made
 
-    monkeypatch.setattr(client.session, "untrusting", spied)
+    monkeypatch.setattr(session, "untrusting", spied)
     with odd_registry.serving(registry) as address:
         read(address, nobody())
     assert set(times) == {(10.0, 300.0)}
