@@ -7,6 +7,7 @@ what they mean; whatever else a key cannot mean is refused.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from typing import Any
 
 from image_uploader_plugins import errors
@@ -20,6 +21,8 @@ WISHES = (*OPTIONS, "names")
 
 _FULL = "full"
 _NAMES = (_FULL, "path")
+_TEXTS = ("pull_source", "tag_from_label", "modify_role", "modify_append_tag")
+_LISTS = ("includes", "excludes", "modify_only_with_labels", "modify_only_with_source")
 _BOOLEANS = {"true": True, "false": False}
 
 
@@ -35,6 +38,15 @@ def mended(entry: dict[str, Any], where: str) -> dict[str, Any]:
         raise errors.ConfigurationError(
             f"{where}: names must be {' or '.join(_NAMES)}, not {shown(found['names'], 50)}"
         )
+    for name in _TEXTS:
+        if found.get(name) and not isinstance(found[name], str):
+            raise errors.ConfigurationError(
+                f"{where}: {name} must be a text, not {shown(found[name], 50)}"
+            )
+    for name in _LISTS:
+        _check_texts(found.get(name), f"{where}: {name}")
+    for name in ("includes", "excludes"):
+        _check_patterns(found.get(name) or (), f"{where}: {name}")
     if found.get("push_destination") is not None:
         found["push_destination"] = _destination(found["push_destination"], where)
     return found
@@ -44,6 +56,21 @@ def wishes(entry: dict[str, Any]) -> dict[str, Any]:
     """Return what an entry wishes of copying.CopyOptions, by its fields."""
     found = {name: entry[name] for name in OPTIONS if name in entry}
     return found | ({"full_names": entry["names"] == _FULL} if "names" in entry else {})
+
+
+def _check_texts(value: object, what: str) -> None:
+    # NOTE: the host would take each letter of a text for one of them.
+    texts = value if isinstance(value, list) else [None]
+    if value and not all(isinstance(text, str) for text in texts):
+        raise errors.ConfigurationError(f"{what} must be a list of texts")
+
+
+def _check_patterns(patterns: Iterable[str], what: str) -> None:
+    for pattern in patterns:
+        try:
+            re.compile(pattern)
+        except re.error as e:
+            raise errors.ConfigurationError(f"{what}: {shown(pattern, 50)}: {e}") from e
 
 
 def _boolean(value: object, what: str) -> bool:

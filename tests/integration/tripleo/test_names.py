@@ -408,6 +408,28 @@ def test_booleans_that_are_none(
     assert not root.exists()
 
 
+@pytest.mark.parametrize(
+    ("key", "value", "reason"),
+    [
+        ("pull_source", True, "must be a text, not True"),
+        ("tag_from_label", ["version"], "must be a text"),
+        ("modify_role", {"name": "r"}, "must be a text"),
+        ("modify_append_tag", -1, "must be a text"),
+        ("includes", "/base:", "must be a list of texts"),
+        ("excludes", [1], "must be a list of texts"),
+        ("includes", ["/base:", "["], "unterminated character set"),
+        ("modify_only_with_labels", "release", "must be a list of texts"),
+    ],
+)
+def test_keys_that_cannot_be(
+    source: str, conf: cfg.ConfigOpts, root: Path, key: str, value: Any, reason: str
+) -> None:
+    with pytest.raises(errors.ConfigurationError, match=f"entry 2: {key}.*{reason}") as raised:
+        prepare(conf, entry(source, "base", "1.0"), entry(source, "base", "1.0") | {key: value})
+    assert len(str(raised.value).splitlines()) == 1
+    assert not root.exists()
+
+
 def test_booleans_in_quotes(source: str, conf: cfg.ConfigOpts, root: Path, tmp_path: Path) -> None:
     (index,) = (image for image in corpus() if image.repository.value == "multi/oci")
     for value, expected in (("False", index.children[0]), (" true ", index), (None, None)):

@@ -27,6 +27,10 @@ DIGEST = "sha256:" + "a" * 64
         ("localhost:5000/app", "localhost:5000/app:latest"),
         ("registry:5000/app:1", "registry:5000/app:1"),
         ("[::1]:5000/app:1", "[::1]:5000/app:1"),
+        ("[FD00::A]/app", "[fd00::a]/app:latest"),
+        ("docker://quay.io/ns/app:1", "quay.io/ns/app:1"),
+        ("docker://nginx", "docker.io/library/nginx:latest"),
+        ("INDEX.docker.io/ns/x", "docker.io/ns/x:latest"),
         (f"quay.io/ns/app@{DIGEST}", f"quay.io/ns/app@{DIGEST}"),
         (f"quay.io/ns/app:1@{DIGEST}", f"quay.io/ns/app:1@{DIGEST}"),
     ],
@@ -44,6 +48,7 @@ def test_names(text: str, expected: str) -> None:
         *("", ":1", "/", "quay.io/", "quay.io/ns/App", "quay.io/a:b:c", "quay.io/../x", "-.io/x"),
         *("quay.io/x:", "quay.io/x@", "quay.io/x@sha256:1", "me:pw@quay.io/x", "a..b/x", "x y"),
         *("quay.io:999999/x", "http://quay.io/x", "quay.io//x", "[::1/x", "a_b.io/x"),
+        *("[1.2]/x", "[::g]/x", "docker://docker://nginx", "oci:nginx/x", "docker://", "Team/x"),
     ],
 )
 def test_what_is_no_name(text: str) -> None:
