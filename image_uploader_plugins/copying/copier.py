@@ -81,6 +81,7 @@ class Summary:
         )
 
     def add(self, other: Summary) -> None:
+        """Add what another run or part of one did."""
         for field in dataclasses.fields(self):
             total = getattr(self, field.name) + getattr(other, field.name)
             setattr(self, field.name, total)
@@ -328,7 +329,7 @@ class Copier:
 
     @_retrying
     def _transfer(self, blob: Descriptor) -> tuple[int, int | None]:
-        """The blob's size, and the bytes that were fetched (None where the driver had it)."""
+        """Copy a blob; return its size, and the bytes fetched (None where the driver had it)."""
         transfer = _Transfer(self._source, blob, self._meter)
         try:
             stored = self._driver.upload_layer(
@@ -369,7 +370,7 @@ def default_image(index: Manifest) -> Descriptor:
 
 
 def fetch(source: Source, descriptor: Descriptor) -> Manifest:
-    """A manifest that is what its descriptor says; raises what Source.manifest() does."""
+    """Return a descriptor's manifest, checked against it; raises what Source.manifest() does."""
     with _naming(f"manifest {descriptor.digest}"):
         manifest = source.manifest(descriptor.digest, descriptor.size)
     if not manifest.declares_type and descriptor.media_type in MEDIA_TYPES:
@@ -382,7 +383,7 @@ def fetch(source: Source, descriptor: Descriptor) -> Manifest:
 
 
 def walk(source: Source, manifest: Manifest, digest: Digest) -> Iterator[tuple[Manifest, Digest]]:
-    """An image's manifests by digest, each once, and before the index that lists it.
+    """Yield an image's manifests by digest, each once, and before the index that lists it.
 
     Raises ManifestInvalid for an index that is nested too deeply or has too
     many of them, and for an image with too many blobs, all in all.

@@ -21,15 +21,17 @@ _TELL = 0.25  # seconds between two tellings
 
 
 def pause(seconds: float) -> None:
+    """Sleep for so many seconds."""
     time.sleep(seconds)
 
 
 def clock() -> float:
+    """Return the seconds of a clock that is never set."""
     return time.monotonic()
 
 
 def lock_name(digest: Digest, number: int = 0) -> str:
-    """What is locked while content is fetched, by the first who does and by those beside it."""
+    """Return the name of the lock for fetching content, of the first who does or one beside it."""
     return f"fetch {digest} {number}"
 
 
@@ -41,7 +43,7 @@ class Fetch:
         self.first = first
 
     def counted(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
-        """The same chunks, while those who wait are shown that they come."""
+        """Yield the same chunks, and show those who wait that they come."""
         total, told = 0, clock() - _TELL
         for chunk in chunks:
             total += len(chunk)

@@ -39,7 +39,7 @@ def plan(
     held: frozenset[Digest],
     without: Collection[Reference] = (),
 ) -> Plan:
-    """What no root of the repository and no upload (``held``) needs.
+    """Return what no root of the repository and no upload (``held``) needs.
 
     As if the names in ``without`` were gone, see graph.Inventory.fate().
 

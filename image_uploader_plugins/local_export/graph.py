@@ -95,7 +95,7 @@ class Inventory:
         return found
 
     def edges(self, without: Collection[Reference] = ()) -> Edges:
-        """What each manifest keeps: what it lists, and what has it for a subject.
+        """Return what each manifest keeps: what it lists, and what has it for a subject.
 
         A referrer ``without`` which things are looked at is kept by no subject.
         """
@@ -106,7 +106,7 @@ class Inventory:
         return found
 
     def roots(self, without: Collection[Reference] = ()) -> set[Digest]:
-        """The manifests that are kept by a name of their own, present or not."""
+        """Return the manifests that are kept by a name of their own, present or not."""
         found = {digest for digest in self.pins - self.listed if digest not in without}
         for tag, digests in self.tags.items():
             if not self._goes(tag, without):
@@ -114,7 +114,7 @@ class Inventory:
         return found
 
     def fate(self, without: Collection[Reference] = ()) -> Fate:
-        """What stays and what may go, as if the names in ``without`` were gone.
+        """Return what stays and what may go, as if the names in ``without`` were gone.
 
         Tags, and digests with all tags that are for them.  A referrer among
         them goes although its subject stays.
@@ -140,12 +140,12 @@ class Inventory:
         return digest not in gone and not isinstance(self.broken[digest], NotFound)
 
     def _led_to(self, names: Iterable[Reference]) -> set[Digest]:
-        """The manifests that names are for, and those of their tags."""
+        """Return the manifests that names are for, and those of their tags."""
         found = {name for name in names if isinstance(name, Digest)}
         return found.union(*(self.tags.get(tag, ()) for tag in names if isinstance(tag, Tag)))
 
     def named(self, digest: Digest) -> tuple[str, ...]:
-        """What clients know a manifest by: the tags that lead to it, at once or through indexes.
+        """Return the tags that lead clients to a manifest, at once or through indexes.
 
         Its digest where none does.
         """
@@ -218,7 +218,7 @@ def look(repository: Repository) -> Inventory:
 
 
 def closure(kept: Mapping[Digest, Iterable[Digest]], roots: Iterable[Digest]) -> set[Digest]:
-    """The roots, and all that they keep.
+    """Return the roots, and all that they keep.
 
     An absent root stays in the result, for the caller to complain about.
     """

@@ -127,27 +127,32 @@ class PagesLayout:
         self.rest = top / ".rest"
 
     def few(self, n: int) -> PurePosixPath:
+        """Return the link to the division for clients that ask for ``n`` items."""
         return self.few_folder / str(n)
 
     def division(self, label: str) -> PurePosixPath:
+        """Return the folder of a division."""
         return self.top / label
 
     def finer(self, label: str) -> PurePosixPath:
+        """Return the link from a division to the next finer one."""
         return self.top / label / ".finer"
 
     def page(self, label: str, last: str) -> PurePosixPath:
+        """Return the page that ends with item ``last``."""
         return self.top / label / (_short(last) + PAGE_MARK)
 
     def after(self, label: str, item: str) -> PurePosixPath:
-        """The link to the page after an item, or that page."""
+        """Return the link to the page after an item, or that page."""
         return self.top / label / (_short(item) + AFTER_MARK)
 
     def after_type_map(self, label: str, item: str) -> PurePosixPath:
+        """Return the type map that leads to the page after an item."""
         return self.top / label / (_short(item) + AFTER_MARK + TYPE_MAP)
 
 
 def paged_item(name: str) -> str:
-    """The item that a name below a division is for, without its mark."""
+    """Return the item that a name below a division is for, without its mark."""
     return name[:-1].replace(CUT + "/", "")
 
 
@@ -188,30 +193,39 @@ class RepositoryLayout:
         return (self.blobs, self.manifests, self.tags, self.tag_links, self.default_links)
 
     def blob_names(self, digest: Digest) -> tuple[PurePosixPath, PurePosixPath]:
+        """Return both paths that a blob may have, that of a gzipped one first."""
         return self.blob(digest, gzip=True), self.blob(digest, gzip=False)
 
     def blob(self, digest: Digest, *, gzip: bool) -> PurePosixPath:
+        """Return the path of a blob, whose name tells Apache whether it is gzipped."""
         return self.blobs / (digest.value + (GZIP if gzip else ""))
 
     def manifest(self, digest: Digest) -> PurePosixPath:
+        """Return the folder of a manifest."""
         return self.manifests / manifest_folder(digest)
 
     def manifest_content(self, digest: Digest) -> PurePosixPath:
+        """Return the file with a manifest's bytes."""
         return self.manifest(digest) / "index.json"
 
     def left_out(self, digest: Digest) -> PurePosixPath:
+        """Return the file that notes what of an index was left out on purpose."""
         return self.manifest(digest) / LEFT_OUT
 
     def type_map(self, tag: Tag) -> PurePosixPath:
+        """Return the type map of a tag."""
         return self.manifests / (tag.value + TYPE_MAP)
 
     def legacy_tag(self, tag: Tag) -> PurePosixPath:
+        """Return the link by which tripleo-common has a tag."""
         return self.manifests / tag.value
 
     def pin(self, digest: Digest) -> PurePosixPath:
+        """Return the file that keeps a manifest without a tag."""
         return self.manifests / (PIN + digest.value + TYPE_MAP)
 
     def digest_type_map(self, digest: Digest) -> PurePosixPath:
+        """Return the type map of a digest."""
         return self.manifests / (digest.value + TYPE_MAP)
 
 
@@ -221,7 +235,7 @@ def is_own_folder(name: str) -> bool:
 
 
 def beside(path: PurePosixPath, name: str) -> PurePosixPath:
-    """A temporary name in the folder of ``path``, where another file system begins."""
+    """Return a temporary name in the folder of ``path``, where another file system begins."""
     return path.with_name(f".{name}")
 
 
@@ -274,7 +288,7 @@ _KNOWN = [
 
 
 def kind_of(path: PurePosixPath) -> str | None:
-    """What must be at a path below a repository's folder: "file", "folder" or "link".
+    """Return what must be at a path below a repository's folder: "file", "folder" or "link".
 
     None where nothing of ours ever is.
     """
@@ -295,35 +309,38 @@ def is_derived(path: PurePosixPath) -> bool:
 
 
 def manifest_folder(digest: Digest) -> str:
+    """Return the name of the folder in ``manifests/`` that holds a manifest."""
     return digest.value if digest.algorithm == "sha256" else "." + digest.value
 
 
 def folder_digest(name: str) -> Digest | None:
-    """The digest a folder in ``manifests/`` is for; None for anything else."""
+    """Return the digest a folder in ``manifests/`` is for; None for anything else."""
     return _or_none(Digest, name.removeprefix("."))
 
 
 def blob_digest(name: str) -> Digest | None:
-    """The digest a file in ``blobs/`` is for; None for anything else."""
+    """Return the digest a file in ``blobs/`` is for; None for anything else."""
     return _or_none(Digest, name.removesuffix(GZIP))
 
 
 def pool_blob(digest: Digest) -> PurePosixPath:
+    """Return the path of a blob in the pool."""
     return POOL / digest.algorithm / digest.encoded[:2] / digest.encoded
 
 
 def pool_digest(path: PurePosixPath) -> Digest | None:
-    """The digest a file in the pool is for; None for a path that is none's."""
+    """Return the digest a file in the pool is for; None for a path that is none's."""
     digest = _or_none(Digest, f"{path.parent.parent.name}:{path.name}")
     return digest if digest and pool_blob(digest) == path else None
 
 
 def partial(digest: Digest) -> PurePosixPath:
+    """Return the path of what was fetched of a blob so far."""
     return PARTIAL / f"{digest.algorithm}-{digest.encoded}"
 
 
 def partial_digest(path: PurePosixPath) -> Digest | None:
-    """The digest that a file in the folder of partial blobs is for; None for any other path."""
+    """Return the digest that a partial blob's file is for; None for any other path."""
     digest = _or_none(Digest, path.name.replace("-", ":", 1))
     return digest if digest and partial(digest) == path else None
 

@@ -37,6 +37,7 @@ class Leases:
         self._lock = threading.Lock()
 
     def take(self, repository: RepositoryLayout, digest: Digest) -> None:
+        """Take a lease on a blob of a repository, in the name of this process."""
         path = repository.leases / f"{digest}.{uuid.uuid4().hex}"
         self._touch(path)
         with self._lock:
@@ -71,7 +72,7 @@ class Leases:
             self._storage.unlink(path)
 
     def live(self, repository: RepositoryLayout) -> frozenset[Digest]:
-        """The blobs that uploads in flight hold."""
+        """Return the blobs that uploads in flight hold."""
         return frozenset(
             _digest(lease) for lease in self.all(repository.leases) if not self._ran_out(lease)
         )

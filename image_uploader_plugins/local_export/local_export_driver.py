@@ -318,7 +318,7 @@ class LocalExportDriver(UploaderDriver):
 
 
 def _leads_to(repository: Repository, tag: Tag) -> list[Digest]:
-    """What a tag leads to; none for one that is damaged, which is then left as it is."""
+    """Return what a tag leads to; none for one that is damaged, which is then left as it is."""
     try:
         return repository.tag_digests(tag)
     except errors.ManifestInvalid:

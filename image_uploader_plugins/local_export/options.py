@@ -84,6 +84,6 @@ def list_opts() -> list[tuple[str | None, list[Any]]]:
 
 
 def values(conf: Any) -> Any:
-    """The group's values in ``conf``, an oslo.config ConfigOpts."""
+    """Return the group's values in ``conf``, an oslo.config ConfigOpts."""
     conf.register_opts(_OPTIONS, group=GROUP)
     return conf[GROUP]

@@ -36,7 +36,7 @@ class Pool:
         self._damaged: set[_Identity] = set()
 
     def file(self, digest: Digest) -> File | None:
-        """The file under this name, whatever is in it."""
+        """Return the file under this name, whatever is in it."""
         return self._storage.file(layout.pool_blob(digest))
 
     def holds(self, digest: Digest, size: int | None = None) -> bool:

@@ -41,15 +41,18 @@ class Repository:
 
     @property
     def name(self) -> RepositoryName:
+        """Return the name of the repository."""
         return self.layout.name
 
     # -- blobs
 
     def blob(self, digest: Digest) -> File | None:
+        """Return the file of a blob, under either of its names; None where there is none."""
         found = map(self._storage.file, self.layout.blob_names(digest))
         return next(filter(None, found), None)
 
     def blobs(self) -> Iterator[tuple[Digest, PurePosixPath]]:
+        """Yield the digest and the path of each blob."""
         for name, kind in self._storage.names(self.layout.blobs).items():
             digest = layout.blob_digest(name)
             if digest and kind == "file":
@@ -70,10 +73,11 @@ class Repository:
         return {digest for digest in folders if digest}
 
     def has_manifest(self, digest: Digest) -> bool:
+        """Return whether the content of a manifest is here."""
         return self._storage.file(self.layout.manifest_content(digest)) is not None
 
     def read_manifest(self, digest: Digest) -> Manifest:
-        """Raises StorageError or ManifestInvalid, with the path in it."""
+        """Return the manifest; raises StorageError or ManifestInvalid, with the path in it."""
         path = self.layout.manifest_content(digest)
         content = self._storage.read(path, manifest.SIZE_LIMIT)
         try:
@@ -87,7 +91,7 @@ class Repository:
             raise errors.ManifestInvalid(f"{self._storage.root / path}: {e}") from e
 
     def _stored_type(self, digest: Digest) -> str | None:
-        """The type that the name of a manifest's file says."""
+        """Return the type that the name of a manifest's file says."""
         folder = self.layout.manifest(digest)
         names = self._storage.names(folder)
         return next((t for t, name in layout.TYPE_FILES.items() if name in names), None)
@@ -99,7 +103,7 @@ class Repository:
             self.referrers.rebuild(self.readable_manifests())
 
     def _write_manifest(self, parsed: Manifest, digest: Digest) -> None:
-        """The bytes, and what else is in their folder: the headers before all."""
+        """Write the bytes, and what else is in their folder: the headers before all."""
         folder = self.layout.manifest(digest)
         content = self.layout.manifest_content(digest)
         named = folder / layout.TYPE_FILES[parsed.media_type]
@@ -113,7 +117,7 @@ class Repository:
             self._write_type_map(self.layout.digest_type_map(digest), digest.value, parsed, digest)
 
     def left_out(self, index: Digest) -> frozenset[Digest]:
-        """What an index lists and was left out on purpose, as far as it was noted."""
+        """Return what an index lists and was left out on purpose, as far as it was noted."""
         path = self.layout.left_out(index)
         text = self._storage.read(path, manifest.SIZE_LIMIT) if self._storage.file(path) else b""
         words = text.decode("ascii", "replace").split()
@@ -156,10 +160,12 @@ class Repository:
     # -- tags and pins: the names a manifest lives by
 
     def tags(self) -> set[Tag]:
+        """Return all tags, whatever they lead to."""
         tags, _ = self._names()
         return tags
 
     def pins(self) -> set[Digest]:
+        """Return the digests that are kept without a tag."""
         _, pins = self._names()
         return pins
 
@@ -178,7 +184,7 @@ class Repository:
         return set(_valid_tags(tags)), {digest for digest in pins if digest}
 
     def tag_digests(self, tag: Tag) -> list[Digest]:
-        """The manifests a tag leads to, the one it is for first; none for no such tag."""
+        """Return the manifests a tag leads to, the one it is for first; none for no such tag."""
         legacy = self._storage.link_target(self.layout.legacy_tag(tag))
         if legacy is not None:
             digest = layout.folder_digest(legacy.rstrip("/").rpartition("/")[2])
@@ -230,13 +236,14 @@ class Repository:
         self._storage.write(self.layout.pin(digest), documents.type_map(reference, variants))
 
     def remove_tag(self, tag: Tag) -> None:
-        """The record goes first; callers sync before any content goes."""
+        """Remove a tag, its record first; callers sync before any content goes."""
         self._clear(self.layout.type_map(tag))
         self._clear(self.layout.legacy_tag(tag))
         self._clear(self.layout.tag_links / tag.value)
         self._clear(self.layout.default_links / tag.value)
 
     def remove_pin(self, digest: Digest) -> None:
+        """Remove what keeps a manifest without a tag."""
         self._storage.unlink(self.layout.pin(digest))
 
     def _clear(self, path: PurePosixPath) -> None:
@@ -294,7 +301,7 @@ class Repository:
         return bool(found and found.kind != ("file" if found.path == places[0] else "link"))
 
     def _leads_to(self, tag: Tag) -> Digest | None:
-        """The manifest that a tag was for, as its link or the copy of a manifest tells."""
+        """Return the manifest that a tag was for, as its link or the copy of a manifest tells."""
         link = self._storage.link_target(self.layout.tag_links / tag.value)
         if link is not None:
             digest = layout.folder_digest(link.rpartition("/")[2])

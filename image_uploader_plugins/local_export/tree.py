@@ -99,13 +99,14 @@ class Tree:
 
     @staticmethod
     def write_foundation(storage: Storage) -> None:
+        """Write the files that every tree has, whatever it holds."""
         storage.write(layout.API_ROOT, documents.API_ROOT)
         storage.write(layout.API_HTACCESS, documents.API_HTACCESS)
         storage.write(layout.NO_REFERRERS, documents.index([]))
         storage.write(layout.PAGE, documents.PAGE)
 
     def repository(self, name: RepositoryName, storage: Storage | None = None) -> Repository:
-        """A repository of the tree, maybe on a rehearsal's ``storage``."""
+        """Return a repository of the tree, maybe on a rehearsal's ``storage``."""
         return Repository(storage or self.storage, name, self._architecture)
 
     def repositories(self) -> list[RepositoryName]:
@@ -115,7 +116,7 @@ class Tree:
     def blobs(
         self, names: Iterable[RepositoryName] | None = None
     ) -> Iterator[tuple[Repository, Digest, PurePosixPath]]:
-        """What these repositories (default: all) hold, where nothing is in the way.
+        """Yield what these repositories (default: all) hold, where nothing is in the way.
 
         Raises StorageError where that cannot be read.
         """
@@ -131,7 +132,7 @@ class Tree:
                 yield repository, digest, path
 
     def known(self, name: RepositoryName) -> RepositoryName:
-        """The name itself; raises ImageUnknown where the tree has no such repository."""
+        """Return the name itself; raises ImageUnknown where the tree has no such repository."""
         if name not in self.repositories():
             raise errors.ImageUnknown(f"no such repository: {name}")
         return name
@@ -193,12 +194,15 @@ class Tree:
         return fetches.turn(self.storage, digest)
 
     def repository_lock(self, name: RepositoryName) -> contextlib.AbstractContextManager[Lock]:
+        """Return the lock on a repository, among threads and processes."""
         return self.storage.lock(_lock_of(name))
 
     def pool_lock(self) -> contextlib.AbstractContextManager[Lock]:
+        """Return the lock on the pool, among threads and processes."""
         return self.storage.lock(_POOL)
 
     def catalog_lock(self) -> contextlib.AbstractContextManager[Lock]:
+        """Return the lock on the catalog, among threads and processes."""
         return self.storage.lock(_CATALOG)
 
     def tidy(self) -> None:

@@ -56,7 +56,7 @@ def _text(value: object, hidden: Iterable[str]) -> str:
 
 
 def _prose(body: bytes) -> str:
-    """The title of a page, or the first line of a text; "" for what is neither."""
+    """Return the title of a page, or the first line of a text; "" for what is neither."""
     text = body[:_PROSE_LIMIT].decode(errors="replace").strip()
     if title := _TITLE.search(text):
         return str(title[1]).strip()

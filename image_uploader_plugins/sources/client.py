@@ -447,7 +447,7 @@ def _granted(response: requests.Response) -> requests.Response:
 
 
 def _secrets(request: requests.PreparedRequest) -> Iterator[str]:
-    """What a request told the server, and nobody else is to know."""
+    """Yield what a request told the server, and nobody else is to know."""
     scheme, _, value = request.headers.get("Authorization", "").partition(" ")
     yield value
     if scheme == "Basic":

@@ -117,7 +117,7 @@ def _key(name: str) -> str:
 
 
 def _candidates(registry: str, repository: str) -> Iterator[str]:
-    """The keys that fit a repository, the longest first."""
+    """Yield the keys that fit a repository, the longest first."""
     parts = [_key(registry), *filter(None, repository.split("/"))]
     for length in range(len(parts), 0, -1):
         yield "/".join(parts[:length])
@@ -179,7 +179,7 @@ def _mapping(config: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def _entry(path: Path, key: str, entry: dict[str, Any]) -> Login | None:
-    """A login that is in the file itself; None for one that a store keeps."""
+    """Return a login that is in the file itself; None for one that a store keeps."""
     token = entry.get("identitytoken")
     token = token if isinstance(token, str) else ""
     user, password = entry.get("username"), entry.get("password")
@@ -196,7 +196,7 @@ def _entry(path: Path, key: str, entry: dict[str, Any]) -> Login | None:
 
 
 def _helped(answer: tuple[str, str] | None) -> Login | None:
-    """A login of a credential helper's, which calls an identity token a user's secret."""
+    """Return the login in a helper's answer, which calls an identity token a user's secret."""
     if answer and answer[0] == _TOKEN_USER:
         return Login("", identity_token=answer[1])
     return Login(*answer) if answer else None

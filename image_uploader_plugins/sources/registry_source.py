@@ -122,7 +122,7 @@ class RegistrySource(Source):
             return
 
     def _from(self, descriptor: Descriptor, start: int, *, in_parts: bool) -> Iterator[bytes]:
-        """A blob from the byte ``start`` on, whatever of it the registry sends."""
+        """Yield a blob from the byte ``start`` on, whatever of it the registry sends."""
         if start and start == descriptor.size:
             return
         ask = self._part if start and in_parts else self._whole
@@ -152,7 +152,7 @@ class RegistrySource(Source):
             raise _NoSuchPart(e.url, f"gives no part of it: {e}") from e
 
     def _opened(self, descriptor: Descriptor, headers: dict[str, str]) -> requests.Response:
-        """A blob's answer; of a layer that the registry does not have, that of its URLs."""
+        """Return a blob's answer; of a layer that the registry does not have, that of its URLs."""
         try:
             return self._get(f"blobs/{descriptor.digest}", headers)
         except errors.RegistryError as e:
@@ -182,7 +182,7 @@ class RegistrySource(Source):
         yield from ((None, descriptor) for descriptor in self._referring(digest, Tag(stem)))
 
     def _referring(self, digest: Digest, fallback: Tag) -> Iterator[Descriptor]:
-        """What refers to a manifest, by the registry's API or, without one, by a tag."""
+        """Yield what refers to a manifest, by the registry's API or, without one, by a tag."""
         query: str | None = ""
         seen: set[str] = set()
         while query is not None and query not in seen and len(seen) < _PAGES_LIMIT:
@@ -194,7 +194,7 @@ class RegistrySource(Source):
                 yield from page.manifests
 
     def _tagged(self, tag: Tag) -> Manifest | None:
-        """What signs or describes under a tag; None for nothing, or where nobody may know."""
+        """Return what signs or describes under a tag; None for nothing, or if nobody may know."""
         try:
             found = self.manifest(tag)
         except errors.ImageUnknown:
@@ -209,7 +209,7 @@ class RegistrySource(Source):
         return None if found.media_type in manifest.SCHEMA1_TYPES else found
 
     def _referrers(self, digest: Digest, query: str) -> tuple[Manifest | None, str | None]:
-        """A page of the registry's own list, None where it has no such API; the next's query."""
+        """Return a page of the registry's list, None if it has no such API, and the next query."""
         try:
             with self._registry.get(
                 self._name,

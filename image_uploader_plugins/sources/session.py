@@ -62,7 +62,7 @@ class _Paced(http.client.HTTPConnection):
 
 
 def _pools(limits: Limits) -> dict[str, Any]:
-    """The connection pools of urllib3, with connections that have limits."""
+    """Return the connection pools of urllib3, with connections that have limits."""
     return {
         scheme: type(
             "Pool",

@@ -110,7 +110,7 @@ def is_loopback(registry: str) -> bool:
 
 
 def _address(registry: str) -> _Address | None:
-    """The address in ``host[:port]``, as the system reads it; None for a name."""
+    """Return the address in ``host[:port]``, as the system reads it; None for a name."""
     host = _host(registry)
     try:
         address = ipaddress.ip_address(host)
@@ -193,7 +193,7 @@ def _no_password(key: Path) -> str:
 
 
 def _conf_files(named: Path | None, environment: Mapping[str, str]) -> list[Path]:
-    """The files of registries.conf, what counts more later."""
+    """Return the files of registries.conf, what counts more later."""
     explicit = named or environment.get("CONTAINERS_REGISTRIES_CONF")
     if explicit:
         return _with_beside(Path(explicit))
@@ -210,7 +210,7 @@ def _with_beside(path: Path) -> list[Path]:
 
 
 def _insecure(file: Path) -> Iterator[tuple[str, bool]]:
-    """What a file says of registries: their names, and whether they are insecure."""
+    """Yield what a file says of registries: their names, and whether they are insecure."""
     content = _content(file)
     for entry in _list(content.get("registry")):
         name = isinstance(entry, dict) and (entry.get("location") or entry.get("prefix"))

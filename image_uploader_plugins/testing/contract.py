@@ -46,7 +46,7 @@ def untouchable() -> Iterator[bytes]:
 
 
 def described(digest: Digest, size: int | None = None) -> Descriptor:
-    """What mount_layers() is asked for; of any size where ``size`` is None."""
+    """Return what mount_layers() is asked for; of any size where ``size`` is None."""
     return Descriptor("application/octet-stream", digest, size)
 
 
@@ -78,7 +78,7 @@ class DriverContract:
     driver: UploaderDriver
 
     def make_driver(self) -> UploaderDriver:
-        """A driver on a target of its own with nothing in it."""
+        """Return a driver on a target of its own with nothing in it."""
         raise NotImplementedError
 
     def setUp(self) -> None:
@@ -89,12 +89,14 @@ class DriverContract:
 
     @property
     def case(self) -> unittest.TestCase:
+        """Return this as the TestCase that it is mixed into."""
         assert isinstance(self, unittest.TestCase)  # noqa: S101 - how a mix-in is used
         return self
 
     # -- what the tests are written in
 
     def put(self, image: Image, tag: Tag | None = TAG) -> Digest:
+        """Upload an image with all that is in it; return its digest."""
         for part in image.walk():
             for digest, content in part.blobs.items():
                 self.driver.upload_layer(part.repository, [content], expected=digest)
@@ -107,12 +109,15 @@ class DriverContract:
         return image.digest
 
     def holds(self, name: RepositoryName, digest: Digest) -> bool:
+        """Return whether a repository has a blob, which is then mounted."""
         return bool(self.driver.mount_layers(name, [described(digest)]))
 
     def image(self, text: str = "one", **fields: Any) -> Image:
+        """Return an image of one layer, which holds ``text``."""
         return images.image(HERE.value, None, [images.layer({"file": text.encode()})], **fields)
 
     def delete(self, reference: Tag | Digest = TAG) -> tuple[set[Digest], set[Digest]]:
+        """Delete an image; return the manifests and the blobs that went."""
         deletion = self.driver.delete(ImageRef(HERE, reference))
         return set(deletion.manifests), set(deletion.blobs)
 
@@ -587,10 +592,12 @@ class DriverContract:
         self.case.assertEqual(self.delete(tags[0])[0], {image.digest})
 
     def put_only(self, image: Image) -> None:
+        """Put the manifest of an image, without its blobs."""
         content, media_type = image.manifest.content, image.manifest.media_type
         stored = self.driver.put_manifest(HERE, content, media_type, tag=TAG)
         self.case.assertEqual(stored.digest, image.digest)
 
     def assert_absent(self, reference: Tag | Digest) -> None:
+        """Assert that there is no such image."""
         with self.case.assertRaises(errors.ImageUnknown):
             self.driver.delete(ImageRef(HERE, reference))

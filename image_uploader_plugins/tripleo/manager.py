@@ -91,7 +91,8 @@ def hooked(hook: Hook) -> Iterator[None]:
 
 
 def _set_hook(hook: Hook | None) -> None:
-    global _hook
+    # The class has one constructor for all of a process.
+    global _hook  # noqa: PLW0603
     _hook = hook
     Manager.__init__ = _init if hook else _host_init
 
@@ -140,6 +141,7 @@ def add(
     default: str = HOST_UPLOADER,
     options: Callable[[], CopyOptions] = CopyOptions,
 ) -> PluginImageUploader:
+    """Add an uploader for a driver, which ``open_driver`` opens, to a manager."""
     uploader = PluginImageUploader(open_driver, name, journal, options)
     uploader.registry_credentials = manager.uploader(HOST_UPLOADER).registry_credentials
     manager.uploaders[name] = uploader
@@ -227,7 +229,7 @@ def _queued(
 
 
 def _claims(queue: Iterable[_Queued]) -> Iterator[names.Claim]:
-    """The names that images are to have; one that can have none fails in its turn."""
+    """Yield the names that images are to have; one that can have none fails in its turn."""
     for uploader, task, record in queue:
         # NOTE: the host's own, in a manager that nobody but register() changed, cannot be asked.
         if not hasattr(uploader, "open_registries"):
@@ -330,7 +332,7 @@ def check_names_key(
 
 
 def _items(names: Iterable[str], default: str) -> list[dict[str, Any]]:
-    """The entries of all files, each image once: what a later entry has more is added."""
+    """Return the entries of all files, each image once: what a later entry has more is added."""
     found: dict[str, dict[str, Any]] = {}
     for where, item in _listed(names):
         check_names_key(item, item.get("uploader") or default, where)
@@ -339,7 +341,7 @@ def _items(names: Iterable[str], default: str) -> list[dict[str, Any]]:
 
 
 def _listed(names: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The entries of all files as they are meant, each with where it stands."""
+    """Yield the entries of all files as they are meant, each with where it stands."""
     for name in names:
         for number, item in enumerate(files.images(name, may_be_empty=True), 1):
             where = f"{name}: image {number}"

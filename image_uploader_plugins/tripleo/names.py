@@ -64,7 +64,7 @@ def check(claims: Iterable[Claim], open_registries: Callable[[], Registries]) ->
 
 
 def _problem(claims: Sequence[Claim], registries: Registries) -> str:
-    """What is wrong with claims of one name, "" where they are for one image."""
+    """Return what is wrong with claims of one name, "" where they are for one image."""
     images: dict[str, Claim] = {}
     for claim in claims:
         if identity := _identity(claim, registries):
@@ -79,7 +79,7 @@ def _problem(claims: Sequence[Claim], registries: Registries) -> str:
 
 
 def _identity(claim: Claim, registries: Registries) -> str:
-    """What a claim is for; "" where there is no such image, which fails in its turn.
+    """Return what a claim is for; "" where there is no such image, which fails in its turn.
 
     Raises what can pass: it may have passed when the image is copied.
     """

@@ -51,6 +51,7 @@ class HostUploader(image_uploader.PythonImageUploader):  # type: ignore[misc]
 
     @classmethod
     def is_insecure_registry(cls, registry_host: str) -> bool:
+        """Return whether a registry speaks no TLS that can be verified, found out once."""
         registries.learn(cls, registry_host)
         return bool(super().is_insecure_registry(registry_host))
 
@@ -97,7 +98,7 @@ class HostUploader(image_uploader.PythonImageUploader):  # type: ignore[misc]
         """
         template = _Template(tag_from_label)
         with contextlib.closing(self._registries_for(image, username, password)) as found:
-            return _discover(found, template, image, lambda asked: fallback_tag)
+            return _discover(found, template, image, lambda _asked: fallback_tag)
 
     def filter_images_with_labels(
         self,
@@ -224,7 +225,7 @@ def _existing(source: Source, tag: Tag, label: str) -> Manifest:
 
 
 def _labels(found: Registries, image: str) -> Mapping[str, str]:
-    """The labels of an image or, for a list, of the one that clients get by default."""
+    """Return the labels of an image or, for a list, of the one that clients get by default."""
     with host_errors(image):
         name = ImageName.parse(image)
         source = _source(found, name)

@@ -74,7 +74,7 @@ def upload_files(
     return summary
 
 
-def prepare(
+def prepare(  # noqa: PLR0913, PLR0917 -- those of tripleo-common's function, and ours
     environment: dict[str, Any],
     roles_data: list[dict[str, Any]] | None = None,
     dry_run: bool = False,
@@ -242,7 +242,7 @@ def _managers(
     options: CopyOptions | None,
     insecure: Sequence[str] = (),
 ) -> Iterator[Summary]:
-    """Managers made meanwhile know every driver; what they took adds up in the Summary."""
+    """Let managers made meanwhile know every driver; what they took adds up in the Summary."""
     conf = loader.load_conf() if conf is None else conf
     summary = Summary()
     uploaders = []
@@ -262,7 +262,7 @@ def _managers(
 
 
 def _insecure(environment: dict[str, Any]) -> list[str]:
-    """The registries that a deployment calls insecure."""
+    """Return the registries that a deployment calls insecure."""
     found = _parameters(environment).get("DockerInsecureRegistryAddress") or []
     found = found.split(",") if isinstance(found, str) else found
     if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
@@ -273,7 +273,10 @@ def _insecure(environment: dict[str, Any]) -> list[str]:
 
 
 def _checked(environment: dict[str, Any], settings: Settings) -> dict[str, Any]:
-    """The environment, with a mirror as the host needs it; raises ConfigurationError."""
+    """Return the environment, with a mirror as tripleo-common needs it.
+
+    Raises ConfigurationError.
+    """
     defaults = dict(_parameters(environment))
     if entries := defaults.get(CREDENTIALS):
         keychain.named(entries, CREDENTIALS)
@@ -291,7 +294,7 @@ def _parameters(environment: dict[str, Any]) -> dict[str, Any]:
 def _entries(
     environment: dict[str, Any], default: str, *, full_names: bool
 ) -> list[dict[str, Any]]:
-    """The entries of ContainerImagePrepare, copied, each known to be workable."""
+    """Return the entries of ContainerImagePrepare, copied, each known to be workable."""
     entries = _parameters(environment).get("ContainerImagePrepare")
     entries = copy.deepcopy(entries or kolla_builder.CONTAINER_IMAGE_PREPARE_PARAM)
     if not isinstance(entries, list):
@@ -331,14 +334,14 @@ def _where(number: int) -> str:
 
 
 def _environment(environment: dict[str, Any], entry: dict[str, Any]) -> dict[str, Any]:
-    """The environment with ``entry`` alone."""
+    """Return the environment with ``entry`` alone."""
     alone = {name: value for name, value in entry.items() if name != "multi_arch"}
     defaults = {**_parameters(environment), "ContainerImagePrepare": [alone]}
     return {**environment, "parameter_defaults": defaults}
 
 
 def _multi_arch(environment: dict[str, Any], entry: dict[str, Any]) -> bool:
-    """What an entry itself says; where it does not, whether there are more architectures."""
+    """Return what an entry itself says or else whether there are more architectures."""
     more = bool(_parameters(environment).get("AdditionalArchitectures"))
     return bool(entry.get("multi_arch", more))
 

@@ -41,7 +41,8 @@ def learn(uploader: Any, host: str) -> None:
         except requests.exceptions.SSLError:
             continue
         except (requests.RequestException, errors.TransferTooSlow):
-            kind = uploader.secure_registries  # it may be away for the moment
-        found = kind
+            found = uploader.secure_registries  # it may be away for the moment
+        else:
+            found = kind
         break
     found.add(host)

@@ -163,7 +163,7 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
             yield driver
 
     def _wished(self, task: Any) -> CopyOptions:
-        """The options of a run with what the entry of a task wishes; the host's own have none."""
+        """Return the options of a run with what a task's entry wishes; others' have no wishes."""
         return dataclasses.replace(self.options, **getattr(task, "wishes", {}))
 
     @property
@@ -323,7 +323,7 @@ def registries_for(uploader: Any, settings: Settings) -> Registries:
 
 
 def _authfile(registry: str, login: Login) -> str:
-    """A login as containers-auth.json(5) has it."""
+    """Return a login as containers-auth.json(5) has it."""
     entry = {"auth": login.basic.removeprefix("Basic ")}
     if login.identity_token:
         entry["identitytoken"] = login.identity_token
@@ -366,7 +366,7 @@ def _run_and_close(
 
 
 def _result(job: concurrent.futures.Future[_Done], record: ImageRecord) -> _Done:
-    """The outcome of a task, with ``record`` brought up to date from a worker process's copy."""
+    """Return a task's outcome; ``record`` is brought up to date from a worker process's copy."""
     try:
         done = job.result()
     except Exception as e:

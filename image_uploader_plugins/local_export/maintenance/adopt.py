@@ -46,7 +46,7 @@ def adopt(tree: Tree, names: Iterable[RepositoryName] | None = None) -> Iterator
 def strangers(
     tree: Tree, names: Iterable[RepositoryName] | None = None
 ) -> Iterator[tuple[Repository, Digest, PurePosixPath]]:
-    """The blobs that are no links to the pool, and could be."""
+    """Yield the blobs that are no links to the pool, and could be."""
     return (blob for blob in tree.blobs(names) if not _is_linked(tree, *blob[1:]))
 
 

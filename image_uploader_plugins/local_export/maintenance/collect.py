@@ -118,7 +118,7 @@ class Collector:
             yield from found
 
     def _held(self) -> set[Digest]:
-        """What repositories have a copy of: where links are refused, links tell nothing."""
+        """Return what repositories have a copy of: where links are refused, links tell nothing."""
         planned = {change.path for change in getattr(self._storage, "changes", ())}
         return {digest for _, digest, path in self._tree.blobs() if path not in planned}
 
@@ -137,7 +137,7 @@ class Collector:
             yield Garbage(file.path, reason, self._freed(file))
 
     def _freed(self, file: File) -> int:
-        """The bytes that removing this link frees; counts it as removed."""
+        """Count this link as removed, and return the bytes that this frees."""
         last = file.links - self._gone[file.inode] == 1
         if self._rehearsing:
             self._gone[file.inode] += 1

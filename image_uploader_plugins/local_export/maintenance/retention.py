@@ -31,7 +31,7 @@ class Retention:
         return bool(self.listed or self.patterns or self.newest)
 
     def kept(self, holdings: Holdings, digests: Mapping[Tag, Digest]) -> set[Tag]:
-        """The tags that stay, of those that lead to ``digests``, with all that refers to them."""
+        """Return the tags that stay, of those for ``digests``, with all that refers to them."""
         chosen = {tag for tag in digests if self._is_chosen(holdings, tag, digests[tag])}
         images = [tag for tag in digests if not _subject(holdings, tag, digests[tag])]
         chosen |= set(_newest_first(holdings, images)[: self.newest])
@@ -52,7 +52,7 @@ class Retention:
 
 
 def read_list(path: Path) -> frozenset[ImageRef]:
-    """A file with an image a line; ``#`` begins a comment.
+    """Read a file with an image a line; ``#`` begins a comment.
 
     Raises ConfigurationError, with the line's number in it.
     """
@@ -71,7 +71,7 @@ def _newest_first(holdings: Holdings, tags: Iterable[Tag]) -> list[Tag]:
 
 
 def _subject(holdings: Holdings, tag: Tag, digest: Digest) -> Digest | None:
-    """What a tag's manifest refers to, by its subject or by the tag.
+    """Return what a tag's manifest refers to, by its subject or by the tag.
 
     None for what is not in the repository: then the tag is one like others.
     """

@@ -25,6 +25,7 @@ class Counting:
         self._tags = 0
 
     def census(self) -> Census:
+        """Count all that the tree holds."""
         names = self._tree.repositories()
         for name in names:
             self._count(self._tree.repository(name))

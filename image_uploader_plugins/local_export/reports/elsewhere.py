@@ -13,7 +13,7 @@ from image_uploader_plugins.manifest import Manifest
 def notes(
     repository: Repository, inventory: Inventory, digests: Iterable[Digest]
 ) -> Iterator[tuple[Digest, str]]:
-    """A line for each of these manifests that is not here as a whole, on purpose.
+    """Yield a line for each of these manifests that is, on purpose, not here as a whole.
 
     Raises StorageError where that cannot be found out.
     """
@@ -30,7 +30,7 @@ def notes(
 
 
 def left_out(repository: Repository, inventory: Inventory, index: Digest) -> frozenset[Digest]:
-    """What an index lists, and was left out on purpose, and has not come since."""
+    """Return what an index lists that was left out on purpose, and has not come since."""
     parsed = inventory.readable.get(index)
     if not parsed or not parsed.is_index:
         return frozenset()

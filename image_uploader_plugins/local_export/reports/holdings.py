@@ -95,7 +95,7 @@ class Holdings:
                 yield from self.by_digest(digest)
 
     def tagged(self, tag: Tag) -> Iterator[Image]:
-        """The image of a tag; none where the tag has gone meanwhile."""
+        """Yield the image of a tag; none where the tag has gone meanwhile."""
         found, changed = self.inventory.tags.get(tag), self.changed(tag)
         if changed is None:
             return
@@ -106,7 +106,7 @@ class Holdings:
             yield self._image(tag, found[0], tag, changed)
 
     def by_digest(self, digest: Digest) -> Iterator[Image]:
-        """The image of that digest; none where there is no such manifest."""
+        """Yield the image of that digest; none where there is no such manifest."""
         file = self._tree.storage.file(self._repository.layout.manifest_content(digest))
         if file and digest in self.inventory.present:
             yield self._image(None, digest, digest, file.modified)
@@ -142,7 +142,7 @@ class Holdings:
         )
 
     def readable_tags(self) -> dict[Tag, Digest]:
-        """What each tag is for; raises ManifestInvalid or StorageError if that cannot be known."""
+        """Return what each tag is for; raises ManifestInvalid or StorageError if it is unknown."""
         for error in self.inventory.lost_tags.values():
             raise error
         found = {}
@@ -155,32 +155,32 @@ class Holdings:
         return found
 
     def doubts(self) -> tuple[errors.Doubt, ...]:
-        """What cannot be read, so that nothing beside it may be given up."""
+        """Return what cannot be read, so that nothing beside it may be given up."""
         return tuple(map(self.inventory.doubt, self.inventory.fate().doubts))
 
     def notes(self, digest: Digest) -> list[str]:
-        """What of an image is not in the tree, and need not be."""
+        """Return what of an image is not in the tree, and need not be."""
         needed = self.needed(digest)
         return [text for _, text in elsewhere.notes(self._repository, self.inventory, needed)]
 
     def left_out(self, index: Digest) -> frozenset[Digest]:
-        """What an index lists and was left out on purpose."""
+        """Return what an index lists and was left out on purpose."""
         return elsewhere.left_out(self._repository, self.inventory, index)
 
     def needed(self, digest: Digest) -> set[Digest]:
-        """A manifest, and what it lists, as far as it is there, readable or not."""
+        """Return a manifest, and what it lists, as far as it is there, readable or not."""
         return graph.closure(self.inventory.children, [digest])
 
     def referrers(self, digest: Digest) -> tuple[Digest, ...]:
-        """What has a manifest for its subject."""
+        """Return what has a manifest for its subject."""
         return tuple(self.inventory.referrers.get(digest, ()))
 
     def tags_of(self, digest: Digest) -> list[Tag]:
-        """The tags that are for just this manifest."""
+        """Return the tags that are for just this manifest."""
         return [tag for tag, digests in self.inventory.tags.items() if digests[:1] == [digest]]
 
     def platforms(self, digest: Digest) -> tuple[str, ...]:
-        """What an image runs on, as its configuration or the index says."""
+        """Return what an image runs on, as its configuration or the index says."""
         manifest = self.manifests[digest]
         if manifest.is_index:
             found = [str(child.platform) for child in manifest.manifests]
@@ -193,7 +193,7 @@ class Holdings:
         return tuple(dict.fromkeys(p for p in found if p and p != _NOWHERE))
 
     def config(self, manifest: Manifest) -> strict_json.Fields:
-        """An image's configuration; nothing where it is missing or unreadable."""
+        """Return an image's configuration; nothing where it is missing or unreadable."""
         with contextlib.suppress(errors.ManifestInvalid, errors.StorageError):
             file = self._repository.blob(manifest.config.digest) if manifest.config else None
             if file:
@@ -201,7 +201,7 @@ class Holdings:
         return {}
 
     def _sizes(self, digest: Digest) -> dict[Digest, int]:
-        """The bytes of all that an image is made of."""
+        """Return the bytes of all that an image is made of."""
         manifests = {d: self.manifests[d] for d in self.needed(digest) & self.manifests.keys()}
         sizes = {d: len(manifest.content) for d, manifest in manifests.items()}
         for manifest in manifests.values():
@@ -210,14 +210,14 @@ class Holdings:
         return sizes
 
     def size(self, blob: Descriptor) -> int:
-        """A blob's bytes, as its manifest says or, where that does not, its file."""
+        """Return a blob's bytes, as its manifest says or, where that does not, its file."""
         if blob.size is not None:
             return blob.size
         file = self.file(blob.digest)
         return file.size if file else 0
 
     def file(self, digest: Digest) -> File | None:
-        """A blob's file."""
+        """Return a blob's file."""
         return self._repository.blob(digest)
 
     def uses(self, blobs: Collection[Digest]) -> Iterator[tuple[str, Digest]]:
@@ -237,7 +237,7 @@ class Holdings:
     # -- what a delete would take
 
     def lost(self, without: Collection[Reference]) -> set[Digest]:
-        """The manifests that nothing needs once these names are gone.
+        """Return the manifests that nothing needs once these names are gone.
 
         Looks at what hangs on them alone, so that a list of all images costs
         little more than reading them.
@@ -256,7 +256,7 @@ class Holdings:
         return hanging - graph.closure({d: self._kept_by(d, gone) for d in hanging}, kept)
 
     def _kept_by(self, digest: Digest, gone: set[Reference]) -> list[Digest]:
-        """What a manifest keeps, but for referrers that go by their own digests."""
+        """Return what a manifest keeps, but for referrers that go by their own digests."""
         listed = self.inventory.children.get(digest, ())
         return [d for d in self.edges.get(digest, ()) if d not in gone or d in listed]
 
@@ -269,7 +269,7 @@ class Holdings:
         return not keepers <= hanging
 
     def _freed(self, lost: set[Digest], without: Collection[Reference]) -> dict[Digest, int]:
-        """The bytes that the disk gets back for each part, when these manifests go."""
+        """Return the bytes that the disk gets back for each part, when these manifests go."""
         contents = {d: self._repository.layout.manifest_content(d) for d in lost}
         files = {digest: self._tree.storage.file(path) for digest, path in contents.items()}
         freed = {digest: file.size for digest, file in files.items() if file}
@@ -279,7 +279,7 @@ class Holdings:
         return freed
 
     def _unneeded(self, lost: set[Digest], without: Collection[Reference]) -> set[Digest]:
-        """The blobs that go with these manifests."""
+        """Return the blobs that go with these manifests."""
         if self._is_damaged:
             fate = self.inventory.fate(without)
             held = () if fate.doubts else (digest for digest, _ in self._repository.blobs())
@@ -362,7 +362,7 @@ def images(tree: Tree, name: RepositoryName, *, untagged: bool = False) -> list[
 
 
 def kind(manifest: Manifest) -> str:
-    """What a manifest is for whoever pulls it."""
+    """Return what a manifest is for whoever pulls it."""
     if manifest.is_index:
         return LIST
     if manifest.media_type in SCHEMA1_TYPES:
@@ -374,7 +374,7 @@ def kind(manifest: Manifest) -> str:
 def bytes_freed(
     pool: Pool, files: Iterable[tuple[Digest, File]], gone: collections.Counter[Inode]
 ) -> int:
-    """What the disk gets back for these files of repositories, and the pool's behind them.
+    """Return the bytes that the disk gets back for these files and the pool's behind them.
 
     ``gone`` counts the links that went before, and is told of these.
     """
@@ -401,7 +401,7 @@ class Forecast:
         wanted: Collection[Reference],
         narrow: Callable[[Collection[Reference]], Collection[Reference]] = list,
     ) -> Deletion:
-        """What deleting these images of a repository, which has all others, would remove.
+        """Return what deleting these images of a repository would remove, all others kept.
 
         Raises NeedUnknown or StorageError where the delete would.
         """

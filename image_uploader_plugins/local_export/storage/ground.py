@@ -112,7 +112,7 @@ class Ground:
                 self.call(path, os.fchown, descriptor, *self.owner)
 
     def give_link(self, path: PurePosixPath, folder: int, *, made: bool = True) -> None:
-        """The same for a symbolic link in an open folder."""
+        """Change the owner of a symbolic link in an open folder, as give() does that of a file."""
         if self.owner and not (made and self._is_ours()):
             # Never through the link.
             look = functools.partial(os.stat, path.name, dir_fd=folder, follow_symlinks=False)
@@ -128,7 +128,7 @@ class Ground:
 
     @contextlib.contextmanager
     def _tolerating(self, look: Callable[[], os.stat_result]) -> Iterator[None]:
-        """A change of owner that may fail where there are none, or where just the group is ours."""
+        """Allow a change of owner to fail where there are none, or where just the group is ours."""
         try:
             yield
         except errors.StorageError as e:
@@ -138,7 +138,7 @@ class Ground:
                 raise
 
     def _advice(self) -> str:
-        """What to do where something is not permitted."""
+        """Return what to do where something is not permitted."""
         with contextlib.suppress(OSError, errors.StorageError):
             if self.owner and self.owner.uid == os.geteuid():
                 return "; if it belongs to another user, run verify --repair as root"
@@ -151,7 +151,7 @@ class Ground:
 
     @contextlib.contextmanager
     def folder(self, path: PurePosixPath, *, create: bool = False) -> Iterator[int]:
-        """An open descriptor of a folder, which is made where it is missing and ``create``."""
+        """Open a folder for a block; where it is missing and ``create``, it is made."""
         descriptor = self._walk(path) if not create else self._walk_creating(path)
         try:
             yield descriptor
@@ -216,7 +216,7 @@ class Ground:
 
 
 def mapped(path: Path, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-    """The same for a path that is not in a tree."""
+    """Call ``function``, and map its errors, for a path that is not in a tree."""
     try:
         return function(*args, **kwargs)
     except OSError as e:
@@ -225,7 +225,7 @@ def mapped(path: Path, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.
 
 @functools.lru_cache(maxsize=1024)
 def _way(path: PurePosixPath) -> tuple[PurePosixPath, ...]:
-    """The folders on the way to a path, and the path; every call of a storage walks it."""
+    """Return the folders on the way to a path, and the path; every call of a storage walks it."""
     return (*reversed(path.parents), path)[1:]
 
 
@@ -235,11 +235,12 @@ def is_private(path: PurePosixPath) -> bool:
 
 
 def folder_mode(path: PurePosixPath) -> int:
+    """Return the mode that a folder of the tree has."""
     return PRIVATE_MODE if is_private(path) else FOLDER_MODE
 
 
 def number(error: errors.StorageError) -> int | None:
-    """The errno behind an error."""
+    """Return the errno behind an error."""
     return error.__cause__.errno if isinstance(error.__cause__, OSError) else None
 
 
@@ -265,16 +266,19 @@ def _translate(path: Path, error: OSError, advice: Callable[[], str] = str) -> e
 
 
 def missing_of(folders: Sequence[Path]) -> list[Path]:
+    """Return those of the folders that do not exist."""
     return [folder for folder in folders if not folder.exists()]
 
 
 def make_root_folder(path: Path) -> None:
+    """Make a folder on the way to the root, unless it exists."""
     with contextlib.suppress(FileExistsError):
         path.mkdir()
         path.chmod(FOLDER_MODE)
 
 
 def sync_folder(path: Path) -> None:
+    """Flush the names in a folder to disk, as far as that is permitted."""
     # NOTE: who may not list a folder cannot make it durable.
     with contextlib.suppress(PermissionError):
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
@@ -285,11 +289,13 @@ def sync_folder(path: Path) -> None:
 
 
 def make_folder(name: str, mode: int, parent: int) -> None:
+    """Make a folder in an open one, unless it exists."""
     with contextlib.suppress(FileExistsError):
         os.mkdir(name, mode, dir_fd=parent)
 
 
 def change_owner_of_link(name: str, owner: Owner, parent: int) -> None:
+    """Change the owner of a symbolic link, not of what it leads to."""
     os.chown(name, *owner, dir_fd=parent, follow_symlinks=False)
 
 

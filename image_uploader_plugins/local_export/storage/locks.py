@@ -255,7 +255,7 @@ def _give_back(descriptor: int) -> None:
 
 
 def _open_or_make(name: str, folder: int) -> tuple[int, bool]:
-    """A descriptor of a lock file, and whether it was made just now."""
+    """Open a lock file; return its descriptor, and whether it was made just now."""
     while True:
         with contextlib.suppress(FileNotFoundError):
             return os.open(name, _OPEN, dir_fd=folder), False

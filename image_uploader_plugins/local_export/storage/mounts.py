@@ -86,14 +86,14 @@ class Mount:
 
 
 def read() -> list[Mount]:
-    """The mounts that this process sees; none where nobody tells."""
+    """Return the mounts that this process sees; none where nobody tells."""
     with contextlib.suppress(OSError):
         return parse(_MOUNTINFO.read_text("utf-8", "surrogateescape"))
     return []
 
 
 def parse(text: str) -> list[Mount]:
-    """The lines of a mountinfo, without those that are none."""
+    """Parse a mountinfo; lines that are none are left out."""
     return [mount for line in text.splitlines() if (mount := _parsed(line))]
 
 
@@ -114,12 +114,12 @@ def _parsed(line: str) -> Mount | None:
 
 
 def _plain(text: str) -> str:
-    """A field without its escapes: space, tab, newline, backslash and "#" in octal."""
+    """Return a field without its escapes: space, tab, newline, backslash and "#" in octal."""
     return _ESCAPE.sub(lambda match: chr(int(match[1], 8)), text)
 
 
 def mount_of(mounts: Sequence[Mount], descriptor: int) -> Mount | None:
-    """The mount that an open folder is on, if it is among these."""
+    """Return the mount that an open folder is on, if it is among these."""
     number = mount_id(descriptor)
     for mount in mounts:
         if mount.number == number:
@@ -132,7 +132,7 @@ def mount_of(mounts: Sequence[Mount], descriptor: int) -> Mount | None:
 
 
 def covering(mounts: Sequence[Mount], path: PurePath, device: str) -> Mount | None:
-    """The mount that an absolute path without links is on, by what is mounted where.
+    """Return the mount that an absolute path without links is on, by what is mounted where.
 
     Of several the innermost and last, if possible one of the ``device`` that
     stat(2) tells.
@@ -146,12 +146,12 @@ def covering(mounts: Sequence[Mount], path: PurePath, device: str) -> Mount | No
 
 
 def below(mounts: Iterable[Mount], path: PurePath) -> list[Mount]:
-    """What is mounted inside a folder."""
+    """Return what is mounted inside a folder."""
     return [mount for mount in mounts if path in mount.point.parents]
 
 
 def mount_id(descriptor: int) -> int | None:
-    """The number of the mount that an open file or folder is on; None where nobody tells.
+    """Return the number of the mount that an open file or folder is on; None where nobody tells.
 
     NOTE: the device tells less: one file system can be mounted at two places,
     between which it refuses links, and a subvolume of btrfs has a device of

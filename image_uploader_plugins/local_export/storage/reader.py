@@ -24,7 +24,7 @@ class Reader(Ground):
     """
 
     def open(self, path: PurePosixPath) -> BinaryIO:
-        """A file to read; raises NotFound, StorageDenied or another StorageError."""
+        """Open a file to read; raises NotFound, StorageDenied or another StorageError."""
         with _of_its_kind(), self.folder(path.parent) as folder:
             descriptor = self.call(path, os.open, path.name, READ, dir_fd=folder)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
@@ -33,7 +33,7 @@ class Reader(Ground):
         return os.fdopen(descriptor, "rb", buffering=0)
 
     def read(self, path: PurePosixPath) -> bytes:
-        """A whole file, as open()."""
+        """Return a whole file; raises what open() does."""
         with self.open(path) as file:
             return file.read()
 

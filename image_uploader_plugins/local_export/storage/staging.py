@@ -42,7 +42,7 @@ class Staging:
         self._mutex = threading.Lock()
 
     def new(self) -> PurePosixPath:
-        """A path that nobody has used."""
+        """Return a path that nobody has used."""
         with self._mutex:
             # A child of fork makes a folder of its own: the parent's goes with the parent.
             if self._owner != os.getpid():
@@ -95,11 +95,12 @@ class Staging:
 
 
 def lock_of(folder: PurePosixPath) -> PurePosixPath:
+    """Return the lock file of a folder of staged files, beside it."""
     return folder.with_name(folder.name + _LOCK)
 
 
 def sessions(names: Mapping[str, str]) -> list[PurePosixPath]:
-    """The folders that what lies in the staging folder (names to kinds) speaks of."""
+    """Return the folders of sessions that the names in the staging folder (to kinds) speak of."""
     known = (n for n, kind in names.items() if kind == "folder" or n.endswith(_LOCK))
     return sorted({layout.STAGING / name.removesuffix(_LOCK) for name in known})
 

@@ -166,14 +166,14 @@ class Storage(Ground):
     # -- reading
 
     def read(self, path: PurePosixPath, limit: int = 64 * _CHUNK) -> bytes:
-        """A whole file, of up to ``limit`` bytes."""
+        """Return a whole file, of up to ``limit`` bytes."""
         content = b"".join(self.chunks(path, limit))
         if len(content) > limit:
             raise errors.StorageError(self.root / path, f"has more than {limit} bytes")
         return content
 
     def chunks(self, path: PurePosixPath, limit: int | None = None) -> Iterator[bytes]:
-        """A file piece by piece, ending soon after ``limit`` bytes."""
+        """Yield a file piece by piece, ending soon after ``limit`` bytes."""
         descriptor = self._open(path, stat.S_ISREG)
         try:
             size = 0
@@ -195,7 +195,7 @@ class Storage(Ground):
             raise errors.StorageError(self.root / path, reason) from OSError(errno.EIO, reason)
 
     def _open(self, path: PurePosixPath, fits: Callable[[int], bool]) -> int:
-        """A descriptor to read from; ``fits`` says of a mode whether it is of the right kind."""
+        """Open a file to read; ``fits`` says of a mode whether it is of the right kind."""
         if not path.name:
             return self._walk(path)
         with self.folder(path.parent) as folder:
@@ -206,7 +206,7 @@ class Storage(Ground):
         raise errors.StorageError(self.root / path, "is not what belongs there")
 
     def status(self, path: PurePosixPath) -> File | None:
-        """What is at ``path``, if there is anything."""
+        """Return what is at ``path``, if there is anything."""
         try:
             with self.folder(path.parent) as folder:
                 name = path.name or "."
@@ -216,12 +216,12 @@ class Storage(Ground):
         return _file(path, found)
 
     def file(self, path: PurePosixPath) -> File | None:
-        """The regular file at ``path``, if there is one."""
+        """Return the regular file at ``path``, if there is one."""
         found = self.status(path)
         return found if found and found.kind == "file" else None
 
     def names(self, path: PurePosixPath) -> dict[str, str]:
-        """What a folder holds: names to "file", "folder", "link" or "other"; maybe nothing.
+        """Return what a folder holds: names to "file", "folder", "link" or "other"; maybe nothing.
 
         But for the folder that belongs to a file system that is mounted here.
         """
@@ -416,7 +416,7 @@ class Storage(Ground):
         self.publish(self.stage_link(source), path)
 
     def stage_link(self, source: PurePosixPath) -> PurePosixPath:
-        """A temporary name for the file ``source`` that outlives it."""
+        """Make a temporary name for the file ``source`` that outlives it."""
         linked = self.try_link(source, self)
         if linked:
             return linked
@@ -424,7 +424,7 @@ class Storage(Ground):
         return self.stage(self.chunks(source), file.modified_ns if file else None).path
 
     def try_link(self, source: PurePosixPath, origin: Storage) -> PurePosixPath | None:
-        """A temporary name here for a file of ``origin``; None where links are refused."""
+        """Make a temporary name here for a file of ``origin``; None where links are refused."""
         staged = self._staging.new()
         with self.folder(staged.parent, create=True):
             return staged if self._link(source, origin, staged) else None
@@ -629,7 +629,7 @@ class Storage(Ground):
     # -- temporary files of others
 
     def staged_by_others(self) -> list[PurePosixPath]:
-        """What lies in the staging folder and belongs to no process that runs."""
+        """Return what lies in the staging folder and belongs to no process that runs."""
         found = []
         for path in staging.sessions(self.names(layout.STAGING)):
             with staging.unused(self, path) as stale:
@@ -652,7 +652,7 @@ class Storage(Ground):
     def try_lock(
         self, name: str, *, transient: bool = False
     ) -> contextlib.AbstractContextManager[Lock | None]:
-        """The same without waiting, None where there is another holder.
+        """Lock without waiting; the block gets None where there is another holder.
 
         Nothing is left of a ``transient`` lock when it is released.
         """
@@ -700,7 +700,7 @@ def _file(path: PurePosixPath, found: os.stat_result) -> File:
 
 
 def listing(folder: int) -> dict[str, str]:
-    """The names in an open folder, and of what kind each is."""
+    """Return the names in an open folder, and of what kind each is."""
     with os.scandir(folder) as entries:
         return {e.name: _kind(e) for e in entries if e.name != _FOUND_BY_FSCK}
 

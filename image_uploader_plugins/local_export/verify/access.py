@@ -23,14 +23,14 @@ class Access:
         self._names: collections.Counter[tuple[int, int]] | None = None
 
     def findings(self, file: File) -> Iterator[Finding]:
-        """What is wrong with the mode or the owner of a file, folder or link."""
+        """Yield what is wrong with the mode or the owner of a file, folder or link."""
         problems = [*_wrong_mode(file), *self._foreign(file)]
         if problems:
             remedy = Remedy.REPAIR if self.can_mend(file) else Remedy.LOOK
             yield Finding(file.path, " and ".join(problems), remedy)
 
     def root(self) -> Iterator[Finding]:
-        """The same for the root, which only its group may enter if that is not the owner's own."""
+        """Yield findings of the root, which may be there for a group alone."""
         file = self._storage.status(_ROOT)
         if file and not (self._is_for_a_group(file) and not file.mode & 0o007):
             yield from self.findings(file)

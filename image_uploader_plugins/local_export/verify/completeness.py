@@ -13,7 +13,7 @@ from image_uploader_plugins.meter import Meter
 
 
 def problems(tree: Tree, holdings: Holdings, digest: Digest, *, hashing: bool) -> Iterator[str]:
-    """What is wrong with an image's parts; with ``hashing``, all content is read."""
+    """Yield what is wrong with an image's parts; with ``hashing``, all content is read."""
     contents = Contents(tree.storage, Meter()) if hashing else None
     seen: set[Digest] = set()
     for needed in sorted(holdings.needed(digest)):

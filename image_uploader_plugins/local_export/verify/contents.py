@@ -94,7 +94,7 @@ class Contents:
         return isinstance(self._problems.get((_key(file), digest)), Damage)
 
     def remedy(self, digest: Digest) -> Remedy:
-        """What helps where a blob is damaged or missing: an intact copy, seen anywhere."""
+        """Return what helps where a blob is damaged or missing: an intact copy, seen anywhere."""
         return Remedy.REPAIR if digest in self._whole else Remedy.FETCH
 
     def _note(self, digest: Digest, file: File, problem: Problem | None) -> None:

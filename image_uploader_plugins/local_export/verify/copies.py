@@ -24,7 +24,7 @@ class Copies:
         self._found: dict[Digest, Manifest | None] = {}
 
     def find(self, digest: Digest) -> Manifest | None:
-        """An intact copy of a manifest, under any of its names in any repository."""
+        """Return an intact copy of a manifest, under any of its names in any repository."""
         if digest not in self._found:
             paths = (path for place in self._places[digest] for path in _names(place, digest))
             self._found[digest] = next(filter(None, (self._read(p, digest) for p in paths)), None)

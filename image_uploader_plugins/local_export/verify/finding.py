@@ -57,6 +57,6 @@ class Report:
     bytes_read: int = 0
 
     def to_fetch(self) -> list[str]:
-        """The images of which something must be fetched again."""
+        """Return the images of which something must be fetched again."""
         lost = (f.images for f in self.findings if f.remedy is Remedy.FETCH)
         return sorted({image for images in lost for image in images})

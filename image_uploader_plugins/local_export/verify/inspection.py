@@ -58,9 +58,11 @@ class Inspection:
 
     @property
     def is_misplaced(self) -> bool:
+        """Return whether something stands where another thing belongs."""
         return bool(self._misplaced)
 
     def findings(self) -> Iterator[Finding]:
+        """Yield what is wrong with the repository."""
         for section in (
             *(self._files, self._blobs, self._unreadable, self._missing, self._children),
             *(self._tags, self._views, self._catalog, self._mark),
@@ -68,14 +70,14 @@ class Inspection:
             yield from self._looked(section)
 
     def notes(self) -> Iterator[Note]:
-        """What is as it should be, and worth knowing."""
+        """Yield what is as it should be, and worth knowing."""
         readable = self.inventory.readable
         for digest, text in elsewhere.notes(self._repository, self.inventory, readable):
             path = self._layout.manifest_content(digest)
             yield Note(path, text, self.inventory.named(digest))
 
     def _looked(self, section: Section) -> list[Finding]:
-        """What a section finds, or that something could not be read for it."""
+        """Return what a section finds, or that something could not be read for it."""
         try:
             return twice(lambda: list(section()))
         except errors.StorageError as e:
@@ -123,7 +125,7 @@ class Inspection:
             yield Finding(path, problem, remedy, self.inventory.named(digest))
 
     def _missing(self) -> Iterator[Finding]:
-        """What manifests need that is not there, or not of the size they say."""
+        """Yield what manifests need that is not there, or not of the size they say."""
         readable = self.inventory.readable.values()
         needed = {(b.digest, b.size) for m in readable for b in m.blobs()}
         for digest, size in sorted(needed, key=str):
@@ -139,7 +141,7 @@ class Inspection:
             yield Finding(file.path, problem, Remedy.LOOK, self._users(digest))
 
     def _children(self) -> Iterator[Finding]:
-        """What indexes list and is not there, once for each index."""
+        """Yield what indexes list and is not there, once for each index."""
         told: set[Digest] = set()
         for index, parsed in self.inventory.readable.items():
             absent = {c.digest for c in parsed.manifests} - self.inventory.present
@@ -187,7 +189,7 @@ class Inspection:
         return Finding(path, str(error).rpartition(": ")[2], Remedy.FETCH, image)
 
     def _users(self, blob: Digest) -> tuple[str, ...]:
-        """The images that need a blob."""
+        """Return the images that need a blob."""
         return tuple(sorted(self._needing.get(blob, ())))
 
     @functools.cached_property
@@ -199,7 +201,7 @@ class Inspection:
         return found
 
     def _images(self, path: PurePosixPath) -> tuple[str, ...]:
-        """The images that something at a path in the repository is for."""
+        """Return the images that something at a path in the repository is for."""
         for part in reversed(path.parts):
             name = part.removesuffix(layout.TYPE_MAP).removeprefix(layout.PIN)
             digest = layout.folder_digest(name) or layout.blob_digest(name)
@@ -217,7 +219,7 @@ class Inspection:
         rehearsal = Rehearsal(self._storage.root)
         repository = self._tree.repository(self._repository.name, rehearsal)
         try:
-            repository.refresh(thoroughly=True, report=lambda image, error: None)
+            repository.refresh(thoroughly=True, report=lambda _image, _error: None)
             if not repository.manifests():
                 repository.remove_folders()
         except errors.StorageError as e:

@@ -54,7 +54,7 @@ class Verification:
         self._failures: list[Finding] = []
 
     def report(self) -> Report:
-        """Raises StorageError where the tree cannot be read at all."""
+        """Return what is found; raises StorageError where the tree cannot be read at all."""
         report = Report()
         self.copies = Copies(self.tree)
         self.unread, self.misplaced, self._notes, self._failures = set(), set(), [], []
@@ -74,7 +74,7 @@ class Verification:
         return Collector(self.tree, rehearsing=True).collect(self.names)
 
     def _told_once(self, garbage: list[Garbage]) -> Iterator[Finding]:
-        """What an upload that was not finished left is one finding, whatever it consists of."""
+        """Yield garbage as findings, all that one unfinished upload left as one."""
         tops = {layout.RepositoryLayout(name) for name in self.repositories()}
         folders = {folder: top.top for top in tops for folder in (top.blobs, top.leases)}
         left: dict[PurePosixPath, list[Garbage]] = collections.defaultdict(list)
@@ -133,7 +133,7 @@ class Verification:
         yield from self._failures
 
     def _looked(self, look: Callable[[], Iterator[_T]]) -> list[_T]:
-        """What a look comes to; nothing, and a failure that is told in the end, where it fails."""
+        """Return what a look comes to; nothing where it fails, which is told in the end."""
         try:
             return twice(lambda: list(look()))
         except errors.StorageError as e:
@@ -253,7 +253,7 @@ class Verification:
                 yield Finding(file.path, "is no part of a tree", Remedy.LOOK)
 
     def _all_of(self, folder: PurePosixPath) -> Iterator[File]:
-        """A folder, and everything in it."""
+        """Yield a folder, and everything in it."""
         found = self.tree.storage.status(folder)
         return itertools.chain([found] if found else [], self.tree.storage.below(folder))
 

@@ -43,7 +43,7 @@ class Catalog:
         return text.startswith(_OURS) and listed == (json.dumps(name.value).encode() in text)
 
     def listed(self) -> set[str] | None:
-        """The names it lists; None unless it is written just as we write it."""
+        """Return the names it lists; None unless it is written just as we write it."""
         try:
             text = self._read()
             names = documents.parse_catalog(text)
@@ -52,9 +52,11 @@ class Catalog:
         return names if text == documents.catalog(names) else None
 
     def add(self, name: RepositoryName) -> None:
+        """List a repository."""
         self._write(self._names() | {name.value})
 
     def remove(self, name: RepositoryName) -> None:
+        """List a repository no longer."""
         self._write(self._names() - {name.value})
 
     def ensure(self) -> None:
@@ -102,13 +104,13 @@ class Catalog:
             return True  # who knows; what is listed stays so
 
     def _read(self) -> bytes:
-        """The catalog's text; none for what is no file, whose place the next one takes."""
+        """Return the catalog's text; none for what is no file, whose place the next one takes."""
         if not self._storage.file(layout.CATALOG):
             return b""
         return self._storage.read(layout.CATALOG)
 
     def walk(self, folder: PurePosixPath = layout.V2) -> Iterator[RepositoryName]:
-        """The repositories on disk, at any depth, also what is left of one."""
+        """Yield the repositories on disk, at any depth, also what is left of one."""
         names = self._storage.names(folder)
         if folder != layout.V2 and any(layout.is_own_folder(name) for name in names):
             yield RepositoryName(str(folder.relative_to(layout.V2)))

@@ -36,7 +36,7 @@ class Variant:
 
 
 def htaccess(media_type: str, digest: Digest) -> bytes:
-    """The headers of one manifest, for Apache.
+    """Return the headers of one manifest, for Apache.
 
     NOTE: our own vhost reads these two lines by a regular expression; their
     order and quoting are those of tripleo-common.  The ETag is said in
@@ -49,7 +49,7 @@ def htaccess(media_type: str, digest: Digest) -> bytes:
 
 
 def type_map(reference: str, variants: Iterable[Variant]) -> bytes:
-    """A type map (Apache, mod_negotiation) that leads to manifests.
+    """Return a type map (Apache, mod_negotiation) that leads to manifests.
 
     NOTE: without qs Apache picks the smallest variant.  A single variant has
     none, so that tripleo-common finds the media type it knows.
@@ -65,7 +65,7 @@ def type_map(reference: str, variants: Iterable[Variant]) -> bytes:
 
 
 def parse_type_map(text: bytes) -> list[Digest]:
-    """The digests a type map leads to, the one clients prefer first.
+    """Parse a type map: the digests it leads to, the one that clients prefer first.
 
     Reads what type_map() and tripleo-common write; raises ManifestInvalid
     for a map that leads anywhere else.
@@ -97,7 +97,7 @@ def catalog(names: Iterable[str]) -> bytes:
 
 
 def page_type_map(name: str, page: str) -> bytes:
-    """A type map that leads to a page, so that the production vhost learns its name."""
+    """Return a type map that leads to a page, so that the production vhost learns its name."""
     return f"URI: {name}\n\nContent-Type: application/json\nURI: {page}\n\n".encode()
 
 
@@ -109,7 +109,7 @@ def index(manifests: Iterable[Mapping[str, Any]]) -> bytes:
 
 
 def parse_catalog(text: bytes) -> set[str]:
-    """The names in a catalog; raises ValueError, KeyError or TypeError if it is none."""
+    """Parse a catalog: its names; raises ValueError, KeyError or TypeError if it is none."""
     names = json.loads(text)["repositories"]
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError("a catalog must be a list of names")
@@ -117,7 +117,7 @@ def parse_catalog(text: bytes) -> set[str]:
 
 
 def parse_tags_list(name: RepositoryName, text: bytes) -> set[str]:
-    """The tags in a list of ``name``; raises ValueError, KeyError or TypeError if it is none."""
+    """Parse a list of tags of ``name``; raises ValueError, KeyError or TypeError for others."""
     fields = json.loads(text)
     tags = fields["tags"]
     if fields["name"] != name.value or not isinstance(tags, list):

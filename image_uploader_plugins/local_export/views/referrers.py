@@ -90,7 +90,7 @@ class Referrers:
         return True
 
     def _listed(self, subject: Digest) -> dict[str, _Entry]:
-        """What is listed with a subject, by digest; raises ValueError for a damaged list."""
+        """Return what is listed with a subject, by digest; raises ValueError for a damaged list."""
         path = self._folder / subject.value / ALL
         if not self._storage.file(path):
             return {}
@@ -101,7 +101,7 @@ class Referrers:
             raise ValueError(f"no list of referrers: {path}") from e
 
     def _whole(self, described: _Entry) -> _Entry:
-        """An entry with the annotations that it may have lost."""
+        """Return an entry with the annotations that it may have lost."""
         if described.get("annotations") != {}:
             return described
         digest = Digest(described["digest"])
@@ -120,6 +120,7 @@ class Referrers:
                 self._storage.remove_tree(self._folder / name)
 
     def clear(self) -> None:
+        """Remove all lists of referrers."""
         self._storage.remove_tree(self._folder)
 
     def _write(self, subject: Digest, entries: Iterable[_Entry]) -> None:
@@ -133,7 +134,7 @@ class Referrers:
 
 
 def entry(parsed: Manifest, digest: Digest) -> _Entry:
-    """A referrer as its subject's list describes it."""
+    """Return a referrer as its subject's list describes it."""
     artifact_type = parsed.artifact_type or (parsed.config.media_type if parsed.config else None)
     described: dict[str, Any] = {
         "mediaType": parsed.media_type,
@@ -155,7 +156,7 @@ def _checked(described: _Entry) -> bool:
 
 
 def _bare(described: _Entry) -> _Entry:
-    """An entry at its shortest; that it has lost its annotations can be seen."""
+    """Return an entry at its shortest; that it has lost its annotations can be seen."""
     lost: dict[str, Any] = {"annotations": {}} if "annotations" in described else {}
     if len(described.get("artifactType", "")) > _TYPE_LIMIT:
         lost["annotations"] = {}
@@ -164,7 +165,7 @@ def _bare(described: _Entry) -> _Entry:
 
 
 def _text(entries: Iterable[_Entry]) -> bytes:
-    """The index of these entries, the longest of them bare where it would be too long."""
+    """Return the index of these entries, the longest of them bare where it would be too long."""
     fitted = {str(described["digest"]): described for described in entries}
     text = documents.index(fitted.values())
     surplus = len(text) - manifest.SIZE_LIMIT
@@ -183,7 +184,7 @@ def _saved(described: _Entry) -> int:
 
 
 def listings(entries: Iterable[_Entry]) -> dict[str, bytes]:
-    """The index of all entries, and one for each artifact type, by file name."""
+    """Return the index of all entries, and one for each artifact type, by file name."""
     named: dict[str, list[_Entry]] = collections.defaultdict(list)
     for described in sorted(entries, key=lambda described: str(described["digest"])):
         named[ALL].append(described)
@@ -194,6 +195,6 @@ def listings(entries: Iterable[_Entry]) -> dict[str, bytes]:
 
 
 def file_name(artifact_type: str | None) -> str | None:
-    """The file that lists an artifact type; None for a type that is never filtered by."""
+    """Return the file that lists an artifact type; None for a type that is never filtered by."""
     match = _TYPE.fullmatch(artifact_type or "")
     return "+".join(part for part in match.groups() if part) if match else None

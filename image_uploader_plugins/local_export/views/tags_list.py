@@ -35,6 +35,7 @@ class Listing:
             self._remove_former()
 
     def clear(self) -> None:
+        """Remove the list of tags, also what earlier versions wrote beside it."""
         self._files.clear()
         self._remove_former()
 

@@ -104,13 +104,14 @@ class PageFiles:
             self._write_changes(old, Book(items, self._gone(gone, items, listed)))
 
     def clear(self) -> None:
+        """Remove the list, whole and in pages."""
         self._storage.unlink(self._whole)
         self._storage.remove_tree(self._layout.top)
 
     # -- what is there
 
     def _listed(self) -> set[str] | None:
-        """What the pages are of; None unless the list is just as we write it.
+        """Return what the pages are of; None unless the list is just as we write it.
 
         NOTE: tripleo-common spaces its lists differently, and knows no pages.
         """
@@ -152,7 +153,7 @@ class PageFiles:
         return file.modified if file else 0.0
 
     def _below(self, folder: PurePosixPath, start: str = "") -> Iterator[str]:
-        """The names of all that is not a folder, at any depth."""
+        """Yield the names of all that is not a folder, at any depth."""
         for name, kind in self._storage.names(folder).items():
             if kind == "folder":
                 yield from self._below(folder / name, f"{start}{name}/")
@@ -352,7 +353,7 @@ class PageFiles:
 
 
 def _rerouted(old: Book, new: Book) -> Iterator[tuple[int, str | None, str | None]]:
-    """The numbers that another division is for now: which was, and which is."""
+    """Yield the numbers that another division is for now: which was, and which is."""
     steps = sorted((old.steps() | new.steps()) - {0})
     for first, following in itertools.pairwise(steps):
         before, now = old.label(first), new.label(first)

@@ -80,7 +80,7 @@ class Division:
         return found | ({self.final: NONE} if self.final and self.longest == 1 else {})
 
     def last(self, item: str) -> str:
-        """The last item of the page that ``item`` is in, or would be."""
+        """Return the last item of the page that ``item`` is in, or would be."""
         at = bisect_left(self.ends, item)
         return self.ends[at] if at < len(self.ends) else END
 
@@ -103,13 +103,13 @@ class Book:
         self.divisions = {division.label: division for division in _divisions(self.items)}
 
     def after(self, item: str, last: str = END) -> tuple[str, ...]:
-        """The items after ``item`` up to ``last``."""
+        """Return the items after ``item`` up to ``last``."""
         begin = 0 if item == START else bisect_right(self.items, item)
         end = None if last == END else bisect_right(self.items, last)
         return self.items[begin:end]
 
     def odd_pages(self, label: str) -> dict[str, Odd]:
-        """The pages of HEADS or GONE, by the names of the links that lead there."""
+        """Return the pages of HEADS or GONE, by the names of the links that lead there."""
         return self._heads() if label == HEADS else self._after_gone()
 
     def _heads(self) -> dict[str, Odd]:
@@ -118,7 +118,7 @@ class Book:
         return {f"{n}{START}": Odd(self.items[n - 1], self.items[:n]) for n in numbers}
 
     def _after_gone(self) -> dict[str, Odd]:
-        """The one item after each that is gone, where that would be."""
+        """Return the one item after each that is gone, where that would be."""
         found = {}
         for item in self.gone:
             at = bisect_left(self.items, item)
@@ -128,18 +128,18 @@ class Book:
         return found
 
     def tails(self) -> tuple[str, ...]:
-        """The items after which there is a page of all that follow."""
+        """Return the items after which there is a page of all that follow."""
         return self.items[:-1] if len(self.items) <= MANY else ()
 
     def label(self, n: int) -> str | None:
-        """The division for a client that asks for ``n`` items; None for the whole list."""
+        """Return the division for a client that asks for ``n`` items; None for the whole list."""
         if n >= len(self.items):
             return None
         fitting = (d.label for d in reversed(self.divisions.values()) if d.longest <= n)
         return next(fitting)
 
     def steps(self) -> set[int]:
-        """The numbers of items from which on a client gets another division."""
+        """Return the numbers of items from which on a client gets another division."""
         return {len(self.items), *(division.longest for division in self.divisions.values())}
 
 
@@ -171,7 +171,7 @@ def _divisions(items: Sequence[str]) -> Iterator[Division]:
 
 
 def plan(total: int) -> list[tuple[str, int]]:
-    """The divisions of a list of so many items: labels, and how long their pages may be."""
+    """Return the divisions of a list of so many items: labels, and how long their pages may be."""
     parts = [(f"of-{number}", _longest(total, number)) for number in _PARTS]
     while parts[1:] and parts[1][1] <= _FIRST:
         del parts[0]  # nobody would ever be sent there
@@ -185,7 +185,7 @@ def _sizes() -> Iterator[int]:
 
 
 def shortest(size: int) -> int:
-    """The fewest items of a page but the last in the division of pages of up to ``size``."""
+    """Return the fewest items of a page but the last, in the division by up to ``size``."""
     return _FINE.get(size) or -int(-_SHORTEST * size // 1)
 
 
@@ -213,6 +213,6 @@ def _longest(total: int, parts: int) -> int:
 
 
 def _best(checksums: Sequence[int], first: int, last: int) -> int:
-    """The cut between these two, both included, after the largest checksum."""
+    """Return the cut between these two, both included, after the largest checksum."""
     window = checksums[first - 1 : last]
     return first + window.index(max(window))
