@@ -294,13 +294,21 @@ def untyped(found: Image) -> Image:
 @pytest.mark.parametrize("oci", [True, False])
 @pytest.mark.parametrize("nested", [True, False])
 def test_a_child_without_a_type_is_what_its_descriptor_says(oci: bool, nested: bool) -> None:
+    """Also where a registry does not say what it sends."""
     child = untyped(images.image(NAME, None, [images.layer({"a": b"a"})], oci=oci))
     if nested:
         child = untyped(images.index(NAME, None, [child], oci=oci))
     app = images.index(NAME, "1", [child], oci=oci)
-    copy = Copy(OddRegistry([app]), all_platforms=True)
-    assert copy.repository.manifests[child.digest].media_type == child.manifest.media_type
-    assert copy.digest == app.digest
+    by_digest = {f"/v2/{NAME}/manifests/{part.digest}": part for part in child.walk()}
+
+    def hook(asked: Asked) -> Reply | None:
+        part = by_digest.get(asked.path)
+        return part and Reply(200, (("Content-Type", "text/plain"),), part.manifest.content)
+
+    for registry in (OddRegistry([app]), OddRegistry([app], hook)):
+        copy = Copy(registry, all_platforms=True)
+        assert copy.repository.manifests[child.digest].media_type == child.manifest.media_type
+        assert copy.digest == app.digest
 
 
 def test_a_child_that_is_of_another_type_is_refused() -> None:
