@@ -14,11 +14,11 @@ from image_uploader_plugins.local_export.layout import RepositoryLayout
 from image_uploader_plugins.local_export.maintenance.collect import Collector
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Verification, repair
-from tests.robustness.faults import harness
 from tests.robustness.faults.flows import FLOWS, OLD, Attempt, Flow
-from tests.robustness.faults.harness import Primitive
 from tests.robustness.faults.reader import Reader
 from tests.robustness.faults.snapshot import Entry, Snapshot, differences, lay, take
+from tests.support import faults
+from tests.support.faults import Primitive
 
 PUBLISHED = ("v2", str(layout.POOL))
 
@@ -125,7 +125,7 @@ def tidy(root: Path, *, mend: bool | None = None) -> None:
 @contextlib.contextmanager
 def tree(snapshot: Snapshot) -> Iterator[Path]:
     """A tree on the disk that is as a snapshot says; the root may be missing."""
-    with harness.fast_folder() as folder:
+    with faults.fast_folder() as folder:
         lay(snapshot, folder / "image-serve")
         yield folder / "image-serve"
 
@@ -133,7 +133,7 @@ def tree(snapshot: Snapshot) -> Iterator[Path]:
 @functools.cache
 def course(name: str) -> Course:
     flow = FLOWS[name]
-    with harness.fast_folder() as folder:
+    with faults.fast_folder() as folder:
         root = folder / "image-serve"
         if not flow.founding or flow.legacy:
             root.mkdir()

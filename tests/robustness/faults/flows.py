@@ -18,8 +18,8 @@ from image_uploader_plugins.local_export.local_export_driver import LocalExportD
 from image_uploader_plugins.reference import ImageRef, RepositoryName
 from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.images import Image
-from tests.robustness.faults.harness import PLAIN, Hook, across_file_systems, hooked
 from tests.support import legacy, trees
+from tests.support.faults import PLAIN, Hook, across_file_systems, hooked
 
 _PIECE = 30  # bytes of a layer that come at a time
 

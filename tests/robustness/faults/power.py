@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from image_uploader_plugins.local_export import layout
-from tests.robustness.faults.harness import Hook, Primitive
 from tests.robustness.faults.snapshot import Entry, Snapshot, us
+from tests.support.faults import Hook, Primitive
 
 
 @dataclasses.dataclass(eq=False)

@@ -6,22 +6,22 @@ import functools
 
 import pytest
 
-from tests.robustness.faults import harness
 from tests.robustness.faults.course import course, tree
 from tests.robustness.faults.flows import FLOWS, Attempt
 from tests.robustness.faults.snapshot import take
+from tests.support import faults
 
 
 @pytest.mark.parametrize("name", FLOWS)
 def test_killed_at_any_step(name: str) -> None:
     effects = course(name).effects
-    harness.spread(functools.partial(_killed, name), range(len(effects) + 1))
+    faults.spread(functools.partial(_killed, name), range(len(effects) + 1))
 
 
 def _killed(name: str, n: int) -> list[str]:
     known = course(name)
     with tree(known.initial) as root:
-        harness.killed(Attempt(known.flow, root), n, known.flow.wrap)
+        faults.killed(Attempt(known.flow, root), n, known.flow.wrap)
         after = known.effects[max(n - 1, 0)]
         left = take(root)
         problems = known.problems(left, after.done)

@@ -9,19 +9,19 @@ from typing import Any
 import pytest
 
 from image_uploader_plugins.local_export import layout
-from tests.robustness.faults import harness
 from tests.robustness.faults.course import course, tree
 from tests.robustness.faults.flows import FLOWS, Attempt
-from tests.robustness.faults.harness import SYNCS, Dying, Killed, Primitive
 from tests.robustness.faults.power import Disk
 from tests.robustness.faults.snapshot import Snapshot
+from tests.support import faults
+from tests.support.faults import SYNCS, Dying, Killed, Primitive
 
 Loss = tuple[str, int, Snapshot]
 
 
 @pytest.mark.parametrize("name", FLOWS)
 def test_a_power_loss_at_any_step(name: str) -> None:
-    harness.spread(functools.partial(_lost, name), _losses(name))
+    faults.spread(functools.partial(_lost, name), _losses(name))
 
 
 def _losses(name: str) -> list[Loss]:
@@ -68,7 +68,7 @@ def test_a_kill_and_then_a_power_loss(name: str) -> None:
     effects = enumerate(course(name).effects, 1)
     # With what is staged the second attempt has nothing to do.
     names = [n for n, call in effects if str(layout.STAGING) not in call.text]
-    harness.spread(functools.partial(_killed_and_lost, name), names)
+    faults.spread(functools.partial(_killed_and_lost, name), names)
 
 
 def _killed_and_lost(name: str, n: int) -> list[str]:

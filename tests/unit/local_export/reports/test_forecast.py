@@ -22,8 +22,7 @@ from image_uploader_plugins.reference import RepositoryName, Tag
 from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.images import Image
 from tests.integration.commands.conftest import copy_tree
-from tests.robustness.faults import harness
-from tests.support import trees
+from tests.support import faults, trees
 from tests.unit.local_export.test_graph import DAMAGES
 
 NAME = RepositoryName("ns/a")
@@ -119,10 +118,10 @@ def outcome(delete: Callable[[], Deletion]) -> tuple[Deletion | None, str]:
 
 def in_the_end(check: Callable[[Wood], list[str]], seeds: range) -> None:
     def judge(seed: int) -> list[str]:
-        with harness.fast_folder() as folder:
+        with faults.fast_folder() as folder:
             return [f"{seed}: {line}" for line in check(Wood(folder / "tree", seed))]
 
-    harness.spread(judge, seeds)
+    faults.spread(judge, seeds)
 
 
 def _deleted(wood: Wood) -> list[str]:
@@ -162,7 +161,7 @@ def _listed(wood: Wood) -> list[str]:
         reference = image.tag or image.digest
         if image.manifest is None or reference is None:
             continue
-        with harness.fast_folder() as folder:
+        with faults.fast_folder() as folder:
             copy_tree(wood.root, folder / "copy")
             with LocalExportDriver(folder / "copy") as driver:
                 deletion, _ = outcome(lambda: driver.delete_all(NAME, [reference]))  # noqa: B023
@@ -198,7 +197,7 @@ def test_in_random_trees(check: Callable[[Wood], list[str]], count: int) -> None
 
 def test_random_trees_have_all_that_matters() -> None:
     """Or else they prove nothing."""
-    with harness.fast_folder() as folder:
+    with faults.fast_folder() as folder:
         woods = [Wood(folder / str(seed), seed) for seed in range(40)]
         kinds = [(m.is_index, m.subject is not None) for w in woods for m in _manifests(w)]
         assert {(True, False), (False, True), (False, False), (True, True)} <= set(kinds)

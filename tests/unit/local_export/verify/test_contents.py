@@ -21,9 +21,8 @@ from image_uploader_plugins.local_export.verify import Remedy, Verification, rep
 from image_uploader_plugins.reference import RepositoryName
 from image_uploader_plugins.testing import images
 from tests.integration.commands.conftest import copy_tree
-from tests.robustness.faults import harness
-from tests.robustness.faults.harness import PLAIN, Failing, Primitive, hooked
-from tests.support import legacy, programs, trees
+from tests.support import faults, legacy, programs, trees
+from tests.support.faults import PLAIN, Failing, Primitive, hooked
 
 ERRNOS = (
     *(errno.EIO, errno.ESTALE, errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EACCES),
@@ -47,14 +46,14 @@ def fill(root: Path) -> None:
 
 @pytest.fixture(scope="module")
 def prepared() -> Iterator[Path]:
-    with harness.fast_folder() as folder:
+    with faults.fast_folder() as folder:
         fill(folder / "tree")
         yield folder / "tree"
 
 
 @pytest.fixture
 def root(prepared: Path) -> Iterator[Path]:
-    with harness.fast_folder() as folder:
+    with faults.fast_folder() as folder:
         copy_tree(prepared, folder / "tree")
         yield folder / "tree"
 
@@ -215,7 +214,7 @@ def test_what_is_replaced_meanwhile_is_not_removed(
 def _once(n: int) -> list[str]:
     """Let the n-th call fail, in a tree with a damaged blob: that alone may go."""
     number = ERRNOS[n % len(ERRNOS)]
-    with harness.fast_folder() as folder:
+    with faults.fast_folder() as folder:
         root = folder / "tree"
         copy_tree(_filled, root)
         before = content(root)
@@ -248,11 +247,11 @@ def test_any_call_that_fails_once_takes_nothing_that_is_intact(root: Path) -> No
         calls.append(call)
         return call()
 
-    with harness.fast_folder() as folder, hooked(count):
+    with faults.fast_folder() as folder, hooked(count):
         copy_tree(root, folder / "copy")
         trees.mended(folder / "copy")
     assert len(calls) > 1000
-    harness.spread(_once, range(0, len(calls), len(calls) // 50))
+    faults.spread(_once, range(0, len(calls), len(calls) // 50))
 
 
 def test_what_cannot_be_read_is_not_said_to_be_damaged(root: Path) -> None:
