@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
+from tests.support import commands
 
 
 @pytest.fixture
@@ -15,6 +16,18 @@ def root(tmp_path: Path) -> Path:
 @pytest.fixture
 def driver(root: Path) -> LocalExportDriver:
     return LocalExportDriver(root)
+
+
+@pytest.fixture
+def config(root: Path, tmp_path: Path) -> Path:
+    """A configuration of the command that names the tree."""
+    return commands.configuration(root, tmp_path)
+
+
+@pytest.fixture
+def run(config: Path, capsys: pytest.CaptureFixture[str]) -> commands.Run:
+    """The command on the tree, in this process."""
+    return commands.Run(config, capsys)
 
 
 @pytest.fixture(autouse=True)

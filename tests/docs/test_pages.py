@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-import sysconfig
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +14,7 @@ import pytest
 from image_uploader_plugins.testing import images, web_server
 from image_uploader_plugins.testing.registry import SourceRegistry
 from tests.docs import console
-from tests.support import legacy, programs, trees
+from tests.support import commands, legacy, programs, trees
 
 SERVE = "image-uploader serve"
 SERVED_AT = "127.0.0.1:8787"
@@ -31,7 +30,7 @@ class Reader:
         self.home = home
         self.elsewhere = {"/home/me": str(home)}
         self._background = background
-        path = (str(home / "bin"), sysconfig.get_path("scripts"), os.environ["PATH"])
+        path = (str(home / "bin"), str(Path(commands.PROGRAM).parent), os.environ["PATH"])
         self._environment = {**os.environ, "HOME": str(home), "PATH": os.pathsep.join(path)}
 
     def follow(self, page: str) -> int:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sysconfig
 import textwrap
-from pathlib import Path
 
 from tests.docs import console
 from tests.docs.test_commands import ROOT
+from tests.support import commands
 
 # What is another one each time.
 _VARYING = (
@@ -32,7 +30,6 @@ def test_the_demonstration() -> None:
     assert match
     wanted = settled(textwrap.dedent(match[1]))
     assert wanted.count("PORT") == 2
-    program = Path(sysconfig.get_path("scripts")) / "image-uploader"
-    done = subprocess.run([str(program), "demo"], capture_output=True, text=True, check=False)
+    done = commands.process(None, "demo")
     assert done.returncode == 0, done.stderr
     assert console.agrees(wanted + "...\n", settled(done.stdout)), done.stdout

@@ -13,11 +13,10 @@ import yaml
 
 from image_uploader_plugins.testing import images, web_server
 from image_uploader_plugins.testing.registry import SourceRegistry
-from tests.support import programs
+from tests.support import commands, programs
 from tests.support.checkout import PROJECT
 
 EXAMPLE = PROJECT / "examples" / "oci-layout"
-_MAIN = "import sys; from image_uploader_plugins.cli.app import main; sys.exit(main())"
 
 
 @pytest.fixture(scope="module")
@@ -79,7 +78,7 @@ def test_images_are_uploaded_into_it(installed: Path, tmp_path: Path) -> None:
             "push_destination": "localhost:8787",
         }
         wanted.write_text(yaml.safe_dump({"container_images": [entry]}))
-        _python(installed, "-c", _MAIN, "--config-file", config, "upload", wanted)
+        _python(installed, *commands.line(config, "upload", wanted))
     layout, copy = root / "edge+nova", tmp_path / "copy"
     subprocess.run([skopeo, "copy", "--quiet", f"oci:{layout}:1.0", f"dir:{copy}"], check=True)
     assert (copy / "manifest.json").read_bytes() == image.manifest.content

@@ -14,6 +14,21 @@ from image_uploader_plugins.reference import RepositoryName, Tag
 from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.images import OCI_CONFIG, Blob, Image, corpus
 
+# A manifest that another one is about, and one beside it.
+SUBJECT = images.image("ns/img", "1.0", [images.layer({"file": b"one"})])
+OTHER = images.image("ns/img", "2.0", [images.layer({"file": b"two"})])
+
+
+def related() -> list[Image]:
+    """Images, and a referrer of ``SUBJECT``, a layer of which lies in two repositories."""
+    return [
+        *images.corpus(),
+        SUBJECT,
+        OTHER,
+        referrer(SUBJECT, "application/vnd.example.sbom+json", "about"),
+        images.image("ns/copy", "1.0", [images.layer({"file": b"one"})]),
+    ]
+
 
 def everything() -> list[Image]:
     """OCI image-spec 1.1.1, and what Docker had before it."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -27,6 +28,11 @@ def put(driver: UploaderDriver, image: Image, tag: str | None = None) -> Digest:
             part.repository, part.manifest.content, part.manifest.media_type, tag=name
         )
     return image.digest
+
+
+def copy(source: Path, target: Path) -> None:
+    """A tree again, with what is linked in it, and its times."""
+    subprocess.run(["cp", "-a", str(source), str(target)], check=True)
 
 
 def described(*digests: Digest) -> list[Descriptor]:

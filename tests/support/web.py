@@ -5,21 +5,19 @@ from __future__ import annotations
 import contextlib
 import os
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Literal
 
-from tests.support import programs
+from tests.support import commands, programs
 from tests.support.checkout import PROJECT
 from tests.support.registry import free_port as free_port
 
 Kind = Literal["nginx", "httpd", "production", "embedded"]
 KINDS: tuple[Kind, ...] = ("nginx", "httpd", "production", "embedded")
 
-PROGRAM = str(Path(sys.executable).with_name("image-uploader"))
 ETC = PROJECT / "etc"
 VIRTUAL_HOSTS: dict[Kind, Path] = {
     "httpd": ETC / "httpd" / "image-serve.conf",
@@ -150,12 +148,9 @@ def command(root: Path, *options: object) -> Iterator[str]:
 def started(root: Path, *options: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The process of ``image-uploader serve``, and its URL."""
     with tempfile.TemporaryDirectory(prefix="serve-") as folder:
-        config = Path(folder) / "image-uploader.conf"
-        config.write_text(f"[local_export]\nroot = {root}\n")
-        arguments = ["--config-file", config, "serve", "--port", 0, *options]
-        process = subprocess.Popen(
-            [PROGRAM, *map(str, arguments)], stdout=subprocess.PIPE, text=True
-        )
+        config = commands.configuration(root, Path(folder))
+        words = commands.line(config, "serve", "--port", 0, *options)
+        process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
         assert process.stdout
         try:
             line = process.stdout.readline()

@@ -7,10 +7,10 @@ from image_uploader_plugins.local_export.local_export_driver import LocalExportD
 from image_uploader_plugins.manifest import SCHEMA1_TYPES
 from image_uploader_plugins.testing import images
 from tests.support import archives, content
+from tests.support.clients import ctr, docker, podman
 from tests.support.content import referrer
-from tests.unit.local_export.conftest import command
 
-__all__ = ["command"]
+__all__ = ["ctr", "docker", "podman"]
 
 ATTACHED = images.image("ns/img", "1.0", [images.layer({"file": b"one"})])
 UNTAGGED = images.image("ns/img", None, [images.layer({"file": b"two"})])

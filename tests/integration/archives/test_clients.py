@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -36,32 +35,6 @@ def skopeo() -> Run:
     def run(*arguments: str) -> str:
         return subprocess.run(
             [program, *arguments], check=True, stdout=subprocess.PIPE, text=True
-        ).stdout
-
-    return run
-
-
-@pytest.fixture(scope="module")
-def podman(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """podman with a storage of its own."""
-    program = programs.require("podman")
-    if os.geteuid() != 0:
-        pytest.skip("podman's storage is root's here")
-    folder = tmp_path_factory.mktemp("podman")
-    config = folder / "storage.conf"
-    config.write_text(
-        f'[storage]\ndriver = "vfs"\nrunroot = "{folder}/run"\ngraphroot = "{folder}/graph"\n'
-    )
-    environment = {**os.environ, "CONTAINERS_STORAGE_CONF": str(config)}
-
-    def run(*arguments: str) -> str:
-        return subprocess.run(
-            [program, *arguments],
-            check=True,
-            stdout=subprocess.PIPE,
-            text=True,
-            env=environment,
-            cwd=folder,
         ).stdout
 
     return run

@@ -15,11 +15,10 @@ from image_uploader_plugins.local_export.local_export_driver import LocalExportD
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.images import Image
-from tests.integration.archives.test_clients import Run, podman, tag  # noqa: F401
-from tests.integration.clients.test_clients import ctr  # noqa: F401
-from tests.integration.clients.test_docker import docker  # noqa: F401
+from tests.integration.archives.test_clients import tag
 from tests.support import archives, programs, trees
 from tests.support.archives import bring, carry, fill
+from tests.support.clients import Run
 
 PLAIN = [images.layer({"file": text * 3000}, plain=True) for text in (b"one", b"two")]
 # Two images that share a layer, as most do.
@@ -50,7 +49,7 @@ def docker_save(path: Path, image: Image, name: str) -> Path:
 
 
 @pytest.fixture
-def loaded(docker: Run, tmp_path: Path) -> Callable[..., Path]:  # noqa: F811
+def loaded(docker: Run, tmp_path: Path) -> Callable[..., Path]:
     """What docker saves of two images, one of which is Docker Hub's."""
     docker("load", "--input", docker_save(tmp_path / "one", ONE, "nginx:1"))
     docker("load", "--input", docker_save(tmp_path / "two", TWO, "quay.io/ns/img:2"))
@@ -102,7 +101,7 @@ def test_docker_saves_into_a_pipe(
 
 
 @pytest.fixture
-def exported(ctr: Run, tmp_path: Path) -> Callable[..., Path]:  # noqa: F811
+def exported(ctr: Run, tmp_path: Path) -> Callable[..., Path]:
     """What containerd exports of images that go by the names that Kubernetes gives them."""
     carry(fill(tmp_path / "tree", [IMAGE, LIST]), tmp_path / "layout.tar")
     ctr("images", "import", "--all-platforms", "--digests", tmp_path / "layout.tar")
@@ -156,7 +155,7 @@ def test_containerd_exports_one_platform(
 
 @pytest.mark.parametrize("kind", ["docker-dir", "docker-archive", "oci-archive", "oci-dir"])
 def test_podman_saves(
-    podman: Run,  # noqa: F811
+    podman: Run,
     driver: LocalExportDriver,
     root: Path,
     tmp_path: Path,

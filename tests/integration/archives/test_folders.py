@@ -17,9 +17,9 @@ from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.memory import MemoryDriver
 from tests.support import archives, programs
 from tests.support.archives import IMAGE, LIST, ONE, TWO, bring, carry, fill
+from tests.support.commands import Run
 from tests.support.content import schema_1
 from tests.support.registry import docker_registry
-from tests.unit.local_export.conftest import Command
 
 VERSION = b"Directory Transport Version: 1.1\n"
 
@@ -136,11 +136,11 @@ def test_skopeo_copies(memory: MemoryDriver, tmp_path: Path, image: images.Image
 # -- what is in them
 
 
-def test_signatures_are_left_out_and_told(root: Path, tmp_path: Path, command: Command) -> None:
+def test_signatures_are_left_out_and_told(root: Path, tmp_path: Path, run: Run) -> None:
     files = tree(**{"quay.io/ns/img:1.0": IMAGE})
     files["quay.io/ns/img:1.0/signature-1"] = b"simple signing"
     archives.folder(tmp_path / "x", files)
-    status, output = command("import", str(tmp_path / "x"))
+    status, output = run("import", str(tmp_path / "x")).both
     assert status == 0
     assert "quay.io/ns/img:1.0: simple signing's signatures (signature-1) are left out" in output
     assert not list(root.rglob("signature*"))

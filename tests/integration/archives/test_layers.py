@@ -24,7 +24,7 @@ from image_uploader_plugins.testing.images import Image
 from image_uploader_plugins.testing.memory import MemoryDriver
 from tests.support import archives, content, trees
 from tests.support.archives import bring
-from tests.unit.local_export.conftest import Command
+from tests.support.commands import Run
 
 PLAIN = [images.layer({"file": text}, oci=True, plain=True) for text in (b"one", b"two")]
 IMAGE = images.image("ns/img", "1.0", PLAIN, oci=True)
@@ -67,13 +67,13 @@ def docker_25(image: Image = IMAGE, **fields: Any) -> archives.Files:
 
 
 def test_layers_that_only_the_list_beside_a_layout_knows(
-    root: Path, tmp_path: Path, command: Command
+    root: Path, tmp_path: Path, run: Run
 ) -> None:
     archives.tar(tmp_path / "x", docker_25())
-    status, output = command("import", str(tmp_path / "x"))
+    status, output = run("import", str(tmp_path / "x")).both
     assert status == 0, output
     assert "the manifest lists 0 layers, and its config names 2: taken from manifest.json" in output
-    status, output = command("show", "ns/img:1.0", "-f", "json")
+    status, output = run("show", "ns/img:1.0", "-f", "json").both
     assert [layer["digest"] for layer in json.loads(output)["Layers"]] == [
         str(layer.digest) for layer in PLAIN
     ]
@@ -183,11 +183,11 @@ def test_a_damaged_config_is_called_damaged(memory: MemoryDriver, tmp_path: Path
 # -- elsewhere
 
 
-def test_layers_that_are_elsewhere_are_told(root: Path, tmp_path: Path, command: Command) -> None:
+def test_layers_that_are_elsewhere_are_told(root: Path, tmp_path: Path, run: Run) -> None:
     image = content.elsewhere()
     files = archives.layout([archives.entry(image, "ns/img:1.0")], archives.blobs([image]))
     archives.tar(tmp_path / "x", files)
-    status, output = command("import", str(tmp_path / "x"))
+    status, output = run("import", str(tmp_path / "x")).both
     assert status == 0
     assert (
         f"ns/img@{image.digest}: 1 of 2 layers are not imported: "

@@ -26,8 +26,8 @@ from image_uploader_plugins.testing.images import Image
 from image_uploader_plugins.testing.memory import MemoryDriver
 from tests.support import archives, trees
 from tests.support.archives import bring
+from tests.support.commands import Run
 from tests.support.content import referrer
-from tests.unit.local_export.conftest import Command
 
 ONE = images.image("x", None, [images.layer({"file": b"1"}, oci=True)], oci=True)
 TWO = images.image("x", None, [images.layer({"file": b"2"}, oci=True)], oci=True)
@@ -239,12 +239,10 @@ def test_a_list_of_which_not_all_is_there(
     assert len(report.notes) == 1  # it was meant
 
 
-def test_what_is_no_image_is_named_and_left_out(
-    root: Path, tmp_path: Path, command: Command
-) -> None:
+def test_what_is_no_image_is_named_and_left_out(root: Path, tmp_path: Path, run: Run) -> None:
     strange = archives.entry(TWO, "n/b:1") | {"mediaType": DOCKER_SCHEMA1}
     path = layout(tmp_path / "layout", archives.entry(ONE, "n/a:1"), strange)
-    status, output = command("import", str(path))
+    status, output = run("import", str(path)).both
     assert status == 1
     assert f"not imported: n/b:1 is of type {DOCKER_SCHEMA1}" in output
     assert trees.catalog(root) == ["n/a"]

@@ -29,11 +29,11 @@ from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.images import Image
 from image_uploader_plugins.testing.memory import MemoryDriver
 from tests.integration.archives.conftest import ATTACHED, REFERRER, SIGNATURE, UNTAGGED
-from tests.support import legacy, mounts, trees
+from tests.support import commands, legacy, mounts, trees
 from tests.support.archives import bring, carry, fill
 from tests.support.checkout import PROJECT
+from tests.support.commands import Run
 from tests.support.content import schema_1
-from tests.unit.local_export.conftest import Command
 
 LAYERS = [images.layer({"file": text}) for text in (b"first", b"second", b"third")]
 
@@ -471,37 +471,35 @@ def test_killed_and_done_again(root: Path, tmp_path: Path, name: str) -> None:
 # -- the commands
 
 
-def test_the_commands(original: Path, root: Path, tmp_path: Path, command: Command) -> None:
+def test_the_commands(original: Path, root: Path, tmp_path: Path, run: Run) -> None:
     """From list to export to import, as two operators would do it."""
     fill(root, [ATTACHED])
-    assert command("export", "--list-blobs", str(tmp_path / "list")) == (0, "2 blobs listed\n")
-    config = tmp_path / "there.conf"
-    config.write_text(f"[local_export]\nroot = {original}\n")
+    assert run("export", "--list-blobs", str(tmp_path / "list")).both == (0, "2 blobs listed\n")
+    (tmp_path / "there").mkdir()
+    config = commands.configuration(original, tmp_path / "there")
     there = ("--config-file", str(config))
-    status, output = command(
+    status, output = run(
         *there, "export", str(tmp_path / "layout.tar"), "ns/img", "--since", str(tmp_path / "list")
-    )
+    ).both
     assert (status, output.splitlines()[-1].split(",")[0]) == (0, "4 images"), output
-    status, output = command("import", str(tmp_path / "layout.tar"))
+    status, output = run("import", str(tmp_path / "layout.tar")).both
     assert status == 0, output
     assert "ns/img:1.0: unchanged, 0 layers fetched, 0 mounted, 1 present" in output
     assert trees.tags(root, "ns/img") == ["1.0"]
     shutil.rmtree(root)
-    status, output = command("import", str(tmp_path / "layout.tar"))
+    status, output = run("import", str(tmp_path / "layout.tar")).both
     assert status == 1
     assert "neither in the archive nor in the target: sha256:" in output
     assert len(output.splitlines()) == 1, output
 
 
-def test_what_cannot_be_exported_is_an_exit_status(
-    root: Path, tmp_path: Path, command: Command
-) -> None:
+def test_what_cannot_be_exported_is_an_exit_status(root: Path, tmp_path: Path, run: Run) -> None:
     fill(root, [schema_1()])
     place = str(tmp_path / "layout")
-    status, output = command("export", place)
+    status, output = run("export", place).both
     assert status == 1
     assert "not exported: old/schema1:1.0: a schema 1 manifest" in output
-    assert command("export", place, "--since", f"{place}/") == (
+    assert run("export", place, "--since", f"{place}/").both == (
         1,
         f"ERROR: {place}: --since must be another one than DEST\n",
     )

@@ -6,9 +6,9 @@ import contextlib
 import gzip
 import os
 import re
+import shlex
 import signal
 import subprocess
-import sysconfig
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,10 +19,9 @@ from image_uploader_plugins import errors
 from image_uploader_plugins.archives import spool
 from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.memory import MemoryDriver
-from tests.support import archives, mounts, programs, trees
+from tests.support import archives, commands, mounts, programs, trees
 from tests.support.archives import bring
 
-PROGRAM = str(Path(sysconfig.get_path("scripts")) / "image-uploader")
 IMAGE = images.image("ns/img", "1.0", [images.layer({"file": b"one" * 3000}, oci=True)], oci=True)
 LAYOUT = archives.layout([archives.entry(IMAGE, "ns/img:1.0")], archives.blobs([IMAGE]))
 
@@ -45,16 +44,9 @@ def temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-@pytest.fixture
-def config(root: Path, tmp_path: Path) -> Path:
-    path = tmp_path / "image-uploader.conf"
-    path.write_text(f"[local_export]\nroot = {root}\n")
-    return path
-
-
 def shell(script: str, config: Path, packed: Path) -> tuple[int, str]:
     """Run a pipeline in which ``import`` is the command, and $1 the archive."""
-    function = f'import() {{ "{PROGRAM}" --config-file "{config}" import "$@"; }}\n'
+    function = f'import() {{ {shlex.join(commands.line(config, "import"))} "$@"; }}\n'
     done = subprocess.run(
         [programs.require("bash"), "-c", function + script, "bash", str(packed)],
         stdout=subprocess.PIPE,
@@ -108,7 +100,7 @@ def test_refused(
 def test_a_terminal_is_no_archive(config: Path) -> None:
     """Nobody waits for what is never typed."""
     script = [programs.require("script", "bsdutils"), "-qec"]
-    command = f"{PROGRAM} --config-file {config} import -"
+    command = shlex.join(commands.line(config, "import", "-"))
     done = subprocess.run(
         [*script, command, "/dev/null"], capture_output=True, text=True, check=False
     )
@@ -127,7 +119,7 @@ def test_a_fifo(memory: MemoryDriver, tmp_path: Path, packed: Path) -> None:
 @contextlib.contextmanager
 def waiting(config: Path, packed: Path) -> Iterator[subprocess.Popen[bytes]]:
     """An import that has all of its archive but the end, and waits for that."""
-    command = [PROGRAM, "--config-file", str(config), "import", "-"]
+    command = commands.line(config, "import", "-")
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdin
         process.stdin.write(packed.read_bytes()[:-512])

@@ -2,59 +2,21 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
 import subprocess
-import tempfile
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.testing import images
-from image_uploader_plugins.testing.images import Image
-from tests.support import programs, trees, web
+from tests.support import trees, web
+from tests.support.clients import Run, blobs_of, by_name, copied, run
 from tests.support.content import everything, referrer
 from tests.support.registry import docker_registry
 
 PLAIN = ["base", "openstack/nova-api", "openstack/nova/compute", "openstack/plain", "edge/oci"]
 LISTS = ["multi/docker", "multi/oci"]
-
-Run = Callable[..., str]
-
-
-def by_name(name: str) -> Image:
-    return next(image for image in everything() if image.repository.value == name)
-
-
-def run(*command: object, **environment: str) -> str:
-    done = subprocess.run(
-        [str(part) for part in command],
-        capture_output=True,
-        text=True,
-        check=False,
-        env={**os.environ, **environment},
-    )
-    assert done.returncode == 0, f"{command}: {done.stderr}"
-    return done.stdout.strip()
-
-
-@pytest.fixture(scope="module")
-def skopeo() -> str:
-    return programs.require("skopeo")
-
-
-def blobs_of(image: Image) -> set[str]:
-    """The hex of everything that an image consists of."""
-    return {digest.encoded for part in image.walk() for digest in (*part.blobs, part.digest)}
-
-
-def copied(folder: Path) -> set[str]:
-    """The hex of what lies in a ``dir:`` copy, from the bytes themselves."""
-    files = [path for path in folder.iterdir() if path.name != "version"]
-    return {hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
 
 
 @pytest.mark.parametrize("name", PLAIN + LISTS)
@@ -179,21 +141,6 @@ def test_oras_pulls_an_artifact_and_finds_its_referrers(kind: web.Kind, tmp_path
                 assert content == {image.blobs[d.digest] for d in image.manifest.layers}
 
 
-@pytest.fixture(params=["podman", "buildah"])
-def puller(request: pytest.FixtureRequest) -> Iterator[Run]:
-    """podman or buildah with a storage of its own."""
-    program = programs.require(request.param)
-    # podman takes no path of more than 50 characters.
-    with tempfile.TemporaryDirectory(prefix="pull-") as folder:
-        storage = ("--root", f"{folder}/root", "--runroot", f"{folder}/run")
-
-        def command(*arguments: object) -> str:
-            return run(program, *storage, "--storage-driver", "vfs", *arguments)
-
-        yield command
-        command("rmi", "--all", "--force")
-
-
 @pytest.mark.parametrize("name", PLAIN)
 def test_podman_and_buildah_pull(puller: Run, server: str, name: str) -> None:
     image = by_name(name)
@@ -215,31 +162,6 @@ def test_podman_and_buildah_choose_the_architecture(
     config = by_name(name).children[number].manifest.config
     assert config
     assert identity.splitlines()[-1] == config.digest.encoded
-
-
-@pytest.fixture(scope="module")
-def ctr(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    """containerd's client, with a daemon of its own."""
-    program = programs.require("ctr", "containerd")
-    daemon = programs.require("containerd")
-    folder = tmp_path_factory.mktemp("containerd")
-    config = folder / "config.toml"
-    # Nothing but content is needed; the rest asks for a kernel this may not be.
-    config.write_text(
-        f'version = 2\nroot = "{folder}/root"\nstate = "{folder}/state"\n'
-        'disabled_plugins = ["io.containerd.grpc.v1.cri", "io.containerd.snapshotter.v1.btrfs", '
-        '"io.containerd.snapshotter.v1.zfs", "io.containerd.snapshotter.v1.devmapper", '
-        '"io.containerd.snapshotter.v1.aufs", "io.containerd.internal.v1.opt"]\n'
-        f'[grpc]\naddress = "{folder}/socket"\n'
-    )
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen([daemon, "--config", config], stdout=log, stderr=log)
-
-    def command(*arguments: object) -> str:
-        return run(program, "--address", folder / "socket", *arguments)
-
-    with programs.daemon(process, lambda: command("version"), folder / "log", 30):
-        yield command
 
 
 @pytest.mark.parametrize("name", PLAIN + LISTS)

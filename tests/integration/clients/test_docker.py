@@ -8,9 +8,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,49 +15,12 @@ import requests
 
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.testing.images import Image
-from tests.integration.clients.test_clients import Run, by_name, run
-from tests.support import programs, trees, web
+from tests.support import trees, web
+from tests.support.clients import Run, by_name
 from tests.support.registry import docker_registry
 
 PULLS = int(os.environ.get("DOCKER_PULLS", "10"))
 _DEADLINE = 60  # seconds
-_NO_NETWORK = ("--iptables=false", "--ip6tables=false", "--bridge=none")
-
-
-@pytest.fixture(scope="module")
-def docker() -> Iterator[Run]:
-    """Debian's client, with a daemon and a storage of its own."""
-    daemon = programs.require("dockerd", "docker.io")
-    client = "/usr/bin/docker"  # another may be first on the path
-    if os.getuid() != 0:
-        message = "dockerd takes root"
-        pytest.fail(message) if os.environ.get("CI") == "true" else pytest.skip(message)
-    # A socket's path is short.
-    with tempfile.TemporaryDirectory(prefix="docker-") as name:
-        folder = Path(name)
-        (folder / "daemon.json").write_text(json.dumps({"deprecated-key-path": f"{folder}/key"}))
-        places = (
-            "--config-file",
-            folder / "daemon.json",
-            "--data-root",
-            folder / "data",
-            "--exec-root",
-            folder / "exec",
-        )
-        address = f"unix://{folder}/socket"
-        command = [daemon, *places, "--storage-driver=vfs", *_NO_NETWORK, "--host", address]
-        with (folder / "log").open("wb") as log:
-            process = subprocess.Popen(
-                [str(part) for part in (*command, "--pidfile", folder / "pid")],
-                stdout=log,
-                stderr=log,
-            )
-
-        def ask(*arguments: object) -> str:
-            return run(client, "--host", address, *arguments, DOCKER_CONFIG=f"{folder}/config")
-
-        with programs.daemon(process, lambda: ask("version"), folder / "log", _DEADLINE):
-            yield ask
 
 
 @pytest.mark.parametrize("name", ["multi/docker", "multi/oci"])

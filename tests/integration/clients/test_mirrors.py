@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,16 +10,12 @@ import pytest
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.serving import webservers
 from image_uploader_plugins.testing import images, web_server
-from image_uploader_plugins.testing.images import Image
-from tests.integration.clients.test_clients import Run, blobs_of, copied, ctr, puller, run  # noqa: F401
 from tests.support import programs, tls, trees, web
+from tests.support.clients import Run, blobs_of, copied, run
+from tests.support.mirrors import IMAGE, NAME, REGISTRY, configured, fetched
 from tests.support.registry import TamperedRegistry
 
-# Nobody has this name: what does not come from the mirror does not come at all.
-REGISTRY = "registry.invalid"
-IMAGE: Image = next(image for image in images.corpus() if image.repository.value == "edge/oci")
 USER, WORD = "puller", "p\u00e4ss:word"
-NAME = f"{REGISTRY}/{IMAGE.repository}:{IMAGE.tag}"
 
 
 # The same image under a name that begins with the registry's.
@@ -44,14 +39,8 @@ def mirror(request: pytest.FixtureRequest, root: Path) -> Iterator[str]:
         yield f"http://{server}"
 
 
-def configured(output: Path, *options: object, registry: str = REGISTRY) -> Path:
-    command = [web.PROGRAM, "client-config", registry, "-o", output, *options]
-    subprocess.run([str(part) for part in command], check=True, capture_output=True)
-    return output / "etc"
-
-
 def test_podman_and_buildah(
-    puller: Run,  # noqa: F811
+    puller: Run,
     mirror: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -66,7 +55,7 @@ def test_podman_and_buildah(
 
 @pytest.mark.parametrize("only", [(), ("--only",)])
 def test_podman_and_buildah_with_a_path(
-    puller: Run,  # noqa: F811
+    puller: Run,
     mirror: str,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -94,7 +83,7 @@ def test_skopeo_with_a_login(guarded: str, tmp_path: Path) -> None:
     assert copied(copy) == blobs_of(IMAGE)
 
 
-def test_containerd_with_a_login(ctr: Run, guarded: str, tmp_path: Path) -> None:  # noqa: F811
+def test_containerd_with_a_login(ctr: Run, guarded: str, tmp_path: Path) -> None:
     for only in ((), ("--only",)):
         output = tmp_path / "-".join(("output", *only))
         options = ("--mirror", guarded, "--for", "containerd", *with_login(tmp_path), *only)
@@ -103,7 +92,7 @@ def test_containerd_with_a_login(ctr: Run, guarded: str, tmp_path: Path) -> None
 
 @pytest.mark.parametrize("only", [(), ("--only",)])
 def test_containerd_with_a_path(
-    ctr: Run,  # noqa: F811
+    ctr: Run,
     mirror: str,
     tmp_path: Path,
     only: tuple[str, ...],
@@ -114,7 +103,7 @@ def test_containerd_with_a_path(
 
 @pytest.mark.parametrize("client", ["containerd", "podman"])
 def test_only_means_only(
-    ctr: Run,  # noqa: F811
+    ctr: Run,
     mirror: str,
     tmp_path: Path,
     client: str,
@@ -157,7 +146,7 @@ def test_skopeo_with_tls(root: Path, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("registry", [REGISTRY, "*"])
-def test_containerd(ctr: Run, mirror: str, tmp_path: Path, registry: str) -> None:  # noqa: F811
+def test_containerd(ctr: Run, mirror: str, tmp_path: Path, registry: str) -> None:
     options = ("--mirror", mirror, "--for", "containerd")
     etc = configured(tmp_path, *options, registry=registry)
     fetched(ctr, etc)
@@ -165,7 +154,7 @@ def test_containerd(ctr: Run, mirror: str, tmp_path: Path, registry: str) -> Non
 
 @pytest.mark.parametrize("verified", [True, False])
 def test_containerd_with_tls(
-    ctr: Run,  # noqa: F811
+    ctr: Run,
     root: Path,
     tmp_path: Path,
     verified: bool,
@@ -178,14 +167,6 @@ def test_containerd_with_tls(
         hosts = etc / "containerd" / "certs.d" / REGISTRY / "hosts.toml"
         hosts.write_text(hosts.read_text().replace('"/etc/', f'"{etc}/'))
         fetched(ctr, etc)
-
-
-def fetched(ctr: Run, etc: Path, image: Image = IMAGE, name: str = NAME) -> None:  # noqa: F811
-    hosts = ("--hosts-dir", etc / "containerd" / "certs.d")
-    ctr("content", "fetch", *hosts, "--all-platforms", name)
-    held = set(ctr("content", "ls", "--quiet").splitlines())
-    assert {f"sha256:{encoded}" for encoded in blobs_of(image)} <= held
-    ctr("images", "rm", "--sync", name)
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import pytest
 
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from tests.integration.commands import content
-from tests.integration.commands.conftest import Run, copy_tree
 from tests.support import trees
+from tests.support.commands import Run
 
 ABSENT = f"ns/img@sha256:{'0' * 64}"
 
@@ -87,7 +87,7 @@ def test_wrong_usage(run: Run, filled: Path, arguments: list[str]) -> None:
 def test_a_rehearsal_says_what_happens_then(
     run: Run, filled: Path, tmp_path: Path, arguments: list[str]
 ) -> None:
-    copy_tree(filled, tmp_path / "before")
+    trees.copy(filled, tmp_path / "before")
     before = trees.served(filled)
     foreseen = run("delete", "--dry-run", *arguments)
     assert (foreseen.status, foreseen.err) == (0, "")

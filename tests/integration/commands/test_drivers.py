@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.integration.commands.conftest import Run
-from tests.integration.commands.test_uniform import PROGRAM
+from tests.support import commands
+from tests.support.commands import Run
 
 
 def install(folder: Path, name: str, value: str) -> None:
@@ -99,13 +98,8 @@ def test_who_needs_it_says_so_once(
     with config.open("a") as file:
         file.write(f"[image_uploader]\ndriver = {name}\n")
     # As installed: stevedore remembers what it has found in a process.
-    done = subprocess.run(
-        [str(PROGRAM), "--config-file", str(config), "import", str(archive)],
-        env={**os.environ, "PYTHONPATH": str(site)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    environment = {**os.environ, "PYTHONPATH": str(site)}
+    done = commands.process(config, "import", archive, env=environment)
     assert done.returncode == 1
     assert done.stderr.startswith(f"ERROR: cannot load driver '{name}' from ")
     assert reason in done.stderr

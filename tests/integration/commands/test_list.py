@@ -19,9 +19,9 @@ from image_uploader_plugins.local_export.repository import Repository
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
 from image_uploader_plugins.testing import images
 from tests.integration.commands import content
-from tests.integration.commands.conftest import Run, copy_tree
 from tests.integration.commands.content import ALONE
 from tests.support import trees
+from tests.support.commands import Run
 from tests.support.content import referrer
 
 
@@ -104,7 +104,7 @@ def test_own_is_what_a_delete_frees(run: Run, filled: Path, tmp_path: Path) -> N
     assert len(rows) > 18
     for number, row in enumerate(rows):
         copy = tmp_path / str(number)
-        copy_tree(filled, copy)
+        trees.copy(filled, copy)
         reference = Tag(row["Tag"]) if row["Tag"] else Digest(row["Digest"])
         with LocalExportDriver(copy) as driver:
             freed = driver.delete(ImageRef(RepositoryName(row["Repository"]), reference))

@@ -10,8 +10,8 @@ import pytest
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.images import Image
-from tests.integration.commands.conftest import Run, copy_tree
 from tests.support import trees
+from tests.support.commands import Run
 from tests.support.content import referrer
 
 TAGS = [f"v{number}" for number in range(6)]
@@ -45,7 +45,7 @@ def pruned(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def root(tmp_path: Path, pruned: Path) -> Path:
-    copy_tree(pruned, tmp_path / "image-serve")
+    trees.copy(pruned, tmp_path / "image-serve")
     return tmp_path / "image-serve"
 
 

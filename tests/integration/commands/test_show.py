@@ -14,8 +14,8 @@ from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.serving.listener import serving
 from image_uploader_plugins.testing.images import Image
 from tests.integration.commands import content
-from tests.integration.commands.conftest import Run
 from tests.support import programs, trees
+from tests.support.commands import Run
 
 
 def shown(run: Run, *arguments: str) -> dict[str, Any]:

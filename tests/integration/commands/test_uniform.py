@@ -6,7 +6,6 @@ import os
 import re
 import subprocess
 import sys
-import sysconfig
 from pathlib import Path
 
 import pytest
@@ -14,11 +13,11 @@ import pytest
 from image_uploader_plugins.cli.app import Main
 from image_uploader_plugins.cli.commands.gc import Gc
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
-from tests.docs.test_commands import parse, typed
-from tests.integration.commands.conftest import Run
+from tests.support import commands
+from tests.support.command_lines import parse, typed
+from tests.support.commands import Run
 
 COMMANDS = sorted(name for name, _ in Main().command_manager)
-PROGRAM = Path(sysconfig.get_path("scripts")) / "image-uploader"
 BASH_COMPLETION = Path("/usr/share/bash-completion/bash_completion")
 
 
@@ -119,7 +118,7 @@ def test_a_reader_that_leaves_is_no_trouble(config: Path, environment: dict[str,
     reader, writer = os.pipe()
     os.close(reader)
     done = subprocess.run(
-        [str(PROGRAM), "--config-file", str(config), "verify", "--json"],
+        commands.line(config, "verify", "--json"),
         stdout=writer,
         stderr=subprocess.PIPE,
         env=environment,
@@ -135,7 +134,7 @@ def test_output_that_cannot_be_written_is_a_failure(
 ) -> None:
     with Path("/dev/full").open("wb") as full:
         done = subprocess.run(
-            [str(PROGRAM), "--config-file", str(config), "verify"],
+            commands.line(config, "verify"),
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,

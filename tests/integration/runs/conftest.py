@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-import sysconfig
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +17,7 @@ from image_uploader_plugins.testing import images, web_server
 from image_uploader_plugins.testing.images import Image, corpus
 from image_uploader_plugins.testing.registry import SourceRegistry
 from image_uploader_plugins.testing.web_server import Answer
+from tests.support import commands
 from tests.support import registry as registries
 
 SERVED_AT = "192.0.2.1:8787"  # RFC 5737: nothing answers there
@@ -27,20 +27,14 @@ DEADLINE = 60  # seconds
 class Cli:
     """The command on the tree at ``root``, with files in ``folder``."""
 
-    def __init__(self, root: Path, folder: Path) -> None:
+    def __init__(self, root: Path, folder: Path, config: Path) -> None:
         self.root = root
         self.folder = folder
+        self.config = config
         self.report_file = folder / "report.json"
-        config = folder / "image-uploader.conf"
-        config.write_text(f"[local_export]\nroot = {root}\n")
-        program = Path(sysconfig.get_path("scripts")) / "image-uploader"
-        self.prefix = [str(program), "--config-file", str(config)]
 
     def run(self, *arguments: object) -> subprocess.CompletedProcess[str]:
-        command = [*self.prefix, *map(str, arguments)]
-        return subprocess.run(
-            command, capture_output=True, text=True, check=False, timeout=2 * DEADLINE
-        )
+        return commands.process(self.config, *arguments)
 
     def upload(self, *arguments: object) -> subprocess.CompletedProcess[str]:
         return self.run("upload", *arguments, "--report", self.report_file)
@@ -111,8 +105,8 @@ class Endless(SourceRegistry):
 
 
 @pytest.fixture
-def cli(root: Path, tmp_path: Path) -> Cli:
-    return Cli(root, tmp_path)
+def cli(root: Path, tmp_path: Path, config: Path) -> Cli:
+    return Cli(root, tmp_path, config)
 
 
 @pytest.fixture(scope="package")

@@ -26,7 +26,7 @@ from image_uploader_plugins.testing import images, web_server
 from image_uploader_plugins.testing.registry import SourceRegistry
 from image_uploader_plugins.testing.web_server import Answer
 from tests.integration.runs.conftest import DEADLINE, Cli, Endless, by_name
-from tests.support import trees
+from tests.support import commands, trees
 
 Signals = Callable[["subprocess.Popen[str]"], None]
 
@@ -46,7 +46,7 @@ def interrupt(
 ) -> subprocess.CompletedProcess[str]:
     """Send the signals once some of a layer is here."""
     file = cli.images(source, *endless.names)
-    command = [*cli.prefix, "upload", str(file), "--report", str(cli.report_file)]
+    command = commands.line(cli.config, "upload", file, "--report", cli.report_file)
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
@@ -136,7 +136,7 @@ def test_a_program_that_is_interrupted_leaves_nothing_at_work(
     def observer(record: ImageRecord) -> None:
         raise KeyboardInterrupt
 
-    conf = loader.load_conf(config_files=[cli.prefix[-1]])
+    conf = loader.load_conf(config_files=[str(cli.config)])
     endless.add(by_name("base"))
     journal = tripleo.Journal(observer)
     file = cli.images(endless_source, endless.names[0], by_name("base"))
@@ -242,7 +242,7 @@ def test_the_next_run_goes_on_where_one_was_ended(
     cli: Cli, halting: tuple[Halting, str], how: signal.Signals
 ) -> None:
     registry, address = halting
-    command = [*cli.prefix, "upload", str(cli.images(address, registry.IMAGE))]
+    command = commands.line(cli.config, "upload", cli.images(address, registry.IMAGE))
     with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
         deadline = time.monotonic() + DEADLINE
         while kept(cli) != [registry.HALT]:

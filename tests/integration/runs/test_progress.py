@@ -30,6 +30,7 @@ from image_uploader_plugins.runs.journal import Journal
 from image_uploader_plugins.runs.records import Status
 from image_uploader_plugins.testing.images import corpus
 from tests.integration.runs.conftest import DEADLINE, Cli, Endless, by_name
+from tests.support import commands
 
 CLEAR = "\r\x1b[K"
 
@@ -206,7 +207,7 @@ def on_terminal(cli: Cli, *arguments: object, until: str | None = None) -> tuple
     """
     terminal = Terminal(80)
     with subprocess.Popen(
-        [*cli.prefix, *map(str, arguments)],
+        commands.line(cli.config, *arguments),
         stdout=terminal.stream,
         stderr=terminal.stream,
         env={**os.environ, "TERM": "xterm"},
@@ -300,7 +301,7 @@ def test_all_that_was_expected_is_done_in_the_end(source: str, tmp_path: Path, r
     options.values(conf)
     conf.set_override("root", str(root), group=options.GROUP)
     journal = Journal(lambda record: None)
-    file = Cli(root, tmp_path).images(source, *corpus(), multi_arch=True)
+    file = Cli(root, tmp_path, tmp_path / "none").images(source, *corpus(), multi_arch=True)
     tripleo.upload_files([str(file)], conf, journal=journal)
     assert journal.meter.done == journal.meter.expected > 0
     assert journal.at_work() == []

@@ -18,10 +18,10 @@ from image_uploader_plugins.local_export.local_export_driver import LocalExportD
 from image_uploader_plugins.reference import RepositoryName
 from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.images import Image
-from tests.integration.clients.test_clients import Run, ctr  # noqa: F401
-from tests.integration.clients.test_mirrors import IMAGE, REGISTRY, configured, fetched
 from tests.support import raw, trees, web
+from tests.support.clients import Run
 from tests.support.content import referrer
+from tests.support.mirrors import IMAGE, REGISTRY, configured, fetched
 
 KINDS: tuple[web.Kind, ...] = ("nginx", "httpd", "production", "embedded")
 
@@ -111,6 +111,6 @@ def test_what_has_no_name_is_the_same_for_all(server: str) -> None:
         assert get(server, path, "ns=quay.io") == get(server, path, "")
 
 
-def test_containerd_s_mirror_of_everything(server: str, ctr: Run, tmp_path: Path) -> None:  # noqa: F811
+def test_containerd_s_mirror_of_everything(server: str, ctr: Run, tmp_path: Path) -> None:
     options = ("--mirror", f"http://{server}", "--for", "containerd")
     fetched(ctr, configured(tmp_path, *options, registry="*"))

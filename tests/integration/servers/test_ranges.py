@@ -21,7 +21,7 @@ import pytest
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.images import Blob, Image
-from tests.support import programs, proxy, raw, trees, web
+from tests.support import commands, programs, proxy, raw, trees, web
 
 # No two places of it are alike.
 LAYER = Blob(random.Random(4).randbytes(4 * 1024 * 1024), images.OCI_LAYER)  # noqa: S311
@@ -222,8 +222,8 @@ def lazy_root() -> Iterator[Path]:
     """Two versions of an image whose layer has a list of its files at its end."""
     buildah = programs.require("buildah")
     with web.open_folder() as folder:
-        root, config = folder / "tree", folder / "image-uploader.conf"
-        config.write_text(f"[local_export]\nroot = {root}\n")
+        root = folder / "tree"
+        config = commands.configuration(root, folder)
         files = folder / "files"
         files.mkdir()
         for version in (1, 2):
@@ -234,8 +234,7 @@ def lazy_root() -> Iterator[Path]:
             storage = ["--root", f"{folder}/b{version}", "--storage-driver", "vfs"]
             storage += ["--runroot", f"{folder}/r{version}"]
             build(buildah, storage, files, layout)
-            arguments = ["import", layout, "--as", f"{LAZY}:{version}"]
-            run(web.PROGRAM, "--config-file", config, *arguments)
+            run(*commands.line(config, "import", layout, "--as", f"{LAZY}:{version}"))
         yield root
 
 

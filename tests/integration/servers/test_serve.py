@@ -19,7 +19,7 @@ import requests
 
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.testing import images
-from tests.support import programs, raw, tls, trees, web
+from tests.support import commands, programs, raw, tls, trees, web
 from tests.support.checkout import PROJECT
 
 TIMEOUT = 30
@@ -55,15 +55,7 @@ def secured(folder: Path) -> tuple[object, ...]:
 
 
 def image_uploader(root: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
-    config = root.parent / "image-uploader.conf"
-    config.write_text(f"[local_export]\nroot = {root}\n")
-    return subprocess.run(
-        [web.PROGRAM, "--config-file", config, *map(str, arguments)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=TIMEOUT,
-    )
+    return commands.process(commands.configuration(root, root.parent), *arguments)
 
 
 def skopeo(reference: str, *options: object) -> None:

@@ -1,44 +1,15 @@
-"""The host's state, which lives in classes, is each test's own."""
-
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
-from oslo_config import cfg
-from tripleo_common.image import image_uploader
 
-from image_uploader_plugins import loader, tripleo
-from image_uploader_plugins.local_export import options
-from image_uploader_plugins.sources import tries
 from image_uploader_plugins.testing import web_server
 from image_uploader_plugins.testing.images import corpus
 from tests.support.registry import TamperedRegistry
+from tests.support.tripleo_common import conf, manager, unused
 
-
-@pytest.fixture(autouse=True)
-def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Nothing remembered from the test before, and no waiting between retries."""
-    image_uploader.BaseImageUploader.init_registries_cache()
-    monkeypatch.setattr(image_uploader.PythonImageUploader, "lock", None)
-    monkeypatch.setattr(image_uploader.PythonImageUploader, "uploaded_layers", {})
-    # tenacity asks for it when it waits.
-    monkeypatch.setattr(time, "sleep", lambda seconds: None)
-    monkeypatch.setattr(tries.Tries, "pause", lambda self, seconds: None)
-    yield
-    tripleo.uninstall()
-    image_uploader.BaseImageUploader.init_registries_cache()
-
-
-@pytest.fixture
-def conf(root: Path) -> cfg.ConfigOpts:
-    conf = loader.load_conf(config_files=[])
-    options.values(conf)
-    conf.set_override("root", str(root), group=options.GROUP)
-    return conf
+__all__ = ["conf", "manager", "unused"]
 
 
 @pytest.fixture
@@ -50,8 +21,3 @@ def registry() -> TamperedRegistry:
 def source(registry: TamperedRegistry) -> Iterator[str]:
     with web_server.serving(registry) as address:
         yield address
-
-
-@pytest.fixture
-def manager() -> Any:
-    return image_uploader.ImageUploadManager([])

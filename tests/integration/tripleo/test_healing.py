@@ -12,12 +12,12 @@ import yaml
 from oslo_config import cfg
 
 from image_uploader_plugins import demo, errors, loader, tripleo
-from image_uploader_plugins.cli.app import main
 from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.pace import Limits, Pace
 from image_uploader_plugins.sources import session
 from image_uploader_plugins.testing.images import Image, corpus
 from tests.support import trees
+from tests.support.commands import Run
 from tests.support.registry import TamperedRegistry
 
 BASE = next(image for image in corpus() if image.repository.value == "base")
@@ -35,13 +35,6 @@ def flip(root: Path) -> Path:
     os.pwrite(file, bytes([os.pread(file, 1, 20)[0] ^ 1]), 20)
     os.close(file)
     return path
-
-
-@pytest.fixture
-def configured(root: Path, tmp_path: Path) -> str:
-    path = tmp_path / "image-uploader.conf"
-    path.write_text(f"[local_export]\nroot = {root}\n")
-    return str(path)
 
 
 @pytest.fixture
@@ -64,18 +57,18 @@ def prepared(source: str, tmp_path: Path) -> str:
 def test_check_present_of_a_command(
     registry: TamperedRegistry,
     root: Path,
-    configured: str,
+    run: Run,
     listed: str,
     prepared: str,
     name: str,
     check: bool,
 ) -> None:
     arguments = [name, *(["-e", prepared] if name == "prepare" else [listed])]
-    assert main(["--config-file", configured, *arguments]) == 0
+    assert run(*arguments).status == 0
     path = flip(root)
     asked = registry.asked(f"blobs/{LAYER}")
     options = ["--check-present"] if check else []
-    assert main(["--config-file", configured, *arguments, *options]) == 0
+    assert run(*arguments, *options).status == 0
     assert registry.asked(f"blobs/{LAYER}") == asked + check
     assert (path.read_bytes() == BASE.blobs[LAYER]) is check
     if check:

@@ -16,11 +16,10 @@ import pytest
 from oslo_config import cfg
 
 from image_uploader_plugins import demo, tripleo
-from image_uploader_plugins.cli import app
 from image_uploader_plugins.sources import credential_helpers
 from image_uploader_plugins.sources.keychain import Login
 from image_uploader_plugins.testing.images import corpus
-from tests.support import programs, tls, trees, web
+from tests.support import commands, programs, tls, trees, web
 from tests.support import registry as registries
 
 LOGIN = Login("robot$team", "p\u00e4ss w\u00f6rd: \u043a\u043b\u044e\u0447")
@@ -200,10 +199,8 @@ def test_helpers_that_fail(
     helpers = {f"{passwords}/{name}": name for name in HELPERS}
     store(home, {"auths": {passwords: entry(LOGIN)}, "credHelpers": helpers})
     names = [f"{passwords}/{name}/app:1" for name in HELPERS]
-    config = home / "image-uploader.conf"
-    config.write_text(f"[local_export]\nroot = {root}\n")
-    arguments = ["--config-file", str(config), "upload"]
-    assert app.main([*arguments, listed(home, *names, f"{passwords}/{NAME}")]) == 1
+    config = commands.configuration(root, home)
+    assert commands.here(config, "upload", listed(home, *names, f"{passwords}/{NAME}")) == 1
     said = capsys.readouterr()
     assert trees.tags(root, str(IMAGE.repository)) == [str(IMAGE.tag)]
     assert "Zq7sEcReT" not in said.out + said.err
@@ -215,10 +212,9 @@ def test_a_wrong_password(
     server: str, home: Path, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     store(home, {"auths": {server: entry(Login("robot$team", "Zq7sEcReT"))}})
-    config = home / "image-uploader.conf"
-    config.write_text(f"[local_export]\nroot = {root}\n")
+    config = commands.configuration(root, home)
     name = f"{server}/{NAME}"
-    assert app.main(["--config-file", str(config), "upload", listed(home, name)]) == 1
+    assert commands.here(config, "upload", listed(home, name)) == 1
     said = capsys.readouterr()
     assert "credentials are missing or wrong" in said.err
     assert "Zq7sEcReT" not in said.out + said.err

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,13 +14,12 @@ from oslo_config import cfg
 from image_uploader_plugins import demo, errors, tripleo
 from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.images import corpus
-from tests.support import trees
+from tests.support import commands, trees
 from tests.support.checkout import PROJECT
 from tests.support.registry import TamperedRegistry, docker_registry
 
 ETC = PROJECT / "etc"
 README = ETC.parent / "README.rst"
-PROGRAM = Path(sys.executable).with_name("image-uploader")
 
 
 def entry(source: str, name: str = "base", **more: Any) -> dict[str, Any]:
@@ -37,20 +35,9 @@ def environment(*entries: dict[str, Any], **defaults: Any) -> dict[str, Any]:
 
 
 @pytest.fixture
-def command(source: str, conf: cfg.ConfigOpts, root: Path, tmp_path: Path) -> Any:
+def command(source: str, conf: cfg.ConfigOpts, config: Path) -> Any:
     """Runs the installed ``image-uploader`` with a tree of its own."""
-    config = tmp_path / "image-uploader.conf"
-    config.write_text(f"[local_export]\nroot = {root}\n")
-
-    def command(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [PROGRAM, "--config-file", str(config), *arguments],
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-
-    return command
+    return functools.partial(commands.process, config)
 
 
 def test_uploader_is_honoured_entry_by_entry(
@@ -254,12 +241,7 @@ def test_an_output_file_that_cannot_be_written(command: Any, source: str, tmp_pa
 
 
 def test_the_installed_command_shows_the_demonstration(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [PROGRAM, "demo", "--root", str(tmp_path / "tree")],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = commands.process(None, "demo", "--root", tmp_path / "tree")
     assert done.returncode == 0, done.stderr
     for image in corpus():
         assert f"{image.repository}:{image.tag}  {image.digest.value[:15]}..." in done.stdout

@@ -7,8 +7,10 @@ import pytest
 
 from image_uploader_plugins.sources import tries
 from image_uploader_plugins.testing import web_server
-from tests.integration.tripleo.conftest import conf, host, manager  # noqa: F401 - for tests of the whole way
 from tests.support.registry import TamperedRegistry
+from tests.support.tripleo_common import conf, manager, unused
+
+__all__ = ["conf", "manager", "unused"]
 
 
 @pytest.fixture

@@ -37,7 +37,6 @@ import itertools
 import json
 import logging
 import re
-import subprocess
 import sys
 import tracemalloc
 from collections.abc import Callable, Iterator
@@ -63,7 +62,7 @@ from image_uploader_plugins.testing import images, web_server
 from image_uploader_plugins.testing.memory import MemoryDriver
 from image_uploader_plugins.testing.web_server import Answer
 from tests.robustness.hostile import corpus
-from tests.support import trees, web
+from tests.support import commands, trees, web
 from tests.support.registry import TamperedRegistry
 from tests.support.sources import source
 
@@ -349,12 +348,10 @@ def test_a_layer_without_a_size_ends(
 # -- what people get to read
 
 
-def test_what_a_registry_says_reaches_no_terminal(tmp_path: Path, root: Path) -> None:
+def test_what_a_registry_says_reaches_no_terminal(tmp_path: Path, config: Path) -> None:
     """Neither its escapes nor its line breaks, in errors or in the log; and no more than a bit."""
     registry = TamperedRegistry([IMAGE])
-    config, listed = tmp_path / "uploader.conf", tmp_path / "images.yaml"
-    config.write_text(f"[local_export]\nroot = {root}\n")
-    program = str(Path(sys.executable).with_name("image-uploader"))
+    listed = tmp_path / "images.yaml"
     with web_server.serving(registry) as where:
         location = {"Location": f"http://{where}/v2/{'x' * 5000}", "Content-Length": "0"}
         for change in (
@@ -371,30 +368,21 @@ def test_what_a_registry_says_reaches_no_terminal(tmp_path: Path, root: Path) ->
             registry.tamper["manifests/"] = change
             item = {"imagename": f"{where}/ns/img:1.0", "push_destination": "192.0.2.1:8787"}
             listed.write_text(yaml.safe_dump({"container_images": [item]}))
-            done = subprocess.run(
-                [program, "--config-file", str(config), "upload", str(listed)],
-                capture_output=True,
-                check=False,
-            )
+            done = commands.process(config, "upload", listed)
             assert done.returncode == 1
-            *_, last = lines = done.stderr.decode().splitlines()
+            *_, last = lines = done.stderr.splitlines()
             assert "ns/img:1.0" in last
             assert all(line.isprintable() for line in lines), lines
             assert len(last) < 1100
-            assert b"\x1b" not in done.stderr
+            assert "\x1b" not in done.stderr
 
 
 def test_what_an_argument_says_reaches_no_terminal(tmp_path: Path) -> None:
     """A message that no part of ours made."""
-    program = str(Path(sys.executable).with_name("image-uploader"))
-    done = subprocess.run(
-        [program, "--config-file", f"{tmp_path}/{ESCAPES}", "verify"],
-        capture_output=True,
-        check=False,
-    )
+    done = commands.process(Path(f"{tmp_path}/{ESCAPES}"), "verify")
     assert done.returncode == 1
-    assert str(tmp_path).encode() in done.stderr
-    assert b"\x1b" not in done.stderr
+    assert str(tmp_path) in done.stderr
+    assert "\x1b" not in done.stderr
 
 
 def test_a_log_line_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,12 +15,11 @@ from pathlib import Path
 import pytest
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.cli import app
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.local_export.storage import mounts
 from image_uploader_plugins.testing import images
+from tests.support import commands, trees
 from tests.support import mounts as mounting
-from tests.support import trees
 
 IMAGE = images.image("ns/img", "1.0", [images.layer({"file": b"content"})])
 
@@ -68,9 +67,7 @@ def test_a_new_tree_is_not_begun_there(tmp_path: Path) -> None:
 
 
 def run(root: Path, tmp_path: Path, *arguments: str, options: str = "") -> int:
-    config = tmp_path / "image-uploader.conf"
-    config.write_text(f"[local_export]\nroot = {root}\n{options}\n")
-    return app.main(["--config-file", str(config), *arguments])
+    return commands.here(commands.configuration(root, tmp_path, options), *arguments)
 
 
 WRITING = [

@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.cli import app
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.local_export.maintenance.collect import Collector
@@ -23,7 +22,7 @@ from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Remedy, Verification
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
 from image_uploader_plugins.testing import images
-from tests.support import trees, web
+from tests.support import commands, trees, web
 
 SPAWN = multiprocessing.get_context("spawn")
 NAME = RepositoryName("ns/img")
@@ -307,9 +306,8 @@ def test_the_command_says_it_in_a_line(
 ) -> None:
     everything(theirs, "root")
     os.chown(theirs / "v2/ns/img/tags/list", 0, 0)
-    config = tmp_path / "image-uploader.conf"
-    config.write_text(f"[local_export]\nroot = {theirs}\n")
-    assert app.main(["--config-file", str(config), "verify", "--repair"]) == 0
+    config = commands.configuration(theirs, tmp_path)
+    assert commands.here(config, "verify", "--repair") == 0
     out, _ = capfd.readouterr()
     wanted = f"v2/ns/img/tags/list: belongs to root (uid 0), the tree to uid {OWNER}: mended"
     assert wanted in out.splitlines()

@@ -25,7 +25,7 @@ from image_uploader_plugins.manifest import Descriptor, Manifest
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
 from image_uploader_plugins.text import one_line, shown
 from tests.robustness.hostile import corpus
-from tests.support import trees
+from tests.support import commands, trees
 
 NAME = RepositoryName(corpus.NAME)
 
@@ -348,9 +348,7 @@ def test_values_of_strangers_are_short_and_print(value: Any) -> None:
 )
 def test_a_root_of_any_name(tmp_path: Path, name: str) -> None:
     """The tree is where the option says, to the letter, or the option is refused."""
-    config = tmp_path / "uploader.conf"
-    text = name.replace("$", "$$")
-    config.write_text(f"[local_export]\nroot = {tmp_path}/{text}\n", encoding="utf-8")
+    config = commands.configuration(tmp_path / name.replace("$", "$$"), tmp_path)
     conf = loader.load_conf(config_files=[str(config)])
     with loader.load_driver(conf) as driver:
         trees.put(driver, corpus.CHILD, "1.0")

@@ -5,8 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import shutil
-import sys
 from collections.abc import Callable
 from email.message import Message
 from pathlib import Path
@@ -20,7 +18,7 @@ from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.testing import images, web_server
 from image_uploader_plugins.testing.web_server import Answer
 from tests.robustness.hostile import workload
-from tests.support import calls, trees
+from tests.support import calls, commands, trees
 from tests.support.calls import Call
 from tests.support.checkout import PROJECT
 from tests.support.registry import TamperedRegistry
@@ -110,18 +108,15 @@ def test_an_upload_from_a_registry_that_tries_to_escape(
     registry = TamperedRegistry([IMAGE])
     if change:
         registry.tamper[part] = change
-    config, listed = tmp_path / "uploader.conf", tmp_path / "images.yaml"
-    config.write_text(f"[local_export]\nroot = {root}\n")
+    config, listed = commands.configuration(root, tmp_path), tmp_path / "images.yaml"
     # Where stevedore keeps, from one run to the next, which entry points are installed.
     cache = tmp_path / "cache"
     cache.mkdir()
-    program = shutil.which("image-uploader", path=str(Path(sys.executable).parent))
-    assert program
     with web_server.serving(registry) as source:
         item = {"imagename": f"{source}/ns/img:1.0", "push_destination": "192.0.2.1:8787"}
         listed.write_text(yaml.safe_dump({"container_images": [item]}))
         found, done = calls.changing(
-            calls.python(program, "--config-file", str(config), "upload", str(listed)),
+            calls.python(*commands.line(config, "upload", listed)),
             tmp_path / "calls",
             {"XDG_CACHE_HOME": str(cache)},
         )

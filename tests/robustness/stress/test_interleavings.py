@@ -14,7 +14,6 @@ import fcntl
 import itertools
 import os
 import shutil
-import subprocess
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
@@ -260,4 +259,4 @@ def undisturbed(
 def copy(prepared: Path, root: Path) -> None:
     """With its links, hard ones and symbolic ones."""
     shutil.rmtree(root, ignore_errors=True)
-    subprocess.run(["cp", "--archive", str(prepared), str(root)], check=True)
+    trees.copy(prepared, root)

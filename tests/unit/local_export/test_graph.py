@@ -16,8 +16,8 @@ from image_uploader_plugins.local_export.verify import Verification
 from image_uploader_plugins.reference import ImageRef, Tag
 from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.images import Image
-from tests.support import trees
-from tests.unit.local_export.conftest import Command
+from tests.support import damages, trees
+from tests.support.commands import Run
 
 NAME = "ns/a"
 
@@ -42,37 +42,6 @@ PINNED = _image("pinned")
 def manifest_of(root: Path, digest: Digest, *, folder: bool = False) -> Path:
     path = root / f"v2/{NAME}/manifests/{digest}"
     return path if folder else path / "index.json"
-
-
-def flip(path: Path) -> None:
-    """One bit, in the file itself: all its names have it."""
-    content = bytearray(path.read_bytes())
-    content[40] ^= 1
-    with path.open("r+b") as file:
-        file.write(content)
-
-
-def empty(path: Path) -> None:
-    path.unlink()
-
-
-def turn_into_a_folder(path: Path) -> None:
-    path.unlink()
-    path.mkdir()
-
-
-def turn_into_a_link(path: Path) -> None:
-    path.rename(path.with_name("elsewhere"))
-    path.symlink_to("elsewhere")
-
-
-def move_the_folder_away(path: Path) -> None:
-    outside = path.parents[6] / "outside"
-    path.parent.rename(outside)
-    path.parent.symlink_to(outside)
-
-
-DAMAGES = [flip, empty, turn_into_a_folder, turn_into_a_link, move_the_folder_away]
 
 
 def unname(root: Path, digest: Digest) -> None:
@@ -108,7 +77,7 @@ def content(root: Path) -> set[Path]:
     return {*(top / "manifests").glob("sha256:*"), *(top / "blobs").iterdir()}
 
 
-def removing(command: Command) -> Iterator[tuple[str, ...]]:
+def removing(run: Run) -> Iterator[tuple[str, ...]]:
     yield ("gc",)
     yield ("delete", "ns/a:other")
     yield ("prune", "--keep", "none:none", "--max-share", "1")
@@ -116,13 +85,13 @@ def removing(command: Command) -> Iterator[tuple[str, ...]]:
 
 
 @pytest.mark.parametrize("pinned", [True, False])
-@pytest.mark.parametrize("damage", DAMAGES)
+@pytest.mark.parametrize("damage", damages.ALL)
 @pytest.mark.parametrize("edge", EDGES)
 def test_nothing_goes_that_could_be_needed(
     root: Path, edge: str, damage: Callable[[Path], None], pinned: bool
 ) -> None:
     put, damaged, names = EDGES[edge]
-    if not pinned and edge in ("referrer", "pin") and damage is empty:
+    if not pinned and edge in ("referrer", "pin") and damage is damages.empty:
         pytest.skip("a folder without content and name is what a killed put leaves")
     fill(root, put, pinned=pinned)
     before = content(root)
@@ -146,34 +115,32 @@ def test_nothing_goes_that_could_be_needed(
 
 
 @pytest.mark.parametrize("edge", EDGES)
-def test_repair_and_prune_leave_it_too_and_an_upload_heals(
-    root: Path, command: Command, edge: str
-) -> None:
+def test_repair_and_prune_leave_it_too_and_an_upload_heals(root: Path, run: Run, edge: str) -> None:
     put, damaged, names = EDGES[edge]
     fill(root, put)
     before = content(root)
-    flip(manifest_of(root, damaged))
-    status, output = command("prune", "--keep", "none:none", "--max-share", "1")
+    damages.flip(manifest_of(root, damaged))
+    status, output = run("prune", "--keep", "none:none", "--max-share", "1").both
     assert status == 1
     assert output.startswith("ERROR: ns/a is left as it is: ")
     assert "other" in trees.tags(root, NAME)
-    status, output = command("verify", "--repair")
+    status, output = run("verify", "--repair").both
     assert status == 1
     assert f"({', '.join(names)}): must be fetched again" in output
     assert content(root) == before
-    assert command("delete", "ns/a:other")[0] == 1
+    assert run("delete", "ns/a:other").status == 1
     with LocalExportDriver(root) as driver:
         for image in put:
             trees.put(driver, image)
-    assert command("gc")[0] == 0
+    assert run("gc").status == 0
     assert content(root) < before
-    status, output = command("verify")
+    status, output = run("verify").both
     assert status == 0, output
 
 
 def test_a_put_alone_heals(root: Path) -> None:
     """Its bytes and all its names, whatever stands there."""
-    for damage in (flip, empty):
+    for damage in (damages.flip, damages.empty):
         fill(root, [MULTI])
         damage(manifest_of(root, ARM64.digest))
         with LocalExportDriver(root) as driver:
@@ -187,16 +154,16 @@ def test_a_put_alone_heals(root: Path) -> None:
 # -- those who know what they do go on
 
 
-def test_by_digest_it_is_given_up(root: Path, command: Command) -> None:
+def test_by_digest_it_is_given_up(root: Path, run: Run) -> None:
     fill(root, [MULTI])
-    flip(manifest_of(root, ARM64.digest))
-    status, output = command("delete", "ns/a:multi")
+    damages.flip(manifest_of(root, ARM64.digest))
+    status, output = run("delete", "ns/a:multi").both
     assert status == 1
     assert "ns/a:multi: deleted" in output
     assert f"delete {NAME}@{ARM64.digest} if nobody needs it" in output
     assert trees.tags(root, NAME) == ["other"]
-    foreseen = command("delete", "--dry-run", f"{NAME}@{ARM64.digest}")
-    status, output = command("delete", f"{NAME}@{ARM64.digest}")
+    foreseen = run("delete", "--dry-run", f"{NAME}@{ARM64.digest}").both
+    status, output = run("delete", f"{NAME}@{ARM64.digest}").both
     assert status == 0
     assert foreseen[1].replace("would go", "deleted") == output
     assert {path.name for path in content(root)} == {
@@ -207,12 +174,12 @@ def test_by_digest_it_is_given_up(root: Path, command: Command) -> None:
             for path in (root / "v2/ns/a/blobs").glob(f"{digest}*")
         ),
     }
-    assert command("verify")[0] == 0
+    assert run("verify").status == 0
 
 
 def test_what_an_index_lists_stays_though_it_is_deleted_by_digest(root: Path) -> None:
     fill(root, [MULTI])
-    flip(manifest_of(root, ARM64.digest))
+    damages.flip(manifest_of(root, ARM64.digest))
     before = content(root)
     with LocalExportDriver(root) as driver, pytest.raises(errors.NeedUnknown) as caught:
         driver.delete(ImageRef(OTHER.repository, ARM64.digest))
@@ -220,49 +187,49 @@ def test_what_an_index_lists_stays_though_it_is_deleted_by_digest(root: Path) ->
     assert content(root) == before
 
 
-def test_two_that_are_damaged_are_given_up_one_by_one(root: Path, command: Command) -> None:
+def test_two_that_are_damaged_are_given_up_one_by_one(root: Path, run: Run) -> None:
     fill(root, [PINNED, SUBJECT])
     for damaged in (PINNED, SUBJECT):
-        flip(manifest_of(root, damaged.digest))
-    assert command("delete", f"{NAME}@{PINNED.digest}")[0] == 1
+        damages.flip(manifest_of(root, damaged.digest))
+    assert run("delete", f"{NAME}@{PINNED.digest}").status == 1
     assert not manifest_of(root, PINNED.digest, folder=True).exists()
-    assert command("delete", f"{NAME}@{SUBJECT.digest}")[0] == 0
-    assert command("verify")[0] == 0
+    assert run("delete", f"{NAME}@{SUBJECT.digest}").status == 0
+    assert run("verify").status == 0
 
 
-def test_the_last_image_goes_whole(root: Path, command: Command) -> None:
+def test_the_last_image_goes_whole(root: Path, run: Run) -> None:
     """Nothing is left that a damaged manifest could have to do with."""
     with LocalExportDriver(root) as driver:
         trees.put(driver, MULTI)
-    flip(manifest_of(root, ARM64.digest))
-    assert command("delete", "ns/a:multi")[0] == 0
+    damages.flip(manifest_of(root, ARM64.digest))
+    assert run("delete", "ns/a:multi").status == 0
     assert not (root / "v2/ns").exists()
-    assert command("verify")[0] == 0
+    assert run("verify").status == 0
 
 
-def test_what_a_killed_put_left_is_no_damage(root: Path, command: Command) -> None:
+def test_what_a_killed_put_left_is_no_damage(root: Path, run: Run) -> None:
     fill(root, [MULTI])
     folder = manifest_of(root, Digest.of(b"never came"), folder=True)
     folder.mkdir()
     (folder / ".htaccess").write_text("half of it")
-    status, output = command("gc")
+    status, output = run("gc").both
     assert status == 0, output
     assert not folder.exists()
 
 
-def test_a_damaged_tag_keeps_what_it_may_lead_to(root: Path, command: Command) -> None:
+def test_a_damaged_tag_keeps_what_it_may_lead_to(root: Path, run: Run) -> None:
     fill(root, [SUBJECT])
     type_map = root / "v2/ns/a/manifests/subject.type-map"
     type_map.unlink()
     type_map.write_text("torn")
     before = content(root)
-    status, output = command("delete", "ns/a:other")
+    status, output = run("delete", "ns/a:other").both
     assert status == 1
     assert "upload ns/a:subject again" in output
     assert content(root) == before
-    assert command("gc")[0] == 1
+    assert run("gc").status == 1
     assert content(root) == before
-    assert command("delete", "ns/a:subject")[0] == 0
+    assert run("delete", "ns/a:subject").status == 0
     assert not (root / "v2/ns").exists()
 
 

@@ -14,7 +14,7 @@ import yaml
 from image_uploader_plugins import errors, files
 from image_uploader_plugins.serving import clients
 from image_uploader_plugins.serving.clients import Mirror
-from tests.support import tls, web
+from tests.support import commands, tls
 
 HTTP = Mirror("http://192.0.2.1:8787")
 HTTPS = Mirror("https://registry.example.com", ca="PEM\n")
@@ -250,8 +250,7 @@ def test_no_file_is_overwritten(tmp_path: Path) -> None:
 
 
 def client_config(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [web.PROGRAM, "client-config", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=30)
+    return commands.process(None, "client-config", *arguments)
 
 
 def test_the_command(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from image_uploader_plugins import demo
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.images import Image
-from tests.support import caches, calls, odd_registry, proxy, tls, trees, web
+from tests.support import caches, calls, commands, odd_registry, proxy, tls, trees
 from tests.support.odd_registry import Asked, OddRegistry, Reply, challenge, text
 
 IMAGE: Image = images.image("ns/app", "1", [images.layer({"a": b"a"}), images.layer({"b": b"b"})])
@@ -162,9 +162,7 @@ def prepare(folder: Path, scene: Scene) -> list[str]:
 
 
 def command(folder: Path, root: Path, arguments: list[str], *options: str) -> list[str]:
-    config = folder / "image-uploader.conf"
-    config.write_text(f"[local_export]\nroot = {root}\n")
-    return [web.PROGRAM, "--config-file", str(config), *options, *arguments]
+    return commands.line(commands.configuration(root, folder), *options, *arguments)
 
 
 def connections(lines: list[str]) -> set[str]:

@@ -21,7 +21,8 @@ from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.reference import ImageRef, RepositoryName
 from image_uploader_plugins.testing import images
 from tests.support import legacy, trees
-from tests.unit.local_export.conftest import CONTENT, OTHER, SUBJECT, Command
+from tests.support.commands import Run
+from tests.support.content import OTHER, SUBJECT, related
 
 LAYER = SUBJECT.manifest.layers[0].digest
 
@@ -158,7 +159,7 @@ def test_beside_writers(filled: Path) -> None:
     collect(filled)
     assert trees.problems(filled) == []
     with LocalExportDriver(filled) as driver:
-        for image in CONTENT:
+        for image in related():
             for part in image.walk():
                 asked = part.manifest.blobs()
                 assert driver.mount_layers(part.repository, asked) == set(part.blobs)
@@ -191,14 +192,14 @@ def test_a_blob_that_is_linked_again_meanwhile(
 
 
 def test_a_repository_with_a_manifest_that_cannot_be_read_keeps_everything(
-    filled: Path, command: Command
+    filled: Path, run: Run
 ) -> None:
     litter(filled)
     broken = filled / f"v2/ns/img/manifests/{OTHER.digest}/index.json"
     broken.unlink()
     broken.write_text("{")
     blobs = set((filled / "v2/ns/img/blobs").iterdir())
-    status, output = command("gc")
+    status, output = run("gc").both
     assert status == 1
     assert f"ERROR: nothing is removed beside it: {broken}: content hashes to" in output
     assert set((filled / "v2/ns/img/blobs").iterdir()) == blobs
@@ -211,7 +212,7 @@ def test_where_links_are_refused(root: Path, monkeypatch: pytest.MonkeyPatch) ->
 
     monkeypatch.setattr(os, "link", refuse)
     with LocalExportDriver(root) as driver:
-        for image in CONTENT:
+        for image in related():
             trees.put(driver, image)
     assert collect(root) == []
 
@@ -244,20 +245,20 @@ def test_staged_files_of_the_living_are_left_alone(root: Path) -> None:
 # -- the command
 
 
-def test_the_command(filled: Path, command: Command) -> None:
+def test_the_command(filled: Path, run: Run) -> None:
     litter(filled)
     (filled / "image").write_text("")
-    status, rehearsed = command("gc", "--dry-run")
+    status, rehearsed = run("gc", "--dry-run").both
     assert status == 0
-    status, output = command("gc")
+    status, output = run("gc").both
     assert status == 0
     assert output.splitlines()[:-1] == rehearsed.splitlines()[:-1]
     assert ".local-export/staging/dead: left by a process that has ended, 1.0 kB" in output
     assert rehearsed.splitlines()[-1].replace("would go", "removed") == output.splitlines()[-1]
-    assert command("gc") == (0, "0 removed, 0 B freed\n")
+    assert run("gc").both == (0, "0 removed, 0 B freed\n")
 
 
-def test_old_trees_are_adopted(root: Path, command: Command) -> None:
+def test_old_trees_are_adopted(root: Path, run: Run) -> None:
     layers = [images.layer({"f": b"x" * 3000})]
     good = [images.image(name, "1.0", layers) for name in ("a", "b/c", "d")]
     bad = images.image("e", "1.0", [images.layer({"f": b"bad"})])
@@ -265,10 +266,10 @@ def test_old_trees_are_adopted(root: Path, command: Command) -> None:
         legacy.write_image(root, image, "1.0")
     broken = root / f"v2/e/blobs/{bad.manifest.layers[0].digest}.gz"
     broken.write_bytes(b"half")
-    status, output = command("gc", "--adopt", "--dry-run")
+    status, output = run("gc", "--adopt", "--dry-run").both
     assert (status, output.splitlines()[-1]) == (0, "8 blobs would be adopted")
     assert not list((root / ".local-export").rglob("pool/*"))
-    status, output = command("gc", "--adopt")
+    status, output = run("gc", "--adopt").both
     assert status == 1
     assert f"ERROR: v2/e/blobs/{broken.name}: damaged, left as it is" in output
     assert output.splitlines()[-1].startswith("7 blobs adopted, ")
@@ -279,22 +280,22 @@ def test_old_trees_are_adopted(root: Path, command: Command) -> None:
     assert trees.served(root).keys() >= {f"v2/{n}/tags/list" for n in ("e",)}
 
 
-def test_adopting_mends_a_damaged_copy(root: Path, command: Command) -> None:
+def test_adopting_mends_a_damaged_copy(root: Path, run: Run) -> None:
     image, twin = (images.image(name, "1.0", [images.layer({"f": b"x"})]) for name in "ab")
     for part in (image, twin):
         legacy.write_image(root, part, "1.0")
     damaged = root / f"v2/a/blobs/{image.manifest.layers[0].digest}.gz"
     damaged.write_bytes(b"half")
-    assert command("gc", "--adopt")[0] == 0
+    assert run("gc", "--adopt").status == 0
     assert damaged.read_bytes() == image.blobs[image.manifest.layers[0].digest]
 
 
-def test_adopting_frees_what_copies_took(root: Path, command: Command) -> None:
+def test_adopting_frees_what_copies_took(root: Path, run: Run) -> None:
     layer = images.layer({"f": os.urandom(5000)})
     for name in "abc":
         legacy.write_image(root, images.image(name, "1.0", [layer]), "1.0")
     before = disk(root)
-    status, output = command("gc", "--adopt")
+    status, output = run("gc", "--adopt").both
     assert status == 0
     assert before - disk(root) >= 2 * len(layer.content)
     assert "6 blobs adopted, 1" in output

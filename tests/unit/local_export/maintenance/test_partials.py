@@ -21,7 +21,7 @@ from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.reference import RepositoryName
 from image_uploader_plugins.testing import images
 from tests.support import trees
-from tests.unit.local_export.conftest import Command
+from tests.support.commands import Run
 
 HERE = RepositoryName("ns/img")
 MEGABYTE = bytes(1024 * 1024)
@@ -121,7 +121,7 @@ def test_what_is_being_fetched_stays(root: Path) -> None:
     assert name not in kept(root)
 
 
-def test_gc(root: Path, command: Command) -> None:
+def test_gc(root: Path, run: Run) -> None:
     tear(root, b"a")
     young, old, come = tear(root, b"b"), tear(root, b"c"), tear(root, b"d")
     age(root, old, 8 * DAY)
@@ -138,13 +138,13 @@ def test_gc(root: Path, command: Command) -> None:
         ".local-export/partial/junk: is no part of a tree",
         ".local-export/partial/link: is no part of a tree",
     }
-    status, out = command("gc", "--dry-run")
+    status, out = run("gc", "--dry-run").both
     assert (status, kept(root)) == (0, before)
     assert lines <= {
         line.rpartition(",")[0] if "no part" in line else line for line in out.splitlines()
     }
     assert "6 would go" in out  # with the blob that no manifest needs
-    status, again = command("gc")
+    status, again = run("gc").both
     assert (status, again.replace("removed", "would go")) == (0, out)
     assert kept(root) == before - {old, come, "junk", "link"}
     assert young in kept(root)
@@ -158,19 +158,19 @@ def test_gc_without_a_limit_removes_all(root: Path) -> None:
     assert kept(root) == set()
 
 
-def test_verify(root: Path, command: Command) -> None:
+def test_verify(root: Path, run: Run) -> None:
     name = tear(root, b"a")
     with LocalExportDriver(root) as driver:
         trees.put(driver, images.image("ns/img", "1.0", [images.layer({"file": b"one"})]))
-    assert command("verify")[0] == 0
+    assert run("verify").status == 0
     (root / layout.PARTIAL / "junk").write_bytes(b"junk")
-    status, out = command("verify")
+    status, out = run("verify").both
     assert status == 1
     assert ".local-export/partial/junk: is no part of a tree" in out
     assert name not in out
-    assert command("verify", "--repair")[0] == 0
+    assert run("verify", "--repair").status == 0
     assert kept(root) == {name}
-    assert command("verify")[0] == 0
+    assert run("verify").status == 0
 
 
 @pytest.mark.parametrize("keeping", [True, False])

@@ -21,9 +21,7 @@ from image_uploader_plugins.manifest import Manifest
 from image_uploader_plugins.reference import RepositoryName, Tag
 from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.images import Image
-from tests.integration.commands.conftest import copy_tree
-from tests.support import faults, trees
-from tests.unit.local_export.test_graph import DAMAGES
+from tests.support import damages, faults, trees
 
 NAME = RepositoryName("ns/a")
 MANIFESTS = f"v2/{NAME}/manifests"
@@ -67,7 +65,7 @@ class Wood:
         digest = self._chosen.choice(sorted(self.made))
         path = self.root / MANIFESTS / str(digest) / "index.json"
         if path.is_file() and not path.is_symlink():
-            self._chosen.choice(DAMAGES[:4])(path)
+            self._chosen.choice(damages.ALL[:4])(path)
         if self._chosen.random() < 0.3:  # as tripleo-common leaves it
             (self.root / MANIFESTS / f".pin-{digest}.type-map").unlink(missing_ok=True)
         return digest
@@ -162,7 +160,7 @@ def _listed(wood: Wood) -> list[str]:
         if image.manifest is None or reference is None:
             continue
         with faults.fast_folder() as folder:
-            copy_tree(wood.root, folder / "copy")
+            trees.copy(wood.root, folder / "copy")
             with LocalExportDriver(folder / "copy") as driver:
                 deletion, _ = outcome(lambda: driver.delete_all(NAME, [reference]))  # noqa: B023
         freed = deletion.bytes_freed if deletion else 0

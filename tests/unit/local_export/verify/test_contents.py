@@ -5,7 +5,6 @@ from __future__ import annotations
 import errno
 import os
 import subprocess
-import sysconfig
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,8 +19,7 @@ from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Remedy, Verification, repair
 from image_uploader_plugins.reference import RepositoryName
 from image_uploader_plugins.testing import images
-from tests.integration.commands.conftest import copy_tree
-from tests.support import faults, legacy, programs, trees
+from tests.support import commands, faults, legacy, programs, trees
 from tests.support.faults import PLAIN, Failing, Primitive, hooked
 
 ERRNOS = (
@@ -54,7 +52,7 @@ def prepared() -> Iterator[Path]:
 @pytest.fixture
 def root(prepared: Path) -> Iterator[Path]:
     with faults.fast_folder() as folder:
-        copy_tree(prepared, folder / "tree")
+        trees.copy(prepared, folder / "tree")
         yield folder / "tree"
 
 
@@ -216,7 +214,7 @@ def _once(n: int) -> list[str]:
     number = ERRNOS[n % len(ERRNOS)]
     with faults.fast_folder() as folder:
         root = folder / "tree"
-        copy_tree(_filled, root)
+        trees.copy(_filled, root)
         before = content(root)
         failing = Failing(n, number, PLAIN)
         with hooked(failing):
@@ -248,7 +246,7 @@ def test_any_call_that_fails_once_takes_nothing_that_is_intact(root: Path) -> No
         return call()
 
     with faults.fast_folder() as folder, hooked(count):
-        copy_tree(root, folder / "copy")
+        trees.copy(root, folder / "copy")
         trees.mended(folder / "copy")
     assert len(calls) > 1000
     faults.spread(_once, range(0, len(calls), len(calls) // 50))
@@ -279,13 +277,11 @@ def test_what_cannot_be_read_is_not_said_to_be_damaged(root: Path) -> None:
 
 
 def _injected(root: Path, tmp_path: Path, injection: str, *paths: str) -> tuple[int, str]:
-    config = tmp_path / "conf"
-    config.write_text(f"[local_export]\nroot = {root}\n")
-    program = Path(sysconfig.get_path("scripts")) / "image-uploader"
+    config = commands.configuration(root, tmp_path)
     strace = [programs.require("strace"), "-f", "-o", "/dev/null", "-e", f"inject={injection}"]
     places = [word for path in paths for word in ("-P", str(root / path))]
     done = subprocess.run(
-        [*strace, *places, str(program), "--config-file", str(config), "verify", "--repair"],
+        [*strace, *places, *commands.line(config, "verify", "--repair")],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

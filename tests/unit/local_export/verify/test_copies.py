@@ -22,7 +22,7 @@ from image_uploader_plugins.reference import RepositoryName
 from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.images import Image
 from tests.support import legacy, trees
-from tests.unit.local_export.conftest import Command
+from tests.support.commands import Run
 
 NAME = RepositoryName("ns/img")
 
@@ -220,22 +220,22 @@ def put_sparse(root: Path) -> None:
         driver.leave_out(NAME, INDEX.digest, [child.digest for child in CHILDREN[1:]])
 
 
-def test_a_sparse_index_that_was_meant_is_a_note(root: Path, command: Command) -> None:
+def test_a_sparse_index_that_was_meant_is_a_note(root: Path, run: Run) -> None:
     put_sparse(root)
-    status, output = command("verify")
+    status, output = run("verify").both
     note = "sparse: 2 of 3 manifests were left out on purpose"
     assert status == 0, output
     assert f"index.json: {note} (ns/img:multi)" in output
-    status, output = command("verify", "--json")
+    status, output = run("verify", "--json").both
     assert status == 0
     assert json.loads(output)["notes"][0]["text"] == note
-    status, output = command("show", "-f", "json", "ns/img:multi")
+    status, output = run("show", "-f", "json", "ns/img:multi").both
     assert status == 0, output
     fields = json.loads(output)
     assert (fields["Complete"], fields["Notes"]) == (True, [note])
 
 
-def test_it_is_remembered(root: Path, command: Command) -> None:
+def test_it_is_remembered(root: Path, run: Run) -> None:
     """By a repair, though another repository has what was left out; by a put; and by gc."""
     put_sparse(root)
     with LocalExportDriver(root) as driver:
@@ -244,20 +244,20 @@ def test_it_is_remembered(root: Path, command: Command) -> None:
         content, media_type = INDEX.manifest.content, INDEX.manifest.media_type
         driver.put_manifest(NAME, content, media_type, tag=INDEX.tag)
     (root / "v2/ns/img/.tags/multi").unlink()
-    assert command("verify", "--repair")[0] == 0
+    assert run("verify", "--repair").status == 0
     assert not (root / f"v2/ns/img/manifests/{CHILDREN[1].digest}").exists()
-    assert command("gc")[0] == 0
-    assert "2 of 3 manifests" in command("verify")[1]
+    assert run("gc").status == 0
+    assert "2 of 3 manifests" in run("verify").said
 
 
-def test_what_comes_after_all_is_missed_again(root: Path, command: Command) -> None:
+def test_what_comes_after_all_is_missed_again(root: Path, run: Run) -> None:
     put_sparse(root)
     with LocalExportDriver(root) as driver:
         trees.put(driver, INDEX)
         driver.leave_out(NAME, INDEX.digest, [])
-    assert "Note" not in command("verify")[1]
+    assert "Note" not in run("verify").said
     shutil.rmtree(root / f"v2/ns/img/manifests/{CHILDREN[1].digest}")
-    status, output = command("verify")
+    status, output = run("verify").both
     assert status == 1
     assert f"{CHILDREN[1].digest}/index.json: is missing, and an index lists it" in output
 
@@ -280,27 +280,27 @@ def _elsewhere() -> tuple[Image, Manifest]:
     return image, Manifest.parse(json.dumps(fields).encode())
 
 
-def test_layers_that_are_elsewhere_are_a_note(root: Path, command: Command) -> None:
+def test_layers_that_are_elsewhere_are_a_note(root: Path, run: Run) -> None:
     image, parsed = _elsewhere()
     assert parsed.config
     with LocalExportDriver(root) as driver:
         driver.upload_layer(NAME, [image.blobs[parsed.config.digest]])
         driver.put_manifest(NAME, parsed.content, parsed.media_type, tag=image.tag)
     note = "elsewhere: 1 of 1 layers are not in the tree; clients get them by their urls"
-    status, output = command("verify")
+    status, output = run("verify").both
     assert status == 0
     assert f"{note} (ns/img:1.0)" in output
     assert "secret" not in output
-    status, output = command("show", "-f", "json", "ns/img:1.0")
+    status, output = run("show", "-f", "json", "ns/img:1.0").both
     assert status == 0
     assert json.loads(output)["Notes"] == [note]
     with LocalExportDriver(root) as driver:
         driver.upload_layer(NAME, [image.blobs[parsed.layers[0].digest]])
         driver.put_manifest(NAME, parsed.content, parsed.media_type, tag=image.tag)
-    assert json.loads(command("show", "-f", "json", "ns/img:1.0")[1])["Notes"] == []
+    assert json.loads(run("show", "-f", "json", "ns/img:1.0").said)["Notes"] == []
 
 
-def test_an_upload_that_failed_is_told_once(root: Path, command: Command) -> None:
+def test_an_upload_that_failed_is_told_once(root: Path, run: Run) -> None:
     blobs = [images.layer({"n": bytes([n])}).content for n in range(4)]
     with LocalExportDriver(root) as driver:
         for blob in blobs:
@@ -310,7 +310,7 @@ def test_an_upload_that_failed_is_told_once(root: Path, command: Command) -> Non
         for lease in leases:
             shutil.copy2(lease, root / "kept")
             os.utime(lease, (0, 0))
-        status, output = command("verify")
+        status, output = run("verify").both
         assert status == 1
         line, *rest = output.splitlines()
         size = 2 * sum(map(len, blobs)) // 2
@@ -319,5 +319,5 @@ def test_an_upload_that_failed_is_told_once(root: Path, command: Command) -> Non
             "verify --repair mends it"
         )
         assert len(rest) == 1
-        assert command("gc")[0] == 0
-    assert command("verify")[0] == 0
+        assert run("gc").status == 0
+    assert run("verify").status == 0

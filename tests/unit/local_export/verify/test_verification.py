@@ -25,7 +25,8 @@ from image_uploader_plugins.manifest import Manifest
 from image_uploader_plugins.reference import RepositoryName
 from image_uploader_plugins.testing import images
 from tests.support import legacy, trees
-from tests.unit.local_export.conftest import CONTENT, OTHER, SUBJECT, Command
+from tests.support.commands import Run
+from tests.support.content import OTHER, SUBJECT, related
 
 NAME = RepositoryName("ns/img")
 LAYER = SUBJECT.manifest.layers[0].digest  # ns/copy has it, too
@@ -246,7 +247,7 @@ def test_a_tree_of_everything_is_well(filled: Path) -> None:
     before = state(filled)
     report = Verification(Tree(filled)).report()
     assert report.findings == ()
-    parts = [part for image in CONTENT for part in image.walk()]
+    parts = [part for image in related() for part in image.walk()]
     assert report.repositories == len({part.repository for part in parts})
     assert report.manifests == len({(part.repository, part.digest) for part in parts})
     assert report.blobs == len({digest for part in parts for digest in part.blobs})
@@ -304,12 +305,12 @@ def test_damage_through_links_reaches_all_and_is_removed_from_all(filled: Path) 
     with LocalExportDriver(filled) as driver:
         trees.put(driver, SUBJECT)
         driver.mount_layers(RepositoryName("ns/copy"), trees.described(LAYER))
-        trees.put(driver, CONTENT[-1])
+        trees.put(driver, related()[-1])
     assert findings(filled) == {}
 
 
 def test_an_image_is_named_by_the_tag_of_the_index_that_lists_it(filled: Path) -> None:
-    index = next(image for image in CONTENT if image.children)
+    index = next(image for image in related() if image.children)
     child = index.children[1].manifest.layers[1].digest
     through_links(filled / blob(child, str(index.repository)))
     found = findings(filled)[blob(child, str(index.repository))]
@@ -317,7 +318,7 @@ def test_an_image_is_named_by_the_tag_of_the_index_that_lists_it(filled: Path) -
 
 
 def test_a_missing_child_is_missed(filled: Path) -> None:
-    index = next(image for image in CONTENT if image.children)
+    index = next(image for image in related() if image.children)
     child = f"v2/{index.repository}/manifests/{index.children[1].digest}"
     shutil.rmtree(filled / child)
     expected = (
@@ -512,16 +513,16 @@ def test_what_a_host_wrote_needs_one_repair(root: Path) -> None:
 # -- the command
 
 
-def test_the_command_says_that_all_is_well(filled: Path, command: Command) -> None:
-    status, output = command("verify")
+def test_the_command_says_that_all_is_well(filled: Path, run: Run) -> None:
+    status, output = run("verify").both
     assert (status, output.count("\n")) == (0, 1)
     assert output.startswith("All is well: 9 repositories")
 
 
-def test_the_command_names_what_and_where(filled: Path, command: Command) -> None:
+def test_the_command_names_what_and_where(filled: Path, run: Run) -> None:
     through_links(filled / blob(ONLY))
     (filled / "v2/ns/img/.tags/1.0").unlink()
-    status, output = command("verify")
+    status, output = run("verify").both
     assert status == 1
     lines = output.splitlines()
     assert "v2/ns/img/.tags/1.0: is missing: verify --repair mends it" in lines
@@ -531,7 +532,7 @@ def test_the_command_names_what_and_where(filled: Path, command: Command) -> Non
         for line in lines
     )
     assert lines[-1] == "Fetch again, with image-uploader upload: ns/img:2.0"
-    status, output = command("verify", "--repair")
+    status, output = run("verify", "--repair").both
     assert status == 1
     lines = output.splitlines()
     assert "v2/ns/img/.tags/1.0: is missing: mended" in lines
@@ -540,23 +541,23 @@ def test_the_command_names_what_and_where(filled: Path, command: Command) -> Non
     assert f"{missing}: is missing (ns/img:2.0): must be fetched again" in lines
 
 
-def test_the_command_as_json(filled: Path, command: Command) -> None:
+def test_the_command_as_json(filled: Path, run: Run) -> None:
     (filled / "v2/ns/img/.tags/1.0").unlink()
-    status, output = command("verify", "--json", "ns/img")
+    status, output = run("verify", "--json", "ns/img").both
     result = json.loads(output)
     assert (status, result["ok"], result["repositories"]) == (1, False, 1)
     assert result["findings"] == [
         {"path": "v2/ns/img/.tags/1.0", "problem": "is missing", "remedy": "repair", "images": []}
     ]
-    status, output = command("verify", "--json", "--repair")
+    status, output = run("verify", "--json", "--repair").both
     result = json.loads(output)
     assert (status, result["ok"], result["findings"]) == (0, True, [])
     assert [mended["path"] for mended in result["mended"]] == ["v2/ns/img/.tags/1.0"]
 
 
-def test_errors_of_the_command_are_one_line(root: Path, command: Command) -> None:
-    assert command("verify") == (1, f"ERROR: no registry in {root} ([local_export] root)\n")
+def test_errors_of_the_command_are_one_line(root: Path, run: Run) -> None:
+    assert run("verify").both == (1, f"ERROR: no registry in {root} ([local_export] root)\n")
     assert not root.exists()
     LocalExportDriver(root)
-    assert command("verify", "no/such") == (1, "ERROR: no such repository: no/such\n")
-    assert command("verify", "../x")[1].startswith("ERROR: not a repository name")
+    assert run("verify", "no/such").both == (1, "ERROR: no such repository: no/such\n")
+    assert run("verify", "../x").said.startswith("ERROR: not a repository name")
