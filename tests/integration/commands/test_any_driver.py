@@ -11,9 +11,9 @@ from stevedore.extension import ExtensionManager
 
 from image_uploader_plugins.testing import images, web_server
 from image_uploader_plugins.testing.registry import SourceRegistry
-from tests.integration.commands.conftest import Run
 from tests.support import trees
 from tests.support.checkout import PROJECT
+from tests.support.commands import Run
 
 TREE_COMMANDS = {
     "export": ["carried"],

@@ -16,9 +16,9 @@ from image_uploader_plugins.cli import app
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.images import Image
-from tests.integration.tripleo.conftest import host  # noqa: F401 - the whole way
 from tests.support import odd_registry
 from tests.support.odd_registry import Asked, OddRegistry, Reply, challenge, text
+from tests.support.tripleo_common import unused  # noqa: F401 - the whole way
 
 PASSWORD, IDENTITY, TOKEN, SIGNATURE = "pW-7sEcReT", "iD8-sEcReT", "tK5-sEcReT", "sG4-sEcReT"
 REALM, LOCATION, NAME, HELPER = "rE3-sEcReT", "lO2-sEcReT", "nA1-sEcReT", "hE0-sEcReT"
