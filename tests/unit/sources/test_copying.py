@@ -303,7 +303,8 @@ def test_a_child_without_a_type_is_what_its_descriptor_says(oci: bool, nested: b
 
     def hook(asked: Asked) -> Reply | None:
         part = by_digest.get(asked.path)
-        return part and Reply(200, (("Content-Type", "text/plain"),), part.manifest.content)
+        plain = (("Content-Type", "text/plain"),)
+        return Reply(200, plain, part.manifest.content) if part else None
 
     for registry in (OddRegistry([app]), OddRegistry([app], hook)):
         copy = Copy(registry, all_platforms=True)
