@@ -45,6 +45,7 @@ class PrintableFormatter(logging.Formatter):
         return super().format(own)
 
     def formatMessage(self, record: logging.LogRecord) -> str:
+        """Return the message as one printable line."""
         return one_line(redacted(super().formatMessage(record)), _LINE_LIMIT)
 
     def formatException(self, ei: Any) -> str:
@@ -100,6 +101,7 @@ class Main(app.App):
         self.options.deferred_help |= not argv
 
     def run_subcommand(self, argv: list[str]) -> int:
+        """Run a command; return its exit status, 1 for one that cannot be loaded."""
         try:
             self.command_manager.find_command(argv)
         except ValueError:
