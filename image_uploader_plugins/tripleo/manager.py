@@ -181,16 +181,23 @@ def plan(journal: Journal, item: dict[str, Any], default: str) -> ImageRecord:
 
 
 def upload(
-    manager: Any, items: list[dict[str, Any]], records: list[ImageRecord], journal: Journal
+    manager: Any,
+    items: list[dict[str, Any]],
+    records: list[ImageRecord],
+    journal: Journal,
+    *,
+    dry_run: bool = False,
 ) -> None:
     """Copy what entries list, each of a record; raises what went wrong once all had their turn.
 
-    But nothing is copied where two different images would get one name.
+    But nothing is copied in a dry run, and where two different images would get one name.
     """
     forget_secure_registries()
     failures: list[Exception] = []
     queue = list(_queued(manager, items, records, failures))
     names.check(_claims(queue), functools.partial(_open_registries, queue))
+    if dry_run:
+        queue.clear()
     # NOTE: neighbours in the list share layers; apart, they wait less for each other.
     random.shuffle(queue)
     theirs: list[ImageRecord] = []

@@ -98,16 +98,19 @@ def prepare(  # noqa: PLR0913, PLR0917 -- those of tripleo-common's function, an
     copied; their settings are those of ``conf`` and of the environment.
     """
     conf = loader.load_conf() if conf is None else conf
-    run = _Run(conf, journal or Journal(observer), options or CopyOptions(), _lock(lock), cleanup)
+    journal = journal or Journal(observer)
+    # The journal of a dry run gets no images: nothing becomes of them.
+    own = Journal(lambda record: None) if dry_run else journal
+    run = _Run(conf, own, options or CopyOptions(), _lock(lock), cleanup, dry_run)
     managers.forget_secure_registries()
     entries = _entries(environment, loader.selected(conf), full_names=run.options.full_names)
     run.insecure = _insecure(environment)
     environment = _checked(environment, loader.settings(conf, run.insecure))
     started = time.monotonic()
     for number, entry in enumerate(entries, start=1):
-        run.journal.entries_left = tuple(map(_where, range(number + 1, len(entries) + 1)))
+        journal.entries_left = tuple(map(_where, range(number + 1, len(entries) + 1)))
         run.find(environment, entry, roles_data)
-    summary = Summary() if dry_run else run.copy(environment)
+    summary = run.copy(environment)
     summary.seconds = time.monotonic() - started
     if run.failures:
         raise combined(run.failures, len(run.journal.images))
@@ -123,6 +126,7 @@ class _Run:
     options: CopyOptions
     lock: Any
     cleanup: str
+    dry_run: bool
     insecure: Sequence[str] = ()
     parameters: dict[str, Any] = dataclasses.field(default_factory=dict)
     items: list[dict[str, Any]] = dataclasses.field(default_factory=list)
@@ -186,7 +190,7 @@ class _Run:
         self.failures.append(error)
 
     def copy(self, environment: dict[str, Any]) -> Summary:
-        """Copy what was found."""
+        """Copy what was found, or just see whether names are for one image each."""
         defaults = _parameters(environment)
         mirror = defaults.get("DockerRegistryMirror")
         with self._managers(managers.HOST_UPLOADER) as summary:
@@ -197,7 +201,9 @@ class _Run:
                 lock=self.lock,
             )
             try:
-                managers.upload(manager, self.items, self.records, self.journal)
+                managers.upload(
+                    manager, self.items, self.records, self.journal, dry_run=self.dry_run
+                )
             except Exception as e:
                 self.failures.append(e)
         return summary

@@ -282,6 +282,25 @@ def test_two_images_of_two_entries(
     assert not root.exists()
 
 
+def test_a_dry_run_sees_two_images_and_tells_of_none(
+    source: str, second: str, conf: cfg.ConfigOpts, root: Path
+) -> None:
+    journal = tripleo.Journal()
+
+    def rehearse(*entries: dict[str, Any]) -> dict[str, Any]:
+        given = {"parameter_defaults": {"ContainerImagePrepare": list(entries)}}
+        return tripleo.prepare(given, conf=conf, dry_run=True, journal=journal)[0]
+
+    good = entry(source, "base", "1.0")
+    assert rehearse(good)["ContainerCephDaemonImage"] == f"{demo.SERVED_AT}/base:1.0"
+    with pytest.raises(exception.ImageUploaderException, match=r"base:1\.0 would be"):
+        rehearse(good, entry(second, "base", "1.0"))
+    with pytest.raises(exception.ImageUploaderException, match="not a repository name"):
+        rehearse(good, entry(source, "Base", "1.0"))
+    assert journal.images == ()
+    assert not root.exists()
+
+
 def test_two_images_of_a_list(
     source: str, second: str, conf: cfg.ConfigOpts, root: Path, tmp_path: Path
 ) -> None:
