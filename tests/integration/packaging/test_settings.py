@@ -42,3 +42,9 @@ def test_tox_has_the_versions_of_the_classifiers() -> None:
     prefix = "Programming Language :: Python :: 3."
     classifiers = _project()["classifiers"]
     assert environments == [c.removeprefix(prefix) for c in classifiers if c.startswith(prefix)]
+
+
+def test_release_notes_have_the_suffix_by_which_reno_knows_them() -> None:
+    names = [path.name for path in (PROJECT / "releasenotes" / "notes").iterdir()]
+    assert names
+    assert [n for n in names if not re.fullmatch(r"[a-z0-9-]+-[0-9a-f]{16}\.yaml", n)] == []
