@@ -100,7 +100,7 @@ def prepare(  # noqa: PLR0913, PLR0917 -- those of tripleo-common's function, an
     conf = loader.load_conf() if conf is None else conf
     journal = journal or Journal(observer)
     # The journal of a dry run gets no images: nothing becomes of them.
-    own = Journal(lambda record: None) if dry_run else journal
+    own = Journal(lambda _record: None) if dry_run else journal
     run = _Run(conf, own, options or CopyOptions(), _lock(lock), cleanup, dry_run)
     managers.forget_secure_registries()
     entries = _entries(environment, loader.selected(conf), full_names=run.options.full_names)
