@@ -1,4 +1,4 @@
-"""The command itself: what all subcommands share."""
+"""The program ``image-uploader``: options, logging and exit statuses of all subcommands."""
 
 from __future__ import annotations
 
@@ -33,9 +33,10 @@ _LINE_LIMIT = 20_000  # characters: one line tells of all images that failed
 
 
 class PrintableFormatter(logging.Formatter):
-    """Formats messages as one line that a terminal only shows; tracebacks as lines of that kind.
+    """Formats each message as one line without secrets and without control characters.
 
-    What is logged may be a server's answer, or a URL with a password, whoever logs it.
+    What is logged may be a server's answer, or a URL with a password, whoever
+    logs it.  A traceback stays several lines.
     """
 
     def format(self, record: logging.LogRecord) -> str:
@@ -114,7 +115,7 @@ class Main(app.App):
         return int(super().run_subcommand(argv))
 
     def refuse(self, name: str) -> int:
-        """Say that there is no such command, and which ones look like it; the exit status."""
+        """Report that there is no command ``name``, and which look like it; return the status."""
         kind = "option" if name.startswith("-") else "command"
         names = sorted(command for command, _ in self.command_manager)
         alike = [n for n in names if n.startswith(name)] or difflib.get_close_matches(name, names)
@@ -125,7 +126,7 @@ class Main(app.App):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command line; the exit status is 0, 1 for failure, 2 for wrong usage, or a signal's."""
+    """Run a command line; return its exit status, as ``--help`` explains them."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # where a locale has no such letter
@@ -144,7 +145,7 @@ def _run(argv: list[str]) -> int:
 
 
 def _flush() -> int:
-    """Write what is left of the output; the exit status where nobody takes it."""
+    """Write what is left of the output; return a status if that fails, else 0."""
     try:
         if sys.stdout:
             sys.stdout.flush()

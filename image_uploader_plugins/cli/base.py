@@ -19,10 +19,10 @@ CLEANUP = ("full", "partial", "none")
 
 
 class HelpFormatter(argparse.HelpFormatter):
-    """Fills paragraphs, and leaves indented ones, which are examples, alone.
+    """Fills paragraphs, and leaves indented ones, which are examples, as they are.
 
-    The documentation shows the same text as reStructuredText, which wants
-    two colons where examples follow.
+    The documentation shows the same text as reStructuredText, which has two
+    colons before examples; a terminal gets one.
     """
 
     def _fill_text(self, text: str, width: int, indent: str) -> str:
@@ -36,9 +36,10 @@ class HelpFormatter(argparse.HelpFormatter):
 
 
 class Base(command.Command):
-    """A subcommand whose errors come out in one line each, with exit status 1.
+    """A subcommand; an error of its own is one line on standard error, and exit status 1.
 
-    ``examples`` are command lines that the help ends with, but for ``notes``.
+    ``examples`` are command lines for the end of its help; ``notes`` come
+    after them.
     """
 
     examples: ClassVar[tuple[str, ...]] = ()
@@ -48,17 +49,17 @@ class Base(command.Command):
 
     @property
     def quiet(self) -> bool:
-        """Tell whether nothing but errors and what was asked for is to be printed."""
+        """Tell whether only errors and results are to be printed (``-q``)."""
         return int(self.app.options.verbose_level) == 0
 
     @functools.cached_property
     def meter(self) -> Meter:
-        """Counts the bytes of what the command does; a signal stops it."""
+        """The meter of the command's work, which a signal stops."""
         return Meter()
 
     @property
     def conf(self) -> cfg.ConfigOpts:
-        """The options; raises ConfigurationError."""
+        """The options of all sections, read anew; raises ConfigurationError."""
         return loader.load_conf(config_files=self.app.options.config_file)
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -86,21 +87,21 @@ class Base(command.Command):
             return self._status
 
     def complain(self, problem: object) -> None:
-        """Report what went wrong, and go on; the exit status will be 1."""
+        """Report a problem and go on; the exit status will be 1."""
         self.app.LOG.error("%s", problem)
         self._status = 1
 
 
 class Command(Base, command.Command):
-    """A subcommand that prints what it likes; take_action may return an exit status."""
+    """A subcommand that prints its results itself; take_action() may return an exit status."""
 
 
 class Lister(Base, lister.Lister):
-    """A subcommand that gives rows, in the format that -f chooses."""
+    """A subcommand whose results are rows, in the format that ``-f`` chooses."""
 
 
 class ShowOne(Base, show.ShowOne):
-    """A subcommand that gives one thing's fields, in the format that -f chooses."""
+    """A subcommand whose result is one thing's fields, in the format that ``-f`` chooses."""
 
 
 def tripleo() -> types.ModuleType:
@@ -109,7 +110,7 @@ def tripleo() -> types.ModuleType:
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add what says how images are copied."""
+    """Add the options that say how images are copied."""
     parser.add_argument(
         "--no-signatures",
         action="store_true",
@@ -141,6 +142,7 @@ def add_full_names(parser: argparse.ArgumentParser) -> None:
 
 
 def add_cleanup(parser: argparse.ArgumentParser) -> None:
+    """Add the option that says what is removed after images were modified."""
     parser.add_argument(
         "--cleanup",
         choices=CLEANUP,
@@ -151,7 +153,7 @@ def add_cleanup(parser: argparse.ArgumentParser) -> None:
 
 
 def _words(error: Exception) -> str:
-    """What an error says; a builtin one says little without its name."""
+    """Return what an error says; with its name, if it is one of Python's that says little."""
     name = type(error).__name__
     if type(error).__module__ == "builtins" and not isinstance(error, OSError | ValueError):
         return f"{name}: {error} (--debug shows where)"

@@ -1,4 +1,4 @@
-"""Cells of tables: words for people, plain values for machines."""
+"""Cells of tables: words in a table for people, plain values in formats for programs."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ _LIMIT = 100  # characters of a stranger's text in a cell
 
 
 class Size(FormattableColumn[int]):
-    """Bytes."""
+    """A number of bytes."""
 
     def human_readable(self) -> str:
         return size(self._value)
 
 
 class Age(FormattableColumn[int]):
-    """Seconds."""
+    """A length of time in seconds."""
 
     def human_readable(self) -> str:
         return age(self._value)
 
 
 class Words(FormattableColumn[list[str]]):
-    """Several words, of strangers up to ``limit`` characters; for machines, a list of them."""
+    """Several texts, a line each, cut to ``limit`` characters; a list for programs."""
 
     def __init__(self, words: Iterable[str], limit: int = _LIMIT) -> None:
         super().__init__([one_line(word, limit) for word in words])
@@ -37,7 +37,7 @@ class Words(FormattableColumn[list[str]]):
 
 
 class Count(FormattableColumn[list[str]]):
-    """Several things: how many for people, which for machines."""
+    """Several things: how many there are in a table, a list of them for programs."""
 
     def human_readable(self) -> str:
         return str(len(self._value))

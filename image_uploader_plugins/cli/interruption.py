@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM: the first ends a command in order, the second kills it."""
+"""SIGINT and SIGTERM: the first signal ends a command in order, a second one kills it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,10 @@ _ONE_AND_THE_SAME = 0.25  # seconds
 
 
 class Interruption(KeyboardInterrupt):
-    """A signal came; raised in the main thread, wherever that is."""
+    """A signal that came; raised in the main thread, whatever that is doing.
+
+    ``status`` is the exit status, 128 and the signal's number.
+    """
 
     def __init__(self, number: int) -> None:
         super().__init__(f"interrupted by {signal.Signals(number).name}")
@@ -55,10 +58,10 @@ def heeded(stop: Callable[[], None]) -> Iterator[None]:
 
 
 def leave(status: int) -> int:
-    """The exit status, for the caller to return; does not return itself where that would hang.
+    """Return the exit status; end the process at once where other threads still run.
 
-    The interpreter waits for its threads, and one of them may still wait for
-    a server.
+    The interpreter waits for its threads, and one of them may wait for a
+    server that never answers.
     """
     if threading.active_count() > 1:
         for stream in (sys.stdout, sys.stderr):

@@ -1,4 +1,4 @@
-"""What delete and prune have in common: deleting images, or telling what would go."""
+"""What delete and prune have in common: they delete images, or tell what would go."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a command that copies tells of its run, on the spot and in files."""
+"""How a command that copies reports its run: progress, --report and --metrics."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ _SUFFIX = ".prom"  # node_exporter reads no others
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the options that name files for reports."""
     parser.add_argument(
         "--report",
         type=Path,
@@ -38,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 class Telling:
-    """One run of ``command``, told of as its arguments ask."""
+    """One run of ``command``, called ``name``, reported as its arguments say."""
 
     def __init__(self, command: Command, name: str, parsed_args: argparse.Namespace) -> None:
         self.journal = Journal(meter=command.meter)
@@ -52,9 +53,10 @@ class Telling:
 
     @contextlib.contextmanager
     def told(self) -> Iterator[Journal]:
-        """The whole run; its files are written when it ends, however it does.
+        """Return a context for the whole run; its files are written at the end, however it ends.
 
-        Raises ConfigurationError, before anything is done, where they cannot be.
+        Raises ConfigurationError at the beginning where they cannot be
+        written.
         """
         if self._metrics and self._metrics.suffix != _SUFFIX:
             raise errors.ConfigurationError(
@@ -74,7 +76,7 @@ class Telling:
         self._write(Ending.SUCCEEDED, None)
 
     def watched(self) -> contextlib.AbstractContextManager[object]:
-        """The part of it that copies."""
+        """Return a context for that part of the run that copies: its progress is shown."""
         return progress.copying(self._command.app.stderr, self.journal, quiet=self._command.quiet)
 
     def _write(self, ending: Ending, why: str | None) -> None:

@@ -1,1 +1,1 @@
-"""One module a subcommand, called as it is."""
+"""The subcommands: one module each, which is called as the command is typed."""

@@ -1,4 +1,4 @@
-"""``image-uploader client-config``."""
+"""The command ``image-uploader client-config``."""
 
 from __future__ import annotations
 

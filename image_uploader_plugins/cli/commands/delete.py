@@ -1,4 +1,4 @@
-"""``image-uploader delete``."""
+"""The command ``image-uploader delete``."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ class Delete(Removal):
     def _images(
         self, tree: Tree, images: list[ImageRef], whole: list[RepositoryName]
     ) -> Images | None:
-        """What is to go, each once; None where something is not there."""
+        """Return what is to go, each once; None, with a complaint, where something is not there."""
         found: dict[RepositoryName, dict[Reference, None]] = {}
         for wanted in images:
             if not exists(tree, wanted):

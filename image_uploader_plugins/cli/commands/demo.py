@@ -1,4 +1,4 @@
-"""``image-uploader demo``."""
+"""The command ``image-uploader demo``."""
 
 from __future__ import annotations
 

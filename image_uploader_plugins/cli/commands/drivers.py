@@ -1,4 +1,4 @@
-"""``image-uploader drivers``."""
+"""The command ``image-uploader drivers``."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def _row(entry_point: importlib.metadata.EntryPoint, selected: str, count: int) 
 
 
 def _problem(entry_point: importlib.metadata.EntryPoint) -> str:
-    """Why a driver cannot be used; an empty text if it can."""
+    """Return why a driver cannot be used; an empty text if it can."""
     try:
         kind = entry_point.load()
     except (Exception, SystemExit) as e:  # whatever its import does

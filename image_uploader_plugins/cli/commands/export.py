@@ -1,4 +1,4 @@
-"""``image-uploader export``."""
+"""The command ``image-uploader export``."""
 
 from __future__ import annotations
 
@@ -99,6 +99,9 @@ class Export(LocalTree, Command):
 
 
 def _check_since(destination: Path, since: Sequence[Path]) -> None:
-    """The blobs of an export that was cut short are there, and the other side lacks them."""
+    """Raise ConfigurationError where the destination is also what the other side has.
+
+    It may hold blobs of an export that was cut short, which the other side lacks.
+    """
     if destination.resolve() in {path.resolve() for path in since}:
         raise errors.ConfigurationError(f"{destination}: --since must be another one than DEST")

@@ -1,4 +1,4 @@
-"""``image-uploader gc``."""
+"""The command ``image-uploader gc``."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from image_uploader_plugins.units import size
 class Gc(LocalTree, Command):
     """Remove what nobody needs from a tree of local-export.
 
-    That is: manifests no tag, index or subject leads to, blobs no manifest
-    needs, what the pool holds for nobody, leases that ran out, temporary
-    files of processes that have ended, and what was kept too long of layers
-    whose fetch broke off.  Uploads may go on meanwhile.  Where a manifest
-    cannot be read nothing is removed from its repository, and the exit
-    status is 1.
+    That is: manifests that no tag, index or subject leads to, blobs that no
+    manifest needs, files of the pool that no repository has, leases that ran
+    out, temporary files of processes that have ended, and the beginnings of
+    layers that were kept too long after a fetch broke off.  Uploads may go on
+    meanwhile.  Where a manifest cannot be read, nothing is removed from its
+    repository, and the exit status is 1.
     """
 
     examples = ("image-uploader gc --dry-run", "image-uploader gc", "image-uploader gc --adopt")

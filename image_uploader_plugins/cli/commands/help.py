@@ -1,4 +1,4 @@
-"""``image-uploader help`` and ``image-uploader complete``."""
+"""The command ``image-uploader help``, and ``image-uploader complete``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``image-uploader import``."""
+"""The command ``image-uploader import``."""
 
 from __future__ import annotations
 

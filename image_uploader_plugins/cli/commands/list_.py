@@ -1,4 +1,4 @@
-"""``image-uploader list``."""
+"""The command ``image-uploader list``."""
 
 from __future__ import annotations
 
@@ -32,10 +32,9 @@ class List(LocalTree, Lister):
     One line for each tag, sorted. Kind is image, list (of several platforms),
     artifact, schema 1, or damaged. Size is all that a pull of all platforms
     gets; Own is what a delete would free; Shared is what other images hold as
-    well. Age is the time since the
-    tag was put, or moved to other content; putting the same again changes
-    nothing. Referrers are signatures and the like that name the image as
-    their subject.
+    well. Age is the time since the tag was put, or moved to other content;
+    putting the same again changes nothing. Referrers are signatures and the
+    like that name the image as their subject.
 
     The table is for people; in json, yaml and csv sizes are in bytes, the
     age in seconds, and digests are whole.

@@ -1,4 +1,4 @@
-"""``image-uploader prepare``."""
+"""The command ``image-uploader prepare``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``image-uploader prune``."""
+"""The command ``image-uploader prune``."""
 
 from __future__ import annotations
 
@@ -24,13 +24,11 @@ class Prune(Removal):
     """Delete all tags of a tree of local-export but those that are to be kept.
 
     A tag stays when it is listed, fits a pattern, or is one of the newest of
-    its repository; and with an image stays what refers to it: signatures and
-    the like, by their subject or by a tag like sha256-DIGEST.sig, which never
+    its repository. With an image stays what refers to it: signatures and the
+    like, by their subject or by a tag like sha256-DIGEST.sig; these never
     count among the newest. The age of a tag is the modification time of its
-    file: when it was put, or moved to other content. Manifests that were put
-    by digest and have no tag stay.
-
-    What is put meanwhile stays.
+    file: when the tag was put, or moved to other content. Manifests that were
+    put by digest and have no tag stay, and so does all that is put meanwhile.
 
     A repository with a tag or a manifest that cannot be read is left as it is,
     and the exit status is 1.

@@ -1,4 +1,4 @@
-"""``image-uploader serve``."""
+"""The command ``image-uploader serve``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``image-uploader show``."""
+"""The command ``image-uploader show``."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class Show(LocalTree, ShowOne):
         )
 
     def _sharers(self, tree: Tree, manifest: Manifest) -> dict[Digest, set[str]]:
-        """The images of the tree that hold each of a manifest's layers."""
+        """Return the images of the tree that hold each of a manifest's layers."""
         found: dict[Digest, set[str]] = {layer.digest: set() for layer in manifest.layers}
         for name in tree.repositories():
             if not any(map(tree.repository(name).blob, found)):
@@ -118,7 +118,7 @@ class Show(LocalTree, ShowOne):
 
 
 class _Lines(FormattableColumn[list[dict[str, Any]]]):
-    """Several things of some fields each: a line each for people."""
+    """Several things that have fields: a line each in a table."""
 
     def human_readable(self) -> str:
         return "\n".join(
@@ -149,14 +149,14 @@ class _Manifests(_Lines):
 
 
 class _Notes(FormattableColumn[dict[str, str]]):
-    """Names and values of strangers."""
+    """Names and values, as a manifest or configuration has them."""
 
     def human_readable(self) -> str:
         return "\n".join(one_line(f"{k}={v}", _LIMIT) for k, v in self._value.items())
 
 
 class _Moment(FormattableColumn[float]):
-    """Seconds since the epoch."""
+    """A moment, in seconds since the epoch."""
 
     def human_readable(self) -> str:
         elapsed = age(max(0, int(time.time() - self._value)))
@@ -244,7 +244,7 @@ def _labels(holdings: Holdings, manifest: Manifest) -> dict[str, str]:
 
 
 def _commands(found: Image, host: str) -> Iterator[str]:
-    """What pulls the image, for the clients that know its kind."""
+    """Yield a command to pull the image for each client that knows its kind."""
     scheme, _, address = host.rpartition("://")
     plain = scheme != "https"
     name = f"{address}/{found}"

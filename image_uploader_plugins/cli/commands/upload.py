@@ -1,4 +1,4 @@
-"""``image-uploader upload``."""
+"""The command ``image-uploader upload``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``image-uploader verify``."""
+"""The command ``image-uploader verify``."""
 
 from __future__ import annotations
 
