@@ -14,9 +14,9 @@ import requests
 import yaml
 
 from image_uploader_plugins import loader, tripleo
-from image_uploader_plugins.copying.copier import Summary
 from image_uploader_plugins.digest import VerifiedStream
 from image_uploader_plugins.local_export import layout, options
+from image_uploader_plugins.runs.records import Totals
 from image_uploader_plugins.serving import listener
 from image_uploader_plugins.sources.client import Registries
 from image_uploader_plugins.sources.registry_source import RegistrySource
@@ -47,8 +47,8 @@ def run(root: Path | None, say: Say) -> None:
         environment = environment_for(corpus, source)
         say("Each is an entry of ContainerImagePrepare in an environment file; the first one:\n")
         say(textwrap.indent(yaml.safe_dump(first_of(environment), sort_keys=False), "  "))
-        summary = _prepare(environment, root)
-    say(f"Prepared into {root}: {summary}\n")
+        totals = _prepare(environment, root)
+    say(f"Prepared into {root}: {totals}\n")
     with listener.serving(root) as served:
         say(f"The tree is served on {served}; the source is gone. Pulling everything back:\n")
         for image in corpus:
@@ -109,7 +109,7 @@ def _short(text: str) -> str:
     return _DIGEST.sub(r"\1...", text)
 
 
-def _prepare(environment: dict[str, Any], root: Path) -> Summary:
+def _prepare(environment: dict[str, Any], root: Path) -> Totals:
     conf = loader.load_conf(config_files=[])
     options.values(conf)
     conf.set_override("root", str(root), group=options.GROUP)

@@ -7,7 +7,6 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import logging
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 
 import tenacity
@@ -23,7 +22,6 @@ from image_uploader_plugins.runs.records import NEVER_BEGUN, ImageRecord, Kind, 
 from image_uploader_plugins.sources.interface import Source
 from image_uploader_plugins.sources.settings import Settings
 from image_uploader_plugins.text import one_line, redacted
-from image_uploader_plugins.units import size
 
 LOG = logging.getLogger(__name__)
 
@@ -52,41 +50,6 @@ _retrying = tenacity.retry(
 )
 
 
-@dataclasses.dataclass
-class Summary:
-    """What copying took: counts, sizes in bytes, and seconds of wall-clock time.
-
-    ``bytes_fetched`` came over the network; ``bytes_saved`` did not have to.
-    ``layers_elsewhere`` were left where the manifest says that they are.
-    """
-
-    images: int = 0
-    layers_uploaded: int = 0
-    layers_mounted: int = 0
-    bytes_fetched: int = 0
-    bytes_saved: int = 0
-    seconds: float = 0.0
-    layers_elsewhere: int = 0
-
-    def __str__(self) -> str:
-        elsewhere = (
-            f"; {self.layers_elsewhere} layers are elsewhere, clients get them by their urls"
-            if self.layers_elsewhere
-            else ""
-        )
-        return (
-            f"{self.images} images, {self.layers_uploaded} layers uploaded, "
-            f"{self.layers_mounted} layers mounted, {size(self.bytes_fetched)} fetched, "
-            f"{size(self.bytes_saved)} saved, {self.seconds:.1f} seconds{elsewhere}"
-        )
-
-    def add(self, other: Summary) -> None:
-        """Add what another run or part of one did."""
-        for field in dataclasses.fields(self):
-            total = getattr(self, field.name) + getattr(other, field.name)
-            setattr(self, field.name, total)
-
-
 @dataclasses.dataclass(frozen=True)
 class CopyOptions:
     """How a run copies its images.
@@ -108,8 +71,7 @@ class CopyOptions:
 class _Transfer(Content):
     """One blob on its way; ``meter`` is told what comes, and of what is still to come.
 
-    ``fetched`` are the bytes that have come since it was begun for the last
-    time, None where it was not.
+    ``begun`` says whether anybody asked for its bytes.
     """
 
     def __init__(self, source: Source, blob: Descriptor, meter: Meter) -> None:
@@ -117,7 +79,7 @@ class _Transfer(Content):
         self._blob = blob
         self._meter = meter
         self._expected = blob.size or 0
-        self.fetched: int | None = None
+        self.begun = False
 
     def expect(self, count: int) -> None:
         """So many bytes are still to come."""
@@ -127,18 +89,17 @@ class _Transfer(Content):
     def start_at(self, offset: int) -> Iterator[bytes]:
         self._meter.check()
         self.expect(max(0, (self._blob.size or 0) - offset))
-        self.fetched = 0
+        self.begun = True
         for chunk in self._source.blob(self._blob, offset):
             self._meter.add(len(chunk))
             self._expected -= len(chunk)
-            self.fetched += len(chunk)
             yield chunk
 
 
 class Copier:
     """Copies one image into repository ``target`` of ``driver``.
 
-    Keeps count in ``summary`` and account in ``record``; ``meter`` is told of
+    Keeps account in ``record``; ``meter`` is told of
     the bytes while they come, and may stop the copying.  What is in
     ``settled``, to which it adds, was copied there before, in the same run.
     """
@@ -160,8 +121,6 @@ class Copier:
         self._target = target
         self._source = source
         self._meter = meter or Meter()
-        self._lock = threading.Lock()
-        self.summary = Summary()
         self.record = record or ImageRecord("", "")
         self._log = ImageLog(self.record)
 
@@ -187,7 +146,6 @@ class Copier:
         copied = self._copy(manifest, digest, tag)
         if self._options.signatures:
             self._copy_signatures(copied)
-        self.summary.images += 1
         return manifest
 
     def _one_of(self, index: Manifest) -> Descriptor:
@@ -288,10 +246,9 @@ class Copier:
         for blob, kind in blobs.items():
             if blob.digest in mounted:
                 held = Outcome.PRESENT if blob.digest in before else Outcome.MOUNTED
-                self._count(blob, kind, held)
+                self._log.blob(blob, kind, held)
         for layer in manifest.layers:
             if layer.urls and layer not in blobs:
-                self.summary.layers_elsewhere += 1
                 self._log.blob(layer, Kind.LAYER, Outcome.SKIPPED, "clients get it by its urls")
         self._fetch({blob: kind for blob, kind in blobs.items() if blob.digest not in mounted})
         return mounted.issuperset(digests) and before.issuperset(digests)
@@ -320,16 +277,15 @@ class Copier:
     def _copy_blob(self, blob: Descriptor, kind: Kind) -> None:
         try:
             with _naming(f"blob {blob.digest}"):
-                size, fetched = self._transfer(blob)
+                size, outcome = self._transfer(blob)
         except Exception as e:
             self._give_up(blob, kind, Outcome.FAILED, str(e))
             raise
-        outcome = Outcome.MOUNTED if fetched is None else Outcome.FETCHED
-        self._count(dataclasses.replace(blob, size=size), kind, outcome, fetched or 0)
+        self._log.blob(dataclasses.replace(blob, size=size), kind, outcome)
 
     @_retrying
-    def _transfer(self, blob: Descriptor) -> tuple[int, int | None]:
-        """Copy a blob; return its size, and the bytes fetched (None where the driver had it)."""
+    def _transfer(self, blob: Descriptor) -> tuple[int, Outcome]:
+        """Return the blob's size, and whether it was fetched or the driver had it already."""
         transfer = _Transfer(self._source, blob, self._meter)
         try:
             stored = self._driver.upload_layer(
@@ -343,18 +299,7 @@ class Copier:
             transfer.expect(blob.size or 0)  # who has kept a part of it will say so
             raise
         transfer.expect(0)
-        return stored.size or 0, transfer.fetched
-
-    def _count(self, blob: Descriptor, kind: Kind, outcome: Outcome, fetched: int = 0) -> None:
-        is_layer = kind is Kind.LAYER
-        with self._lock:
-            if outcome is Outcome.FETCHED:
-                self.summary.layers_uploaded += is_layer
-                self.summary.bytes_fetched += fetched
-            else:
-                self.summary.layers_mounted += is_layer
-                self.summary.bytes_saved += blob.size or 0
-        self._log.blob(blob, kind, outcome)
+        return stored.size or 0, Outcome.FETCHED if transfer.begun else Outcome.MOUNTED
 
     def _give_up(self, blob: Descriptor, kind: Kind, outcome: Outcome, why: str) -> None:
         self._meter.expect(-(blob.size or 0))

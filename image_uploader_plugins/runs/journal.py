@@ -15,6 +15,7 @@ from image_uploader_plugins.runs.records import (
     ImageRecord,
     RunRecord,
     Status,
+    Totals,
     reason,
 )
 from image_uploader_plugins.text import one_line, redacted
@@ -106,6 +107,10 @@ class Journal:
         if not begun or begun >= total:
             return known, True
         return known * total // begun, False
+
+    def totals(self) -> Totals:
+        """Return what the run has taken so far."""
+        return Totals.of(self.images, time.monotonic() - self._start)
 
     def run(self, command: str, ending: Ending, why: str | None) -> RunRecord:
         """Return the record of the whole run, when it has ended."""

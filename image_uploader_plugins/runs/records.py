@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 import enum
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Self
 
 from image_uploader_plugins.manifest import Descriptor
 from image_uploader_plugins.text import one_line, redacted
+from image_uploader_plugins.units import size
 
 NEVER_BEGUN = "never begun: the run ended before its turn"
 INTERRUPTED = "interrupted"
@@ -168,3 +169,54 @@ class Tally:
         layers = [blob for i in images for blob in list(i.blobs) if blob.kind is Kind.LAYER]
         sizes = {o: [blob.size or 0 for blob in layers if blob.outcome is o] for o in Outcome}
         return {outcome: cls(len(found), sum(found)) for outcome, found in sizes.items()}
+
+
+@dataclasses.dataclass(frozen=True)
+class Totals:
+    """What copying some images took, for people: counts, bytes, and seconds of wall-clock time.
+
+    ``images`` are those that the target has now.  ``bytes_fetched`` came over
+    the network, in vain or not; ``bytes_saved`` did not have to, since the
+    target had them.  ``layers_elsewhere`` were left where the manifest says
+    that they are.
+    """
+
+    images: int
+    layers_uploaded: int
+    layers_mounted: int
+    bytes_fetched: int
+    bytes_saved: int
+    seconds: float
+    layers_elsewhere: int
+
+    @classmethod
+    def of(cls, images: Collection[ImageRecord], seconds: float) -> Self:
+        """Add up what the records of a run say."""
+        there = [image for image in images if image.status in _HAD]
+        layers = Tally.by_outcome(images)
+        blobs = (blob for image in images for blob in list(image.blobs))
+        return cls(
+            images=len(there),
+            layers_uploaded=layers[Outcome.FETCHED].count,
+            layers_mounted=sum(layers[outcome].count for outcome in _HELD),
+            bytes_fetched=sum(image.bytes_fetched for image in images),
+            bytes_saved=sum(blob.size or 0 for blob in blobs if blob.outcome in _HELD),
+            seconds=seconds,
+            layers_elsewhere=Tally.by_outcome(there)[Outcome.SKIPPED].count,
+        )
+
+    def __str__(self) -> str:
+        elsewhere = (
+            f"; {self.layers_elsewhere} layers are elsewhere, clients get them by their urls"
+            if self.layers_elsewhere
+            else ""
+        )
+        return (
+            f"{self.images} images, {self.layers_uploaded} layers uploaded, "
+            f"{self.layers_mounted} layers mounted, {size(self.bytes_fetched)} fetched, "
+            f"{size(self.bytes_saved)} saved, {self.seconds:.1f} seconds{elsewhere}"
+        )
+
+
+_HAD = (Status.COPIED, Status.UNCHANGED)
+_HELD = (Outcome.MOUNTED, Outcome.PRESENT)

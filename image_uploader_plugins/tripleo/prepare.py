@@ -6,7 +6,6 @@ import contextlib
 import copy
 import dataclasses
 import logging
-import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -15,9 +14,9 @@ from tripleo_common.image import exception, image_uploader, kolla_builder
 from tripleo_common.utils.locks import threadinglock
 
 from image_uploader_plugins import errors, loader
-from image_uploader_plugins.copying.copier import CopyOptions, Summary
+from image_uploader_plugins.copying.copier import CopyOptions
 from image_uploader_plugins.runs.journal import Journal, Observer
-from image_uploader_plugins.runs.records import ImageRecord
+from image_uploader_plugins.runs.records import ImageRecord, Totals
 from image_uploader_plugins.sources import keychain
 from image_uploader_plugins.sources.image_name import ImageName
 from image_uploader_plugins.sources.settings import Settings
@@ -54,7 +53,7 @@ def upload_files(
     observer: Observer | None = None,
     journal: Journal | None = None,
     options: CopyOptions | None = None,
-) -> Summary:
+) -> Totals:
     """Upload what the ``container_images`` (or ``uploads``) of yaml files list.
 
     An entry without ``uploader:`` goes to the driver that ``conf`` chooses;
@@ -67,11 +66,12 @@ def upload_files(
     conf = loader.load_conf() if conf is None else conf
     options = options or CopyOptions()
     managers.check_files(names, loader.selected(conf), full_names=options.full_names)
-    with _managers(conf, journal or Journal(observer), options=options) as summary:
+    journal = journal or Journal(observer)
+    with _managers(conf, journal, options=options):
         image_uploader.ImageUploadManager(
             list(names), cleanup=cleanup, multi_arch=multi_arch, lock=_lock(lock)
         ).upload()
-    return summary
+    return journal.totals()
 
 
 def prepare(  # noqa: PLR0913, PLR0917 -- those of tripleo-common's function, and ours
@@ -84,7 +84,7 @@ def prepare(  # noqa: PLR0913, PLR0917 -- those of tripleo-common's function, an
     observer: Observer | None = None,
     journal: Journal | None = None,
     options: CopyOptions | None = None,
-) -> tuple[dict[str, Any], Summary]:
+) -> tuple[dict[str, Any], Totals]:
     """Run ``ContainerImagePrepare`` of a Heat environment.
 
     As the host's container_images_prepare_multi, with ``uploader:`` and
@@ -106,15 +106,13 @@ def prepare(  # noqa: PLR0913, PLR0917 -- those of tripleo-common's function, an
     entries = _entries(environment, loader.selected(conf), full_names=run.options.full_names)
     run.insecure = _insecure(environment)
     environment = _checked(environment, loader.settings(conf, run.insecure))
-    started = time.monotonic()
     for number, entry in enumerate(entries, start=1):
         journal.entries_left = tuple(map(_where, range(number + 1, len(entries) + 1)))
         run.find(environment, entry, roles_data)
-    summary = run.copy(environment)
-    summary.seconds = time.monotonic() - started
+    run.copy(environment)
     if run.failures:
         raise combined(run.failures, len(run.journal.images))
-    return run.parameters, summary
+    return run.parameters, run.journal.totals()
 
 
 @dataclasses.dataclass
@@ -189,11 +187,11 @@ class _Run:
         self.journal.tell(record)
         self.failures.append(error)
 
-    def copy(self, environment: dict[str, Any]) -> Summary:
+    def copy(self, environment: dict[str, Any]) -> None:
         """Copy what was found, or just see whether names are for one image each."""
         defaults = _parameters(environment)
         mirror = defaults.get("DockerRegistryMirror")
-        with self._managers(managers.HOST_UPLOADER) as summary:
+        with self._managers(managers.HOST_UPLOADER):
             manager = image_uploader.ImageUploadManager(
                 cleanup=self.cleanup,
                 mirrors={"docker.io": mirror} if mirror else None,
@@ -206,9 +204,8 @@ class _Run:
                 )
             except Exception as e:
                 self.failures.append(e)
-        return summary
 
-    def _managers(self, default: str) -> contextlib.AbstractContextManager[Summary]:
+    def _managers(self, default: str) -> contextlib.AbstractContextManager[None]:
         return _managers(
             self.conf, self.journal, default, options=self.options, insecure=self.insecure
         )
@@ -247,24 +244,16 @@ def _managers(
     *,
     options: CopyOptions | None,
     insecure: Sequence[str] = (),
-) -> Iterator[Summary]:
-    """Let managers made meanwhile know every driver; what they took adds up in the Summary."""
+) -> Iterator[None]:
+    """Let managers that are made meanwhile know every driver."""
     conf = loader.load_conf() if conf is None else conf
-    summary = Summary()
-    uploaders = []
 
     def hook(manager: Any) -> None:
         name = default or loader.selected(conf)
-        uploaders.extend(
-            managers.add_installed(manager, conf, name, journal, options=options, insecure=insecure)
-        )
+        managers.add_installed(manager, conf, name, journal, options=options, insecure=insecure)
 
-    started = time.monotonic()
     with managers.hooked(hook):
-        yield summary
-    for uploader in uploaders:
-        summary.add(uploader.summary)
-    summary.seconds = time.monotonic() - started
+        yield
 
 
 def _insecure(environment: dict[str, Any]) -> list[str]:

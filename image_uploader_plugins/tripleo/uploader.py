@@ -8,7 +8,6 @@ import dataclasses
 import json
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,14 +16,14 @@ from urllib.parse import ParseResult, urlparse
 import requests
 from tripleo_common.image import exception, image_uploader
 
-from image_uploader_plugins.copying.copier import Copier, CopyOptions, Summary
+from image_uploader_plugins.copying.copier import Copier, CopyOptions
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import UploaderDriver
 from image_uploader_plugins.manifest import Manifest
 from image_uploader_plugins.meter import Meter
 from image_uploader_plugins.reference import ImageRef
 from image_uploader_plugins.runs.journal import Journal
-from image_uploader_plugins.runs.records import INTERRUPTED, ImageRecord, Outcome, Status
+from image_uploader_plugins.runs.records import INTERRUPTED, ImageRecord, Status
 from image_uploader_plugins.sources.client import Registries, Registry
 from image_uploader_plugins.sources.keychain import Keychain, Login, named
 from image_uploader_plugins.sources.registry_source import RegistrySource
@@ -44,7 +43,7 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
     """Copies the images of its tasks into a driver.
 
     ``open_driver`` is called once a run, ``options`` once, in the process that
-    runs it.  No request ever goes to the target.  ``summary`` adds up over the runs.
+    runs it.  No request ever goes to the target.
     Lives at module level, and without what a worker does not need: the
     host's ProcessLock pickles it.
     """
@@ -63,7 +62,6 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
         self._find_options: Callable[[], CopyOptions] | None = options
         self._options: CopyOptions | None = None
         self._registries: Registries | None = None
-        self.summary = Summary()
         self._queue: list[tuple[Any, ImageRecord]] = []
 
     def __getstate__(self) -> dict[str, Any]:
@@ -82,7 +80,6 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
             done = self._work(driver, task, self._plan(task))
         if done.error:
             raise done.error
-        self.summary.add(done.summary)
         return done.local_images
 
     def run_tasks(self) -> None:
@@ -93,7 +90,6 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
         queue, self._queue = self._queue, []
         if not queue:
             return
-        started = time.monotonic()
         local_images: list[str] = []
         failures: list[Exception] = []
         with self._opened() as driver:
@@ -101,9 +97,7 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
                 if done.error:
                     failures.append(done.error)
                 local_images.extend(done.local_images)
-                self.summary.add(done.summary)
                 self.journal.tell(done.record)
-        self.summary.seconds += time.monotonic() - started
         self.cleanup(local_images)
         if failures:
             raise combined(failures, len(queue))
@@ -201,22 +195,24 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
         """Run one task against an open driver; errors come out as the host knows them."""
         try:
             with self.journal.turn(record) as meter, host_errors(task.image_name):
-                local_images, summary = self._run_task(driver, task, record, meter)
+                local_images = self._run_task(driver, task, record, meter)
         except Exception as e:
             failed(record, e)
-            return _Done(record, Summary(), error=e)
-        return _Done(record, summary, local_images)
+            return _Done(record, error=e)
+        return _Done(record, local_images)
 
     def _run_task(
         self, driver: UploaderDriver, task: Any, record: ImageRecord, meter: Meter
-    ) -> tuple[list[str], Summary]:
+    ) -> list[str]:
         job = self.job(task)
         record.targets = [job.served]
         if job.is_local:
-            return [], self._copy_local(driver, job, job.source, record)
+            self._copy_local(driver, job, job.source, record)
+            return []
         if task.modify_role:
             return self._modify(driver, job, task, record, meter)
-        return [], self._copy(driver, job, record, meter, self._wished(task), task.multi_arch)[1]
+        self._copy(driver, job, record, meter, self._wished(task), task.multi_arch)
+        return []
 
     def _copy(
         self,
@@ -226,21 +222,18 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
         meter: Meter,
         options: CopyOptions,
         multi_arch: bool = False,
-    ) -> tuple[Manifest, Summary]:
+    ) -> Manifest:
         registry = self._registry(job.host)
         source = RegistrySource(registry, str(job.name), meter)
         copier = Copier(driver, job.target, source, record, meter, options)
         try:
-            manifest = copier.copy(job.reference, job.tag, all_platforms=bool(multi_arch))
+            return copier.copy(job.reference, job.tag, all_platforms=bool(multi_arch))
         finally:
             record.insecure = not registry.is_verified
-        return manifest, copier.summary
 
     # -- images on this machine
 
-    def _copy_local(
-        self, driver: UploaderDriver, job: Job, name: str, record: ImageRecord
-    ) -> Summary:
+    def _copy_local(self, driver: UploaderDriver, job: Job, name: str, record: ImageRecord) -> None:
         storage = LocalStorage(
             self._containers_file_path,
             self._layer_stream_local,
@@ -250,18 +243,16 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
         record.digest, record.media_type = str(put.digest), put.media_type
         record.blobs += blobs
         record.become(Status.COPIED)
-        written = sum(blob.size or 0 for blob in blobs if blob.outcome is Outcome.WRITTEN)
-        return Summary(images=1, bytes_fetched=written)
 
     def _modify(
         self, driver: UploaderDriver, job: Job, task: Any, record: ImageRecord, meter: Meter
-    ) -> tuple[list[str], Summary]:
+    ) -> list[str]:
         """Copy the image as it is, modify it here, and copy the outcome under ``job.tag``."""
         plain = self.job(Unmodified(task))
         modified, unmodified = job.served, plain.served
         record.targets = [unmodified, modified]
         unsigned = dataclasses.replace(self._wished(task), signatures=False)
-        manifest, summary = self._copy(driver, plain, record, meter, unsigned)
+        manifest = self._copy(driver, plain, record, meter, unsigned)
         record.become(Status.FAILED, INTERRUPTED, retryable=True)  # there is more to come
         pulled = self._pull(job, manifest.digest)
         self._buildah("tag", pulled, unmodified)
@@ -273,13 +264,13 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
             task.append_tag,
             container_build_tool="buildah",
         )
-        summary.add(self._copy_local(driver, job, modified, record))
+        self._copy_local(driver, job, modified, record)
         local_images = []
         if task.cleanup in (image_uploader.CLEANUP_FULL, image_uploader.CLEANUP_PARTIAL):
             local_images += [pulled, unmodified]
         if task.cleanup == image_uploader.CLEANUP_FULL:
             local_images.append(modified)
-        return local_images, summary
+        return local_images
 
     def _pull(self, job: Job, digest: Digest) -> str:
         """Pull from the source, into local storage: the target need not be served yet."""
@@ -347,7 +338,6 @@ class _Done:
     """What came of a task: its record, and what the host wants to know."""
 
     record: ImageRecord
-    summary: Summary
     local_images: list[str] = dataclasses.field(default_factory=list)
     error: Exception | None = None
 
@@ -371,6 +361,6 @@ def _result(job: concurrent.futures.Future[_Done], record: ImageRecord) -> _Done
         done = job.result()
     except Exception as e:
         failed(record, e)
-        return _Done(record, Summary(), error=e)
+        return _Done(record, error=e)
     vars(record).update(vars(done.record))
     return dataclasses.replace(done, record=record)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from image_uploader_plugins import errors, parallel
 from image_uploader_plugins.archives.archive import Archive, MissingBlobs
 from image_uploader_plugins.archives.importing.plan import Job
-from image_uploader_plugins.copying.copier import Copier, Summary
+from image_uploader_plugins.copying.copier import Copier
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import UploaderDriver
 from image_uploader_plugins.manifest import Descriptor, Manifest
@@ -31,7 +31,7 @@ class Cargo:
     jobs: Sequence[Job]
     absent: dict[RepositoryName, set[Descriptor]]
 
-    def deliver(self, driver: UploaderDriver, name: str, journal: Journal) -> Summary:
+    def deliver(self, driver: UploaderDriver, name: str, journal: Journal) -> None:
         """Copy each image to the driver of that name, and tell the journal; what it took.
 
         Raises MissingBlobs, before any is copied, and what a Copier does.
@@ -42,7 +42,6 @@ class Cargo:
             missing |= digests - driver.mount_layers(repository, blobs)
         if missing:
             raise MissingBlobs(sorted(missing))
-        total = Summary()
         # Indexes that list the same images again are many in a repository of nightly builds.
         settled: dict[RepositoryName, set[Digest]] = collections.defaultdict(set)
         for job, record in [(job, journal.plan(str(job), name)) for job in self.jobs]:
@@ -51,8 +50,6 @@ class Cargo:
                 copier = Copier(driver, job.repository, self.archive, record, meter, settled=known)
                 copier.copy(job.descriptor, job.tag, all_platforms=True)
             journal.tell(record)
-            total.add(copier.summary)
-        return total
 
 
 def inspect(archive: Archive, jobs: Sequence[Job]) -> Cargo:

@@ -68,9 +68,9 @@ class Import(Command):
                 loader.load_driver(self.conf) as driver,
                 progress.copying(self.app.stderr, journal, quiet=self.quiet),
             ):
-                total = cargo.deliver(driver, loader.selected(self.conf), journal)
+                cargo.deliver(driver, loader.selected(self.conf), journal)
         if not self.quiet:
-            print(total, file=self.app.stderr)
+            print(journal.totals(), file=self.app.stderr)
         for note in archive.notes:
             self.app.LOG.warning("%s", note)
         for skipped in archive.skipped:

@@ -17,7 +17,7 @@ from image_uploader_plugins.cli.base import (
     add_options,
     tripleo,
 )
-from image_uploader_plugins.copying.copier import CopyOptions, Summary
+from image_uploader_plugins.copying.copier import CopyOptions
 from image_uploader_plugins.runs.journal import Journal
 
 
@@ -74,16 +74,14 @@ class Prepare(Command):
         telling = reporting.Telling(self, "prepare", parsed_args)
         with telling.told() as journal:
             with telling.watched():
-                parameters, summary = self._prepare(parsed_args, journal)
+                parameters = self._prepare(parsed_args, journal)
             self._tell(parameters, parsed_args.output_env_file)
         if not self.quiet:
-            print(summary, file=self.app.stderr)
+            print(journal.totals(), file=self.app.stderr)
 
-    def _prepare(
-        self, parsed_args: argparse.Namespace, journal: Journal
-    ) -> tuple[dict[str, Any], Summary]:
+    def _prepare(self, parsed_args: argparse.Namespace, journal: Journal) -> dict[str, Any]:
         roles = files.roles(parsed_args.roles_file) if parsed_args.roles_file else None
-        done: tuple[dict[str, Any], Summary] = tripleo().prepare(
+        parameters, _ = tripleo().prepare(
             files.environment(parsed_args.environment_file),
             roles,
             dry_run=parsed_args.dry_run,
@@ -97,7 +95,7 @@ class Prepare(Command):
                 full_names=parsed_args.full_names,
             ),
         )
-        return done
+        return dict(parameters)
 
     def _tell(self, parameters: dict[str, Any], path: Path | None) -> None:
         text = yaml.safe_dump({"parameter_defaults": parameters}, default_flow_style=False)

@@ -46,7 +46,7 @@ class Upload(Command):
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         telling = reporting.Telling(self, "upload", parsed_args)
         with telling.told() as journal, telling.watched():
-            summary = tripleo().upload_files(
+            tripleo().upload_files(
                 parsed_args.files,
                 self.conf,
                 cleanup=parsed_args.cleanup,
@@ -60,4 +60,4 @@ class Upload(Command):
                 ),
             )
         if not self.quiet:
-            print(summary, file=self.app.stderr)
+            print(journal.totals(), file=self.app.stderr)

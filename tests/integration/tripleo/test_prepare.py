@@ -46,11 +46,11 @@ def test_uploader_is_honoured_entry_by_entry(
     """The host drops the key and pushes everything itself."""
     with docker_registry(tmp_path) as target:
         theirs = entry(source, "edge/oci", uploader="python", push_destination=target)
-        parameters, summary = tripleo.prepare(
+        parameters, totals = tripleo.prepare(
             environment(entry(source), theirs, entry(source, "openstack/plain")), conf=conf
         )
     assert trees.catalog(root) == ["base", "openstack/plain"]
-    assert summary.images == 2
+    assert totals.images == 3
     assert parameters["ContainerCephDaemonImage"] == f"{demo.SERVED_AT}/openstack/plain:wallaby"
 
 
@@ -112,9 +112,9 @@ def test_a_label_cannot_name_a_file(
 
 
 def test_dry_run_copies_nothing(source: str, conf: cfg.ConfigOpts, root: Path) -> None:
-    parameters, summary = tripleo.prepare(environment(entry(source)), dry_run=True, conf=conf)
+    parameters, totals = tripleo.prepare(environment(entry(source)), dry_run=True, conf=conf)
     assert parameters["ContainerCephDaemonImage"] == f"{demo.SERVED_AT}/base:1.0"
-    assert summary.images == 0
+    assert totals.images == 0
     assert not root.exists()
 
 

@@ -68,14 +68,14 @@ def manifest_file(root: Path, image: Image) -> Path:
 
 def test_every_image_keeps_its_bytes(source: str, conf: Any, root: Path, tmp_path: Path) -> None:
     file = write(tmp_path, *(entry(source, image, multi_arch=True) for image in corpus()))
-    summary = tripleo.upload_files([file], conf)
+    totals = tripleo.upload_files([file], conf)
     assert not trees.problems(root)
     assert trees.catalog(root) == sorted(image.repository.value for image in corpus())
     for image in corpus():
         assert trees.tags(root, image.repository.value) == [str(image.tag)]
         for part in image.walk():
             assert manifest_file(root, part).read_bytes() == part.manifest.content
-    assert summary.images == len(corpus())
+    assert totals.images == len(corpus())
 
 
 @pytest.mark.parametrize("kind", ["none", "threads", "processes"])
@@ -88,7 +88,7 @@ def test_each_kind_of_lock(source: str, root: Path, tmp_path: Path, kind: str) -
         uploader = tripleo.register(manager, driver, "tree")
         manager.upload()
     assert len(trees.catalog(root)) == len(corpus())
-    assert uploader.summary.images == len(corpus())
+    assert uploader.journal.totals().images == len(corpus())
     assert not trees.problems(root)
     assert not list((root / ".local-export" / "leases").rglob("*.*"))
 

@@ -15,7 +15,7 @@ from image_uploader_plugins.copying.copier import Copier, CopyOptions
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.manifest import Manifest
 from image_uploader_plugins.reference import RepositoryName, Tag
-from image_uploader_plugins.runs.records import ImageRecord, Outcome, Status
+from image_uploader_plugins.runs.records import ImageRecord, Outcome, Status, Totals
 from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.images import Image
 from image_uploader_plugins.testing.memory import MemoryDriver
@@ -64,7 +64,7 @@ class Copy:
                 options=CopyOptions(**options),
             )
             copier.copy(reference, Tag("1"), all_platforms=more.pop("all_platforms", False))
-        self.summary = copier.summary
+        self.totals = Totals.of([self.record], 0.0)
         self.repository = self.driver.repositories[TARGET]
 
     @property
@@ -382,7 +382,7 @@ def test_layers_that_are_elsewhere_are_told_of(away: tuple[Image, OddRegistry]) 
     assert skipped.digest == str(app.manifest.layers[1].digest)
     assert skipped.why == "clients get it by its urls"
     told = "seconds; 1 layers are elsewhere, clients get them by their urls"
-    assert str(copy.summary).endswith(told)
+    assert str(copy.totals).endswith(told)
     assert storage.asked == []
 
 
@@ -392,5 +392,5 @@ def test_layers_that_are_elsewhere_are_fetched_on_request(
     app, storage = away
     copy = Copy(OddRegistry([app]), foreign_layers=True)
     assert {layer.digest for layer in app.manifest.layers} <= set(copy.repository.blobs)
-    assert "elsewhere" not in str(copy.summary)
+    assert "elsewhere" not in str(copy.totals)
     assert storage.seen() == {None}
