@@ -1,4 +1,4 @@
-"""The main job on images made on the spot: prepare, serve, pull back."""
+"""The demonstration: images made on the spot are prepared, served and pulled back."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def run(root: Path | None, say: Say) -> None:
 def environment_for(corpus: list[Image], source: str) -> dict[str, Any]:
     """Return a Heat environment whose ContainerImagePrepare copies ``corpus`` from ``source``.
 
-    The host's template has a name for each OpenStack service; the one for
+    tripleo-common's template has a name for each OpenStack service; the one for
     ceph takes a namespace, name and tag as they come, and fits any image.
     """
     entries = []

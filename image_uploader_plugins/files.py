@@ -25,7 +25,7 @@ _SECTIONS = ("parameter_defaults", "resource_registry")
 
 
 def environment(names: Iterable[str]) -> dict[str, Any]:
-    """Heat environment files as one; a later file wins, key by key.
+    """Return Heat environment files as one; of a key in several the last one counts.
 
     Raises ConfigurationError.
     """
@@ -41,7 +41,7 @@ def environment(names: Iterable[str]) -> dict[str, Any]:
 
 
 def roles(name: str) -> list[dict[str, Any]]:
-    """Roles data; raises ConfigurationError."""
+    """Return roles data, a list of roles; raises ConfigurationError."""
     content = _load(name)
     if not isinstance(content, list) or not all(
         isinstance(role, dict) and role.get("name") for role in content

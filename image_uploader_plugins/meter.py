@@ -1,4 +1,4 @@
-"""How many bytes of a piece of work are done, for whoever watches it, and a way to stop it."""
+"""How many bytes of some work are done, for progress and reports, and a way to stop it."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class Meter:
         self.expected = 0
 
     def expect(self, count: int) -> None:
-        """So many bytes more are to come, or less where ``count`` is negative."""
+        """Note that so many bytes more are to come, or less where ``count`` is negative."""
         with self._lock:
             self.expected += count
         if self._whole:
             self._whole.expect(count)
 
     def add(self, count: int) -> None:
-        """So many bytes came; raises Interrupted after stop()."""
+        """Note that so many bytes came; raises Interrupted after stop()."""
         self.check()
         self._add(count)
 

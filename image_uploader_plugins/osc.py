@@ -16,11 +16,14 @@ API_VERSIONS = {DEFAULT_API_VERSION: "image_uploader_plugins.osc"}
 
 
 def make_client(instance: object) -> None:
-    """There is no service to talk to."""
+    """Return no client: there is no service to talk to."""
 
 
 def build_option_parser(parser: argparse.ArgumentParser) -> argparse.ArgumentParser:
-    """Install; the one hook that is called however the command goes on."""
+    """Give every upload manager of tripleo-common our drivers; return the parser as it is.
+
+    Of the hooks of a plugin this is the one that is called for all commands.
+    """
     try:
         from image_uploader_plugins import tripleo  # noqa: PLC0415
     except ImportError:

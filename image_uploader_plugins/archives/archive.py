@@ -1,4 +1,4 @@
-"""An archive as what images are copied from, and the images it lists."""
+"""An archive as a source of images, and the images that it lists."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class Archive(Source):
         self.known_absent: set[Digest] = set()
 
     def add(self, entry: Entry) -> None:
-        """Add an image to be had; raises ArchiveInvalid where there are too many."""
+        """Add an image that can be imported; raises ArchiveInvalid where there are too many."""
         digest = entry.descriptor.digest
         self._names[digest] += 1
         if self._names[digest] > NAMES_LIMIT:
@@ -88,7 +88,7 @@ class Archive(Source):
 
     @abc.abstractmethod
     def digests(self) -> Iterator[Digest]:
-        """All blobs that it holds."""
+        """Return the digests of all blobs that it holds."""
 
     def manifest(self, reference: Tag | Digest, size: int | None = None) -> Manifest:
         """Return the manifest of a digest; raises ImageUnknown or ArchiveInvalid."""
@@ -207,7 +207,7 @@ class Archive(Source):
 
     @contextlib.contextmanager
     def _blamed(self, subject: str = "") -> Iterator[None]:
-        """Say which archive it is whose content is not as it should be."""
+        """Raise ArchiveInvalid for damaged content: it names the archive and the ``subject``."""
         try:
             yield
         except (Exceeded, errors.ContentMismatch, errors.ManifestInvalid) as e:
@@ -219,7 +219,7 @@ class Archive(Source):
 
 
 class MissingBlobs(errors.BlobUnknown):
-    """Neither the archive nor the target has them."""
+    """Blobs that neither the archive nor the target has."""
 
     def __str__(self) -> str:
         return (

@@ -39,11 +39,11 @@ class Files(abc.ABC):
 
     @abc.abstractmethod
     def total(self) -> int:
-        """Bytes of the archive as it came; files with several names count once."""
+        """Return the bytes of the archive as it came; a file with several names counts once."""
 
     @abc.abstractmethod
     def size(self, name: str) -> int | None:
-        """Bytes; None where there is no such file."""
+        """Return a file's bytes; None where there is no such file."""
 
     @abc.abstractmethod
     def identity(self, name: str) -> Hashable:
@@ -55,10 +55,10 @@ class Files(abc.ABC):
 
     @abc.abstractmethod
     def names(self) -> Iterator[str]:
-        """All regular files."""
+        """Return the names of all regular files."""
 
     def close(self) -> None:  # noqa: B027 - a directory has nothing to close
-        """Give up what is open."""
+        """Close what is open."""
 
     def read(self, name: str, limit: int) -> bytes:
         """Return a whole file of up to ``limit`` bytes; it must be there."""
@@ -90,14 +90,17 @@ class Files(abc.ABC):
 
 
 def open_file(path: Path) -> IO[bytes]:
-    """Open a regular file; opening a FIFO would wait for somebody to write into it."""
+    """Open a regular file to read; raises ArchiveInvalid for anything else.
+
+    Opening a FIFO would wait for somebody to write into it.
+    """
     if not stat.S_ISREG(mapped(path, path.stat).st_mode):
         raise errors.ArchiveInvalid(path, "is no file")
     return mapped(path, path.open, "rb")
 
 
 def clean(name: object) -> str | None:
-    """``a/b`` for ``./a//b``; None for what is absolute, leads upwards or cannot be a name."""
+    """Return ``a/b`` for ``./a//b``; None for what is absolute, leads upwards or is no name."""
     if not isinstance(name, str) or len(name) > _NAME_LIMIT or not name.isprintable():
         return None
     path = PurePosixPath(name)

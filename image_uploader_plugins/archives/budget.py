@@ -1,4 +1,4 @@
-"""How much an archive may make out of what it is."""
+"""How many bytes may be read and unpacked from one archive: a bound against bombs."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _FLOOR = 1024**3
 
 
 class Exceeded(ValueError):
-    """An archive makes more out of itself than an honest one does."""
+    """An archive from which more bytes were unpacked or read than from any honest one."""
 
 
 class Budget:

@@ -1,4 +1,4 @@
-"""Unpacking gzip, bzip2, xz and zstd that may be bombs; told apart by their first bytes.
+"""Unpacking gzip, bzip2, xz and zstd, which may be bombs; the first bytes tell them apart.
 
 Sources: RFC 1952 (gzip), RFC 8878 (Zstandard), "The .xz File Format" 1.2, and
 of bzip2, which has no specification, the manual's "File format".
@@ -38,12 +38,12 @@ _MEMORY = 2**_ZSTD_WINDOW
 
 
 def is_tar(head: bytes) -> bool:
-    """Return whether it begins as a tar does: POSIX.1-2017, pax, "ustar Interchange Format"."""
+    """Tell whether ``head`` begins a tar: POSIX.1-2017, pax, "ustar Interchange Format"."""
     return head[257:262] == b"ustar"
 
 
 class InvalidCompression(ValueError):
-    """Says what is damaged, takes too much memory, or cannot be unpacked here."""
+    """Compressed content that is damaged, takes too much memory, or cannot be unpacked here."""
 
 
 class _Unpacker(Protocol):

@@ -139,7 +139,10 @@ class DockerArchive(Archive):
         return Descriptor(GZIP_LAYER_TYPE, digest, size)
 
     def _compression(self, name: str) -> Compression | None:
-        """NOTE: docker never compresses layers here, other tools do."""
+        """Return how a layer is compressed, None where it is not.
+
+        NOTE: docker never compresses layers here, other tools do.
+        """
         identity = self.files.identity(name)
         if identity not in self._seen:
             self._seen[identity] = Compression.of(next(self.files.chunks(name), b""))

@@ -80,7 +80,7 @@ class ImageFolders(Archive):
 
 
 def holds_folders(files: Files) -> bool:
-    """Return whether there is an image's folder anywhere."""
+    """Tell whether there is the folder of an image anywhere."""
     return any(VERSION_FILE in names and MANIFEST in names for names in _by_folder(files).values())
 
 

@@ -58,7 +58,7 @@ def named(text: str | None) -> str | None:
 
 
 def is_host(text: str) -> bool:
-    """Return whether the first segment of a name is a host."""
+    """Tell whether the first segment of a name is a host."""
     return _HOST.fullmatch(text) is not None
 
 

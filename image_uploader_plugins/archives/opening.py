@@ -46,7 +46,7 @@ def _archive(files: Files, sparse: bool) -> Archive:
 
 
 def _hint(files: Files) -> str:
-    """Where further down there is an archive, as when somebody packs the folder it is in."""
+    """Return a hint, "" for none, at an archive in a folder: somebody packed what it is in."""
     for name in files.names():
         folder, file = posixpath.split(name)
         if folder and file in (oci_layout.VERSION_FILE, docker_archive.LIST):

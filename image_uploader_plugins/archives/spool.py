@@ -22,7 +22,7 @@ _SHARE = 20
 
 
 def spooled(chunks: Iterable[bytes]) -> IO[bytes]:
-    """Write to a file in TMPDIR (default: /var/tmp), which the caller closes.
+    """Return a file in TMPDIR (default: /var/tmp) with these bytes, which the caller closes.
 
     Leaves others 256 MiB of the disk, or a twentieth of a small one; raises
     StorageFull otherwise.

@@ -42,7 +42,7 @@ _HEADER_ERRORS = (
 
 
 class _Refused(Exception):
-    """Headers that make sense, and are not taken; tarfile knows nothing of it."""
+    """Headers that tarfile would take, and we do not."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
@@ -222,7 +222,7 @@ class Tar(Files):
     # -- two members of one name
 
     def _check_again(self) -> None:
-        """Members that stand in it more than once are the same each time.
+        """Raise ArchiveInvalid where members of one name are not the same each time.
 
         NOTE: docker, bazel and others write one that several images share again.
         """
@@ -235,7 +235,7 @@ class Tar(Files):
     def _differ(
         self, name: str, one: _Member, other: _Member, known: dict[_Member, Digest]
     ) -> bool:
-        """Whether their content does; each is read once, however often it stands there."""
+        """Tell whether two members differ; each is read once, however often it is listed."""
         if one == other or one.size != other.size:
             return one != other
         for member in (one, other):
@@ -246,7 +246,7 @@ class Tar(Files):
     # -- where it comes from
 
     def _make_readable(self) -> None:
-        """Have it lie plain in a file that can be read anywhere."""
+        """Spool what is compressed, or comes through a pipe: it must be a plain file to seek in."""
         source = self._file
         status = os.fstat(source.fileno())
         lies = stat.S_ISREG(status.st_mode)
@@ -269,7 +269,7 @@ class Tar(Files):
             )
 
     def _chunks_of(self, file: IO[bytes]) -> Iterator[bytes]:
-        """All of it, the first chunk no longer than it takes to see what it is."""
+        """Yield all of a file; the first chunk just long enough to see what it is."""
         length = HEAD
         while chunk := mapped(self.path, file.read, length):
             length = CHUNK
@@ -325,7 +325,7 @@ class _Headers:
 
 
 def _headers(file: IO[bytes]) -> Iterator[tuple[tarfile.TarInfo, int]]:
-    """Each member, and the byte after it."""
+    """Yield each member, and the offset of the first byte after it."""
     headers, offset = _Headers(file), -1
     file.seek(0)
     with contextlib.closing(tarfile.open(fileobj=headers, mode="r:")) as tar:  # type: ignore[call-overload]

@@ -73,11 +73,11 @@ class Base(command.Command):
 
     def run(self, parsed_args: argparse.Namespace) -> int:
         try:
-            with interruption.heeded(self.meter.stop):
+            with interruption.handled(self.meter.stop):
                 return max(int(super().run(parsed_args)), self._status)
         except interruption.Interruption as e:
             self.app.LOG.error("%s", e)
-            return interruption.leave(e.status)
+            return interruption.end(e.status)
         except BrokenPipeError:
             raise  # whoever reads our output has seen enough
         except Exception as e:

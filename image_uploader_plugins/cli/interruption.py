@@ -29,7 +29,7 @@ class Interruption(KeyboardInterrupt):
 
 
 @contextlib.contextmanager
-def heeded(stop: Callable[[], None]) -> Iterator[None]:
+def handled(stop: Callable[[], None]) -> Iterator[None]:
     """Have a signal call ``stop``, for other threads to end, and raise Interruption.
 
     A signal that whoever started us has us ignore stays ignored.
@@ -57,7 +57,7 @@ def heeded(stop: Callable[[], None]) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def leave(status: int) -> int:
+def end(status: int) -> int:
     """Return the exit status; end the process at once where other threads still run.
 
     The interpreter waits for its threads, and one of them may wait for a

@@ -94,7 +94,7 @@ class Display:
         self.write("")
 
 
-class Pace:
+class Rate:
     """The rate of some work in bytes a second, over the last ten seconds."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
@@ -112,12 +112,12 @@ class Pace:
         while len(self._seen) > 2 and self._seen[1][0] <= now - _WINDOW:
             self._seen.popleft()
         since, before = self._seen[0]
-        rate = (done - before) / (now - since) if now > since else 0.0
+        speed = (done - before) / (now - since) if now > since else 0.0
         about = "" if certain else "about "
         # Where sizes are unknown, more comes than was expected.
         line = f"{size(done)} of {about}{size(max(done, expected))}"
-        if rate > 0:
-            line += f", {size(rate)}/s, {about}{clock((expected - done) / rate)} left"
+        if speed > 0:
+            line += f", {size(speed)}/s, {about}{clock((expected - done) / speed)} left"
         return line
 
 
@@ -127,20 +127,20 @@ class Copying:
     def __init__(self, journal: Journal, clock: Callable[[], float] = time.monotonic) -> None:
         self._journal = journal
         self._clock = clock
-        self._pace = Pace(clock)
-        self._image: tuple[ImageRecord | None, Pace] = None, self._pace
+        self._rate = Rate(clock)
+        self._image: tuple[ImageRecord | None, Rate] = None, self._rate
 
     def __call__(self) -> list[str]:
         if not self._journal.images:
             return []  # tripleo-common is still finding out which
         at_work = self._journal.at_work()
         expected, certain = self._journal.expected()
-        pace = self._pace.text(self._journal.meter.done, expected, certain=certain)
-        lines = [f"{self._images()}, {pace}"]
+        rate = self._rate.text(self._journal.meter.done, expected, certain=certain)
+        lines = [f"{self._images()}, {rate}"]
         if at_work:
             record, meter = at_work[0]
             if record is not self._image[0]:
-                self._image = record, Pace(self._clock)
+                self._image = record, Rate(self._clock)
             lines.append(f"{record.source}: {self._image[1].text(meter.done, meter.expected)}")
         return lines
 
@@ -170,8 +170,8 @@ def metered(
     """Return a context in which work that a meter counts is shown, if ``stream`` is a terminal."""
     if quiet or not on_terminal(stream):
         return contextlib.nullcontext()
-    pace = Pace()
-    return Display(stream, lambda: [f"{verb} {pace.text(meter.done, meter.expected)}"])
+    rate = Rate()
+    return Display(stream, lambda: [f"{verb} {rate.text(meter.done, meter.expected)}"])
 
 
 def on_terminal(stream: TextIO) -> bool:

@@ -38,7 +38,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-class Telling:
+class Reporting:
     """One run of ``command``, called ``name``, reported as its arguments say."""
 
     def __init__(self, command: Command, name: str, parsed_args: argparse.Namespace) -> None:
@@ -52,7 +52,7 @@ class Telling:
             self._writers = require("metrics", "image_uploader_plugins.runs.metrics")
 
     @contextlib.contextmanager
-    def told(self) -> Iterator[Journal]:
+    def run(self) -> Iterator[Journal]:
         """Return a context for the whole run; its files are written at the end, however it ends.
 
         Raises ConfigurationError at the beginning where they cannot be
@@ -75,7 +75,7 @@ class Telling:
             raise
         self._write(Ending.SUCCEEDED, None)
 
-    def watched(self) -> contextlib.AbstractContextManager[object]:
+    def copying(self) -> contextlib.AbstractContextManager[object]:
         """Return a context for that part of the run that copies: its progress is shown."""
         return progress.copying(self._command.app.stderr, self.journal, quiet=self._command.quiet)
 

@@ -1,1 +1,1 @@
-"""How a tree is handed out: the embedded server, and what web servers and clients are told."""
+"""Serving a tree: the embedded server, and configurations of web servers and clients."""

@@ -139,7 +139,7 @@ class TreeServer:
             return _error(404, *_UNKNOWN[kind])
 
     def _repository(self, request: Request, name: str) -> RepositoryLayout:
-        """Where a name leads to.
+        """Return where a name leads to.
 
         To a mirror of several registries containerd says in ``ns`` whose
         images it asks for.  In a tree whose names begin with registries,
@@ -247,7 +247,7 @@ class _Content(Protocol):
     size: int
 
     def read(self, offset: int, count: int) -> bytes:
-        """At least one byte from ``offset`` on, ``count`` at most."""
+        """Return at least one byte from ``offset`` on, ``count`` at most."""
 
     def close(self) -> None: ...
 
@@ -319,7 +319,7 @@ def _is_tag(text: str) -> bool:
 
 
 def _number(text: str) -> int | None:
-    """How many tags a client asks for; None for all."""
+    """Return how many tags a client asks for; None for all."""
     if text and not (text.isascii() and text.isdigit()):
         raise errors.InvalidReference(f"n must be a number: {text!r:.50}")
     return int(text.lstrip("0")[:18] or 0) if text else None
@@ -331,7 +331,7 @@ def _filter(request: Request) -> str | None:
 
 
 def _target(path: str) -> tuple[str, str, str]:
-    """Name, kind and reference in the path of a URL; three times "" in any other."""
+    """Return name, kind and reference in the path of a URL; three times "" for other paths."""
     match = _PATH.fullmatch(path)
     return (match[1], match[2], match[3]) if match else ("", "", "")
 
@@ -389,7 +389,7 @@ def _sent(status: int, body: Iterable[bytes], length: int, media_type: str) -> R
 
 
 def _error(status: int, code: str, message: str) -> Response:
-    """OCI distribution-spec 1.1, "Error Codes"."""
+    """Return an answer with an error, as OCI distribution-spec 1.1 has it, "Error Codes"."""
     body: dict[str, Any] = {"errors": [{"code": code, "message": message}]}
     answer = Response(json.dumps(body), status)
     answer.headers["Content-Type"] = _JSON

@@ -1,4 +1,4 @@
-"""What clients need to be told for a tree to stand in for a registry.
+"""The configuration of clients for a tree that stands in for a registry.
 
 Sources: containerd's docs/hosts.md, containers-registries.conf(5) and
 containers-certs.d(5), K3s' "Private Registry Configuration", dockerd(8).
@@ -70,7 +70,7 @@ class Mirror:
 
     @property
     def secure(self) -> bool:
-        """Whether it is asked by https."""
+        """Whether clients ask it by https."""
         return self.url.startswith("https://")
 
     @property
@@ -102,7 +102,7 @@ def _is_name(path: str) -> bool:
 
 
 def is_host(text: str) -> bool:
-    """Whether this is ``host[:port]``, as images and URLs have it."""
+    """Tell whether a text is ``host[:port]``, as images and URLs have it."""
     match = _HOST.fullmatch(text)
     return bool(match and len(text) <= 261 and int(match["port"] or 1) in range(1, 2**16))
 
@@ -237,7 +237,7 @@ def check_registry(registry: str) -> str:
 
 
 def _upstream(registry: str) -> str:
-    """Where the images are that the mirror does not have; as containerd itself would ask."""
+    """Return the registry's own URL, which containerd asks for what the mirror lacks."""
     if registry == DOCKER_HUB:
         return "https://registry-1.docker.io"
     local = re.match(r"localhost(:|$)|127\.|\[::1\]", registry)

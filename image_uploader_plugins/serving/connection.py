@@ -57,7 +57,7 @@ class Application(Protocol):
     ) -> Iterable[bytes]: ...
 
     def refuse(self, status: int, reason: str) -> WSGIApplication:
-        """Return what answers so."""
+        """Return an application that answers a request with this status and reason."""
 
 
 class Connection:
@@ -130,11 +130,11 @@ class Connection:
 
     @property
     def taken(self) -> int:
-        """Bytes of the present answer, without those that the kernel has for the client."""
+        """Return the bytes of the present answer, without those that the kernel still has."""
         return max(self._sent - self._unsent(), 0)
 
     def stalled(self) -> bool:
-        """Whether the client, at its deadline, has taken nothing that was sent to it.
+        """Tell whether the client, at its deadline, has taken nothing that was sent to it.
 
         What the kernel has for it may be megabytes: on a slow line they take
         longer than a deadline, and none is late as long as they get fewer.
@@ -146,12 +146,12 @@ class Connection:
         return False
 
     def close(self) -> None:
-        """Give everything back; for whoever made the last step."""
+        """Close the socket; for the thread that made the last step."""
         self._steps.close()
         self._socket.close()
 
     def _unsent(self) -> int:
-        """Bytes in the kernel that the client has not acknowledged."""
+        """Return the bytes in the kernel that the client has not acknowledged."""
         with contextlib.suppress(OSError, ValueError):
             found = fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, bytes(4))
             return int(struct.unpack("i", found)[0])
@@ -182,7 +182,7 @@ class Connection:
             yield from self._ready(READ, self._socket.do_handshake)
 
     def _exchange(self) -> Steps[bool]:
-        """One request and its answer; whether another one may follow."""
+        """Answer one request; return whether another one may follow."""
         line = b""
         try:
             size = yield from self._head()
@@ -205,7 +205,7 @@ class Connection:
         return not self.last
 
     def _head(self) -> Steps[int]:
-        """Receive until a head is there; its size, 0 if the client leaves."""
+        """Receive until a head is there; return its size, 0 if the client leaves."""
         seen, begun = 0, not self._later
         while True:
             if not seen:
@@ -327,7 +327,7 @@ class _Answer:
     def start(
         self, status: str, headers: list[tuple[str, str]], exc_info: Any = None
     ) -> Callable[[bytes], object]:
-        """WSGI's start_response (PEP 3333)."""
+        """Take status and headers, as WSGI's start_response (PEP 3333)."""
         self.status, self._headers = status, headers
         lengths = [value for name, value in headers if name.lower() == "content-length"]
         self.length = int(lengths[0]) if lengths else 0
@@ -388,7 +388,7 @@ def _first_line(received: bytes | bytearray) -> bytes:
 
 
 def _printable(text: bytes) -> str:
-    """Text of a client's, harmless on a terminal and in a log; as Apache writes it."""
+    """Return a client's text as Apache logs it: harmless on a terminal and in a file."""
     return "".join(
         chr(byte) if 0x20 <= byte < 0x7F and byte not in b'"\\' else f"\\x{byte:02x}"
         for byte in text

@@ -24,7 +24,7 @@ _ORIGIN_FORM = re.compile(r"(/(?:[^?#%]|%(?!00)[0-9A-Fa-f]{2})*)(?:\?([^#]*))?")
 
 
 class Refused(Exception):
-    """A request that is not answered but with ``status``, and after which nothing is read."""
+    """A request that is answered with an error of ``status``, and after which nothing is read."""
 
     def __init__(self, status: int, reason: str) -> None:
         super().__init__(status, reason)
@@ -106,7 +106,7 @@ def _request_line(line: bytes) -> tuple[str, str, str, str]:
 
 
 def _target(target: str) -> tuple[str, str]:
-    """Path and query of an origin-form or absolute-form (RFC 9112, 3.2)."""
+    """Return path and query of an origin-form or absolute-form (RFC 9112, 3.2)."""
     absolute = _ABSOLUTE.fullmatch(target)
     if absolute:
         if not _HOST.fullmatch(absolute[1]):
@@ -130,7 +130,7 @@ def _fields(lines: list[bytes]) -> dict[str, list[str]]:
 
 
 def _check_host(hosts: list[str] | None, version: str) -> None:
-    """RFC 9112, 3.2: exactly one in HTTP/1.1, one at most in HTTP/1.0."""
+    """Raise Refused unless there is one host; HTTP/1.0 needs none (RFC 9112, 3.2)."""
     if hosts is None and version == "HTTP/1.0":
         return
     if hosts is None or len(hosts) != 1:
@@ -140,7 +140,10 @@ def _check_host(hosts: list[str] | None, version: str) -> None:
 
 
 def _length(fields: dict[str, list[str]], version: str) -> int | None:
-    """RFC 9112, 6.1 and 6.3: what could be read in two ways is not read at all."""
+    """Return the length of the body, None where it is chunked (RFC 9112, 6.1 and 6.3).
+
+    Raises Refused for what could be read in two ways.
+    """
     lengths, codings = fields.get("content-length"), fields.get("transfer-encoding")
     if codings is not None:
         if lengths or version == "HTTP/1.0" or len(codings) > 1:

@@ -140,7 +140,7 @@ class Listener:
         return bool(self._clients) and time.monotonic() < self._stop_at + _TICK
 
     def _turn(self) -> None:
-        """Wait for sockets, and give each that is ready to whoever makes its next step."""
+        """Wait for sockets, and queue each client whose socket is ready for its next step."""
         taking = False
         for descriptor, _ in self._poll.poll(self._patience()):
             if descriptor == self._socket.fileno():
@@ -176,7 +176,7 @@ class Listener:
                 return
 
     def _take_one(self) -> bool:
-        """Whether there was a client, and there may be another one."""
+        """Take one new client; return whether there may be another one."""
         try:
             client, address = self._socket.accept()
         except OSError as e:
@@ -195,7 +195,7 @@ class Listener:
         return True
 
     def _make_room(self, owner: str, *, answering: bool) -> None:
-        """Drop one who waits for a request, or for an answer, where a new one is too many."""
+        """Drop a client that waits for a request, or for an answer, where a new one is too many."""
         places = self._unit * (2 if answering else 1)
         if len(self._clients) < places * _SHARE:
             return
@@ -213,7 +213,7 @@ class Listener:
         return [client for client in list(self._clients.values()) if not client.dropped]
 
     def _pause(self) -> None:
-        """Without a descriptor nobody can be taken: one is freed, and others wait until then."""
+        """Drop a client to free a descriptor, and take no new one for a moment."""
         present = self._present()
         LOG.warning("no descriptor is left for a new client; there are %s", len(present))
         waiting = [client for client in present if not client.answering] or present
@@ -223,7 +223,7 @@ class Listener:
         self._paused_until = time.monotonic() + _PAUSE
 
     def _look(self) -> None:
-        """Drop whoever is late, and take clients again after a pause."""
+        """Drop clients that are late, and take new ones again after a pause."""
         now = time.monotonic()
         if self._paused_until and now >= self._paused_until:
             self._paused_until = 0.0
@@ -249,13 +249,13 @@ class Listener:
 
 
 def _descriptors() -> int:
-    """How many descriptors clients may have."""
+    """Return how many descriptors clients may have."""
     limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     return max(min(limit, _DESCRIPTORS) - _RESERVED, 20)
 
 
 def _missed_least(clients: list[Connection]) -> Connection:
-    """Of the address that has most: the one that takes its answer slowest, or has waited longest.
+    """Return the client to drop: of the address that has most, the slowest or longest waiting.
 
     What has just begun is not slow.
     """
@@ -287,7 +287,7 @@ def _listen(host: str, port: int) -> socket.socket:
 
 
 def tls_context(certificate: Path, key: Path) -> ssl.SSLContext:
-    """For TLS 1.2 and later; raises ConfigurationError that names the file at fault.
+    """Return a context for TLS 1.2 and later; raises ConfigurationError that names the file.
 
     ``certificate`` may hold the chain that leads to its CA after it.
     """

@@ -1,4 +1,4 @@
-"""What a client takes, by its Accept (RFC 9110, section 12.5.1)."""
+"""Which manifests a client takes, by its Accept (RFC 9110, section 12.5.1)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _SINGLE = manifest.MEDIA_TYPES - manifest.INDEX_TYPES
 
 
 def takes_no_list(accept: str) -> bool:
-    """Return whether ``accept`` takes manifests of images and no list of them.
+    """Tell whether ``accept`` takes manifests of images and no list of them.
 
     ``accept`` is the whole field: several lines are one list (RFC 9110, 5.3).
     Types are compared without case and parameters, the most specific range
@@ -34,7 +34,7 @@ def _taken(ranges: dict[str, bool], media_type: str) -> bool:
 
 
 def _ranges(accept: str) -> dict[str, bool]:
-    """Each media range in lower case, and whether its weight is more than 0."""
+    """Yield each media range in lower case, and whether its weight is more than 0."""
     ranges: dict[str, bool] = {}
     for element in _QUOTED.sub("", accept).lower().split(","):
         name, *parameters = (part.strip(" \t") for part in element.split(";"))

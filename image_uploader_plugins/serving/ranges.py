@@ -1,4 +1,4 @@
-"""Parts of what is served (RFC 9110, section 14)."""
+"""Ranges: parts of the content that is served (RFC 9110, section 14)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The configurations in etc/, finished for one tree."""
+"""The configurations of web servers in etc/, completed for one tree."""
 
 from __future__ import annotations
 

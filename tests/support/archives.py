@@ -47,9 +47,9 @@ def bring(
 ) -> list[str]:
     """Import; what the images are called then."""
     with contextlib.closing(open_archive(path, **options)) as archive:
-        cargo = inspect(archive, plan(archive, patterns, Name.parse(name) if name else None))
+        inspected = inspect(archive, plan(archive, patterns, Name.parse(name) if name else None))
         journal = Journal()
-        cargo.deliver(driver, "local-export", journal)
+        inspected.copy_to(driver, "local-export", journal)
         return [record.source for record in journal.images]
 
 

@@ -1,4 +1,4 @@
-"""Where an export goes: a directory or a tar, neither of which looks whole before it is."""
+"""Where an export is written to: a directory or a tar, which looks whole only when it is."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class Item(abc.ABC):
 
     @abc.abstractmethod
     def chunks(self) -> Iterator[bytes]:
-        """Its bytes, verified, or a StorageError."""
+        """Yield its bytes, verified; raises StorageError."""
 
     def link(self, storage: Storage) -> PurePosixPath | None:
         """Make a temporary hard link in ``storage``; None where there can be none."""
@@ -47,7 +47,7 @@ class Destination(abc.ABC):
 
     @abc.abstractmethod
     def write(self, items: Iterable[Item], version: bytes, index: bytes) -> None:
-        """Write a layout of just these; whoever looks sees what was there before until it ends.
+        """Write a layout of just these items; until the end, readers see what was there before.
 
         Raises StorageError, and ArchiveInvalid for a place that belongs to
         somebody else.
@@ -141,7 +141,7 @@ def destination(path: Path) -> Destination:
 
 @contextlib.contextmanager
 def _tidying(storage: Storage) -> Iterator[None]:
-    """Leave no temporary file or folder, neither ours nor one of an export that was killed."""
+    """Remove temporary files at both ends: of exports that were killed, and our own."""
     try:
         for path in storage.staged_by_others():
             storage.remove_staged(path)

@@ -31,7 +31,7 @@ class Outcome:
 
 
 class Exporter:
-    """Exports from ``tree``; hard links share its blobs unless they are to be ``copied``."""
+    """Exports images of ``tree``, with hard links to its blobs unless those are ``copied``."""
 
     def __init__(self, tree: Tree, *, copied: bool = False) -> None:
         self._tree = tree

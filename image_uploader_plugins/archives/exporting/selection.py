@@ -1,4 +1,4 @@
-"""What of a tree is to be exported: found under its locks, and held until that is done."""
+"""What of a tree is exported: found under its locks, and leased until the export ends."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ class _Selector:
         self.matched: set[Pattern] = set()
 
     def add(self, repository: Repository) -> None:
-        """Under its lock: add what is chosen of a repository, and lease its blobs."""
+        """Add what is chosen of a repository, and lease its blobs; the caller has its lock."""
         tags, digests = self._chosen(repository)
         if not tags and not digests:
             return
@@ -104,7 +104,7 @@ class _Selector:
 
 
 class _Part:
-    """What is chosen of one repository, and what hangs on it."""
+    """What is chosen of one repository, with what it lists and what refers to it."""
 
     def __init__(self, repository: Repository, tags: Sequence[Tag], digests: set[Digest]) -> None:
         self._repository = repository
@@ -114,7 +114,7 @@ class _Part:
         self._roots = {*self._tagged.values(), *digests} - {None}
 
     def names(self) -> Iterator[tuple[Tag | None, Digest | None]]:
-        """Tags, and the manifests that live by none."""
+        """Yield each tag with its manifest, and the manifests that no tag keeps."""
         yield from self._tagged.items()
         readable = self._inventory.readable
         roots = filter(None, self._roots)
@@ -124,7 +124,7 @@ class _Part:
         yield from ((None, digest) for digest in sorted(live - children - named))
 
     def problem(self, digest: Digest | None) -> str | None:
-        """Why an image cannot be exported, if it cannot."""
+        """Return why an image cannot be exported; None if it can."""
         if digest is None:
             return "it leads to no manifest that is there"
         if digest in self._inventory.broken:

@@ -1,4 +1,4 @@
-"""Bringing the images of an archive to a target."""
+"""Copying the images of an archive into a driver."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ _MANIFESTS_LIMIT = 100_000
 
 
 @dataclasses.dataclass(frozen=True)
-class Cargo:
-    """Images of an archive, all of which have been read and are what they should be.
+class Inspected:
+    """Images of an archive of which everything has been read and is intact.
 
     ``absent`` are blobs that only the target may have.
     """
@@ -31,8 +31,8 @@ class Cargo:
     jobs: Sequence[Job]
     absent: dict[RepositoryName, set[Descriptor]]
 
-    def deliver(self, driver: UploaderDriver, name: str, journal: Journal) -> None:
-        """Copy each image to the driver of that name, and tell the journal; what it took.
+    def copy_to(self, driver: UploaderDriver, name: str, journal: Journal) -> None:
+        """Copy each image to the driver, which has that ``name``, and note it in the journal.
 
         Raises MissingBlobs, before any is copied, and what a Copier does.
         """
@@ -52,7 +52,7 @@ class Cargo:
             journal.tell(record)
 
 
-def inspect(archive: Archive, jobs: Sequence[Job]) -> Cargo:
+def inspect(archive: Archive, jobs: Sequence[Job]) -> Inspected:
     """Read everything that is to be imported, each blob once; nothing is written anywhere.
 
     A target verifies as well, but image by image: what is wrong with the last
@@ -76,7 +76,7 @@ def inspect(archive: Archive, jobs: Sequence[Job]) -> Cargo:
                     absent[repository].add(blob)
     for _ in parallel.each(archive.verify, sorted(present, key=lambda blob: blob.digest)):
         pass
-    return Cargo(archive, jobs, dict(absent))
+    return Inspected(archive, jobs, dict(absent))
 
 
 def _note_elsewhere(archive: Archive, repository: RepositoryName, part: Manifest) -> None:

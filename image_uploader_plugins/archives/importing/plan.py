@@ -1,4 +1,4 @@
-"""What the images of an archive are called where they go to."""
+"""Which images of an archive are imported, and what they are called in the target."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ class Name:
 
 
 def plan(archive: Archive, patterns: Sequence[str] = (), name: Name | None = None) -> list[Job]:
-    """Names for the images that match one of ``patterns`` (default: all), and what goes along.
+    """Return what to import: images that match one of ``patterns`` (default: all), and more.
 
-    Those are the unnamed ones that refer to them, and their signatures.
+    More are the unnamed ones that refer to them, and their signatures.
     Raises ImageUnknown for a pattern that nothing matches, and ArchiveInvalid
     for an image without a name, for two of one name, and for ``name`` with a
     tag where there are several.
@@ -96,7 +96,7 @@ def _is_hub(entry: Entry) -> bool:
 
 
 def _is_placed(entry: Entry, name: Name | None) -> bool:
-    """Whether an entry says itself where it belongs."""
+    """Tell whether an entry says itself where it belongs."""
     return entry.name is not None or (entry.repository is not None and name is None)
 
 

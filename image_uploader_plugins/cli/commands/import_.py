@@ -63,12 +63,12 @@ class Import(Command):
         with contextlib.closing(
             open_archive(parsed_args.source, sparse=parsed_args.sparse)
         ) as archive:
-            cargo = inspect(archive, plan(archive, parsed_args.images, name))
+            inspected = inspect(archive, plan(archive, parsed_args.images, name))
             with (
                 loader.load_driver(self.conf) as driver,
                 progress.copying(self.app.stderr, journal, quiet=self.quiet),
             ):
-                cargo.deliver(driver, loader.selected(self.conf), journal)
+                inspected.copy_to(driver, loader.selected(self.conf), journal)
         if not self.quiet:
             print(journal.totals(), file=self.app.stderr)
         for note in archive.notes:

@@ -71,9 +71,9 @@ class Prepare(Command):
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         if parsed_args.dry_run and parsed_args.metrics:
             raise errors.ConfigurationError("--metrics is for runs that copy, not for --dry-run")
-        telling = reporting.Telling(self, "prepare", parsed_args)
-        with telling.told() as journal:
-            with telling.watched():
+        reports = reporting.Reporting(self, "prepare", parsed_args)
+        with reports.run() as journal:
+            with reports.copying():
                 parameters = self._prepare(parsed_args, journal)
             self._tell(parameters, parsed_args.output_env_file)
         if not self.quiet:

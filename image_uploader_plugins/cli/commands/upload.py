@@ -44,8 +44,8 @@ class Upload(Command):
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
-        telling = reporting.Telling(self, "upload", parsed_args)
-        with telling.told() as journal, telling.watched():
+        reports = reporting.Reporting(self, "upload", parsed_args)
+        with reports.run() as journal, reports.copying():
             tripleo().upload_files(
                 parsed_args.files,
                 self.conf,

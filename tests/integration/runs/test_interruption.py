@@ -110,7 +110,7 @@ import os, signal
 from image_uploader_plugins.cli import interruption
 
 interruption._ONE_AND_THE_SAME = 3600
-with interruption.heeded(lambda: None):
+with interruption.handled(lambda: None):
     try:
         os.kill(os.getpid(), signal.SIGTERM)
         signal.pause()
@@ -167,7 +167,7 @@ def test_ignored_signals_stay_ignored() -> None:
     """As those of a command that nohup or a shell put into the background."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with interruption.heeded(lambda: None):
+        with interruption.handled(lambda: None):
             os.kill(os.getpid(), signal.SIGINT)
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
     finally:
@@ -179,7 +179,7 @@ def test_handlers_are_given_back() -> None:
     stopped: list[bool] = []
     with (
         pytest.raises(interruption.Interruption, match="interrupted by SIGTERM") as raised,
-        interruption.heeded(lambda: stopped.append(True)),
+        interruption.handled(lambda: stopped.append(True)),
     ):
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(DEADLINE)

@@ -21,7 +21,7 @@ import pytest
 
 from image_uploader_plugins import loader, tripleo
 from image_uploader_plugins.cli import progress
-from image_uploader_plugins.cli.progress import Copying, Display, Pace
+from image_uploader_plugins.cli.progress import Copying, Display, Rate
 from image_uploader_plugins.local_export import options
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Verification
@@ -80,7 +80,7 @@ def terminal() -> Iterator[Terminal]:
 
 def test_rate_and_time_left() -> None:
     clock = Clock()
-    pace = Pace(clock)
+    pace = Rate(clock)
     assert pace.text(0, 100_000_000) == "0 B of 100.0 MB"
     clock.now += 2
     assert pace.text(10_000_000, 100_000_000) == "10.0 MB of 100.0 MB, 5.0 MB/s, 0:18 left"
@@ -91,7 +91,7 @@ def test_rate_and_time_left() -> None:
 
 def test_a_rate_is_that_of_the_last_seconds() -> None:
     clock = Clock()
-    pace = Pace(clock)
+    pace = Rate(clock)
     for second in range(1, 31):
         clock.now += 1
         pace.text(second * 1_000_000, 10**9)
@@ -103,7 +103,7 @@ def test_a_rate_is_that_of_the_last_seconds() -> None:
 
 def test_more_than_was_expected() -> None:
     clock = Clock()
-    pace = Pace(clock)
+    pace = Rate(clock)
     pace.text(0, 0)
     clock.now += 1
     assert pace.text(5000, 0) == "5.0 kB of 5.0 kB, 5.0 kB/s, 0:00 left"
