@@ -89,13 +89,14 @@ def scripts(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     environment = tmp_path_factory.mktemp("installed") / "venv"
     _run(sys.executable, "-m", "venv", "--without-pip", environment, cwd=environment.parent)
     python = environment / "bin" / "python"
+    # First, for pip does nothing where it sees the package in what is installed here.
+    pip = (sys.executable, "-m", "pip", "--python", python, "install", "-q")
+    offline = ("--no-index", "--no-deps", "--disable-pip-version-check")
+    _run(*pip, *offline, wheel, cwd=environment)
     where = "import sysconfig; print(sysconfig.get_path('purelib'))"
     site = Path(_run(python, "-c", where, cwd=environment).strip())
     # Its own packages are found before those that this file adds.
     (site / "dependencies.pth").write_text(sysconfig.get_path("purelib") + "\n")
-    pip = (sys.executable, "-m", "pip", "--python", python, "install", "-q")
-    offline = ("--no-index", "--no-deps", "--disable-pip-version-check")
-    _run(*pip, *offline, wheel, cwd=environment)
     return python.parent
 
 
