@@ -19,8 +19,8 @@ from pathlib import Path
 import requests
 
 from benchmarks import flows
+from image_uploader_plugins import media_types
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
-from image_uploader_plugins.manifest import DOCKER_MANIFEST
 from image_uploader_plugins.testing import images
 from tests.support import registry, trees
 
@@ -83,7 +83,7 @@ def fill(root: Path, megabytes: int) -> None:
     """Write the tree that is verified."""
     driver = LocalExportDriver(root)
     for number in range(megabytes // 20):
-        layer = images.Blob(os.urandom(20 * MB), images.OCI_LAYER)
+        layer = images.Blob(os.urandom(20 * MB), media_types.OCI_LAYER_GZIP)
         for name in (f"large/a{number}", f"large/b{number}"):
             trees.put(driver, images.image(name, "1.0", [layer], oci=True))
     for number in range(1000):
@@ -115,14 +115,14 @@ def push(source: str, name: str, layers: int, size: int) -> str:
     ]
     content = {
         "schemaVersion": 2,
-        "mediaType": DOCKER_MANIFEST,
+        "mediaType": media_types.DOCKER_MANIFEST,
         "config": descriptors[0],
         "layers": descriptors[1:],
     }
     requests.put(
         f"{url}/manifests/1.0",
         data=json.dumps(content),
-        headers={"Content-Type": DOCKER_MANIFEST},
+        headers={"Content-Type": media_types.DOCKER_MANIFEST},
         timeout=60,
     ).raise_for_status()
     return f"{name}:1.0"

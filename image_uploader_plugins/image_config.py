@@ -7,16 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from image_uploader_plugins import errors, strict_json
+from image_uploader_plugins import errors, media_types, strict_json
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.manifest import Descriptor, Manifest
 
-TYPES = frozenset(
-    {
-        "application/vnd.docker.container.image.v1+json",
-        "application/vnd.oci.image.config.v1+json",
-    }
-)
 _LIMIT = 1000
 _NAMES = ("rootfs", "diff_ids")
 
@@ -49,7 +43,7 @@ def describes(manifest: Manifest) -> bool:
     """
     return (
         manifest.config is not None
-        and manifest.config.media_type in TYPES
+        and manifest.config.media_type in media_types.CONFIG_TYPES
         and manifest.artifact_type is None
         and all(".tar" in layer.media_type for layer in manifest.layers)
     )

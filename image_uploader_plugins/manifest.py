@@ -12,24 +12,10 @@ import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from image_uploader_plugins import errors, strict_json
+from image_uploader_plugins import errors, media_types, strict_json
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.strict_json import Fields
 from image_uploader_plugins.text import shown
-
-DOCKER_SCHEMA1 = "application/vnd.docker.distribution.manifest.v1+json"
-DOCKER_SCHEMA1_SIGNED = "application/vnd.docker.distribution.manifest.v1+prettyjws"
-DOCKER_MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
-DOCKER_LIST = "application/vnd.docker.distribution.manifest.list.v2+json"
-OCI_MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-OCI_INDEX = "application/vnd.oci.image.index.v1+json"
-
-SCHEMA1_TYPES = frozenset({DOCKER_SCHEMA1, DOCKER_SCHEMA1_SIGNED})
-IMAGE_TYPES = frozenset({DOCKER_MANIFEST, OCI_MANIFEST})
-INDEX_TYPES = frozenset({DOCKER_LIST, OCI_INDEX})
-# Nothing but these ever becomes a Content-Type, so text from a registry
-# cannot reach a web server's configuration through a manifest.
-MEDIA_TYPES = SCHEMA1_TYPES | IMAGE_TYPES | INDEX_TYPES
 
 # OCI distribution-spec 1.1, "Pushing Manifests": registries should accept
 # manifests of 4 mebibytes, clients should not send larger ones.
@@ -150,7 +136,7 @@ class Manifest:
         """
         fields = _load(content)
         declared = _declared_type(fields, media_type)
-        if {declared, media_type} == SCHEMA1_TYPES:
+        if {declared, media_type} == media_types.SCHEMA1_TYPES:
             declared = str(media_type)  # registries give a signed schema 1 under either name
         if media_type not in (None, declared):
             raise errors.ManifestInvalid(
@@ -171,7 +157,7 @@ class Manifest:
     @property
     def is_index(self) -> bool:
         """Return whether this is an OCI index or a manifest list."""
-        return self.media_type in INDEX_TYPES
+        return self.media_type in media_types.INDEX_TYPES
 
     @property
     def digest(self) -> Digest:
@@ -199,7 +185,7 @@ class Manifest:
             d
             for d in self.manifests
             if (present is None or d.digest in present)
-            and d.media_type in IMAGE_TYPES
+            and d.media_type in media_types.IMAGE_TYPES
             and not d.runs_nowhere
         ]
 
@@ -226,14 +212,16 @@ def _declared_type(fields: Fields, told: str | None) -> str:
     if type(version) is not int or version not in (1, 2):
         raise errors.ManifestInvalid(f"unknown schemaVersion {shown(version)} in the manifest")
     if version == 1:
-        implied = DOCKER_SCHEMA1_SIGNED if _list(fields, "signatures") else DOCKER_SCHEMA1
-        return _known_type(fields, implied, SCHEMA1_TYPES)
+        is_signed = bool(_list(fields, "signatures"))
+        implied = media_types.DOCKER_SCHEMA1_SIGNED if is_signed else media_types.DOCKER_SCHEMA1
+        return _known_type(fields, implied, media_types.SCHEMA1_TYPES)
     # Only the OCI types may go unnamed (image-spec, manifest.md: mediaType SHOULD be used).
-    implied = OCI_INDEX if fields.get("manifests") is not None else OCI_MANIFEST
-    kinds = INDEX_TYPES if implied == OCI_INDEX else IMAGE_TYPES
+    is_index = fields.get("manifests") is not None
+    implied = media_types.OCI_INDEX if is_index else media_types.OCI_MANIFEST
+    kinds = media_types.INDEX_TYPES if is_index else media_types.IMAGE_TYPES
     if told in kinds:
         implied = str(told)
-    return _known_type(fields, implied, IMAGE_TYPES | INDEX_TYPES)
+    return _known_type(fields, implied, media_types.IMAGE_TYPES | media_types.INDEX_TYPES)
 
 
 def _known_type(fields: Fields, implied: str, known: frozenset[str]) -> str:
@@ -246,7 +234,7 @@ def _known_type(fields: Fields, implied: str, known: frozenset[str]) -> str:
 
 
 def _references(fields: Fields, media_type: str) -> dict[str, Any]:
-    if media_type in SCHEMA1_TYPES:
+    if media_type in media_types.SCHEMA1_TYPES:
         _refuse(fields, media_type, ("config", "layers", "manifests", "subject"))
         return {"layers": tuple(_schema1_layers(fields))}
     subject = fields.get("subject")
@@ -257,7 +245,7 @@ def _references(fields: Fields, media_type: str) -> dict[str, Any]:
         # image-spec, annotations.md: values MUST be strings.
         "annotations": tuple((name, text) for name, text in annotations if isinstance(text, str)),
     }
-    if media_type in INDEX_TYPES:
+    if media_type in media_types.INDEX_TYPES:
         _refuse(fields, media_type, ("config", "layers", "fsLayers"))
         return result | {"manifests": _descriptors(fields, "manifests")}
     _refuse(fields, media_type, ("manifests", "fsLayers"))
@@ -272,7 +260,7 @@ def _schema1_layers(fields: Fields) -> Iterator[Descriptor]:
         if not isinstance(layer, dict):
             raise errors.ManifestInvalid("an entry of fsLayers must be an object")
         strict_json.check_names(layer, _NAMES)
-        yield Descriptor("application/octet-stream", Digest(layer.get("blobSum", "")), None)
+        yield Descriptor(media_types.OCTET_STREAM, Digest(layer.get("blobSum", "")), None)
 
 
 def _refuse(fields: Fields, media_type: str, names: tuple[str, ...]) -> None:

@@ -10,7 +10,7 @@ import itertools
 import threading
 from collections.abc import Iterator, Sequence
 
-from image_uploader_plugins import errors, image_config, manifest
+from image_uploader_plugins import errors, image_config, manifest, media_types
 from image_uploader_plugins.archives.archive_files import Files
 from image_uploader_plugins.archives.budget import Budget, Exceeded
 from image_uploader_plugins.archives.compression import Compression
@@ -185,7 +185,7 @@ class Archive(Source):
         absent = [
             child.digest
             for child in index.manifests
-            if child.media_type in manifest.MEDIA_TYPES and not self.holds(child.digest)
+            if child.media_type in media_types.MANIFEST_TYPES and not self.holds(child.digest)
         ]
         unexpected = [digest for digest in absent if digest not in self.known_absent]
         if unexpected and not self.sparse:

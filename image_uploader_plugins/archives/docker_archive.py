@@ -20,7 +20,7 @@ import re
 from collections.abc import Hashable, Iterator, Mapping
 from typing import Any
 
-from image_uploader_plugins import errors, image_config, manifest, strict_json
+from image_uploader_plugins import errors, image_config, media_types, strict_json
 from image_uploader_plugins.archives.archive import Archive, Entry
 from image_uploader_plugins.archives.archive_files import Files
 from image_uploader_plugins.archives.budget import Exceeded
@@ -30,10 +30,6 @@ from image_uploader_plugins.digest import Digest, VerifiedStream
 from image_uploader_plugins.manifest import SIZE_LIMIT, Descriptor, Manifest
 
 LIST = "manifest.json"
-CONFIG_TYPE = "application/vnd.docker.container.image.v1+json"
-LAYER_TYPE = "application/vnd.docker.image.rootfs.diff.tar"
-GZIP_LAYER_TYPE = f"{LAYER_TYPE}.gzip"
-
 _LAYERS_LIMIT = 1000
 _MANIFESTS_LIMIT = 64 * 1024**2  # bytes of those that are made here
 _NAMES = ("Config", "RepoTags", "Layers")
@@ -110,7 +106,7 @@ class DockerArchive(Archive):
             diff_ids = image_config.diff_ids(content)
             if diff_ids is None:
                 raise errors.ManifestInvalid("the config has no 'rootfs' that names its layers")
-            descriptor = Descriptor(CONFIG_TYPE, digest, len(content))
+            descriptor = Descriptor(media_types.DOCKER_CONFIG, digest, len(content))
             self._configs[identity] = _Config(descriptor, diff_ids)
         found = self._configs[identity]
         match = _SHA256.fullmatch(cleaned)
@@ -125,7 +121,7 @@ class DockerArchive(Archive):
         compression = self._compression(name)
         if not compression:
             self._places[diff_id] = name
-            return Descriptor(LAYER_TYPE, diff_id, size)
+            return Descriptor(media_types.DOCKER_LAYER, diff_id, size)
         if compression.name != "gzip":
             reason = (
                 f"is compressed with {compression.name}, for which a Docker manifest has no type: "
@@ -136,7 +132,7 @@ class DockerArchive(Archive):
         if unpacked != diff_id:
             raise errors.DigestMismatch(diff_id, unpacked)
         self._places[digest] = name
-        return Descriptor(GZIP_LAYER_TYPE, digest, size)
+        return Descriptor(media_types.DOCKER_LAYER_GZIP, digest, size)
 
     def _compression(self, name: str) -> Compression | None:
         """Return how a layer is compressed, None where it is not.
@@ -179,7 +175,7 @@ def _manifest(config: Descriptor, layers: list[Descriptor]) -> bytes:
     return json.dumps(
         {
             "schemaVersion": 2,
-            "mediaType": manifest.DOCKER_MANIFEST,
+            "mediaType": media_types.DOCKER_MANIFEST,
             "config": fields[0],
             "layers": fields[1:],
         },

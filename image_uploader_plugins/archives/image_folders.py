@@ -9,7 +9,7 @@ import posixpath
 import re
 from collections.abc import Iterator
 
-from image_uploader_plugins import errors, manifest
+from image_uploader_plugins import errors, manifest, media_types
 from image_uploader_plugins.archives.archive import Archive, Entry
 from image_uploader_plugins.archives.archive_files import Files
 from image_uploader_plugins.archives.names import is_host
@@ -64,7 +64,7 @@ class ImageFolders(Archive):
         entry = Entry(descriptor, self._image_name(folder), hub=False)
         if any(map(_SIGNATURE.fullmatch, names)):
             self.notes.append(f"{entry}: simple signing's signatures (signature-1) are left out")
-        if parsed.media_type in manifest.SCHEMA1_TYPES:
+        if parsed.media_type in media_types.SCHEMA1_TYPES:
             self.skipped.append(f"{entry} is of type {parsed.media_type}")
         else:
             self.add(entry)

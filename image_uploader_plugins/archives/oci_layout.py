@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from image_uploader_plugins import errors, manifest, strict_json
+from image_uploader_plugins import errors, media_types, strict_json
 from image_uploader_plugins.archives.archive import Archive, Entry
 from image_uploader_plugins.archives.archive_files import Files
 from image_uploader_plugins.archives.names import named
@@ -71,7 +71,7 @@ class Layout(Archive):
         kind = _KIND.fullmatch(names.get("kind", ""))
         if kind and kind[1] == "referrers":
             name = None  # it has the name of what it refers to, and says itself which that is
-        if descriptor.media_type not in manifest.IMAGE_TYPES | manifest.INDEX_TYPES:
+        if descriptor.media_type not in media_types.IMAGE_TYPES | media_types.INDEX_TYPES:
             # image-layout.md, "index.json": what is unknown must be ignored.
             self.skipped.append(f"{name or descriptor.digest} is of type {descriptor.media_type}")
             return

@@ -5,7 +5,7 @@ from __future__ import annotations
 import posixpath
 from pathlib import Path
 
-from image_uploader_plugins import errors, manifest
+from image_uploader_plugins import errors, media_types
 from image_uploader_plugins.archives import docker_archive, image_folders, oci_layout
 from image_uploader_plugins.archives.archive import Archive
 from image_uploader_plugins.archives.archive_files import Files, Folder
@@ -60,7 +60,7 @@ def _whole(found: oci_layout.Layout, files: Files, sparse: bool) -> Archive:
     NOTE: pre-releases of docker 25 saved such layouts.
     """
     for descriptor in {entry.descriptor for entry in found.entries}:
-        if descriptor.media_type in manifest.IMAGE_TYPES and found.holds(descriptor.digest):
+        if descriptor.media_type in media_types.IMAGE_TYPES and found.holds(descriptor.digest):
             reason = found.disagreement(found.fetch(descriptor))
             if reason:
                 saved = docker_archive.DockerArchive(files, sparse=sparse)

@@ -11,10 +11,10 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import tenacity
 
-from image_uploader_plugins import errors
+from image_uploader_plugins import errors, media_types
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import Content, UploaderDriver
-from image_uploader_plugins.manifest import MEDIA_TYPES, SCHEMA1_TYPES, Descriptor, Manifest
+from image_uploader_plugins.manifest import Descriptor, Manifest
 from image_uploader_plugins.meter import Meter
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
 from image_uploader_plugins.runs.image_log import ImageLog
@@ -175,7 +175,7 @@ class Copier:
             self._meter.check()
             for tag, descriptor in self._source.signatures(signed):
                 is_new = descriptor.digest not in seen
-                if descriptor.media_type not in MEDIA_TYPES or not (is_new or tag):
+                if descriptor.media_type not in media_types.MANIFEST_TYPES or not (is_new or tag):
                     continue
                 seen.add(descriptor.digest)
                 if len(self.record.signatures) >= _SIGNATURES_LIMIT:
@@ -220,13 +220,15 @@ class Copier:
             return Descriptor(part.media_type, name, len(part.content)), Status.UNCHANGED
         whole = self._copy_blobs(part)
         # NOTE: the digest of a signed schema 1 manifest is not that of its bytes.
-        expected = None if part.media_type in SCHEMA1_TYPES else name
+        expected = None if part.media_type in media_types.SCHEMA1_TYPES else name
         put = self._driver.put_manifest(
             self._target, part.content, part.media_type, tag=tag, expected=expected
         )
         if part.is_index:
             children = self._source.children(part)
-            copied = {child.digest for child in children if child.media_type in MEDIA_TYPES}
+            copied = {
+                child.digest for child in children if child.media_type in media_types.MANIFEST_TYPES
+            }
             listed = {child.digest for child in part.manifests}
             self._driver.leave_out(self._target, name, listed - copied)
         self._settled.add(name)
@@ -318,7 +320,7 @@ def fetch(source: Source, descriptor: Descriptor) -> Manifest:
     """Return a descriptor's manifest, checked against it; raises what Source.manifest() does."""
     with _naming(f"manifest {descriptor.digest}"):
         manifest = source.manifest(descriptor.digest, descriptor.size)
-    if not manifest.declares_type and descriptor.media_type in MEDIA_TYPES:
+    if not manifest.declares_type and descriptor.media_type in media_types.MANIFEST_TYPES:
         manifest = Manifest.parse(manifest.content, descriptor.media_type)
     if manifest.media_type != descriptor.media_type:
         raise errors.ManifestInvalid(
@@ -345,7 +347,7 @@ def _walk(
     source: Source, manifest: Manifest, digest: Digest, depth: int, seen: set[Digest]
 ) -> Iterator[tuple[Manifest, Digest]]:
     for child in source.children(manifest):
-        if child.digest in seen or child.media_type not in MEDIA_TYPES:
+        if child.digest in seen or child.media_type not in media_types.MANIFEST_TYPES:
             continue
         seen.add(child.digest)
         if depth >= _DEPTH_LIMIT or len(seen) > _CHILDREN_LIMIT + 1:

@@ -50,7 +50,7 @@ import hashlib
 import re
 from pathlib import PurePosixPath
 
-from image_uploader_plugins import errors, manifest
+from image_uploader_plugins import errors, media_types
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.reference import RepositoryName, Tag
 
@@ -85,12 +85,12 @@ _ITEM = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT})*")
 
 # What nginx makes the Content-Type from; etc/nginx has the other half.
 TYPE_FILES = {
-    manifest.DOCKER_SCHEMA1: "manifest.docker-v1",
-    manifest.DOCKER_SCHEMA1_SIGNED: "manifest.docker-v1-signed",
-    manifest.DOCKER_MANIFEST: "manifest.docker-v2",
-    manifest.DOCKER_LIST: "manifest.docker-list",
-    manifest.OCI_MANIFEST: "manifest.oci-manifest",
-    manifest.OCI_INDEX: "manifest.oci-index",
+    media_types.DOCKER_SCHEMA1: "manifest.docker-v1",
+    media_types.DOCKER_SCHEMA1_SIGNED: "manifest.docker-v1-signed",
+    media_types.DOCKER_MANIFEST: "manifest.docker-v2",
+    media_types.DOCKER_LIST: "manifest.docker-list",
+    media_types.OCI_MANIFEST: "manifest.oci-manifest",
+    media_types.OCI_INDEX: "manifest.oci-index",
 }
 
 _OWN_FOLDERS = frozenset(

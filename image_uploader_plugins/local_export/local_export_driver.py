@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
-from image_uploader_plugins import errors
+from image_uploader_plugins import errors, media_types
 from image_uploader_plugins.digest import Digest, VerifiedStream
 from image_uploader_plugins.driver import NO_SOURCES, Census, Deletion, UploaderDriver
 from image_uploader_plugins.local_export import gc, layout, options
@@ -106,7 +106,7 @@ class LocalExportDriver(UploaderDriver):
         size: int | None = None,
         media_type: str | None = None,
     ) -> Descriptor:
-        media_type = media_type or "application/octet-stream"
+        media_type = media_type or media_types.OCTET_STREAM
         if expected is None:
             stream = VerifiedStream(chunks, size=size)
             staged = self._storage.stage(stream)

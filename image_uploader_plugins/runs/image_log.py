@@ -5,8 +5,9 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 
+from image_uploader_plugins import media_types
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.manifest import MEDIA_TYPES, Descriptor, Manifest
+from image_uploader_plugins.manifest import Descriptor, Manifest
 from image_uploader_plugins.runs.records import (
     BlobRecord,
     ChildRecord,
@@ -39,7 +40,7 @@ class ImageLog:
         for child in index.manifests:
             record = ChildRecord.of(child)
             self._record.children.append(record)
-            if child.media_type not in MEDIA_TYPES:
+            if child.media_type not in media_types.MANIFEST_TYPES:
                 record.become(Status.SKIPPED, "a manifest of a type that is unknown here")
             elif child.digest not in to_come:
                 record.become(Status.SKIPPED, "the source does not have it")

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from werkzeug.wrappers import Request, Response
 
-from image_uploader_plugins import errors, manifest
+from image_uploader_plugins import errors, media_types
 from image_uploader_plugins.digest import Digest, VerifiedStream
 from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.layout import RepositoryLayout
@@ -37,7 +37,6 @@ LOG = logging.getLogger(__name__)
 _PATH = re.compile(r"/v2/(.+)/(manifests|blobs|referrers|tags)/([^/]+)")
 # The first component of a name, as far as it can be a registry's host.
 _REGISTRY = re.compile(r"[a-z0-9][a-z0-9.-]{0,254}")
-_JSON = "application/json"
 # What a digest names is that for ever; anything else is asked for again.
 _FOR_EVER = "max-age=31536000, immutable"
 _ASK_AGAIN = "no-cache"
@@ -114,7 +113,7 @@ class TreeServer:
         if request.path in ("/", "/index.html"):
             return self._page(request)
         if request.path.rstrip("/") == "/v2":
-            return self._file(request, layout.API_ROOT, _JSON)
+            return self._file(request, layout.API_ROOT, media_types.JSON)
         if request.path == "/v2/_catalog":
             return self._catalog(request)
         name, kind, reference = _target(request.path)
@@ -161,7 +160,7 @@ class TreeServer:
         digest = Digest(reference)
         for path in repository.blob_names(digest):
             with contextlib.suppress(NotFound):
-                return self._file(request, path, "application/octet-stream", digest)
+                return self._file(request, path, media_types.OCTET_STREAM, digest)
         raise NotFound(repository.blob(digest, gzip=False))
 
     def _manifest(self, request: Request, repository: RepositoryLayout, reference: str) -> Response:
@@ -209,7 +208,7 @@ class TreeServer:
         return self._index(request, layout.NO_REFERRERS)
 
     def _index(self, request: Request, path: PurePosixPath) -> Response:
-        answer = self._file(request, path, manifest.OCI_INDEX)
+        answer = self._file(request, path, media_types.OCI_INDEX)
         if _filter(request):
             answer.headers["OCI-Filters-Applied"] = "artifactType"
         return answer
@@ -305,7 +304,7 @@ def _listed(
     items = read()
     rest = items[bisect.bisect_right(items, last) :]
     page = rest[:number]
-    answer = _text(request, render(page), _JSON)
+    answer = _text(request, render(page), media_types.JSON)
     if page and len(page) < len(rest):
         more = f"{request.path}?n={number}&last={page[-1]}"
         answer.headers["Link"] = f'<{more}>; rel="next"'
@@ -392,5 +391,5 @@ def _error(status: int, code: str, message: str) -> Response:
     """Return an answer with an error, as OCI distribution-spec 1.1 has it, "Error Codes"."""
     body: dict[str, Any] = {"errors": [{"code": code, "message": message}]}
     answer = Response(json.dumps(body), status)
-    answer.headers["Content-Type"] = _JSON
+    answer.headers["Content-Type"] = media_types.JSON
     return answer

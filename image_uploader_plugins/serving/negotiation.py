@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 
-from image_uploader_plugins import manifest
+from image_uploader_plugins import media_types
 
 # NOTE: one that does not end goes on to the end of the field.
 _QUOTED = re.compile(r'"(?:[^"\\]|\\.)*(?:"|\\?$)')
 _NEVER = re.compile(r"q=0(?:\.0{0,3})?")
-_SINGLE = manifest.MEDIA_TYPES - manifest.INDEX_TYPES
+_SINGLE = media_types.MANIFEST_TYPES - media_types.INDEX_TYPES
 
 
 def takes_no_list(accept: str) -> bool:
@@ -22,7 +22,7 @@ def takes_no_list(accept: str) -> bool:
     """
     ranges = _ranges(accept)
     return any(_taken(ranges, known) for known in _SINGLE) and not any(
-        _taken(ranges, known) for known in manifest.INDEX_TYPES
+        _taken(ranges, known) for known in media_types.INDEX_TYPES
     )
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 
 import requests
 
-from image_uploader_plugins import errors, manifest
+from image_uploader_plugins import errors, manifest, media_types
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.manifest import Descriptor, Manifest
 from image_uploader_plugins.meter import Meter
@@ -29,7 +29,7 @@ LOG = logging.getLogger(__name__)
 # A layer of schema 1 comes without a size; this is where an endless one ends.
 UNKNOWN_SIZE_LIMIT = 16 * 1024**3
 
-_ACCEPT = ", ".join(sorted(manifest.MEDIA_TYPES))
+_ACCEPT = ", ".join(sorted(media_types.MANIFEST_TYPES))
 # What cosign appends to a digest for the tags of its manifests.
 COSIGN_SUFFIXES = (".sig", ".att", ".sbom")
 _ENCODED_LIMIT = 64  # OCI distribution-spec 1.1, "Referrers Tag Schema"
@@ -206,7 +206,7 @@ class RegistrySource(Source):
                 LOG.warning("signatures of %s may be left behind: %s", self._name, e)
             self._is_silent = True
             return None
-        return None if found.media_type in manifest.SCHEMA1_TYPES else found
+        return None if found.media_type in media_types.SCHEMA1_TYPES else found
 
     def _referrers(self, digest: Digest, query: str) -> tuple[Manifest | None, str | None]:
         """Return a page of the registry's list, None if it has no such API, and the next query."""
@@ -214,7 +214,7 @@ class RegistrySource(Source):
             with self._registry.get(
                 self._name,
                 f"referrers/{digest}{query}",
-                {"Accept": manifest.OCI_INDEX},
+                {"Accept": media_types.OCI_INDEX},
                 self._check,
                 # GHCR's leads to a page for people, with limits that all images would wait for.
                 away=False,
@@ -275,10 +275,10 @@ def _checked(
     content: bytes, reference: Tag | Digest, header: str | None, media_type: str = ""
 ) -> Manifest:
     found = Manifest.parse(content)
-    if not found.declares_type and media_type in manifest.MEDIA_TYPES:
+    if not found.declares_type and media_type in media_types.MANIFEST_TYPES:
         found = Manifest.parse(content, media_type)
     # NOTE: the digest of a signed schema 1 manifest is that of its payload.
-    signed = found.media_type == manifest.DOCKER_SCHEMA1_SIGNED
+    signed = found.media_type == media_types.DOCKER_SCHEMA1_SIGNED
     payload = schema1.payload(content) if signed else content
     if isinstance(reference, Digest):
         reference.verify(payload)

@@ -20,7 +20,7 @@ import unittest
 from collections.abc import Iterator
 from typing import Any
 
-from image_uploader_plugins import errors, manifest
+from image_uploader_plugins import errors, media_types
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import Content, UploaderDriver
 from image_uploader_plugins.manifest import Descriptor
@@ -36,7 +36,7 @@ DIGEST = Digest.of(BLOB)
 # Some drivers keep nothing of what is small.
 _PIECE = 1024 * 1024
 LARGE = bytes(range(256)) * (4 * _PIECE // 256)
-LAYER = Descriptor("application/octet-stream", DIGEST, len(BLOB))
+LAYER = Descriptor(media_types.OCTET_STREAM, DIGEST, len(BLOB))
 
 
 def untouchable() -> Iterator[bytes]:
@@ -47,7 +47,7 @@ def untouchable() -> Iterator[bytes]:
 
 def described(digest: Digest, size: int | None = None) -> Descriptor:
     """Return what mount_layers() is asked for; of any size where ``size`` is None."""
-    return Descriptor("application/octet-stream", digest, size)
+    return Descriptor(media_types.OCTET_STREAM, digest, size)
 
 
 def breaking(error: Exception) -> Iterator[bytes]:
@@ -125,16 +125,16 @@ class DriverContract:
 
     def test_upload_describes_what_was_stored(self) -> None:
         stored = self.driver.upload_layer(
-            HERE, [BLOB], expected=DIGEST, media_type=images.OCI_LAYER
+            HERE, [BLOB], expected=DIGEST, media_type=media_types.OCI_LAYER_GZIP
         )
         self.case.assertEqual(
             (stored.digest, stored.size, stored.media_type),
-            (DIGEST, len(BLOB), images.OCI_LAYER),
+            (DIGEST, len(BLOB), media_types.OCI_LAYER_GZIP),
         )
 
     def test_upload_without_a_media_type_is_an_octet_stream(self) -> None:
         stored = self.driver.upload_layer(HERE, [BLOB])
-        self.case.assertEqual(stored.media_type, "application/octet-stream")
+        self.case.assertEqual(stored.media_type, media_types.OCTET_STREAM)
 
     def test_upload_without_a_digest_is_named_by_its_content(self) -> None:
         self.case.assertEqual(self.driver.upload_layer(HERE, [BLOB]).digest, DIGEST)
@@ -371,7 +371,7 @@ class DriverContract:
         self.assert_absent(TAG)
 
     def test_put_exempts_blobs_with_urls(self) -> None:
-        foreign = Blob(b"elsewhere", images.OCI_LAYER)
+        foreign = Blob(b"elsewhere", media_types.OCI_LAYER_GZIP)
         image = images.image(HERE.value, None, [], oci=True)
         layers = (
             b'"layers": [{"mediaType": "%s", "digest": "%s", "size": 9, "urls": ["https://x"]}]'
@@ -387,13 +387,13 @@ class DriverContract:
     def test_put_refuses_what_is_no_manifest(self) -> None:
         for content in (b"", b"[]", b"\xff", b'{"schemaVersion": 2}', b"[" * 100000):
             with self.case.subTest(content[:20]), self.case.assertRaises(errors.ManifestInvalid):
-                self.driver.put_manifest(HERE, content, manifest.OCI_MANIFEST, tag=TAG)
+                self.driver.put_manifest(HERE, content, media_types.OCI_MANIFEST, tag=TAG)
         self.assert_absent(TAG)
 
     def test_put_refuses_another_type(self) -> None:
         image = self.image()
         with self.case.assertRaises(errors.ManifestInvalid):
-            self.driver.put_manifest(HERE, image.manifest.content, manifest.OCI_INDEX, tag=TAG)
+            self.driver.put_manifest(HERE, image.manifest.content, media_types.OCI_INDEX, tag=TAG)
         self.assert_absent(TAG)
 
     def test_putting_the_same_again_succeeds(self) -> None:
@@ -403,7 +403,7 @@ class DriverContract:
     def test_children_may_arrive_later(self) -> None:
         child = self.image()
         index = images.index(HERE.value, None, [child])
-        self.driver.put_manifest(HERE, index.manifest.content, manifest.DOCKER_LIST, tag=TAG)
+        self.driver.put_manifest(HERE, index.manifest.content, media_types.DOCKER_LIST, tag=TAG)
         self.put(child, None)
         self.case.assertEqual(self.delete()[0], {index.digest, child.digest})
 

@@ -11,18 +11,10 @@ import tarfile
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from image_uploader_plugins import manifest
+from image_uploader_plugins import media_types
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.manifest import Manifest
 from image_uploader_plugins.reference import RepositoryName, Tag
-
-DOCKER_CONFIG = "application/vnd.docker.container.image.v1+json"
-DOCKER_LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
-DOCKER_LAYER_PLAIN = "application/vnd.docker.image.rootfs.diff.tar"
-OCI_CONFIG = "application/vnd.oci.image.config.v1+json"
-OCI_LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
-OCI_LAYER_PLAIN = "application/vnd.oci.image.layer.v1.tar"
-OCI_EMPTY = "application/vnd.oci.empty.v1+json"
 
 Json = dict[str, Any]
 
@@ -84,8 +76,12 @@ def layer(files: Mapping[str, bytes], *, oci: bool = False, plain: bool = False)
     data = buffer.getvalue()
     diff_id = f"sha256:{hashlib.sha256(data).hexdigest()}"
     if plain:
-        return Blob(data, OCI_LAYER_PLAIN if oci else DOCKER_LAYER_PLAIN, diff_id)
-    return Blob(_gzipped(data), OCI_LAYER if oci else DOCKER_LAYER, diff_id)
+        return Blob(data, media_types.OCI_LAYER if oci else media_types.DOCKER_LAYER, diff_id)
+    return Blob(
+        _gzipped(data),
+        media_types.OCI_LAYER_GZIP if oci else media_types.DOCKER_LAYER_GZIP,
+        diff_id,
+    )
 
 
 def _gzipped(data: bytes) -> bytes:
@@ -116,8 +112,8 @@ def image(
         "history": [{"created": "2026-01-01T00:00:00Z", "created_by": "demo"} for _ in layers],
         "rootfs": {"type": "layers", "diff_ids": [blob.diff_id for blob in layers]},
     }
-    config = Blob(_json(description), OCI_CONFIG if oci else DOCKER_CONFIG)
-    media_type = manifest.OCI_MANIFEST if oci else manifest.DOCKER_MANIFEST
+    config = Blob(_json(description), media_types.OCI_CONFIG if oci else media_types.DOCKER_CONFIG)
+    media_type = media_types.OCI_MANIFEST if oci else media_types.DOCKER_MANIFEST
     return _image(name, tag, media_type, config, layers, fields)
 
 
@@ -125,9 +121,11 @@ def artifact(
     name: str, tag: str | None, artifact_type: str, content: bytes, **fields: Any
 ) -> Image:
     """Return an OCI artifact of one blob, with the empty config."""
-    blob = Blob(content, "application/octet-stream")
+    blob = Blob(content, media_types.OCTET_STREAM)
     fields = {"artifactType": artifact_type, **fields}
-    return _image(name, tag, manifest.OCI_MANIFEST, Blob(b"{}", OCI_EMPTY), [blob], fields)
+    return _image(
+        name, tag, media_types.OCI_MANIFEST, Blob(b"{}", media_types.OCI_EMPTY), [blob], fields
+    )
 
 
 def index(
@@ -135,7 +133,7 @@ def index(
 ) -> Image:
     """Return a manifest list or OCI index; the children's platform is read from their config."""
     children = tuple(children)
-    media_type = manifest.OCI_INDEX if oci else manifest.DOCKER_LIST
+    media_type = media_types.OCI_INDEX if oci else media_types.DOCKER_LIST
     content = _json(
         {
             "schemaVersion": 2,
@@ -193,7 +191,7 @@ def _image(
 
 def _platform(child: Image) -> Json:
     config = child.manifest.config
-    if config is None or config.media_type == OCI_EMPTY:
+    if config is None or config.media_type == media_types.OCI_EMPTY:
         return {}  # an index, or an artifact
     fields = json.loads(child.blobs[config.digest])
     return {"platform": {"architecture": fields["architecture"], "os": fields["os"]}}

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar, Self
 
-from image_uploader_plugins import errors
+from image_uploader_plugins import errors, media_types
 from image_uploader_plugins.digest import Digest, VerifiedStream
 from image_uploader_plugins.driver import NO_SOURCES, Deletion, UploaderDriver
 from image_uploader_plugins.manifest import Descriptor, Manifest
@@ -82,7 +82,7 @@ class MemoryDriver(UploaderDriver):
         size: int | None = None,
         media_type: str | None = None,
     ) -> Descriptor:
-        media_type = media_type or "application/octet-stream"
+        media_type = media_type or media_types.OCTET_STREAM
         if expected and self.mount_layers(target, [Descriptor(media_type, expected, size)]):
             size = len(self.repositories[target].blobs[expected])
             return Descriptor(media_type, expected, size)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable
 from email.message import Message
 
-from image_uploader_plugins import manifest
+from image_uploader_plugins import media_types
 from image_uploader_plugins.manifest import Manifest
 from image_uploader_plugins.testing.images import Image
 from image_uploader_plugins.testing.web_server import NOT_FOUND, Answer
@@ -38,14 +38,14 @@ class SourceRegistry:
 
     def __call__(self, path: str, headers: Message) -> Answer:
         if path.rstrip("/") == "/v2":
-            return Answer.of(b"{}", "application/json")
+            return Answer.of(b"{}", media_types.JSON)
         match = _PATH.fullmatch(path)
         if not match:
             return NOT_FOUND
         name, kind, reference = match.groups()
         if kind == "tags":
             content = json.dumps({"name": name, "tags": self.tags.get(name, [])})
-            return Answer.of(content.encode(), "application/json")
+            return Answer.of(content.encode(), media_types.JSON)
         if kind == "manifests":
             return self.manifest(name, reference, ",".join(headers.get_all("Accept", [])))
         return self.blob(name, reference)
@@ -66,7 +66,7 @@ class SourceRegistry:
         content = self.blobs.get((name, digest))
         if content is None:
             return NOT_FOUND
-        return Answer.of(content, "application/octet-stream", Docker_Content_Digest=digest)
+        return Answer.of(content, media_types.OCTET_STREAM, Docker_Content_Digest=digest)
 
 
-ACCEPT = ", ".join(sorted(manifest.MEDIA_TYPES))
+ACCEPT = ", ".join(sorted(media_types.MANIFEST_TYPES))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from image_uploader_plugins import errors, manifest
+from image_uploader_plugins import errors, media_types
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import UploaderDriver
 from image_uploader_plugins.manifest import Descriptor
@@ -31,16 +31,16 @@ class _Family:
 
 
 _DOCKER = _Family(
-    manifest.DOCKER_MANIFEST,
-    "application/vnd.docker.container.image.v1+json",
-    "application/vnd.docker.image.rootfs.diff.tar",
-    "application/vnd.docker.image.rootfs.diff.tar.gzip",
+    media_types.DOCKER_MANIFEST,
+    media_types.DOCKER_CONFIG,
+    media_types.DOCKER_LAYER,
+    media_types.DOCKER_LAYER_GZIP,
 )
 _OCI = _Family(
-    manifest.OCI_MANIFEST,
-    "application/vnd.oci.image.config.v1+json",
-    "application/vnd.oci.image.layer.v1.tar",
-    "application/vnd.oci.image.layer.v1.tar+gzip",
+    media_types.OCI_MANIFEST,
+    media_types.OCI_CONFIG,
+    media_types.OCI_LAYER,
+    media_types.OCI_LAYER_GZIP,
 )
 
 

@@ -13,10 +13,10 @@ from typing import Any
 
 from tripleo_common.image import exception, image_uploader
 
-from image_uploader_plugins import errors, strict_json
+from image_uploader_plugins import errors, media_types, strict_json
 from image_uploader_plugins.copying.copier import default_image, fetch
 from image_uploader_plugins.digest import VerifiedStream
-from image_uploader_plugins.manifest import SCHEMA1_TYPES, SIZE_LIMIT, Manifest
+from image_uploader_plugins.manifest import SIZE_LIMIT, Manifest
 from image_uploader_plugins.reference import Tag
 from image_uploader_plugins.sources.client import Registries
 from image_uploader_plugins.sources.image_name import ImageName
@@ -247,7 +247,7 @@ def labels(source: Source, manifest: Manifest) -> Mapping[str, str]:
 
 
 def _configuration(source: Source, manifest: Manifest) -> strict_json.Fields:
-    if manifest.media_type in SCHEMA1_TYPES:
+    if manifest.media_type in media_types.SCHEMA1_TYPES:
         return _configuration_of_schema1(manifest)
     config = manifest.config
     if config is None or config.size is None or config.size > SIZE_LIMIT:

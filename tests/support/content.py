@@ -8,11 +8,12 @@ import gzip
 import json
 from typing import Any
 
+from image_uploader_plugins import media_types
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.manifest import DOCKER_SCHEMA1, OCI_MANIFEST, SIZE_LIMIT, Manifest
+from image_uploader_plugins.manifest import SIZE_LIMIT, Manifest
 from image_uploader_plugins.reference import RepositoryName, Tag
 from image_uploader_plugins.testing import images
-from image_uploader_plugins.testing.images import OCI_CONFIG, Blob, Image, corpus
+from image_uploader_plugins.testing.images import Blob, Image, corpus
 
 # A manifest that another one is about, and one beside it.
 SUBJECT = images.image("ns/img", "1.0", [images.layer({"file": b"one"})])
@@ -63,7 +64,7 @@ def schema_1() -> Image:
             {"v1Compatibility": json.dumps({"id": "0" * 64, "created": "2016-01-01T00:00:00Z"})}
         ],
     }
-    manifest = Manifest.parse(json.dumps(content).encode(), DOCKER_SCHEMA1)
+    manifest = Manifest.parse(json.dumps(content).encode(), media_types.DOCKER_SCHEMA1)
     return Image(RepositoryName("old/schema1"), Tag("1.0"), manifest, {layer.digest: layer.content})
 
 
@@ -78,13 +79,13 @@ def sha512() -> Image:
                 "rootfs": {"type": "layers", "diff_ids": [layer.diff_id]},
             }
         ).encode(),
-        OCI_CONFIG,
+        media_types.OCI_CONFIG,
     )
     blobs = {Digest.of(blob.content, "sha512"): blob for blob in (config, layer)}
     described = [blob.descriptor() | {"digest": str(digest)} for digest, blob in blobs.items()]
     content = {
         "schemaVersion": 2,
-        "mediaType": OCI_MANIFEST,
+        "mediaType": media_types.OCI_MANIFEST,
         "config": described[0],
         "layers": described[1:],
     }

@@ -9,14 +9,14 @@ import hypothesis
 import pytest
 from hypothesis import strategies
 
-from image_uploader_plugins import errors, manifest
+from image_uploader_plugins import errors, manifest, media_types
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.manifest import Descriptor, Manifest
 from image_uploader_plugins.testing import images
 
 IMAGE = images.image("a", None, [images.layer({"f": b"x"})], oci=True)
 INDEX = images.index("a", None, [IMAGE], oci=True)
-LAYER = {"mediaType": images.OCI_LAYER, "digest": str(Digest.of(b"x")), "size": 1}
+LAYER = {"mediaType": media_types.OCI_LAYER_GZIP, "digest": str(Digest.of(b"x")), "size": 1}
 
 
 def edited(image: images.Image = IMAGE, **fields: Any) -> bytes:
@@ -33,14 +33,17 @@ def test_bytes_are_kept() -> None:
 @pytest.mark.parametrize(
     ("fields", "kind"),
     [
-        ({"schemaVersion": 1, "fsLayers": []}, manifest.DOCKER_SCHEMA1),
-        ({"schemaVersion": 1, "fsLayers": [], "signatures": [1]}, manifest.DOCKER_SCHEMA1_SIGNED),
-        ({"schemaVersion": 2, "manifests": []}, manifest.OCI_INDEX),
-        ({"schemaVersion": 2, "config": LAYER}, manifest.OCI_MANIFEST),
-        ({"schemaVersion": 2, "config": LAYER, "layers": None}, manifest.OCI_MANIFEST),
+        ({"schemaVersion": 1, "fsLayers": []}, media_types.DOCKER_SCHEMA1),
         (
-            {"schemaVersion": 2, "mediaType": manifest.DOCKER_LIST, "manifests": None},
-            manifest.DOCKER_LIST,
+            {"schemaVersion": 1, "fsLayers": [], "signatures": [1]},
+            media_types.DOCKER_SCHEMA1_SIGNED,
+        ),
+        ({"schemaVersion": 2, "manifests": []}, media_types.OCI_INDEX),
+        ({"schemaVersion": 2, "config": LAYER}, media_types.OCI_MANIFEST),
+        ({"schemaVersion": 2, "config": LAYER, "layers": None}, media_types.OCI_MANIFEST),
+        (
+            {"schemaVersion": 2, "mediaType": media_types.DOCKER_LIST, "manifests": None},
+            media_types.DOCKER_LIST,
         ),
     ],
 )
@@ -50,7 +53,7 @@ def test_the_type_is_found(fields: dict[str, Any], kind: str) -> None:
 
 def test_schema_1_goes_by_either_name() -> None:
     content = b'{"schemaVersion": 1, "fsLayers": [], "signatures": [{}]}'
-    for kind in manifest.SCHEMA1_TYPES:
+    for kind in media_types.SCHEMA1_TYPES:
         assert Manifest.parse(content, kind).media_type == kind
 
 
@@ -70,7 +73,7 @@ def test_artifacts_and_subjects() -> None:
 @pytest.mark.parametrize(
     "content",
     [
-        edited(mediaType=manifest.OCI_INDEX),
+        edited(mediaType=media_types.OCI_INDEX),
         edited(mediaType="text/html"),
         edited(mediaType=7),
         edited(manifests=[]),
@@ -129,7 +132,7 @@ def test_any_field_is_taken_or_refused(name: str, value: Any, image: images.Imag
         parsed = Manifest.parse(edited(image, **{name: value}))
     except errors.ManifestInvalid:
         return
-    assert parsed.media_type in manifest.MEDIA_TYPES
+    assert parsed.media_type in media_types.MANIFEST_TYPES
 
 
 @hypothesis.given(strategies.text())

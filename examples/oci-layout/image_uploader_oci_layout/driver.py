@@ -13,7 +13,7 @@ from image_uploader_oci_layout import disk
 from image_uploader_oci_layout.collecting import collect
 from image_uploader_oci_layout.layout import Layout
 from image_uploader_oci_layout.leases import Leases
-from image_uploader_plugins import errors
+from image_uploader_plugins import errors, media_types
 from image_uploader_plugins.digest import Digest, VerifiedStream
 from image_uploader_plugins.driver import NO_SOURCES, Deletion, UploaderDriver
 from image_uploader_plugins.manifest import Descriptor, Manifest
@@ -91,7 +91,7 @@ class OciLayoutDriver(UploaderDriver):
         size: int | None = None,
         media_type: str | None = None,
     ) -> Descriptor:
-        media_type = media_type or "application/octet-stream"
+        media_type = media_type or media_types.OCTET_STREAM
         layout = self._layout(target)
         if expected and self._mount(target, Descriptor(media_type, expected, size), None):
             return Descriptor(media_type, expected, layout.size(expected))

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from image_uploader_oci_layout import disk
-from image_uploader_plugins import errors, strict_json
+from image_uploader_plugins import errors, media_types, strict_json
 from image_uploader_plugins.digest import Digest, VerifiedStream
-from image_uploader_plugins.manifest import OCI_INDEX, Descriptor, Manifest
+from image_uploader_plugins.manifest import Descriptor, Manifest
 from image_uploader_plugins.reference import Tag
 
 REF_NAME = "org.opencontainers.image.ref.name"
@@ -91,7 +91,11 @@ class Layout:
         version = self._folder / "oci-layout"
         if not version.exists():
             self._write(version, {"imageLayoutVersion": "1.0.0"})
-        index = {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": list(self._entries())}
+        index = {
+            "schemaVersion": 2,
+            "mediaType": media_types.OCI_INDEX,
+            "manifests": list(self._entries()),
+        }
         self._write(self._folder / "index.json", index)
 
     def _entries(self) -> Iterator[dict[str, Any]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from image_uploader_oci_layout.driver import OciLayoutDriver
 from image_uploader_oci_layout.layout import REF_NAME
-from image_uploader_plugins import errors, loader
+from image_uploader_plugins import errors, loader, media_types
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import Deletion
 from image_uploader_plugins.manifest import Descriptor
@@ -86,7 +86,7 @@ class TestDriver(unittest.TestCase):
     def test_a_damaged_copy_is_not_mounted_and_is_replaced(self) -> None:
         digest = self.driver.upload_layer(NAME, [b"content"]).digest
         self.blob(digest).write_bytes(b"damaged")
-        asked = [Descriptor("application/octet-stream", digest, None)]
+        asked = [Descriptor(media_types.OCTET_STREAM, digest, None)]
         self.assertEqual(self.driver.mount_layers(RepositoryName("other"), asked), frozenset())
         self.driver.upload_layer(NAME, [b"content"], expected=digest)
         self.assertEqual(self.blob(digest).read_bytes(), b"content")

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from image_uploader_plugins import errors, manifest
+from image_uploader_plugins import errors, media_types
 from image_uploader_plugins.archives import oci_layout
 from image_uploader_plugins.archives.exporting.destination import Item, destination
 from image_uploader_plugins.archives.exporting.selection import Selection, selected
@@ -106,7 +106,7 @@ def list_blobs(tree: Tree, patterns: Sequence[Pattern] = ()) -> tuple[list[Diges
 def _index(selection: Selection) -> dict[str, object]:
     return {
         "schemaVersion": 2,
-        "mediaType": manifest.OCI_INDEX,
+        "mediaType": media_types.OCI_INDEX,
         "manifests": selection.entries,
     }
 

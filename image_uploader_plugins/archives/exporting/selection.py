@@ -7,14 +7,14 @@ import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from image_uploader_plugins import errors
+from image_uploader_plugins import errors, media_types
 from image_uploader_plugins.archives import oci_layout
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import graph
 from image_uploader_plugins.local_export.graph import Inventory
 from image_uploader_plugins.local_export.repository import Repository
 from image_uploader_plugins.local_export.tree import Tree
-from image_uploader_plugins.manifest import MEDIA_TYPES, SCHEMA1_TYPES, Descriptor, Manifest
+from image_uploader_plugins.manifest import Descriptor, Manifest
 from image_uploader_plugins.patterns import Pattern
 from image_uploader_plugins.reference import RepositoryName, Tag
 from image_uploader_plugins.text import shown
@@ -169,7 +169,7 @@ class _Part:
             child.digest
             for parsed in self.parts(digest).values()
             for child in parsed.manifests
-            if child.media_type in MEDIA_TYPES
+            if child.media_type in media_types.MANIFEST_TYPES
         }
 
     def _leads_to(self, tag: Tag) -> Digest | None:
@@ -184,7 +184,7 @@ class _Part:
         return present[0] if present else None
 
     def _problem(self, parsed: Manifest) -> str | None:
-        if parsed.media_type in SCHEMA1_TYPES:
+        if parsed.media_type in media_types.SCHEMA1_TYPES:
             return "a schema 1 manifest, for which an OCI layout has no place"
         for blob in parsed.blobs():
             file = self._repository.blob(blob.digest)

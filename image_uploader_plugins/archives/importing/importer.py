@@ -6,7 +6,7 @@ import collections
 import dataclasses
 from collections.abc import Sequence
 
-from image_uploader_plugins import errors, parallel
+from image_uploader_plugins import errors, media_types, parallel
 from image_uploader_plugins.archives.archive import Archive, MissingBlobs
 from image_uploader_plugins.archives.importing.plan import Job
 from image_uploader_plugins.copying.copier import Copier
@@ -71,7 +71,7 @@ def inspect(archive: Archive, jobs: Sequence[Job]) -> Inspected:
             _note_elsewhere(archive, repository, part)
             for blob in part.blobs():
                 if archive.holds(blob.digest):
-                    present.add(Descriptor("application/octet-stream", blob.digest, blob.size))
+                    present.add(Descriptor(media_types.OCTET_STREAM, blob.digest, blob.size))
                 else:
                     absent[repository].add(blob)
     for _ in parallel.each(archive.verify, sorted(present, key=lambda blob: blob.digest)):

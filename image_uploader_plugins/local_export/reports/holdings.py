@@ -8,7 +8,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
-from image_uploader_plugins import errors, strict_json
+from image_uploader_plugins import errors, media_types, strict_json
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import Deletion
 from image_uploader_plugins.local_export import gc, graph
@@ -17,7 +17,7 @@ from image_uploader_plugins.local_export.pool import Pool
 from image_uploader_plugins.local_export.reports import elsewhere
 from image_uploader_plugins.local_export.storage import File
 from image_uploader_plugins.local_export.tree import Tree
-from image_uploader_plugins.manifest import SCHEMA1_TYPES, SIZE_LIMIT, Descriptor, Manifest
+from image_uploader_plugins.manifest import SIZE_LIMIT, Descriptor, Manifest
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
 
 IMAGE = "image"
@@ -365,7 +365,7 @@ def kind(manifest: Manifest) -> str:
     """Return what a manifest is for whoever pulls it."""
     if manifest.is_index:
         return LIST
-    if manifest.media_type in SCHEMA1_TYPES:
+    if manifest.media_type in media_types.SCHEMA1_TYPES:
         return SCHEMA1
     config = manifest.config.media_type if manifest.config else None
     return IMAGE if config in _IMAGE_CONFIGS else ARTIFACT

@@ -1,7 +1,7 @@
 """Texts that web servers and clients read, as pure functions.
 
 Everything that goes into a web server's configuration is a Digest, a Tag or
-one of manifest.MEDIA_TYPES: values that cannot carry a quote or a newline.
+one of media_types.MANIFEST_TYPES: values that cannot carry a quote or a newline.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from importlib import resources
 from typing import Any
 
-from image_uploader_plugins import errors, manifest
+from image_uploader_plugins import errors, media_types
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.reference import RepositoryName
@@ -98,13 +98,13 @@ def catalog(names: Iterable[str]) -> bytes:
 
 def page_type_map(name: str, page: str) -> bytes:
     """Return a type map that leads to a page, so that the production vhost learns its name."""
-    return f"URI: {name}\n\nContent-Type: application/json\nURI: {page}\n\n".encode()
+    return f"URI: {name}\n\nContent-Type: {media_types.JSON}\nURI: {page}\n\n".encode()
 
 
 def index(manifests: Iterable[Mapping[str, Any]]) -> bytes:
     """OCI image-spec 1.1, image-index.md, of descriptors as they are."""
     return _json(
-        {"schemaVersion": 2, "mediaType": manifest.OCI_INDEX, "manifests": list(manifests)}
+        {"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": list(manifests)}
     )
 
 
@@ -138,5 +138,5 @@ def _quality(content_type: str) -> float:
 
 
 def _check_type(media_type: str) -> None:
-    if media_type not in manifest.MEDIA_TYPES:
+    if media_type not in media_types.MANIFEST_TYPES:
         raise errors.ManifestInvalid(f"unknown manifest type {media_type!r:.200}")

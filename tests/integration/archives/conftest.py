@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
+from image_uploader_plugins import media_types
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
-from image_uploader_plugins.manifest import SCHEMA1_TYPES
 from image_uploader_plugins.testing import images
 from tests.support import archives, content
 from tests.support.clients import ctr, docker, podman
@@ -20,7 +20,7 @@ SIGNATURE = referrer(REFERRER, "application/vnd.example.signature+json", "signat
 LONG = images.image("long/digest", "1.0", [images.layer({"file": b"one"})])
 # Everything that a layout has a place for.
 EVERYTHING = [
-    *(i for i in content.everything() if i.manifest.media_type not in SCHEMA1_TYPES),
+    *(i for i in content.everything() if i.manifest.media_type not in media_types.SCHEMA1_TYPES),
     ATTACHED,
     UNTAGGED,
     REFERRER,

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from image_uploader_plugins import media_types
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
-from image_uploader_plugins.manifest import DOCKER_MANIFEST, Manifest
+from image_uploader_plugins.manifest import Manifest
 from image_uploader_plugins.testing import images
 from tests.support import programs, trees
 from tests.support.archives import IMAGE, LIST, bring, carry, fill
@@ -74,7 +75,7 @@ def test_skopeo_writes_for_docker(skopeo: Run, exported: Path, root: Path, tmp_p
         assert bring(tmp_path / "d.tar", driver) == ["ns/img:2.0"]
     found = tag(root, "ns/img", "2.0")
     assert (found.media_type, found.config and found.config.digest) == (
-        DOCKER_MANIFEST,
+        media_types.DOCKER_MANIFEST,
         IMAGE.manifest.config and IMAGE.manifest.config.digest,
     )
     config = json.loads(next(c for d, c in IMAGE.blobs.items() if c.startswith(b"{")))

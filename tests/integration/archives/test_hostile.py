@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from image_uploader_plugins import errors, manifest
+from image_uploader_plugins import errors, media_types
 from image_uploader_plugins.archives import budget as budgets
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.testing import images
@@ -200,7 +200,7 @@ FILES = [
     *entries("an entry that is none", "a descriptor must be an object", "x"),  # type: ignore[arg-type]
     *entries("a size below zero", "not a size", {**ENTRIES[1], "size": -1}),
     *entries("a wrong size", "bytes, expected", {**ENTRIES[1], "size": 5}),
-    *entries("another type", "listed as", {**ENTRIES[1], "mediaType": manifest.OCI_INDEX}),
+    *entries("another type", "listed as", {**ENTRIES[1], "mediaType": media_types.OCI_INDEX}),
     *entries("a name that is a path", "not a repository name", archives.entry(BAD, "../../b:1.0")),
     *entries("an absolute name", "not a repository name", archives.entry(BAD, "/etc/cron.d/b:1.0")),
     *entries("a name with an escape", "not a tag", archives.entry(BAD, "b/bad:\x1b[2J")),

@@ -11,14 +11,14 @@ from typing import Any
 import pytest
 from backports import zstd
 
-from image_uploader_plugins import errors
+from image_uploader_plugins import errors, media_types
 from image_uploader_plugins.archives import archive
 from image_uploader_plugins.archives import budget as budgets
 from image_uploader_plugins.archives import docker_archive as docker_archives
 from image_uploader_plugins.archives.importing import importer
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
-from image_uploader_plugins.manifest import OCI_MANIFEST, Descriptor
+from image_uploader_plugins.manifest import Descriptor
 from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.images import Image
 from image_uploader_plugins.testing.memory import MemoryDriver
@@ -41,7 +41,7 @@ def changed(image: Image, **fields: Any) -> tuple[dict[str, Any], archives.Files
     manifest = json.dumps({**json.loads(image.manifest.content), **fields}).encode()
     digest = Digest.of(manifest)
     entry = {
-        "mediaType": OCI_MANIFEST,
+        "mediaType": media_types.OCI_MANIFEST,
         "digest": digest.value,
         "size": len(manifest),
         "annotations": {CONTAINERD: "docker.io/ns/img:1.0"},

@@ -7,18 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from image_uploader_plugins import errors
+from image_uploader_plugins import errors, media_types
 from image_uploader_plugins.copying.copier import Copier
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Verification
-from image_uploader_plugins.manifest import (
-    DOCKER_MANIFEST,
-    DOCKER_SCHEMA1,
-    Descriptor,
-    Manifest,
-)
+from image_uploader_plugins.manifest import Descriptor, Manifest
 from image_uploader_plugins.reference import Tag
 from image_uploader_plugins.sources.interface import Source
 from image_uploader_plugins.testing import images
@@ -240,11 +235,11 @@ def test_a_list_of_which_not_all_is_there(
 
 
 def test_what_is_no_image_is_named_and_left_out(root: Path, tmp_path: Path, run: Run) -> None:
-    strange = archives.entry(TWO, "n/b:1") | {"mediaType": DOCKER_SCHEMA1}
+    strange = archives.entry(TWO, "n/b:1") | {"mediaType": media_types.DOCKER_SCHEMA1}
     path = layout(tmp_path / "layout", archives.entry(ONE, "n/a:1"), strange)
     status, output = run("import", str(path)).both
     assert status == 1
-    assert f"not imported: n/b:1 is of type {DOCKER_SCHEMA1}" in output
+    assert f"not imported: n/b:1 is of type {media_types.DOCKER_SCHEMA1}" in output
     assert trees.catalog(root) == ["n/a"]
 
 
@@ -267,8 +262,8 @@ def test_docker_saves(driver: LocalExportDriver, root: Path, tmp_path: Path, mod
     archives.tar(tmp_path / "saved", docker(), mode=mode)
     assert bring(tmp_path / "saved", driver) == ["ns/img:1.0"]
     found = image_of(root, "ns/img", "1.0")
-    assert found.media_type == DOCKER_MANIFEST
-    assert {layer.media_type for layer in found.layers} == {images.DOCKER_LAYER_PLAIN}
+    assert found.media_type == media_types.DOCKER_MANIFEST
+    assert {layer.media_type for layer in found.layers} == {media_types.DOCKER_LAYER}
     assert found.digest.encoded == (
         "a0183e2c97118802874711468133a2e7917bf3818051b394acc0e7e0836bd01b"
     )

@@ -6,11 +6,11 @@ import dataclasses
 import json
 from typing import Any
 
-from image_uploader_plugins import manifest
+from image_uploader_plugins import media_types
 from image_uploader_plugins.manifest import Manifest
 from image_uploader_plugins.reference import RepositoryName, Tag
 from image_uploader_plugins.testing import images
-from image_uploader_plugins.testing.images import OCI_CONFIG, Blob, Image, Json
+from image_uploader_plugins.testing.images import Blob, Image, Json
 from tests.support import content
 
 # Each would call alarm(), which the page does not have, or load what nobody serves.
@@ -104,10 +104,10 @@ def evil_config() -> Json:
 def with_config(config: Any, name: str = "evil/image", **fields: Any) -> Image:
     """An OCI image with that ``config``, whatever it is, and a layer whose title does harm."""
     layer = images.layer({"file": b"evil"}, oci=True)
-    blob = Blob(json.dumps(config).encode(), OCI_CONFIG)
+    blob = Blob(json.dumps(config).encode(), media_types.OCI_CONFIG)
     parts = {
         "schemaVersion": 2,
-        "mediaType": manifest.OCI_MANIFEST,
+        "mediaType": media_types.OCI_MANIFEST,
         "config": blob.descriptor(annotations=HOSTILE),
         "layers": [layer.descriptor(annotations={"org.opencontainers.image.title": SCRIPTS[0]})],
         **fields,
@@ -134,7 +134,7 @@ def evil_index() -> Image:
         leaf.descriptor(platform=platform, annotations=HOSTILE)
         for leaf, platform in zip(leaves, platforms, strict=True)
     ]
-    parts = {"schemaVersion": 2, "mediaType": manifest.OCI_INDEX, "manifests": described}
+    parts = {"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": described}
     whole = _image("evil/index", "1.0", {**parts, "annotations": HOSTILE}, {})
     return dataclasses.replace(whole, children=tuple(leaves))
 

@@ -13,9 +13,8 @@ from typing import Any
 
 import pytest
 
-from image_uploader_plugins import manifest
+from image_uploader_plugins import media_types
 from image_uploader_plugins.testing import images
-from image_uploader_plugins.testing.images import OCI_CONFIG
 from image_uploader_plugins.testing.web_server import Answer
 from tests.integration.browser import content
 from tests.integration.browser.content import LONG, SCRIPTS, SHELL, UNSEEN
@@ -167,7 +166,7 @@ def odd_manifests() -> list[dict[str, Any]]:
     """Every field with every type of value that JSON has."""
     whole = {
         "schemaVersion": 2,
-        "config": {"mediaType": OCI_CONFIG, "digest": "sha256:" + "0" * 64, "size": 2},
+        "config": {"mediaType": media_types.OCI_CONFIG, "digest": "sha256:" + "0" * 64, "size": 2},
         "layers": [{"mediaType": SCRIPTS[0], "digest": SCRIPTS[0], "size": SCRIPTS[0]}],
     }
     fields = ["config", "layers", "manifests", "fsLayers", "annotations", "artifactType"]
@@ -178,7 +177,7 @@ def odd_manifests() -> list[dict[str, Any]]:
         odd += [{**whole, field: value} for field in fields]
         odd += [{"config": descriptor, "layers": [value, descriptor], "mediaType": value}]
         odd += [{"fsLayers": [value, {"blobSum": value}], "history": [{"v1Compatibility": value}]}]
-        odd += [{"mediaType": manifest.OCI_INDEX, "manifests": [value, descriptor]}]
+        odd += [{"mediaType": media_types.OCI_INDEX, "manifests": [value, descriptor]}]
     return odd
 
 
@@ -189,8 +188,8 @@ def test_manifests_of_any_shape(browser: Browser, pretended: str, registry: Pret
 
     def answer(_: Answer, __: Message) -> Answer:
         fields = next(answers)
-        media_type = fields.get("mediaType", manifest.OCI_MANIFEST)
-        kind = media_type if media_type == manifest.OCI_INDEX else manifest.OCI_MANIFEST
+        media_type = fields.get("mediaType", media_types.OCI_MANIFEST)
+        kind = media_type if media_type == media_types.OCI_INDEX else media_types.OCI_MANIFEST
         return Answer.of(json.dumps(fields).encode(), kind)
 
     registry.tamper["/manifests/odd"] = answer

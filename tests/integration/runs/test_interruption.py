@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from image_uploader_plugins import errors, loader, tripleo
+from image_uploader_plugins import errors, loader, media_types, tripleo
 from image_uploader_plugins.cli import interruption
 from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
@@ -200,7 +200,7 @@ class Halting(SourceRegistry):
     """Gives a layer by ranges; the first answer with it waits after ``HALT`` bytes."""
 
     HALT = 4 * 1024 * 1024
-    LAYER = images.Blob(bytes(range(256)) * 32768, images.OCI_LAYER)
+    LAYER = images.Blob(bytes(range(256)) * 32768, media_types.OCI_LAYER_GZIP)
     IMAGE = images.image("ns/big", "1.0", [LAYER])
 
     def __init__(self) -> None:

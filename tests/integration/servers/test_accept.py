@@ -12,14 +12,14 @@ from collections.abc import Iterable
 
 import pytest
 
-from image_uploader_plugins import manifest
+from image_uploader_plugins import media_types
 from image_uploader_plugins.testing.images import Image
 from tests.support import web
 from tests.support.content import everything
 
-V1, SIGNED = manifest.DOCKER_SCHEMA1, manifest.DOCKER_SCHEMA1_SIGNED
-V2, LIST = manifest.DOCKER_MANIFEST, manifest.DOCKER_LIST
-OCI, INDEX = manifest.OCI_MANIFEST, manifest.OCI_INDEX
+V1, SIGNED = media_types.DOCKER_SCHEMA1, media_types.DOCKER_SCHEMA1_SIGNED
+V2, LIST = media_types.DOCKER_MANIFEST, media_types.DOCKER_LIST
+OCI, INDEX = media_types.OCI_MANIFEST, media_types.OCI_INDEX
 JSON, ANY = "application/json", "*/*"
 ORAS = "application/vnd.oci.artifact.manifest.v1+json"
 

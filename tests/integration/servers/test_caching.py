@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from image_uploader_plugins import manifest
+from image_uploader_plugins import media_types
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
 from image_uploader_plugins.testing import images
@@ -22,8 +22,8 @@ from image_uploader_plugins.testing.images import Image
 from tests.support import caches, content, trees, web
 
 TIMEOUT = 30
-ALL_TYPES = ", ".join(sorted(manifest.MEDIA_TYPES))
-NO_LISTS = f"{manifest.DOCKER_MANIFEST}, {manifest.DOCKER_SCHEMA1_SIGNED}"
+ALL_TYPES = ", ".join(sorted(media_types.MANIFEST_TYPES))
+NO_LISTS = f"{media_types.DOCKER_MANIFEST}, {media_types.DOCKER_SCHEMA1_SIGNED}"
 FOR_EVER = {"max-age=31536000", "immutable"}
 MAY_MOVE = {"no-cache"}
 FUTURE = "Fri, 01 Jan 2100 00:00:00 GMT"

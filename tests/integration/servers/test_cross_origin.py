@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from image_uploader_plugins import manifest
+from image_uploader_plugins import media_types
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.web_server import running
@@ -210,7 +210,7 @@ def test_a_page_in_a_browser(
     """It reads manifest, parts of a blob and errors; where it is not allowed, nothing."""
     with allowing(kind, root, page if allowed else UI) as server:
         browser.get(page)
-        accept = ", ".join(sorted(manifest.MEDIA_TYPES))
+        accept = ", ".join(sorted(media_types.MANIFEST_TYPES))
         got = browser.execute_async_script(FETCH, f"http://{server}", BY_TAG, LAYER, accept)
     if not allowed:
         assert got == "TypeError: Failed to fetch"

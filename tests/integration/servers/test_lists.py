@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 import requests
 
+from image_uploader_plugins import media_types
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.layout import RepositoryLayout
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.local_export.views.tags_list import Listing
-from image_uploader_plugins.manifest import OCI_INDEX
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
 from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.images import Image
@@ -353,9 +353,9 @@ def test_an_empty_catalog(kind: web.Kind) -> None:
 def ask(server: str, subject: Image, query: str = "") -> requests.Response:
     answer = get(server, f"/v2/{subject.repository}/referrers/{subject.digest}{query}")
     assert answer.status_code == 200, answer.text
-    assert answer.headers["Content-Type"] == OCI_INDEX
+    assert answer.headers["Content-Type"] == media_types.OCI_INDEX
     index = answer.json()
-    assert (index["schemaVersion"], index["mediaType"]) == (2, OCI_INDEX)
+    assert (index["schemaVersion"], index["mediaType"]) == (2, media_types.OCI_INDEX)
     return answer
 
 
@@ -414,7 +414,7 @@ def test_referrers_of_the_unknown(listing: str, subject: Image) -> None:
         for name in (subject.repository, "absent"):
             answer = get(listing, f"/v2/{name}/referrers/{digest}")
             assert answer.status_code == 200
-            assert answer.headers["Content-Type"] == OCI_INDEX
+            assert answer.headers["Content-Type"] == media_types.OCI_INDEX
             assert answer.json()["manifests"] == []
 
 
@@ -465,7 +465,9 @@ def test_the_referrers_tag(kind: web.Kind, subject: Image, referrers: list[Image
     with served_driver(kind) as (server, driver, _):
         trees.put(driver, subject)
         trees.put(driver, index)
-        answer = get(server, f"/v2/{subject.repository}/manifests/{tag}", Accept=OCI_INDEX)
+        answer = get(
+            server, f"/v2/{subject.repository}/manifests/{tag}", Accept=media_types.OCI_INDEX
+        )
         assert answer.content == index.manifest.content
         assert found(ask(server, subject)) == {str(image.digest) for image in referrers[:2]}
         driver.delete(ImageRef(RepositoryName(str(subject.repository)), Tag(tag)))

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from image_uploader_plugins import manifest
+from image_uploader_plugins import media_types
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.reference import RepositoryName
 from image_uploader_plugins.testing import images
@@ -55,7 +55,7 @@ def server(request: pytest.FixtureRequest, root: Path) -> Iterator[str]:
 def get(server: str, path: str, query: str, method: str = "GET") -> tuple[int, str | None, bytes]:
     """Status, digest and body."""
     target = f"/v2/{path}?{query}"
-    accept = ", ".join(manifest.MEDIA_TYPES)
+    accept = ", ".join(media_types.MANIFEST_TYPES)
     status, headers, body = raw.get(server, target, method, Accept=accept)
     if status == 301:  # the production vhost, for digests; clients follow
         target = headers["Location"].partition(server)[2]

@@ -18,13 +18,14 @@ from pathlib import Path
 
 import pytest
 
+from image_uploader_plugins import media_types
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.images import Blob, Image
 from tests.support import commands, programs, proxy, raw, trees, web
 
 # No two places of it are alike.
-LAYER = Blob(random.Random(4).randbytes(4 * 1024 * 1024), images.OCI_LAYER)  # noqa: S311
+LAYER = Blob(random.Random(4).randbytes(4 * 1024 * 1024), media_types.OCI_LAYER_GZIP)  # noqa: S311
 IMAGE: Image = images.image("ranges/large", "1.0", [LAYER], oci=True)
 CONTENT, SIZE = LAYER.content, len(LAYER.content)
 TARGET = f"/v2/{IMAGE.repository}/blobs/{LAYER.digest}"

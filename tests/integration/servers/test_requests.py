@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from image_uploader_plugins import manifest
+from image_uploader_plugins import media_types
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.testing.images import Image
@@ -109,7 +109,7 @@ def test_a_range_of_what_is_asked_about(server: str, kind: web.Kind) -> None:
 def test_the_namespace_that_containerd_names(server: str) -> None:
     """To a mirror it says whose images it asks for, with ``?ns=``."""
     image = by_name("base")
-    accept = ", ".join(manifest.MEDIA_TYPES)
+    accept = ", ".join(media_types.MANIFEST_TYPES)
     for method in ("GET", "HEAD"):
         for reference in (image.tag, image.digest):
             target = f"/v2/base/manifests/{reference}"

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import requests
 
-from image_uploader_plugins import manifest
+from image_uploader_plugins import media_types
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.manifest import Manifest
@@ -22,7 +22,7 @@ from tests.support import trees, web
 from tests.support.content import everything
 
 TIMEOUT = 30
-ALL_TYPES = ", ".join(sorted(manifest.MEDIA_TYPES))
+ALL_TYPES = ", ".join(sorted(media_types.MANIFEST_TYPES))
 
 
 def ask(server: str, path: str, accept: str = ALL_TYPES, method: str = "GET") -> requests.Response:
@@ -106,8 +106,11 @@ def test_sha512_manifest(kind: web.Kind) -> None:
     [
         (ALL_TYPES, True),
         ("*/*", True),
-        (f"{manifest.DOCKER_LIST}, {manifest.OCI_INDEX}", True),
-        (f"{manifest.DOCKER_MANIFEST}, {manifest.DOCKER_LIST}, {manifest.OCI_INDEX}", True),
+        (f"{media_types.DOCKER_LIST}, {media_types.OCI_INDEX}", True),
+        (
+            f"{media_types.DOCKER_MANIFEST}, {media_types.DOCKER_LIST}, {media_types.OCI_INDEX}",
+            True,
+        ),
     ],
 )
 def test_who_knows_lists_gets_the_list(
@@ -119,7 +122,7 @@ def test_who_knows_lists_gets_the_list(
 
 def test_who_knows_no_lists_gets_the_default(server: str) -> None:
     image = by_name("multi/docker")
-    accept = f"{manifest.DOCKER_MANIFEST}, {manifest.DOCKER_SCHEMA1_SIGNED}"
+    accept = f"{media_types.DOCKER_MANIFEST}, {media_types.DOCKER_SCHEMA1_SIGNED}"
     child = image.children[0]
     check(server, url(image, image.tag), child.manifest, child.digest, accept=accept)
 
@@ -132,11 +135,11 @@ def test_many_accept_lines(server: str, root: Path) -> None:
     connection = http.client.HTTPConnection(server, timeout=TIMEOUT)
     connection.putrequest("GET", url(image, image.tag))
     for media_type in (
-        manifest.OCI_MANIFEST,
-        manifest.DOCKER_MANIFEST,
-        manifest.DOCKER_SCHEMA1_SIGNED,
-        manifest.DOCKER_LIST,
-        manifest.OCI_INDEX,
+        media_types.OCI_MANIFEST,
+        media_types.DOCKER_MANIFEST,
+        media_types.DOCKER_SCHEMA1_SIGNED,
+        media_types.DOCKER_LIST,
+        media_types.OCI_INDEX,
     ):
         connection.putheader("Accept", media_type)
     connection.endheaders()

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from image_uploader_plugins import manifest
+from image_uploader_plugins import media_types
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.serving import webservers
 from image_uploader_plugins.serving.webservers import Site
@@ -61,7 +61,7 @@ SURROUNDINGS = {
     ),
     "by type": of(
         "AddOutputFilterByType DEFLATE application/octet-stream application/json text/html",
-        "AddOutputFilterByType DEFLATE " + " ".join(sorted(manifest.MEDIA_TYPES)),
+        "AddOutputFilterByType DEFLATE " + " ".join(sorted(media_types.MANIFEST_TYPES)),
         "AddOutputFilterByType BROTLI_COMPRESS application/octet-stream application/json",
         modules="filter deflate brotli",
     ),
@@ -144,7 +144,10 @@ SURROUNDINGS = {
     "expires by type": of(
         "ExpiresActive On",
         'ExpiresByType application/octet-stream "modification plus 1 week"',
-        *(f'ExpiresByType {name} "access plus 1 week"' for name in sorted(manifest.MEDIA_TYPES)),
+        *(
+            f'ExpiresByType {name} "access plus 1 week"'
+            for name in sorted(media_types.MANIFEST_TYPES)
+        ),
         modules="expires",
     ),
     "headers": of(
@@ -243,7 +246,7 @@ def tree() -> Iterator[Path]:
 Answers = dict[tuple[str, ...], tuple[int, list[tuple[str, str]], bytes]]
 
 EVERYTHING = {
-    "Accept": ", ".join(sorted(manifest.MEDIA_TYPES)),
+    "Accept": ", ".join(sorted(media_types.MANIFEST_TYPES)),
     "Accept-Encoding": "gzip, br, zstd, identity;q=0.5",
     "Accept-Language": "de",
     "User-Agent": "tests",

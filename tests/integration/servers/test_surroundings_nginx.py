@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from image_uploader_plugins import manifest
+from image_uploader_plugins import media_types
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.serving import webservers
 from image_uploader_plugins.serving.webservers import Site
@@ -102,7 +102,7 @@ Answer = tuple[int, list[tuple[str, str]], bytes]
 Answers = dict[tuple[str, ...], Answer]
 
 EVERYTHING = {
-    "Accept": ", ".join(sorted(manifest.MEDIA_TYPES)),
+    "Accept": ", ".join(sorted(media_types.MANIFEST_TYPES)),
     "Accept-Encoding": "gzip, deflate, br, zstd, identity;q=0.5",
     "Accept-Charset": "koi8-r",
     "User-Agent": "Mozilla/4.0 (compatible; MSIE 6.0)",
@@ -112,7 +112,7 @@ EVERYTHING = {
 
 def image() -> Image:
     """Layers as gzip, tar and zstd, and as text that filters know; a config in JSON."""
-    text = Blob(INCLUDE * 100, images.OCI_LAYER_PLAIN, "sha256:" + "0" * 64)
+    text = Blob(INCLUDE * 100, media_types.OCI_LAYER, "sha256:" + "0" * 64)
     layers = [images.layer({"f": INCLUDE * 9}, oci=True, plain=plain) for plain in (False, True)]
     return images.image("base", "1.0", [*layers, text], oci=True)
 
@@ -162,7 +162,7 @@ CONDITIONS: tuple[dict[str, str], ...] = (
     {"If-None-Match": "*"},
     {"If-None-Match": f'"x", W/"{IMAGE.digest}"'},
     {"If-Modified-Since": "Fri, 01 Jan 2100 00:00:00 GMT"},
-    {"Accept": manifest.DOCKER_MANIFEST + ", " + manifest.OCI_MANIFEST},
+    {"Accept": media_types.DOCKER_MANIFEST + ", " + media_types.OCI_MANIFEST},
 )
 
 

@@ -17,7 +17,7 @@ import yaml
 from oslo_config import cfg
 from tripleo_common.image import exception
 
-from image_uploader_plugins import manifest, tripleo
+from image_uploader_plugins import manifest, media_types, tripleo
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.manifest import Manifest
 from image_uploader_plugins.testing import images, web_server
@@ -88,7 +88,7 @@ def manifest_of(**changes: Any) -> Change:
     content = json.dumps(fields).encode()
 
     def change(answer: Answer, headers: Message) -> Answer:
-        return Answer.of(content, manifest.DOCKER_MANIFEST)
+        return Answer.of(content, media_types.DOCKER_MANIFEST)
 
     return change
 
@@ -151,7 +151,7 @@ def test_a_config_that_is_not_what_was_promised(
         (manifest_of(layers=[descriptor(mediaType='a/b"\nOptions +ExecCGI')]), "media type"),
         (manifest_of(layers="everything"), "layers"),
         (manifest_of(mediaType='x"\nSetHandler server-status'), "unknown manifest type"),
-        (manifest_of(mediaType=manifest.DOCKER_LIST), "cannot have"),
+        (manifest_of(mediaType=media_types.DOCKER_LIST), "cannot have"),
         (manifest_of(schemaVersion=3), "schemaVersion"),
         (body(b"[" * 100_000), "manifest"),
         (body(b"\xff{}"), "not JSON"),
@@ -193,9 +193,9 @@ def test_another_image_for_a_digest(upload: Any, registry: TamperedRegistry, roo
 def test_a_child_of_another_type_than_listed(
     upload: Any, registry: TamperedRegistry, root: Path
 ) -> None:
-    listed = INDEX.children[0].descriptor(mediaType=manifest.OCI_MANIFEST)
+    listed = INDEX.children[0].descriptor(mediaType=media_types.OCI_MANIFEST)
     content = json.dumps(
-        {"schemaVersion": 2, "mediaType": manifest.OCI_INDEX, "manifests": [listed]}
+        {"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": [listed]}
     ).encode()
     registry.manifests["ns/index", "1.0"] = Manifest.parse(content)
     with pytest.raises(exception.ImageUploaderException, match="listed as"):
@@ -337,7 +337,7 @@ def test_credentials_that_are_missing(
 def test_the_accept_header_names_all_types(upload: Any, registry: TamperedRegistry) -> None:
     upload()
     asked = [headers["Accept"] for path, headers in registry.requests if "manifests" in path]
-    assert set(asked[0].split(", ")) == manifest.MEDIA_TYPES
+    assert set(asked[0].split(", ")) == media_types.MANIFEST_TYPES
 
 
 def test_the_umask_of_the_caller_does_not_matter(upload: Any, root: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 from oslo_config import cfg
 from tripleo_common.image import exception, image_uploader
 
-from image_uploader_plugins import demo, manifest, tripleo
+from image_uploader_plugins import demo, manifest, media_types, tripleo
 from image_uploader_plugins.manifest import Manifest
 from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.images import Blob, Image
@@ -217,7 +217,7 @@ def test_configurations_that_are_none(
 
 def with_config(content: bytes) -> Image:
     found = labelled("latest")
-    config = Blob(content, images.OCI_CONFIG)
+    config = Blob(content, media_types.OCI_CONFIG)
     fields = json.loads(found.manifest.content) | {"config": config.descriptor()}
     parsed = Manifest.parse(json.dumps(fields).encode())
     return Image(found.repository, found.tag, parsed, {config.digest: content})
@@ -257,7 +257,7 @@ def test_a_list_without_an_image_has_no_label(registry: OddRegistry, discover: D
 def test_schema_1(registry: OddRegistry, discover: Discover) -> None:
     def old(history: Any) -> Reply:
         content = {"schemaVersion": 1, "fsLayers": [], "history": history}
-        return text(content, 200, ("Content-Type", manifest.DOCKER_SCHEMA1))
+        return text(content, 200, ("Content-Type", media_types.DOCKER_SCHEMA1))
 
     configuration = json.dumps({"config": {"Labels": {"version": "17"}}})
     history: Any = [{"v1Compatibility": configuration}]

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from tripleo_common.image import exception, image_uploader
 
-from image_uploader_plugins import manifest, tripleo
+from image_uploader_plugins import manifest, media_types, tripleo
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.testing import images
 from tests.support import programs, trees
@@ -114,7 +114,7 @@ def test_a_modified_image(
     assert not trees.problems(root)
     stored = (root / "v2/ns/img/.tags/1.0-mod/index.json").read_bytes()
     modified = manifest.Manifest.parse(stored)
-    assert modified.media_type == manifest.DOCKER_MANIFEST
+    assert modified.media_type == media_types.DOCKER_MANIFEST
     assert len(modified.layers) == 2
     # The layer that came from the registry is that blob still, not a new gzip of it.
     assert modified.layers[0].digest == IMAGE.manifest.layers[0].digest
@@ -142,7 +142,7 @@ def test_oci_stays_oci(
     )
     uploader.run_tasks()
     stored = manifest.Manifest.parse((root / "v2/made/here/.tags/2.0/index.json").read_bytes())
-    assert stored.media_type == manifest.OCI_MANIFEST
+    assert stored.media_type == media_types.OCI_MANIFEST
     assert stored.config
     types = {stored.config.media_type, *(layer.media_type for layer in stored.layers)}
     assert all(kind.startswith("application/vnd.oci.image.") for kind in types)

@@ -14,7 +14,7 @@ from oslo_config import cfg
 from tripleo_common.image import exception, image_uploader
 from tripleo_common.utils.locks import processlock, threadinglock
 
-from image_uploader_plugins import errors, manifest, tripleo
+from image_uploader_plugins import errors, manifest, media_types, tripleo
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.reference import Tag
 from image_uploader_plugins.runs.records import ImageRecord, Status
@@ -216,9 +216,9 @@ def test_schema_1(source: str, conf: Any, root: Path, tmp_path: Path) -> None:
     image = by_name("base")
     url = f"http://{source}/v2/{image.repository}/manifests/{image.tag}"
     answer = image_uploader.requests.get(
-        url, headers={"Accept": manifest.DOCKER_SCHEMA1_SIGNED}, timeout=30
+        url, headers={"Accept": media_types.DOCKER_SCHEMA1_SIGNED}, timeout=30
     )
-    if answer.headers["Content-Type"] != manifest.DOCKER_SCHEMA1_SIGNED:
+    if answer.headers["Content-Type"] != media_types.DOCKER_SCHEMA1_SIGNED:
         pytest.fail(f"no schema 1 from {url}")
     registry = registries.TamperedRegistry([image])
     found = manifest.Manifest.parse(answer.content)

@@ -11,7 +11,7 @@ import pytest
 import yaml
 from oslo_config import cfg
 
-from image_uploader_plugins import demo, tripleo
+from image_uploader_plugins import demo, media_types, tripleo
 from image_uploader_plugins.copying.copier import CopyOptions
 from image_uploader_plugins.manifest import Manifest
 from image_uploader_plugins.reference import RepositoryName, Tag
@@ -24,7 +24,7 @@ from tests.support.registry import TamperedRegistry
 APP = images.image("app", "1", [images.layer({"a": b"a"})])
 SIGNATURE_TAG = f"sha256-{APP.digest.encoded}.sig"
 SIGNATURE = images.image("app", SIGNATURE_TAG, [images.layer({"s": b"s"})])
-FOREIGN = images.Blob(b"windows", images.DOCKER_LAYER)
+FOREIGN = images.Blob(b"windows", media_types.DOCKER_LAYER_GZIP)
 
 Copy = Callable[..., ImageRecord]
 

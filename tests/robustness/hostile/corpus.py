@@ -9,13 +9,13 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from image_uploader_plugins import manifest
+from image_uploader_plugins import manifest, media_types
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.testing import images
 
 NAME = "ns/img"
 LAYER = images.layer({"file": b"content"}, oci=True)
-CONFIG = images.Blob(b'{"architecture":"amd64","os":"linux","rootfs":{}}', images.OCI_CONFIG)
+CONFIG = images.Blob(b'{"architecture":"amd64","os":"linux","rootfs":{}}', media_types.OCI_CONFIG)
 CHILD = images.image(NAME, None, [LAYER], oci=True)
 
 BLOBS: Mapping[str, bytes] = {
@@ -47,7 +47,7 @@ def text(value: object) -> bytes:
 def image(**fields: Any) -> dict[str, Any]:
     return {
         "schemaVersion": 2,
-        "mediaType": manifest.OCI_MANIFEST,
+        "mediaType": media_types.OCI_MANIFEST,
         "config": CONFIG.descriptor(),
         "layers": [LAYER.descriptor()],
         **fields,
@@ -57,7 +57,7 @@ def image(**fields: Any) -> dict[str, Any]:
 def index(*children: Any, **fields: Any) -> dict[str, Any]:
     return {
         "schemaVersion": 2,
-        "mediaType": manifest.OCI_INDEX,
+        "mediaType": media_types.OCI_INDEX,
         "manifests": list(children),
         **fields,
     }
@@ -112,7 +112,7 @@ def nested(depth: int, opening: str = "[", closing: str = "]") -> bytes:
 
 
 def _schema_1() -> Iterator[Odd]:
-    plain, jws = manifest.DOCKER_SCHEMA1, manifest.DOCKER_SCHEMA1_SIGNED
+    plain, jws = media_types.DOCKER_SCHEMA1, media_types.DOCKER_SCHEMA1_SIGNED
     yield Odd("schema 1", text(schema1()), plain)
     yield Odd("schema 1, signed", signed(schema1()), jws)
     yield Odd("schema 1, signed, by the other name", signed(schema1()), plain)
@@ -123,8 +123,8 @@ def _schema_1() -> Iterator[Odd]:
     yield Odd("schema 1 with layers of 2", text(schema1(layers=[])), plain, "layers")
     yield Odd(
         "schema 1 that says it is 2",
-        text(schema1(mediaType=manifest.DOCKER_MANIFEST)),
-        manifest.DOCKER_MANIFEST,
+        text(schema1(mediaType=media_types.DOCKER_MANIFEST)),
+        media_types.DOCKER_MANIFEST,
         "unknown manifest type",
     )
     yield Odd(
@@ -132,20 +132,22 @@ def _schema_1() -> Iterator[Odd]:
     )
     yield Odd("schema 1 in caps", text(schema1(fsLayers=[{"BlobSum": ABSENT}])), plain, "BlobSum")
     yield Odd("signatures that are none", text(schema1(signatures="x")), jws, "signatures")
-    yield Odd("fsLayers in schema 2", text(image(fsLayers=[])), manifest.OCI_MANIFEST, "fsLayers")
+    yield Odd(
+        "fsLayers in schema 2", text(image(fsLayers=[])), media_types.OCI_MANIFEST, "fsLayers"
+    )
 
 
 def _types() -> Iterator[Odd]:
-    oci, docker = manifest.OCI_MANIFEST, manifest.DOCKER_MANIFEST
+    oci, docker = media_types.OCI_MANIFEST, media_types.DOCKER_MANIFEST
     yield Odd("no media type", text(without(image(), "mediaType")), oci)
-    yield Odd("no media type, index", text(without(index(), "mediaType")), manifest.OCI_INDEX)
+    yield Odd("no media type, index", text(without(index(), "mediaType")), media_types.OCI_INDEX)
     yield Odd("null media type", text(image(mediaType=None)), oci)
     yield Odd("no media type, given as Docker", text(without(image(), "mediaType")), docker)
     yield Odd("OCI layers in Docker's", text(image(mediaType=docker)), docker)
     yield Odd("Docker layers in OCI's", text(image(layers=[_docker_layer()])), oci)
     yield Odd("OCI given as Docker", text(image()), docker, "was given as")
     yield Odd("an image and an index", text(image(manifests=[])), oci, "manifests")
-    yield Odd("an index and an image", text(index(layers=[])), manifest.OCI_INDEX, "layers")
+    yield Odd("an index and an image", text(index(layers=[])), media_types.OCI_INDEX, "layers")
     yield Odd(
         "an unnamed image and an index",
         text(without(image(manifests=[]), "mediaType")),
@@ -163,19 +165,21 @@ def _types() -> Iterator[Odd]:
             "schemaV",
         )
     # By its media type another program reads on as if it were 2.
-    yield Odd("version true", text(schema1(schemaVersion=True)), manifest.DOCKER_SCHEMA1, "schemaV")
+    yield Odd(
+        "version true", text(schema1(schemaVersion=True)), media_types.DOCKER_SCHEMA1, "schemaV"
+    )
 
 
 def _docker_layer() -> dict[str, Any]:
-    return LAYER.descriptor() | {"mediaType": images.DOCKER_LAYER}
+    return LAYER.descriptor() | {"mediaType": media_types.DOCKER_LAYER_GZIP}
 
 
 def _nulls() -> Iterator[Odd]:
-    oci = manifest.OCI_MANIFEST
+    oci = media_types.OCI_MANIFEST
     nulls = dict.fromkeys(["subject", "annotations", "artifactType", "manifests", "fsLayers"])
     yield Odd("null where Go writes it", text(image(**nulls)), oci)
     yield Odd("null layers", text(image(layers=None)), oci)
-    yield Odd("null children", text(index(manifests=None)), manifest.OCI_INDEX)
+    yield Odd("null children", text(index(manifests=None)), media_types.OCI_INDEX)
     of_layer = dict.fromkeys(["urls", "platform", "data", "annotations"])
     yield Odd("null in a layer", text(image(layers=[LAYER.descriptor(**of_layer)])), oci)
     for name in ("config", "layers"):
@@ -193,12 +197,12 @@ def _nulls() -> Iterator[Odd]:
 
 def _names() -> Iterator[Odd]:
     """What Go's decoder takes for another field than Python's does."""
-    oci = manifest.OCI_MANIFEST
+    oci = media_types.OCI_MANIFEST
     layer = LAYER.descriptor()
     for name, value in (
         ("layers", []),
         ("config", CHILD.descriptor()),
-        ("mediaType", manifest.OCI_INDEX),
+        ("mediaType", media_types.OCI_INDEX),
         ("schemaVersion", 2),
         ("anything", {}),
     ):
@@ -220,16 +224,16 @@ def _names() -> Iterator[Odd]:
             f"{name} of a layer", text(image(layers=[layer | {name: None}])), oci, "some read"
         )
         child = CHILD.descriptor() | {name: None}
-        yield Odd(f"{name} of a child", text(index(child)), manifest.OCI_INDEX, "some read")
+        yield Odd(f"{name} of a child", text(index(child)), media_types.OCI_INDEX, "some read")
         yield Odd(f"{name} of a subject", text(image(subject=child)), oci, "some read")
     platform = {"os": "linux", "architecture": "amd64", "OS": "windows"}
-    yield Odd("OS", text(index(CHILD.descriptor(platform=platform))), manifest.OCI_INDEX, "'OS'")
+    yield Odd("OS", text(index(CHILD.descriptor(platform=platform))), media_types.OCI_INDEX, "'OS'")
     free = {"Layers": "x", "DIGEST": "y", "size": "z"}
     yield Odd("annotations are named as they like", text(image(annotations=free)), oci)
 
 
 def _sizes() -> Iterator[Odd]:
-    oci = manifest.OCI_MANIFEST
+    oci = media_types.OCI_MANIFEST
     for value in (-1, 2**63, 10**30, 1.5, 1e3, "1", True, [1]):
         layers = [LAYER.descriptor(size=value)]
         yield Odd(f"size {value!r:.20}", text(image(layers=layers)), oci, "size in bytes")
@@ -243,16 +247,16 @@ def _sizes() -> Iterator[Odd]:
     one, other = LAYER.descriptor(), LAYER.descriptor(size=SIZE + 1)
     yield Odd("a layer twice", text(image(layers=[one, one])), oci)
     yield Odd("a layer with two sizes", text(image(layers=[one, other])), oci, "two sizes")
-    config = LAYER.descriptor(mediaType=images.OCI_CONFIG, size=1)
+    config = LAYER.descriptor(mediaType=media_types.OCI_CONFIG, size=1)
     yield Odd("a layer that is the config, smaller", text(image(config=config)), oci, "two sizes")
-    empty = images.Blob(b"{}", images.OCI_EMPTY)
+    empty = images.Blob(b"{}", media_types.OCI_EMPTY)
     layers = [empty.descriptor(mediaType="application/x")]
     yield Odd("one blob of two types", text(image(config=empty.descriptor(), layers=layers)), oci)
     listed, bigger = CHILD.descriptor(), CHILD.descriptor(size=7)
-    kind, two = manifest.OCI_INDEX, "two sizes"
+    kind, two = media_types.OCI_INDEX, "two sizes"
     yield Odd("a child twice", text(index(listed, listed)), kind)
     yield Odd("a child with two sizes", text(index(listed, bigger)), kind, two)
-    docker = CHILD.descriptor(mediaType=manifest.DOCKER_MANIFEST)
+    docker = CHILD.descriptor(mediaType=media_types.DOCKER_MANIFEST)
     yield Odd("a child of two types", text(index(listed, docker)), kind, "two types")
     wrong = text(image(layers=[LAYER.descriptor(size=SIZE - 1)]))
     yield Odd("a layer of another size than stored", wrong, oci, "bytes instead of")
@@ -262,7 +266,7 @@ def _sizes() -> Iterator[Odd]:
 
 
 def _embedded() -> Iterator[Odd]:
-    oci = manifest.OCI_MANIFEST
+    oci = media_types.OCI_MANIFEST
     data = base64.b64encode(LAYER.content).decode()
     for name, value, refused in (
         ("its own", data, None),
@@ -277,7 +281,7 @@ def _embedded() -> Iterator[Odd]:
         content = text(image(layers=[LAYER.descriptor(data=value)]))
         yield Odd(f"{name} data", content, oci, refused)
     short = text(index(CHILD.descriptor(data=data)))
-    yield Odd("data of another in an index", short, manifest.OCI_INDEX, "data embedded")
+    yield Odd("data of another in an index", short, media_types.OCI_INDEX, "data embedded")
     content = text(image(layers=[LAYER.descriptor(data=data, size=SIZE + 1)]))
     yield Odd("data of another size", content, oci, "data embedded")
     urls = {"digest": ABSENT, "urls": ["https://192.0.2.1/x"]}
@@ -290,7 +294,7 @@ def _embedded() -> Iterator[Odd]:
 
 
 def _shapes() -> Iterator[Odd]:
-    oci = manifest.OCI_MANIFEST
+    oci = media_types.OCI_MANIFEST
     yield Odd("4 MiB", padded(manifest.SIZE_LIMIT), oci)
     yield Odd("4 MiB and a byte", padded(manifest.SIZE_LIMIT + 1), oci, "the limit is 4194304")
     yield Odd("50 deep", nested(50), oci)
@@ -310,12 +314,12 @@ def _shapes() -> Iterator[Odd]:
     many = [LAYER.descriptor(digest=f"sha256:{n:064x}") for n in range(20_000)]
     yield Odd("20k layers", text(image(layers=many)), oci, "and 19990 more")
     many = [CHILD.descriptor(digest=f"sha256:{n:064x}") for n in range(20_000)]
-    yield Odd("20k children", text(index(*many)), manifest.OCI_INDEX)
+    yield Odd("20k children", text(index(*many)), media_types.OCI_INDEX)
     yield Odd("a layer 20k times", text(image(layers=[LAYER.descriptor()] * 20_000)), oci)
 
 
 def _texts() -> Iterator[Odd]:
-    oci = manifest.OCI_MANIFEST
+    oci = media_types.OCI_MANIFEST
     for name, content in (
         ("nothing", b""),
         ("a list", b"[]"),

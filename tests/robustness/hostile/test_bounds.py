@@ -50,7 +50,7 @@ import yaml
 from oslo_config import cfg
 from tripleo_common.image import exception
 
-from image_uploader_plugins import errors, manifest, strict_json, tripleo
+from image_uploader_plugins import errors, manifest, media_types, strict_json, tripleo
 from image_uploader_plugins.cli import app
 from image_uploader_plugins.copying.copier import Copier
 from image_uploader_plugins.digest import Digest
@@ -335,7 +335,7 @@ def test_a_layer_without_a_size_ends(
     def answer(path: str, headers: Message) -> Answer:
         if "/blobs/" in path:
             return ENDLESS
-        return Answer.of(content, manifest.DOCKER_SCHEMA1)
+        return Answer.of(content, media_types.DOCKER_SCHEMA1)
 
     with web_server.serving(answer) as where:
         copier = Copier(driver, NAME, source(where, "x"))
@@ -476,7 +476,7 @@ def test_the_most_descriptors_that_a_manifest_holds_are_taken() -> None:
     least = {"mediaType": "a/b", "digest": corpus.ABSENT, "size": 1}
     count = 35_000
     content = json.dumps(
-        {"schemaVersion": 2, "mediaType": manifest.OCI_INDEX, "manifests": [least] * count},
+        {"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": [least] * count},
         separators=(",", ":"),
     ).encode()
     assert manifest.SIZE_LIMIT * 0.9 < len(content) <= manifest.SIZE_LIMIT

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import requests
 
-from image_uploader_plugins import errors, manifest
+from image_uploader_plugins import errors, media_types
 from image_uploader_plugins.copying.copier import Copier
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import UploaderDriver
@@ -93,7 +93,7 @@ class OneManifest:
             # A child is asked for by its digest.
             content = corpus.CHILD.manifest.content
             if reference == str(corpus.CHILD.digest):
-                return Answer.of(content, manifest.OCI_MANIFEST)
+                return Answer.of(content, media_types.OCI_MANIFEST)
             return Answer.of(self.odd.content, self.odd.media_type)
         content = corpus.BLOBS.get(reference, b"")
         return Answer.of(content, "application/octet-stream") if content else NOT_FOUND
@@ -142,7 +142,7 @@ def test_a_signature_for_another_manifest(
     wanted = corpus.text(corpus.schema1())
     evil = corpus.schema1(fsLayers=[{"blobSum": next(iter(corpus.BLOBS))}] * 2)
     claim = protected | {"formatTail": corpus.base64url(wanted[protected["formatLength"] :])}
-    odd = Odd("forged", corpus.signed(evil, claim), manifest.DOCKER_SCHEMA1_SIGNED)
+    odd = Odd("forged", corpus.signed(evil, claim), media_types.DOCKER_SCHEMA1_SIGNED)
     with pytest.raises(errors.ManifestInvalid, match="signatures"):
         copy(driver, OneManifest(odd), Digest.of(wanted))
     assert trees.catalog(root) == []
@@ -150,7 +150,7 @@ def test_a_signature_for_another_manifest(
 
 def test_a_signed_manifest_by_its_digest(driver: LocalExportDriver, root: Path) -> None:
     payload = json.dumps(corpus.schema1(), indent=3).encode()
-    odd = Odd("signed", corpus.signed(corpus.schema1()), manifest.DOCKER_SCHEMA1_SIGNED)
+    odd = Odd("signed", corpus.signed(corpus.schema1()), media_types.DOCKER_SCHEMA1_SIGNED)
     assert copy(driver, OneManifest(odd), Digest.of(payload)).content == odd.content
     with pytest.raises(errors.DigestMismatch):
         other = dataclasses.replace(odd, content=corpus.signed(corpus.schema1(tag="2")))

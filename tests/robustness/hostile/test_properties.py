@@ -16,7 +16,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from image_uploader_plugins import errors, loader, manifest
+from image_uploader_plugins import errors, loader, media_types
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
@@ -53,13 +53,13 @@ anything = st.recursive(
 )
 
 BASES: dict[str, Callable[..., dict[str, Any]]] = {
-    manifest.OCI_MANIFEST: corpus.image,
-    manifest.DOCKER_MANIFEST: lambda: corpus.image(mediaType=manifest.DOCKER_MANIFEST),
-    manifest.OCI_INDEX: lambda: corpus.index(corpus.CHILD.descriptor()),
-    manifest.DOCKER_LIST: lambda: corpus.index(
-        corpus.CHILD.descriptor(), mediaType=manifest.DOCKER_LIST
+    media_types.OCI_MANIFEST: corpus.image,
+    media_types.DOCKER_MANIFEST: lambda: corpus.image(mediaType=media_types.DOCKER_MANIFEST),
+    media_types.OCI_INDEX: lambda: corpus.index(corpus.CHILD.descriptor()),
+    media_types.DOCKER_LIST: lambda: corpus.index(
+        corpus.CHILD.descriptor(), mediaType=media_types.DOCKER_LIST
     ),
-    manifest.DOCKER_SCHEMA1: corpus.schema1,
+    media_types.DOCKER_SCHEMA1: corpus.schema1,
 }
 _ANNOTATIONS = st.dictionaries(hostile, hostile | scalars, max_size=4)
 _PLATFORM = st.fixed_dictionaries(
@@ -96,7 +96,7 @@ def manifests(draw: st.DrawFn) -> tuple[bytes, str]:
     for name in ("config", "layers", "manifests"):
         value = fields.get(name, [])
         places += value if isinstance(value, list) else [value]
-    if draw(st.booleans()) and kind != manifest.DOCKER_SCHEMA1:
+    if draw(st.booleans()) and kind != media_types.DOCKER_SCHEMA1:
         fields["subject"] = corpus.CHILD.descriptor()
         places.append(fields["subject"])
     for _ in range(draw(st.integers(1, 4))):
@@ -125,7 +125,7 @@ def shared() -> Iterator[LocalExportDriver]:
 
 _DIGEST = r"(?:sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})"
 _TAG = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
-_TYPE = "(?:" + "|".join(map(re.escape, sorted(manifest.MEDIA_TYPES))) + ")"
+_TYPE = "(?:" + "|".join(map(re.escape, sorted(media_types.MANIFEST_TYPES))) + ")"
 _FOLDER = r"(?:sha256:[0-9a-f]{64}|\.sha512:[0-9a-f]{128})"
 _DIVISION = r"(?:(?:of-)?[1-9][0-9]*|\.heads|\.tails|\.gone)"
 _FILTER = r"[A-Za-z0-9][A-Za-z0-9._-]*(?:\+[A-Za-z0-9][A-Za-z0-9._-]*){1,2}"
@@ -227,7 +227,7 @@ def test_names_tags_and_digests_given_to_every_verb(
 ) -> None:
     root = Path(shared._storage.root)
     before = trees.served(root)
-    content, media_type = corpus.text(corpus.image()), manifest.OCI_MANIFEST
+    content, media_type = corpus.text(corpus.image()), media_types.OCI_MANIFEST
     for attempt in (
         lambda: shared.delete(ImageRef(RepositoryName(name), Tag(tag))),
         lambda: shared.delete(ImageRef(NAME, Tag("not-" + tag))),
@@ -258,7 +258,7 @@ def test_a_tag_that_is_put_is_served_under_its_name(shared: LocalExportDriver, t
     except errors.InvalidReference:
         hypothesis.assume(False)
     content = corpus.text(corpus.image())
-    shared.put_manifest(NAME, content, manifest.OCI_MANIFEST, tag=tag)
+    shared.put_manifest(NAME, content, media_types.OCI_MANIFEST, tag=tag)
     check_files(root)
     assert text in trees.tags(root, "ns/img")
     assert (root / "v2/ns/img/.tags" / text / "index.json").read_bytes() == content
@@ -298,7 +298,7 @@ def test_good_references_are_taken(name: str, tag: str) -> None:
 
 @hypothesis.given(hostile)
 def test_views_write_no_type_that_is_not_one_of_ours(text: str) -> None:
-    hypothesis.assume(text not in manifest.MEDIA_TYPES)
+    hypothesis.assume(text not in media_types.MANIFEST_TYPES)
     with pytest.raises(errors.ManifestInvalid):
         documents.htaccess(text, Digest.of(b""))
     with pytest.raises(errors.ManifestInvalid):

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
-from image_uploader_plugins import manifest
+from image_uploader_plugins import media_types
 from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.testing import images, web_server
 from image_uploader_plugins.testing.web_server import Answer
@@ -74,11 +74,11 @@ LAYER = IMAGE.manifest.layers[0]
 
 def fields(**changes: Any) -> Callable[[Answer, Message], Answer]:
     content = json.dumps(json.loads(IMAGE.manifest.content) | changes).encode()
-    return lambda answer, headers: Answer.of(content, manifest.DOCKER_MANIFEST)
+    return lambda answer, headers: Answer.of(content, media_types.DOCKER_MANIFEST)
 
 
 def escaping(digest: str) -> dict[str, Any]:
-    return {"mediaType": images.DOCKER_LAYER, "size": LAYER.size, "digest": digest}
+    return {"mediaType": media_types.DOCKER_LAYER_GZIP, "size": LAYER.size, "digest": digest}
 
 
 def headers(**changed: str) -> Callable[[Answer, Message], Answer]:

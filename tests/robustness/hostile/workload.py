@@ -11,10 +11,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from image_uploader_plugins import errors
+from image_uploader_plugins import errors, media_types
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
-from image_uploader_plugins.manifest import OCI_MANIFEST, Descriptor
+from image_uploader_plugins.manifest import Descriptor
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
 from image_uploader_plugins.testing import images
 from tests.robustness.hostile import corpus
@@ -42,7 +42,9 @@ def operations(driver: LocalExportDriver) -> Iterator[Callable[[], Any]]:
         for field in ("config", "layers", "subject"):
             value: Any = corpus.LAYER.descriptor(digest=evil, mediaType=evil)
             content = corpus.text(corpus.image(**{field: [value] if field == "layers" else value}))
-            yield partial(driver.put_manifest, NAME, content, OCI_MANIFEST, tag=Tag("evil"))
+            yield partial(
+                driver.put_manifest, NAME, content, media_types.OCI_MANIFEST, tag=Tag("evil")
+            )
     for old in ("1.0", "2019"):
         yield partial(_put, driver, "old/img", f"{old}-new")
         yield partial(_delete, driver, f"old/img:{old}")

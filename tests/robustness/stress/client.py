@@ -8,13 +8,13 @@ import http.client
 import json
 from typing import Any
 
-from image_uploader_plugins import errors, manifest
+from image_uploader_plugins import errors, media_types
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.manifest import Manifest
 from tests.support import web
 
-ALL_TYPES = ", ".join(sorted(manifest.MEDIA_TYPES))
-NO_LISTS = f"{manifest.DOCKER_MANIFEST}, {manifest.OCI_MANIFEST}"
+ALL_TYPES = ", ".join(sorted(media_types.MANIFEST_TYPES))
+NO_LISTS = f"{media_types.DOCKER_MANIFEST}, {media_types.OCI_MANIFEST}"
 _TIMEOUT = 60  # seconds
 
 

@@ -22,7 +22,7 @@ import random
 import re
 from collections.abc import Callable, Iterator
 
-from image_uploader_plugins import manifest
+from image_uploader_plugins import media_types
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.manifest import Manifest
 from tests.robustness.stress import plan
@@ -140,7 +140,7 @@ class Reader:
 
     def _listed(self, path: str) -> list[Digest]:
         answer = self._stable(path)
-        _check_type(answer, manifest.OCI_INDEX)
+        _check_type(answer, media_types.OCI_INDEX)
         return [Digest(described["digest"]) for described in answer.json()["manifests"]]
 
     # -- images
@@ -204,7 +204,7 @@ class Reader:
 
     def _check_head(self, answer: Answer, known: Manifest | None) -> None:
         said = (answer.headers["Content-Type"], int(answer.headers["Content-Length"]))
-        if said[0] not in manifest.MEDIA_TYPES:
+        if said[0] not in media_types.MANIFEST_TYPES:
             raise BadRead(f"{answer.url}: {said}")
         if known and said != (known.media_type, len(known.content)):
             raise BadRead(f"{answer.url}: {said}, not {known.media_type}, {len(known.content)}")

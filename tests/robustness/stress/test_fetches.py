@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from image_uploader_plugins import errors
+from image_uploader_plugins import errors, media_types
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import Content
 from image_uploader_plugins.local_export import fetches, layout
@@ -26,7 +26,7 @@ from tests.support import trees
 
 LIMIT = 30  # seconds after which whoever still waits is taken to wait for ever
 PIECE = bytes(1024 * 1024)
-LAYER = images.Blob(b"".join([PIECE] * 4), images.DOCKER_LAYER)
+LAYER = images.Blob(b"".join([PIECE] * 4), media_types.DOCKER_LAYER_GZIP)
 
 
 class Time:

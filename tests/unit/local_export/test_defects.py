@@ -19,7 +19,7 @@ from pathlib import Path
 
 import pytest
 
-from image_uploader_plugins import errors, manifest
+from image_uploader_plugins import errors, media_types
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
@@ -43,11 +43,11 @@ def forged(**fields: object) -> bytes:
 def test_defect_01_a_digest_that_is_a_path(
     driver: LocalExportDriver, root: Path, evil: str, where: str
 ) -> None:
-    descriptor = {"mediaType": images.DOCKER_LAYER, "size": 1, "digest": evil}
+    descriptor = {"mediaType": media_types.DOCKER_LAYER_GZIP, "size": 1, "digest": evil}
     content = forged(**{where: descriptor if where == "config" else [descriptor]})
     before = trees.served(root)
     with pytest.raises(errors.ManifestInvalid):
-        driver.put_manifest(NAME, content, manifest.DOCKER_MANIFEST, tag=Tag("1.0"))
+        driver.put_manifest(NAME, content, media_types.DOCKER_MANIFEST, tag=Tag("1.0"))
     assert trees.served(root) == before
 
 
@@ -130,7 +130,7 @@ def test_defect_05_a_config_that_is_not_what_the_manifest_says(
 def test_defect_06_a_manifest_without_its_layers(driver: LocalExportDriver, root: Path) -> None:
     before = trees.served(root)
     with pytest.raises(errors.BlobUnknown):
-        driver.put_manifest(NAME, forged(), manifest.DOCKER_MANIFEST, tag=Tag("1.0"))
+        driver.put_manifest(NAME, forged(), media_types.DOCKER_MANIFEST, tag=Tag("1.0"))
     assert trees.served(root) == before
 
 
@@ -167,8 +167,8 @@ def test_defect_10_type_maps_tell_the_truth(driver: LocalExportDriver, root: Pat
     driver.upload_layer(NAME, [layer.content])
     for number, (fields, kind) in enumerate(
         [
-            (schema1, manifest.DOCKER_SCHEMA1),
-            (schema1 | {"signatures": [{"x": "y"}]}, manifest.DOCKER_SCHEMA1_SIGNED),
+            (schema1, media_types.DOCKER_SCHEMA1),
+            (schema1 | {"signatures": [{"x": "y"}]}, media_types.DOCKER_SCHEMA1_SIGNED),
         ]
     ):
         driver.put_manifest(NAME, json.dumps(fields).encode(), kind, tag=Tag(f"s{number}"))
@@ -389,7 +389,7 @@ def test_defect_25_of_two_variants_the_list_wins(driver: LocalExportDriver, root
     index = images.corpus()[-2]
     trees.put(driver, index)
     text = (root / "v2/multi/docker/manifests/1.0.type-map").read_text()
-    assert text.index(f"{manifest.DOCKER_LIST}; qs=1.0") < text.index("; qs=0.5")
+    assert text.index(f"{media_types.DOCKER_LIST}; qs=1.0") < text.index("; qs=0.5")
 
 
 @pytest.mark.parametrize("tag", ["1.0.json", "x.type-map"])

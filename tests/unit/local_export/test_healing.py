@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from image_uploader_plugins import errors
+from image_uploader_plugins import errors, media_types
 from image_uploader_plugins.copying.copier import Copier, CopyOptions
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import hashing, layout
@@ -26,10 +26,10 @@ from image_uploader_plugins.sources.interface import Source
 from image_uploader_plugins.testing import images
 from tests.support import trees
 
-LAYER = images.Blob(b"\x1f\x8b" + bytes(range(1, 256)) * 40, images.DOCKER_LAYER)
+LAYER = images.Blob(b"\x1f\x8b" + bytes(range(1, 256)) * 40, media_types.DOCKER_LAYER_GZIP)
 NAMES = ("ns/a", "ns/b", "c")
 A, B, C = (images.image(name, "1.0", [LAYER]) for name in NAMES)
-DESCRIBED = Descriptor(images.DOCKER_LAYER, LAYER.digest, len(LAYER.content))
+DESCRIBED = Descriptor(media_types.DOCKER_LAYER_GZIP, LAYER.digest, len(LAYER.content))
 
 
 def _truncate(file: int) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from image_uploader_plugins import manifest
+from image_uploader_plugins import media_types
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
 from image_uploader_plugins.testing import images
@@ -36,7 +36,7 @@ def test_a_legacy_tag_is_migrated_on_the_first_write(root: Path, symlinked: imag
     assert not (root / "v2/ns/img/manifests/old").is_symlink()
     text = (root / "v2/ns/img/manifests/old.type-map").read_text()
     assert text == (
-        f"URI: old\n\nContent-Type: {manifest.DOCKER_MANIFEST}\n"
+        f"URI: old\n\nContent-Type: {media_types.DOCKER_MANIFEST}\n"
         f"URI: {symlinked.digest}/index.json\n\n"
     )
     assert trees.problems(root) == []
@@ -78,8 +78,8 @@ def test_a_list_of_todays_host_gets_its_order(root: Path) -> None:
     driver = LocalExportDriver(root)
     trees.put(driver, images.image("multi/docker", "new", []))
     text = (root / "v2/multi/docker/manifests/1.0.type-map").read_text()
-    assert f"{manifest.DOCKER_LIST}; qs=1.0\nURI: {index.digest}/" in text
-    assert f"{manifest.DOCKER_MANIFEST}; qs=0.5\nURI: {index.children[0].digest}/" in text
+    assert f"{media_types.DOCKER_LIST}; qs=1.0\nURI: {index.digest}/" in text
+    assert f"{media_types.DOCKER_MANIFEST}; qs=0.5\nURI: {index.children[0].digest}/" in text
     assert trees.problems(root) == []
     deletion = driver.delete(ImageRef(index.repository, Tag("1.0")))
     assert set(deletion.manifests) == {index.digest, *(c.digest for c in index.children)}
@@ -95,7 +95,7 @@ def test_a_damaged_legacy_tag_stops_nobody(root: Path, symlinked: images.Image) 
 
 def test_a_zstd_layer_called_gz_is_found(root: Path) -> None:
     blob = b"\x28\xb5\x2f\xfd not gzip"
-    image = images.image("ns/img", "1.0", [images.Blob(blob, images.DOCKER_LAYER)])
+    image = images.image("ns/img", "1.0", [images.Blob(blob, media_types.DOCKER_LAYER_GZIP)])
     legacy.write_image(root, image, "1.0")
     driver = LocalExportDriver(root)
     other = RepositoryName("other")

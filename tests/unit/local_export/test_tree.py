@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from image_uploader_plugins import errors, manifest
+from image_uploader_plugins import errors, media_types
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
@@ -42,7 +42,7 @@ def test_a_manifest_has_its_headers_beside_it(driver: LocalExportDriver, root: P
     trees.put(driver, image)
     folder = root / "v2/ns/img/manifests" / str(image.digest)
     assert (folder / ".htaccess").read_text() == (
-        f'Header set Content-Type "{manifest.DOCKER_MANIFEST}"\n'
+        f'Header set Content-Type "{media_types.DOCKER_MANIFEST}"\n'
         f'Header set Docker-Content-Digest "{image.digest}"\n'
     )
     assert (folder / "index.json").read_bytes() == image.manifest.content
@@ -76,8 +76,8 @@ def test_a_list_offers_a_default(
     if default is None:
         assert "qs=" not in text
     else:
-        assert f"{manifest.DOCKER_LIST}; qs=1.0\nURI: {index.digest}/" in text
-        assert f"{manifest.DOCKER_MANIFEST}; qs=0.5\nURI: {chosen}/" in text
+        assert f"{media_types.DOCKER_LIST}; qs=1.0\nURI: {index.digest}/" in text
+        assert f"{media_types.DOCKER_MANIFEST}; qs=0.5\nURI: {chosen}/" in text
 
 
 def test_the_default_architecture_is_an_option(root: Path) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from werkzeug.test import Client
 
-from image_uploader_plugins import manifest
+from image_uploader_plugins import media_types
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.serving.application import TreeServer
 from image_uploader_plugins.testing import images
@@ -132,7 +132,7 @@ def test_conditions(client: Client, target: str, asked: dict[str, str], status: 
 
 def test_two_manifests_have_two_validators(client: Client, tree: Path) -> None:
     """One tag, one moment, one size on disk: whoever has the list does not have its child."""
-    accept = {"Accept": manifest.DOCKER_MANIFEST}
+    accept = {"Accept": media_types.DOCKER_MANIFEST}
     whole, child = client.get(BY_TAG), client.get(BY_TAG, headers=accept)
     assert child.headers["ETag"] == f'"{CHILD.digest}"'
     known = {"If-None-Match": whole.headers["ETag"]}

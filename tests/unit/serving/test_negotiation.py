@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from image_uploader_plugins import manifest
+from image_uploader_plugins import media_types
 from image_uploader_plugins.serving.negotiation import takes_no_list
 
-IMAGE, OCI = manifest.DOCKER_MANIFEST, manifest.OCI_MANIFEST
-LIST, INDEX = manifest.DOCKER_LIST, manifest.OCI_INDEX
+IMAGE, OCI = media_types.DOCKER_MANIFEST, media_types.OCI_MANIFEST
+LIST, INDEX = media_types.DOCKER_LIST, media_types.OCI_INDEX
 
 
 @pytest.mark.parametrize(
@@ -22,7 +22,7 @@ LIST, INDEX = manifest.DOCKER_LIST, manifest.OCI_INDEX
         f"{IMAGE} ; v=1",
         f",, {IMAGE} ,",
         f"text/html, {IMAGE}",
-        manifest.DOCKER_SCHEMA1_SIGNED,
+        media_types.DOCKER_SCHEMA1_SIGNED,
         f"{IMAGE}, {LIST};q=0",
         f"{IMAGE}, {LIST};q=0.000, {INDEX} ; Q=0.",
         f"{IMAGE}, */*;q=0",

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from image_uploader_plugins import errors, manifest
+from image_uploader_plugins import errors, media_types
 from image_uploader_plugins.copying import copier as copying
 from image_uploader_plugins.copying.copier import Copier, CopyOptions
 from image_uploader_plugins.digest import Digest
@@ -314,7 +314,7 @@ def test_a_child_without_a_type_is_what_its_descriptor_says(oci: bool, nested: b
 
 def test_a_child_that_is_of_another_type_is_refused() -> None:
     child = image("child")
-    entry = child.descriptor(mediaType=manifest.DOCKER_MANIFEST, platform=AMD64)
+    entry = child.descriptor(mediaType=media_types.DOCKER_MANIFEST, platform=AMD64)
     app = images.index(NAME, "1", [child], manifests=[entry])
     with pytest.raises(errors.ManifestInvalid, match="listed as"):
         Copy(OddRegistry([app]), all_platforms=True)

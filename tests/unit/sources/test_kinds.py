@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import yaml
 
-from image_uploader_plugins import errors, manifest
+from image_uploader_plugins import errors, media_types
 from image_uploader_plugins.copying.copier import Copier, CopyOptions
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
@@ -557,7 +557,9 @@ class Artifactory(Kind):
         """A manifest comes without its digest."""
         if not asked.path.endswith("/manifests/1"):
             return None
-        return Reply(200, (("Content-Type", manifest.OCI_MANIFEST),), self.image.manifest.content)
+        return Reply(
+            200, (("Content-Type", media_types.OCI_MANIFEST),), self.image.manifest.content
+        )
 
 
 @row("Artifactory")
@@ -599,7 +601,7 @@ class Zot(Nexus):
 
     def __init__(self) -> None:
         super().__init__()
-        described = {"mediaType": manifest.OCI_MANIFEST, "digest": str(self.image.digest)}
+        described = {"mediaType": media_types.OCI_MANIFEST, "digest": str(self.image.digest)}
         subject = {**described, "size": len(self.image.manifest.content)}
         self.referrer = images.artifact(
             self.repository, None, "application/vnd.example.signature", b"s", subject=subject
@@ -612,8 +614,8 @@ class Zot(Nexus):
 
     def referrers(self, asked: Asked) -> Reply | None:
         listed = [self.referrer.descriptor()] if str(self.image.digest) in asked.path else []
-        body = {"schemaVersion": 2, "mediaType": manifest.OCI_INDEX, "manifests": listed}
-        return text(body, 200, ("Content-Type", manifest.OCI_INDEX))
+        body = {"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": listed}
+        return text(body, 200, ("Content-Type", media_types.OCI_INDEX))
 
 
 @row("Nexus, zot")

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from image_uploader_plugins import errors
+from image_uploader_plugins import errors, media_types
 from image_uploader_plugins.copying.copier import Copier
 from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
@@ -23,7 +23,7 @@ from tests.support import odd_registry, sources, trees
 from tests.support.odd_registry import Asked, OddRegistry, Reply
 
 SIZE = 7_200_000  # bytes
-LAYER = images.Blob(bytes(range(256)) * (SIZE // 256), images.OCI_LAYER)
+LAYER = images.Blob(bytes(range(256)) * (SIZE // 256), media_types.OCI_LAYER_GZIP)
 IMAGE = images.image("ns/big", "1.0", [LAYER])
 assert IMAGE.manifest.config
 CONFIG = len(IMAGE.blobs[IMAGE.manifest.config.digest])  # bytes
