@@ -17,6 +17,12 @@ from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.strict_json import Fields
 from image_uploader_plugins.text import shown
 
+# What a manifest is for whoever pulls it.
+IMAGE = "image"
+LIST = "list"
+ARTIFACT = "artifact"
+SCHEMA1 = "schema 1"
+
 # OCI distribution-spec 1.1, "Pushing Manifests": registries should accept
 # manifests of 4 mebibytes, clients should not send larger ones.
 SIZE_LIMIT = 4 * 1024 * 1024
@@ -158,6 +164,16 @@ class Manifest:
     def is_index(self) -> bool:
         """Return whether this is an OCI index or a manifest list."""
         return self.media_type in media_types.INDEX_TYPES
+
+    @property
+    def kind(self) -> str:
+        """Return what it is for whoever pulls it: IMAGE, LIST, ARTIFACT or SCHEMA1."""
+        if self.is_index:
+            return LIST
+        if self.media_type in media_types.SCHEMA1_TYPES:
+            return SCHEMA1
+        config = self.config.media_type if self.config else None
+        return IMAGE if config in media_types.CONFIG_TYPES else ARTIFACT
 
     @property
     def digest(self) -> Digest:

@@ -14,7 +14,7 @@ from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import Deletion
 from image_uploader_plugins.local_export.graph import Reference
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
-from image_uploader_plugins.local_export.reports.holdings import Forecast
+from image_uploader_plugins.local_export.reports.forecast import Forecast
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.reference import ImageRef, RepositoryName
 from image_uploader_plugins.units import plural, size

@@ -13,6 +13,7 @@ from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.errors import Doubt
 from image_uploader_plugins.local_export import graph
 from image_uploader_plugins.local_export.graph import Reference
+from image_uploader_plugins.local_export.link_counts import LinkCounts
 from image_uploader_plugins.local_export.repository import Repository
 from image_uploader_plugins.local_export.storage import File, Storage
 from image_uploader_plugins.manifest import Manifest
@@ -31,6 +32,11 @@ class Plan:
     manifests: tuple[Digest, ...]
     blobs: tuple[tuple[Digest, File], ...]
     doubts: tuple[Doubt, ...] = ()
+
+    @property
+    def digests(self) -> tuple[Digest, ...]:
+        """Return the digests of the blobs, each once: one may have two names."""
+        return tuple(dict.fromkeys(digest for digest, _ in self.blobs))
 
 
 def plan(
@@ -62,7 +68,7 @@ def plan(
 
 
 def sweep(storage: Storage, repository: Repository, found: Plan) -> int:
-    """Carry out a plan; bytes freed, not counting what the pool still links to."""
+    """Carry out a plan; return the bytes freed, without those that the pool still links to."""
     # Once pinned they are also safe from tripleo-common, which knows neither
     # children nor referrers.
     for digest in sorted(found.unnamed):
@@ -78,7 +84,8 @@ def sweep(storage: Storage, repository: Repository, found: Plan) -> int:
         repository.strip_manifest(digest)
     storage.sync()
     freed = sum(repository.remove_manifest(digest) for digest in found.manifests)
+    counts = LinkCounts()
     for _, file in found.blobs:
         storage.unlink(file.path)
-        freed += file.size if file.links == 1 else 0
+        freed += counts.remove(file)
     return freed

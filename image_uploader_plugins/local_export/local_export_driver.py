@@ -309,12 +309,11 @@ class LocalExportDriver(UploaderDriver):
         for lease in self._leases.expired(repository.layout.leases):
             self._storage.unlink(lease.path)
         freed = gc.sweep(self._storage, repository, plan)
-        digests = tuple(dict.fromkeys(digest for digest, _ in plan.blobs))
         with self._tree.pool_lock():
             # Who was killed after removing a repository's names told nobody which.
-            candidates = [d for d, _ in self._pool.files()] if resumed else digests
+            candidates = [d for d, _ in self._pool.files()] if resumed else plan.digests
             freed += self._pool.sweep(candidates)
-        return Deletion(plan.manifests, digests, freed)
+        return Deletion(plan.manifests, plan.digests, freed)
 
 
 def _leads_to(repository: Repository, tag: Tag) -> list[Digest]:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest, VerifiedStream
 from image_uploader_plugins.local_export import hashing, layout
+from image_uploader_plugins.local_export.link_counts import LinkCounts
 from image_uploader_plugins.local_export.repository import Repository
 from image_uploader_plugins.local_export.storage import File, NotFound, Staged, Storage
 
@@ -183,10 +184,13 @@ class Pool:
         pool's file has one link from the start; then it goes with the first
         delete, which costs a fetch later and no content.
         """
-        freed = 0
-        for digest in digests:
-            pooled = self.file(digest)
-            if pooled and pooled.links == 1:
-                self._storage.unlink(pooled.path)
-                freed += pooled.size
+        counts, freed = LinkCounts(), 0
+        for pooled in self.unlinked(digests, counts):
+            self._storage.unlink(pooled.path)
+            freed += counts.remove(pooled)
         return freed
+
+    def unlinked(self, digests: Iterable[Digest], counts: LinkCounts) -> Iterator[File]:
+        """Yield its files of these digests that no repository links to, by these counts."""
+        pooled = (self.file(digest) for digest in digests)
+        return (file for file in pooled if file and counts.is_last(file))

@@ -147,9 +147,14 @@ class Repository:
                 self._storage.unlink(folder / name)
 
     def remove_manifest(self, digest: Digest) -> int:
-        """Remove a manifest that nothing names any more; bytes freed."""
-        file = self._storage.file(self.layout.manifest_content(digest))
+        """Remove a manifest that nothing names any more; return the bytes freed."""
+        size = self.manifest_size(digest)
         self._storage.remove_tree(self.layout.manifest(digest))
+        return size
+
+    def manifest_size(self, digest: Digest) -> int:
+        """Return the bytes that the disk gets back for a manifest; 0 where it has no content."""
+        file = self._storage.file(self.layout.manifest_content(digest))
         return file.size if file else 0
 
     def remove_names(self, digest: Digest) -> None:

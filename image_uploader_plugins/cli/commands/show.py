@@ -15,17 +15,10 @@ from image_uploader_plugins.cli.base import ShowOne
 from image_uploader_plugins.cli.cells import Size, Words
 from image_uploader_plugins.cli.local_tree import LocalTree
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.local_export.reports.holdings import (
-    ARTIFACT,
-    IMAGE,
-    LIST,
-    SCHEMA1,
-    Holdings,
-    Image,
-)
+from image_uploader_plugins.local_export.reports.holdings import Holdings, Image
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import completeness
-from image_uploader_plugins.manifest import Descriptor, Manifest
+from image_uploader_plugins.manifest import ARTIFACT, IMAGE, LIST, SCHEMA1, Descriptor, Manifest
 from image_uploader_plugins.reference import ImageRef, Tag
 from image_uploader_plugins.text import one_line
 from image_uploader_plugins.units import age, rfc_3339, size

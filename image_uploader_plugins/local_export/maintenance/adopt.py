@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 
 from image_uploader_plugins import parallel
 from image_uploader_plugins.digest import Digest
+from image_uploader_plugins.local_export.link_counts import LinkCounts
 from image_uploader_plugins.local_export.repository import Repository
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.reference import RepositoryName
@@ -66,5 +67,5 @@ def _adopt(
             return None  # deleted meanwhile, and must not come back
         linked = tree.pool.link(digest, repository)
         after = repository.blob(digest)
-    freed = before.size if after and after.inode != before.inode and before.links == 1 else 0
+    freed = LinkCounts().remove(before) if after and after.inode != before.inode else 0
     return Adoption(path, before.size, freed, intact=linked)

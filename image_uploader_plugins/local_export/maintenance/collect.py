@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import dataclasses
 import itertools
@@ -13,9 +12,10 @@ from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import gc
 from image_uploader_plugins.local_export.gc import Plan
+from image_uploader_plugins.local_export.link_counts import LinkCounts
 from image_uploader_plugins.local_export.pool import Pool
 from image_uploader_plugins.local_export.repository import Repository
-from image_uploader_plugins.local_export.storage import File, Rehearsal
+from image_uploader_plugins.local_export.storage import Rehearsal
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.reference import RepositoryName
 
@@ -44,8 +44,7 @@ class Collector:
         self._storage = Rehearsal(tree.storage.root) if rehearsing else tree.storage
         self._pool = Pool(self._storage)
         self._swept: set[Digest] = set()
-        # Links that a rehearsal would have removed by now.
-        self._gone: collections.Counter[tuple[int, int]] = collections.Counter()
+        self._rehearsed = LinkCounts() if rehearsing else None
 
     def collect(self, names: Iterable[RepositoryName] | None = None) -> Iterator[Garbage]:
         """Go through these repositories, or through the whole tree and its state."""
@@ -80,8 +79,8 @@ class Collector:
         with self._changing(repository):
             held = self._tree.leases.live(repository.layout)
             plan = gc.plan(self._storage, repository, held)
-            found = [*self._manifests(repository, plan), *map(self._blob, plan.blobs)]
-            self._swept.update(digest for digest, _ in plan.blobs)
+            found = [*self._manifests(repository, plan), *self._blobs(plan)]
+            self._swept.update(plan.digests)
             if plan.doubts:
                 self.problems.append(errors.NeedUnknown(plan.doubts))
             gc.sweep(self._storage, repository, plan)
@@ -94,26 +93,26 @@ class Collector:
 
     def _manifests(self, repository: Repository, plan: Plan) -> Iterator[Garbage]:
         for digest in plan.manifests:
-            file = self._storage.file(repository.layout.manifest_content(digest))
             reason = "neither a tag, an index nor a subject leads to it"
-            yield Garbage(repository.layout.manifest(digest), reason, file.size if file else 0)
+            size = repository.manifest_size(digest)
+            yield Garbage(repository.layout.manifest(digest), reason, size)
 
-    def _blob(self, planned: tuple[Digest, File]) -> Garbage:
-        _, file = planned
-        return Garbage(file.path, "no manifest needs it", self._freed(file))
+    def _blobs(self, plan: Plan) -> Iterator[Garbage]:
+        counts = self._counts()
+        for _, file in plan.blobs:
+            yield Garbage(file.path, "no manifest needs it", counts.remove(file))
 
     def _pooled(self, *, whole: bool) -> Iterator[Garbage]:
         """By folder, so that nobody waits long for the pool's lock."""
         held = self._held()
         wanted = (f for d, f in self._pool.files() if d not in held and (whole or d in self._swept))
         for _, group in itertools.groupby(wanted, lambda file: file.path.parent):
-            found = []
+            found, counts = [], self._counts()
             with self._tree.pool_lock():
                 for file in filter(None, (self._storage.file(f.path) for f in group)):
-                    if file.links - self._gone[file.inode] == 1:
-                        found.append(
-                            Garbage(file.path, "no repository links to it", self._freed(file))
-                        )
+                    if counts.is_last(file):
+                        reason = "no repository links to it"
+                        found.append(Garbage(file.path, reason, counts.remove(file)))
                         self._storage.unlink(file.path)
             yield from found
 
@@ -125,7 +124,7 @@ class Collector:
     def _staged(self) -> Iterator[Garbage]:
         for path in self._tree.storage.staged_by_others():
             files = [f for f in self._storage.below(path) if f.kind == "file"]
-            size = sum(self._freed(file) for file in files)
+            size = sum(map(self._counts().remove, files))
             # A lock alone may be one that is just being made.
             has_folder = self._storage.status(path) is not None
             self._storage.remove_staged(path)
@@ -134,11 +133,8 @@ class Collector:
 
     def _partial(self) -> Iterator[Garbage]:
         for file, reason in self._tree.partials.sweep(self._storage):
-            yield Garbage(file.path, reason, self._freed(file))
+            yield Garbage(file.path, reason, self._counts().remove(file))
 
-    def _freed(self, file: File) -> int:
-        """Count this link as removed, and return the bytes that this frees."""
-        last = file.links - self._gone[file.inode] == 1
-        if self._rehearsing:
-            self._gone[file.inode] += 1
-        return file.size if last else 0
+    def _counts(self) -> LinkCounts:
+        """Return the links that would have gone by now; none where they really go."""
+        return self._rehearsed or LinkCounts()

@@ -6,37 +6,23 @@ import collections
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
-from image_uploader_plugins import errors, media_types, strict_json
+from image_uploader_plugins import errors, strict_json
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.driver import Deletion
-from image_uploader_plugins.local_export import gc, graph
+from image_uploader_plugins.local_export import graph
 from image_uploader_plugins.local_export.graph import Reference
-from image_uploader_plugins.local_export.pool import Pool
+from image_uploader_plugins.local_export.link_counts import LinkCounts
 from image_uploader_plugins.local_export.reports import elsewhere
 from image_uploader_plugins.local_export.storage import File
 from image_uploader_plugins.local_export.tree import Tree
-from image_uploader_plugins.manifest import SIZE_LIMIT, Descriptor, Manifest
+from image_uploader_plugins.manifest import IMAGE, SIZE_LIMIT, Descriptor, Manifest
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
 
-IMAGE = "image"
-LIST = "list"
-ARTIFACT = "artifact"
-SCHEMA1 = "schema 1"
 DAMAGED = "damaged"
 
-# What a container runtime starts; everything else in a manifest's config is an artifact's.
-_IMAGE_CONFIGS = frozenset(
-    {
-        "application/vnd.docker.container.image.v1+json",
-        "application/vnd.oci.image.config.v1+json",
-    }
-)
 # What builders write for what runs nowhere, as attestations.
 _NOWHERE = "unknown/unknown"
-
-Inode = tuple[int, int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,7 +118,7 @@ class Holdings:
             tag,
             digest,
             manifest,
-            kind=kind(manifest),
+            kind=manifest.kind,
             platforms=self.platforms(digest),
             size=sum(sizes.values()),
             own=sum(freed.values()),
@@ -184,7 +170,7 @@ class Holdings:
         manifest = self.manifests[digest]
         if manifest.is_index:
             found = [str(child.platform) for child in manifest.manifests]
-        elif kind(manifest) == IMAGE:
+        elif manifest.kind == IMAGE:
             fields = self.config(manifest)
             parts = (fields.get(name) for name in ("os", "architecture", "variant"))
             found = ["/".join(part for part in parts if part and isinstance(part, str))]
@@ -270,13 +256,17 @@ class Holdings:
 
     def _freed(self, lost: set[Digest], without: Collection[Reference]) -> dict[Digest, int]:
         """Return the bytes that the disk gets back for each part, when these manifests go."""
-        contents = {d: self._repository.layout.manifest_content(d) for d in lost}
-        files = {digest: self._tree.storage.file(path) for digest, path in contents.items()}
-        freed = {digest: file.size for digest, file in files.items() if file}
+        freed = {digest: self._repository.manifest_size(digest) for digest in lost}
         for digest in self._unneeded(lost, without) - freed.keys():
-            blobs = self._files(digest)
-            freed[digest] = bytes_freed(self._tree.pool, blobs, collections.Counter())
+            freed[digest] = self._freed_for(digest)
         return freed
+
+    def _freed_for(self, digest: Digest) -> int:
+        """Return the bytes that the disk gets back for a blob of which nobody has need."""
+        counts, files = LinkCounts(), self._files(digest)
+        freed = sum(map(counts.remove, files))
+        pooled = self._tree.pool.unlinked([digest] if files else (), counts)
+        return freed + sum(map(counts.remove, pooled))
 
     def _unneeded(self, lost: set[Digest], without: Collection[Reference]) -> set[Digest]:
         """Return the blobs that go with these manifests."""
@@ -294,11 +284,10 @@ class Holdings:
     def _is_damaged(self) -> bool:
         return bool(self.broken or self.inventory.lost_tags)
 
-    def _files(self, digest: Digest) -> list[tuple[Digest, File]]:
-        if digest in self._held:
-            return []
-        names = self._repository.layout.blob_names(digest)
-        return [(digest, file) for file in map(self._tree.storage.file, names) if file]
+    def _files(self, digest: Digest) -> list[File]:
+        """Return the files of a blob that no upload holds."""
+        names = () if digest in self._held else self._repository.layout.blob_names(digest)
+        return [file for file in map(self._tree.storage.file, names) if file]
 
     # -- found out once, and only if somebody asks
 
@@ -359,64 +348,6 @@ def images(tree: Tree, name: RepositoryName, *, untagged: bool = False) -> list[
     # Damaged, or put or deleted while it was read: under the lock nobody does that.
     with tree.repository_lock(name):
         return list(Holdings(tree, name).images(untagged=untagged))
-
-
-def kind(manifest: Manifest) -> str:
-    """Return what a manifest is for whoever pulls it."""
-    if manifest.is_index:
-        return LIST
-    if manifest.media_type in media_types.SCHEMA1_TYPES:
-        return SCHEMA1
-    config = manifest.config.media_type if manifest.config else None
-    return IMAGE if config in _IMAGE_CONFIGS else ARTIFACT
-
-
-def bytes_freed(
-    pool: Pool, files: Iterable[tuple[Digest, File]], gone: collections.Counter[Inode]
-) -> int:
-    """Return the bytes that the disk gets back for these files and the pool's behind them.
-
-    ``gone`` counts the links that went before, and is told of these.
-    """
-    removed = list(files)
-    gone.update(file.inode for _, file in removed)
-    freed = {file.inode: file.size for _, file in removed if gone[file.inode] == file.links}
-    for digest in {digest for digest, _ in removed}:
-        pooled = pool.file(digest)
-        if pooled and pooled.links - gone[pooled.inode] == 1:
-            freed[pooled.inode] = pooled.size
-    return sum(freed.values())
-
-
-class Forecast:
-    """Says what deletes would do, one after the other, and does nothing."""
-
-    def __init__(self, tree: Tree) -> None:
-        self._tree = tree
-        self._gone: collections.Counter[Inode] = collections.Counter()
-
-    def delete_all(
-        self,
-        name: RepositoryName,
-        wanted: Collection[Reference],
-        narrow: Callable[[Collection[Reference]], Collection[Reference]] = list,
-    ) -> Deletion:
-        """Return what deleting these images of a repository would remove, all others kept.
-
-        Raises NeedUnknown or StorageError where the delete would.
-        """
-        storage = self._tree.storage
-        repository = self._tree.repository(name)
-        held = self._tree.leases.live(repository.layout)
-        plan = gc.plan(storage, repository, held, narrow(wanted))
-        contents = (repository.layout.manifest_content(digest) for digest in plan.manifests)
-        size = sum(file.size for file in map(storage.file, contents) if file)
-        size += bytes_freed(self._tree.pool, plan.blobs, self._gone)
-        digests = tuple(dict.fromkeys(digest for digest, _ in plan.blobs))
-        deletion = Deletion(plan.manifests, digests, size)
-        if plan.doubts:
-            raise errors.NeedUnknown(plan.doubts, deletion)
-        return deletion
 
 
 def exists(tree: Tree, image: ImageRef) -> bool:

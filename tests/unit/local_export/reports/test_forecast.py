@@ -14,7 +14,8 @@ from image_uploader_plugins.driver import Deletion
 from image_uploader_plugins.local_export.graph import Reference, closure
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.local_export.maintenance.collect import Collector
-from image_uploader_plugins.local_export.reports.holdings import Forecast, Holdings
+from image_uploader_plugins.local_export.reports.forecast import Forecast
+from image_uploader_plugins.local_export.reports.holdings import Holdings
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Verification, repair
 from image_uploader_plugins.manifest import Manifest

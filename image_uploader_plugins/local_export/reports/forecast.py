@@ -1,0 +1,43 @@
+"""What deletes would do, found out without doing anything."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+
+from image_uploader_plugins import errors
+from image_uploader_plugins.driver import Deletion
+from image_uploader_plugins.local_export import gc
+from image_uploader_plugins.local_export.graph import Reference
+from image_uploader_plugins.local_export.link_counts import LinkCounts
+from image_uploader_plugins.local_export.tree import Tree
+from image_uploader_plugins.reference import RepositoryName
+
+
+class Forecast:
+    """What deletes would do, one after the other; nothing is changed."""
+
+    def __init__(self, tree: Tree) -> None:
+        self._tree = tree
+        self._counts = LinkCounts()
+
+    def delete_all(
+        self,
+        name: RepositoryName,
+        wanted: Collection[Reference],
+        narrow: Callable[[Collection[Reference]], Collection[Reference]] = list,
+    ) -> Deletion:
+        """Return what deleting these images of a repository would remove, all others kept.
+
+        Raises NeedUnknown or StorageError where the delete would.
+        """
+        repository = self._tree.repository(name)
+        held = self._tree.leases.live(repository.layout)
+        plan = gc.plan(self._tree.storage, repository, held, narrow(wanted))
+        freed = sum(map(repository.manifest_size, plan.manifests))
+        freed += sum(self._counts.remove(file) for _, file in plan.blobs)
+        pooled = self._tree.pool.unlinked(plan.digests, self._counts)
+        freed += sum(map(self._counts.remove, pooled))
+        deletion = Deletion(plan.manifests, plan.digests, freed)
+        if plan.doubts:
+            raise errors.NeedUnknown(plan.doubts, deletion)
+        return deletion
