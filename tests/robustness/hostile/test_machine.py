@@ -120,24 +120,25 @@ def check_full(root: Path, step: str) -> bool:
 @pytest.mark.parametrize("kind", ["pages", "names"])
 def test_a_disk_that_fills_up_at_any_step(small: Path, kind: str) -> None:
     root = small / "image-serve"
-    driver = LocalExportDriver(root)
-    # The state directory's own folders stay, whatever is deleted.
-    put(driver)
-    undisturbed = trees.served(root)
-    driver.delete(ImageRef(NAME, Tag("1.0")))
-    before = trees.served(root)
+    with LocalExportDriver(root) as driver:
+        # The state directory's own folders stay, whatever is deleted.
+        put(driver)
+        undisturbed = trees.served(root)
+        driver.delete(ImageRef(NAME, Tag("1.0")))
+        before = trees.served(root)
     filler = Filler(small)
     refused = 0
     for left in range(200):
         (filler.leave if kind == "pages" else filler.leave_names)(left)
         enough = check_full(root, f"{left} {kind} left")
         filler.give_back()
-        driver = LocalExportDriver(root)
-        put(driver)
-        assert trees.served(root) == undisturbed, left
-        assert trees.problems(root) == [], left
-        driver.delete(ImageRef(NAME, Tag("1.0")))
-        assert trees.served(root) == before, left
+        # Closed in the end: what it stages would go at any moment, when it is collected.
+        with LocalExportDriver(root) as driver:
+            put(driver)
+            assert trees.served(root) == undisturbed, left
+            assert trees.problems(root) == [], left
+            driver.delete(ImageRef(NAME, Tag("1.0")))
+            assert trees.served(root) == before, left
         if enough:
             break
         refused += 1
