@@ -15,8 +15,6 @@ from image_uploader_plugins.cli import interruption
 from image_uploader_plugins.extras import require
 from image_uploader_plugins.meter import Meter
 
-CLEANUP = ("full", "partial", "none")
-
 
 class HelpFormatter(argparse.HelpFormatter):
     """Fills paragraphs, and leaves indented ones, which are examples, as they are.
@@ -107,49 +105,6 @@ class ShowOne(Base, show.ShowOne):
 def tripleo() -> types.ModuleType:
     """Return the seam to tripleo-common; raises ConfigurationError where that is not installed."""
     return require("tripleo", "image_uploader_plugins.tripleo")
-
-
-def add_options(parser: argparse.ArgumentParser) -> None:
-    """Add the options that say how images are copied."""
-    parser.add_argument(
-        "--no-signatures",
-        action="store_true",
-        help="leave behind what signs and describes images: cosign's signatures, attestations "
-        "and SBOMs, and whatever else refers to them",
-    )
-    parser.add_argument(
-        "--foreign-layers",
-        action="store_true",
-        help="fetch layers that clients would get elsewhere, by the URLs in the manifest (as "
-        "Windows has them), too",
-    )
-    parser.add_argument(
-        "--check-present",
-        action="store_true",
-        help="read the blobs that the target holds already, and fetch those anew whose content "
-        "is damaged (default: their names and sizes are believed)",
-    )
-
-
-def add_full_names(parser: argparse.ArgumentParser) -> None:
-    """Add what says how images are called in the target."""
-    parser.add_argument(
-        "--full-names",
-        action="store_true",
-        help="have names in the target begin with the registry (quay.io/namespace/name), of "
-        "every image whose entry does not say names: path itself",
-    )
-
-
-def add_cleanup(parser: argparse.ArgumentParser) -> None:
-    """Add the option that says what is removed after images were modified."""
-    parser.add_argument(
-        "--cleanup",
-        choices=CLEANUP,
-        default=CLEANUP[0],
-        help="what to remove from local storage after images were modified: all of them, "
-        "all but the modified ones, or none (default: %(default)s)",
-    )
 
 
 def _words(error: Exception) -> str:

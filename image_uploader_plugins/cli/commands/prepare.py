@@ -10,14 +10,8 @@ import yaml
 
 from image_uploader_plugins import errors, files
 from image_uploader_plugins.cli import reporting
-from image_uploader_plugins.cli.base import (
-    Command,
-    add_cleanup,
-    add_full_names,
-    add_options,
-    tripleo,
-)
-from image_uploader_plugins.copying.copier import CopyOptions
+from image_uploader_plugins.cli.base import Command, tripleo
+from image_uploader_plugins.cli.copy_options import add_options, copy_options
 from image_uploader_plugins.runs.journal import Journal
 
 
@@ -62,9 +56,7 @@ class Prepare(Command):
         parser.add_argument(
             "--dry-run", action="store_true", help="find out the parameters, copy nothing"
         )
-        add_full_names(parser)
         add_options(parser)
-        add_cleanup(parser)
         reporting.add_arguments(parser)
         return parser
 
@@ -88,12 +80,7 @@ class Prepare(Command):
             cleanup=parsed_args.cleanup,
             conf=self.conf,
             journal=journal,
-            options=CopyOptions(
-                check_present=parsed_args.check_present,
-                signatures=not parsed_args.no_signatures,
-                foreign_layers=parsed_args.foreign_layers,
-                full_names=parsed_args.full_names,
-            ),
+            options=copy_options(parsed_args),
         )
         return dict(parameters)
 

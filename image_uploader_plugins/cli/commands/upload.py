@@ -5,14 +5,8 @@ from __future__ import annotations
 import argparse
 
 from image_uploader_plugins.cli import reporting
-from image_uploader_plugins.cli.base import (
-    Command,
-    add_cleanup,
-    add_full_names,
-    add_options,
-    tripleo,
-)
-from image_uploader_plugins.copying.copier import CopyOptions
+from image_uploader_plugins.cli.base import Command, tripleo
+from image_uploader_plugins.cli.copy_options import add_options, copy_options
 
 
 class Upload(Command):
@@ -20,8 +14,8 @@ class Upload(Command):
 
     Each entry has an imagename and maybe: uploader (a driver, or "python" for
     tripleo-common's own push to a registry; default: the configured driver),
-    pull_source, push_destination, multi_arch, modify_role, modify_vars,
-    modify_append_tag.
+    pull_source, push_destination, multi_arch, names (full or path),
+    signatures, foreign_layers, modify_role, modify_vars, modify_append_tag.
     """
 
     examples = (
@@ -37,9 +31,7 @@ class Upload(Command):
             action="store_true",
             help="copy all platforms of each image whose entry does not say multi_arch itself",
         )
-        add_full_names(parser)
         add_options(parser)
-        add_cleanup(parser)
         reporting.add_arguments(parser)
         return parser
 
@@ -52,12 +44,7 @@ class Upload(Command):
                 cleanup=parsed_args.cleanup,
                 multi_arch=parsed_args.multi_arch,
                 journal=journal,
-                options=CopyOptions(
-                    check_present=parsed_args.check_present,
-                    signatures=not parsed_args.no_signatures,
-                    foreign_layers=parsed_args.foreign_layers,
-                    full_names=parsed_args.full_names,
-                ),
+                options=copy_options(parsed_args),
             )
         if not self.quiet:
             print(journal.totals(), file=self.app.stderr)
