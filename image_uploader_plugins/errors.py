@@ -1,15 +1,41 @@
-"""The exception tree: one class per cause, its data in attributes.
+"""The exceptions of this package, grouped by who is at fault.
 
-``retryable`` tells a host whether doing the same again can help.  Every
-constructor takes just the data it keeps, so the exceptions survive pickling
-on their way back from a worker process.
+What happened is in their attributes, so that nobody need read a message::
+
+    UploaderError
+    ├── Interrupted               nobody: the run was told to stop
+    ├── UsageError                the caller, or the configuration
+    │   ├── ConfigurationError
+    │   ├── InvalidReference      (ValueError)
+    │   └── ImageUnknown
+    ├── SourceError               a registry, the network or an archive
+    │   ├── RegistryError
+    │   ├── RegistryUnreachable
+    │   ├── RateLimited
+    │   ├── TransferTooSlow
+    │   └── ArchiveInvalid
+    ├── ContentError              what was copied, or is stored
+    │   ├── ManifestInvalid       (ValueError)
+    │   │   └── NeedUnknown
+    │   ├── ContentMismatch
+    │   │   ├── DigestMismatch
+    │   │   └── SizeMismatch
+    │   └── BlobUnknown
+    └── StorageError              the disk or whatever a driver writes to
+        ├── StorageFull
+        └── StorageDenied
+
+URLs are kept and shown without a user, a password and a query, which may sign
+it.  All of them can be pickled, with their attributes, their notes and, where
+it can be pickled itself, their cause: they come back from worker processes.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import http
-from collections.abc import Iterable, Mapping, Sequence
+import pickle
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -26,29 +52,200 @@ def _listed(texts: Sequence[str]) -> str:
     return ", ".join(texts[:_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
+def _shown(text: str) -> str:
+    return one_line(redacted(text), 300)
+
+
 class UploaderError(Exception):
-    """Base of everything this package raises on purpose."""
+    """Base of everything this package raises on purpose.
+
+    ``retryable`` tells whether doing the same again can help.
+    """
 
     retryable = False
 
+    def __reduce__(self) -> tuple[Callable[..., UploaderError], tuple[Any, ...]]:
+        return _restored, (type(self), self.args, vars(self), _pickled(self.__cause__))
 
-class ConfigurationError(UploaderError):
-    """An option or a driver's name that cannot work."""
+
+def _pickled(cause: BaseException | None) -> bytes | None:
+    """Return a cause as bytes; None for one that cannot be pickled, as one with a connection."""
+    try:
+        return pickle.dumps(cause)
+    except Exception:  # whatever its class raises
+        return None
+
+
+def _restored(
+    kind: type[UploaderError],
+    arguments: tuple[Any, ...],
+    attributes: Mapping[str, Any],
+    cause: bytes | None,
+) -> UploaderError:
+    error = kind.__new__(kind, *arguments)
+    vars(error).update(attributes)
+    try:
+        error.__cause__ = pickle.loads(cause) if cause else None  # noqa: S301 - from _pickled()
+    except Exception:  # as of a class whose constructor wants more than it keeps
+        error.__cause__ = None
+    return error
 
 
 class Interrupted(UploaderError):
     """Work that was given up because the whole run was told to stop."""
 
 
-class InvalidReference(UploaderError, ValueError):
+# -- the caller, or the configuration
+
+
+class UsageError(UploaderError):
+    """Something was asked for that cannot be done, or is not there."""
+
+
+class ConfigurationError(UsageError):
+    """An option, a file or a driver's name that cannot work."""
+
+
+class InvalidReference(UsageError, ValueError):
     """A repository name, tag, digest or image reference outside its grammar."""
 
 
-class ManifestInvalid(UploaderError, ValueError):
-    """A manifest that breaks its specification, or its own description."""
+class ImageUnknown(UsageError):
+    """No such repository, tag or manifest; ``image`` is what was asked for, "" if nobody told."""
+
+    def __init__(self, reason: str, image: object = "") -> None:
+        super().__init__(reason, image)
+        self.reason = reason
+        self.image = image
+
+    def __str__(self) -> str:
+        return self.reason
 
 
-class ContentMismatch(UploaderError):
+# -- a registry, the network or an archive
+
+
+class SourceError(UploaderError):
+    """Images cannot be had from where they are."""
+
+
+class RegistryError(SourceError):
+    """An answer of a registry, or with ``login`` of its token server, that is a refusal.
+
+    ``url`` was asked for; ``status`` is HTTP's, ``code`` and ``message`` are
+    what the registry says (OCI distribution-spec 1.1, "Error Codes"), in one
+    line, "" where it says nothing.
+    """
+
+    def __init__(
+        self, url: str, status: int, code: str = "", message: str = "", login: bool = False
+    ) -> None:
+        url, code, message = _shown(url), _shown(code), _shown(message)
+        super().__init__(url, status, code, message, login)
+        self.url = url
+        self.status = status
+        self.code = code
+        self.message = message
+        self.login = login
+
+    @property
+    def retryable(self) -> bool:  # type: ignore[override]
+        """Return whether doing the same again can help (RFC 9110, 15)."""
+        return self.status in TRANSIENT_STATUSES
+
+    def __str__(self) -> str:
+        said = ": ".join(filter(None, (self.code, self.message))) or _phrase(self.status)
+        doing = "cannot log in at " if self.login else ""
+        hint = ""
+        if self.status == http.HTTPStatus.UNAUTHORIZED:
+            hint = " (credentials are missing or wrong, or there is no such image)"
+        return f"{doing}{self.url}: {self.status} {said}{hint}"
+
+
+class RegistryUnreachable(SourceError):
+    """No answer from a registry at ``url``, for this ``reason``."""
+
+    def __init__(self, url: str, reason: str, retryable: bool = True) -> None:
+        url, reason = _shown(url), _shown(reason)
+        super().__init__(url, reason, retryable)
+        self.url = url
+        self.reason = reason
+        self.retryable = retryable
+
+    def __str__(self) -> str:
+        return f"{self.url}: {self.reason}"
+
+
+class RateLimited(SourceError):
+    """A registry that asks for ``seconds`` of waiting, where a request waits for ``total``."""
+
+    def __init__(self, registry: str, seconds: float, total: float) -> None:
+        super().__init__(registry, seconds, total)
+        self.registry = registry
+        self.seconds = seconds
+        self.total = total
+
+    def __str__(self) -> str:
+        return (
+            f"{self.registry} limits how much is asked: it wants {self.seconds:.0f} seconds of "
+            f"waiting, and a request waits for {self.total:.0f} at most ([image_uploader] "
+            "longest_pause)"
+        )
+
+
+class TransferTooSlow(SourceError):
+    """A transfer that was given up: ``server`` gave too few bytes in too much time.
+
+    Retryable, unless it took all the time there is: another connection may
+    lead to a faster server.
+    """
+
+    def __init__(self, server: str, reason: str, retryable: bool = True) -> None:
+        server, reason = _shown(server), _shown(reason)
+        super().__init__(server, reason, retryable)
+        self.server = server
+        self.reason = reason
+        self.retryable = retryable
+
+    def __str__(self) -> str:
+        return f"{self.server} is too slow: {self.reason}"
+
+
+class ArchiveInvalid(SourceError):
+    """An archive at ``path`` that is damaged, or not of a kind that is known."""
+
+    def __init__(self, path: object, reason: str) -> None:
+        super().__init__(path, reason)
+        self.path = path
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.reason}"
+
+
+# -- what was copied, or is stored
+
+
+class ContentError(UploaderError):
+    """Content that is not what it should be."""
+
+
+class ManifestInvalid(ContentError, ValueError):
+    """A manifest that breaks its specification, or its own description.
+
+    ``path`` is that of its file, None where it came over the network.
+    """
+
+    def __init__(self, reason: str, path: object = None) -> None:
+        super().__init__(reason, path)
+        self.reason = reason
+        self.path = path
+
+    def __str__(self) -> str:
+        return self.reason if self.path is None else f"{self.path}: {self.reason}"
+
+
+class ContentMismatch(ContentError):
     """Content that is not what its descriptor says.
 
     Retryable: a transfer that went bad on the way looks just like this.
@@ -81,12 +278,14 @@ class SizeMismatch(ContentMismatch):
         return f"content has {self.actual} bytes, expected {self.expected}"
 
 
-class BlobUnknown(UploaderError):
+class BlobUnknown(ContentError):
     """A manifest references blobs that its repository does not hold as described.
 
     ``sizes`` says of those that are there how many bytes they have, and how
     many the manifest says; the others are missing.
     """
+
+    where = "not in the repository"
 
     def __init__(
         self,
@@ -100,7 +299,7 @@ class BlobUnknown(UploaderError):
     def __str__(self) -> str:
         missing = [str(digest) for digest in self.digests if digest not in self.sizes]
         wrong = [f"{d} has {a} bytes instead of {b}" for d, (a, b) in self.sizes.items()]
-        parts = [f"blobs not in the repository: {_listed(missing)}"] if missing else []
+        parts = [f"blobs {self.where}: {_listed(missing)}"] if missing else []
         if wrong:
             parts.append(
                 f"{_listed(wrong)}: damaged, which --check-present with the upload or "
@@ -111,9 +310,9 @@ class BlobUnknown(UploaderError):
 
 @dataclasses.dataclass(frozen=True)
 class Doubt:
-    """A tag or manifest, as clients know it, that cannot be read.
+    """A tag or manifest, called ``name`` as clients know it, that cannot be read.
 
-    ``reason`` begins with its path; ``images`` are the tags that lead to it.
+    ``reason`` begins with the path of its file; ``images`` are the tags that lead to it.
     """
 
     name: str
@@ -126,7 +325,7 @@ class Doubt:
 
     @property
     def advice(self) -> str:
-        """What helps."""
+        """Say what helps, for whoever operates the target."""
         if not self.images:
             return f"delete {self.name} if nobody needs it"
         images = ", ".join(self.images[:_LISTED])
@@ -143,54 +342,27 @@ class NeedUnknown(ManifestInvalid):
     def __init__(self, doubts: Iterable[Doubt], deletion: Any = None) -> None:
         self.doubts = tuple(doubts)
         self.deletion = deletion
-        super().__init__(self.doubts, deletion)
-
-    def __str__(self) -> str:
         first, *others = self.doubts
         more = f"; so may {len(others)} more that cannot be read" if others else ""
-        return f"{first}: it may need anything, so nothing else goes: {first.advice}{more}"
+        super().__init__(
+            f"{first}: it may need anything, so nothing else goes: {first.advice}{more}"
+        )
 
 
-class ImageUnknown(UploaderError):
-    """No such repository, tag or manifest."""
-
-
-class TransferTooSlow(UploaderError):
-    """A server that was given up: ``server`` gave too few bytes in too much time.
-
-    Retryable, unless it took all the time there is: another connection may
-    lead to one that is faster.
-    """
-
-    def __init__(self, server: str, reason: str, retryable: bool = True) -> None:
-        super().__init__(server, reason, retryable)
-        self.server = server
-        self.reason = reason
-        self.retryable = retryable
-
-    def __str__(self) -> str:
-        return f"{self.server} is too slow: {self.reason}"
-
-
-class ArchiveInvalid(UploaderError):
-    """An archive at ``path`` that is damaged, or not of a kind that is known."""
-
-    def __init__(self, path: object, reason: str) -> None:
-        super().__init__(path, reason)
-        self.path = path
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"{self.path}: {self.reason}"
+# -- the storage
 
 
 class StorageError(UploaderError):
-    """The storage below a driver failed at ``path``."""
+    """The storage below a driver failed at ``path``.
 
-    def __init__(self, path: object, reason: str = "") -> None:
-        super().__init__(path, reason)
+    ``errno`` is the operating system's number for it, None where it gave none.
+    """
+
+    def __init__(self, path: object, reason: str = "", errno: int | None = None) -> None:
+        super().__init__(path, reason, errno)
         self.path = path
         self.reason = reason
+        self.errno = errno
 
     def __str__(self) -> str:
         return f"{self.path}: {self.reason}" if self.reason else str(self.path)
@@ -202,70 +374,6 @@ class StorageFull(StorageError):
 
 class StorageDenied(StorageError):
     """Not permitted, or a read-only file system."""
-
-
-class RegistryError(UploaderError):
-    """An answer of a registry, or with ``login`` of its token server, that is a refusal.
-
-    ``url`` is shown without its user and query; ``status`` is HTTP's, ``code``
-    and ``message`` are what the registry says (OCI distribution-spec 1.1,
-    "Error Codes"), in one line, "" where it says nothing.
-    """
-
-    def __init__(
-        self, url: str, status: int, code: str = "", message: str = "", login: bool = False
-    ) -> None:
-        url, code, message = (one_line(redacted(text), 300) for text in (url, code, message))
-        super().__init__(url, status, code, message, login)
-        self.url = url
-        self.status = status
-        self.code = code
-        self.message = message
-        self.login = login
-
-    @property
-    def retryable(self) -> bool:  # type: ignore[override]
-        """Whether doing the same again can help (RFC 9110, 15)."""
-        return self.status in TRANSIENT_STATUSES
-
-    def __str__(self) -> str:
-        said = ": ".join(filter(None, (self.code, self.message))) or _phrase(self.status)
-        doing = "cannot log in at " if self.login else ""
-        hint = ""
-        if self.status == http.HTTPStatus.UNAUTHORIZED:
-            hint = " (credentials are missing or wrong, or there is no such image)"
-        return f"{doing}{self.url}: {self.status} {said}{hint}"
-
-
-class RegistryUnreachable(UploaderError):
-    """No answer from a registry at ``url``, which is shown without its user and query."""
-
-    def __init__(self, url: str, reason: str, retryable: bool = True) -> None:
-        url, reason = one_line(redacted(url), 300), one_line(redacted(reason), 300)
-        super().__init__(url, reason, retryable)
-        self.url = url
-        self.reason = reason
-        self.retryable = retryable
-
-    def __str__(self) -> str:
-        return f"{self.url}: {self.reason}"
-
-
-class RateLimited(UploaderError):
-    """A registry that asks to wait for longer than a request may: ``seconds`` of ``total``."""
-
-    def __init__(self, registry: str, seconds: float, total: float) -> None:
-        super().__init__(registry, seconds, total)
-        self.registry = registry
-        self.seconds = seconds
-        self.total = total
-
-    def __str__(self) -> str:
-        return (
-            f"{self.registry} limits how much is asked: it wants {self.seconds:.0f} seconds of "
-            f"waiting, and a request waits for {self.total:.0f} at most ([image_uploader] "
-            "longest_pause)"
-        )
 
 
 def _phrase(status: int) -> str:

@@ -93,7 +93,9 @@ class Archive(Source):
     def manifest(self, reference: Tag | Digest, size: int | None = None) -> Manifest:
         """Return the manifest of a digest; raises ImageUnknown or ArchiveInvalid."""
         if not isinstance(reference, Digest) or not self.holds(reference):
-            raise errors.ImageUnknown(f"{self.files.path}: holds no manifest {reference}")
+            raise errors.ImageUnknown(
+                f"{self.files.path}: holds no manifest {reference}", reference
+            )
         with self._blamed(f"manifest {reference}: "):
             found = self._known(reference) or self._read(reference, size)
             if size is not None and size != len(found.content):
@@ -192,7 +194,8 @@ class Archive(Source):
             more = f" and {len(unexpected) - 1} more" if len(unexpected) > 1 else ""
             raise errors.ImageUnknown(
                 f"{self.files.path}: lacks {unexpected[0]}{more} of an index "
-                "(--sparse imports what is there)"
+                "(--sparse imports what is there)",
+                unexpected[0],
             )
         return [child for child in index.manifests if child.digest not in absent]
 
@@ -221,9 +224,4 @@ class Archive(Source):
 class MissingBlobs(errors.BlobUnknown):
     """Blobs that neither the archive nor the target has."""
 
-    def __str__(self) -> str:
-        return (
-            super()
-            .__str__()
-            .replace("not in the repository", "neither in the archive nor in the target", 1)
-        )
+    where = "neither in the archive nor in the target"

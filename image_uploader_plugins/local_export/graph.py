@@ -210,7 +210,7 @@ def look(repository: Repository) -> Inventory:
         try:
             readable[digest] = repository.read_manifest(digest)
         except NotFound as e:
-            lost_content = errors.ManifestInvalid(f"{e.path}: is missing, and was there")
+            lost_content = errors.ManifestInvalid("is missing, and was there", e.path)
             broken[digest] = e if repository.is_vacant(digest) else lost_content
         except (errors.ManifestInvalid, errors.StorageError) as e:
             broken[digest] = e

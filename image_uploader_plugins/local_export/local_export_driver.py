@@ -161,7 +161,7 @@ class LocalExportDriver(UploaderDriver):
     def delete(self, target: ImageRef) -> Deletion:
         found, deletion = self._delete(target.repository, [target.reference])
         if not found:
-            raise errors.ImageUnknown(f"no such image: {target}")
+            raise errors.ImageUnknown(f"no such image: {target}", target)
         return deletion
 
     def delete_all(

@@ -88,7 +88,7 @@ class Repository:
             # What it was put as is what clients were told since.
             return Manifest.parse(content, self._stored_type(digest) or parsed.media_type)
         except (errors.ManifestInvalid, errors.DigestMismatch) as e:
-            raise errors.ManifestInvalid(f"{self._storage.root / path}: {e}") from e
+            raise errors.ManifestInvalid(str(e), self._storage.root / path) from e
 
     def _stored_type(self, digest: Digest) -> str | None:
         """Return the type that the name of a manifest's file says."""
@@ -203,7 +203,7 @@ class Repository:
                 raise errors.ManifestInvalid(f"a {found.kind} in the place of a tag")
             return documents.parse_type_map(self._storage.read(path, _TYPE_MAP_LIMIT))
         except errors.ManifestInvalid as e:
-            raise errors.ManifestInvalid(f"{self._storage.root / path}: {e}") from e
+            raise errors.ManifestInvalid(str(e), self._storage.root / path) from e
 
     def write_tag(self, tag: Tag, parsed: Manifest, digest: Digest) -> None:
         """Point a tag at a manifest: the type map first, for it is the record."""

@@ -134,7 +134,7 @@ class Tree:
     def known(self, name: RepositoryName) -> RepositoryName:
         """Return the name itself; raises ImageUnknown where the tree has no such repository."""
         if name not in self.repositories():
-            raise errors.ImageUnknown(f"no such repository: {name}")
+            raise errors.ImageUnknown(f"no such repository: {name}", name)
         return name
 
     def adopt(self, digest: Digest, repository: Repository, size: int | None = None) -> bool:

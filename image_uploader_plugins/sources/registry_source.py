@@ -38,8 +38,7 @@ _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/(?:[0-9]{1,18}|\*)
 _UNKNOWN_CODES = frozenset({"MANIFEST_UNKNOWN", "NAME_UNKNOWN", "BLOB_UNKNOWN", "NOT_FOUND"})
 
 # What may pass; a blob that came damaged is fetched again by whoever hashes it.
-_BREAKS = (errors.RegistryError, errors.RegistryUnreachable, errors.TransferTooSlow)
-_TRANSIENT = (*_BREAKS, errors.ContentMismatch)
+_TRANSIENT = (errors.SourceError, errors.ContentMismatch)
 
 # How ranges are refused: RFC 9110, 15.5.17, and by those who know nothing of them.
 _PARTS_REFUSED = frozenset({400, 412, 416, 501})
@@ -92,7 +91,7 @@ class RegistrySource(Source):
         except errors.RegistryError as e:
             if e.login or not _is_unknown(e):
                 raise
-            raise errors.ImageUnknown(f"not found: {e.url}") from e
+            raise errors.ImageUnknown(f"not found: {e.url}", e.url) from e
 
     def blob(self, descriptor: Descriptor, start: int = 0) -> Iterator[bytes]:
         """Return the blob's bytes as the registry stores them, in chunks of 64 KiB.
@@ -113,7 +112,7 @@ class RegistrySource(Source):
                     if received > limit:
                         raise errors.SizeMismatch(limit, received)
                     yield chunk
-            except _BREAKS as e:
+            except errors.SourceError as e:
                 tries.failed(e)
                 in_parts = in_parts and not isinstance(e, _NoSuchPart)
                 continue

@@ -126,7 +126,7 @@ class MemoryDriver(UploaderDriver):
             repository = self.repositories.get(target.repository, _Repository())
             reference = target.reference
             if reference not in {*repository.tags, *repository.manifests}:
-                raise errors.ImageUnknown(f"no such image: {target}")
+                raise errors.ImageUnknown(f"no such image: {target}", target)
             for tag, digest in list(repository.tags.items()):
                 if reference in (tag, digest):
                     del repository.tags[tag]

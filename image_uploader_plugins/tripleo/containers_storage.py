@@ -80,7 +80,9 @@ class LocalStorage:
         blobs: list[BlobRecord] = []
         for diff_id in json.loads(config)["rootfs"]["diff_ids"]:
             if diff_id not in entries:
-                raise errors.ImageUnknown(f"layer {diff_id} of {name} is not in local storage")
+                raise errors.ImageUnknown(
+                    f"layer {diff_id} of {name} is not in local storage", name
+                )
             held = self._held(entries[diff_id], driver, target, family)
             layer = held or self._write(entries[diff_id], driver, target, family)
             layers.append(layer)
@@ -108,7 +110,7 @@ class LocalStorage:
                 key = "=" + base64.b64encode(stored["config"]["digest"].encode()).decode()
                 path = self._find("overlay-images", image["id"], key)
                 return stored, Path(path).read_bytes()
-        raise errors.ImageUnknown(f"not in local storage: {name}")
+        raise errors.ImageUnknown(f"not in local storage: {name}", name)
 
     def _layers(self) -> dict[str, dict[str, Any]]:
         layers = self._json("overlay-layers", "layers.json")

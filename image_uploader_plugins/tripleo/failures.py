@@ -63,5 +63,4 @@ def host_errors(subject: str) -> Iterator[None]:
             raise requests.exceptions.HTTPError(about) from e
         raise exception.ImageUploaderException(about) from e
     except exception.ImageUploaderException as e:
-        about = str(e) if subject in str(e) else f"{subject}: {e}"
-        raise type(e)(one_line(redacted(about))) from e
+        raise type(e)(one_line(redacted(f"{subject}: {e}"))) from e

@@ -221,7 +221,7 @@ def _existing(source: Source, tag: Tag, label: str) -> Manifest:
     try:
         return source.manifest(tag)
     except errors.ImageUnknown as e:
-        raise errors.ImageUnknown(f"its label ({label}) says {tag}, and {e}") from e
+        raise errors.ImageUnknown(f"its label ({label}) says {tag}, and {e}", e.image) from e
 
 
 def _labels(found: Registries, image: str) -> Mapping[str, str]:

@@ -278,7 +278,7 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
         base = urlparse(registry.base())
         if base.path != "/v2":
             raise exception.ImageUploaderException(
-                f"{job.source} cannot be modified: buildah knows no mirror with a path, as "
+                "cannot be modified: buildah knows no mirror with a path, as "
                 f"{base.netloc}{base.path.removesuffix('/v2')}"
             )
         host = base.netloc

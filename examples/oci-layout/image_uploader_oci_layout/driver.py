@@ -137,7 +137,7 @@ class OciLayoutDriver(UploaderDriver):
         with self._locked():
             layout = self._loaded(target.repository)
             if target.reference not in {*layout.tags, *layout.manifests}:
-                raise errors.ImageUnknown(f"no such image: {target}")
+                raise errors.ImageUnknown(f"no such image: {target}", target)
             for tag, digest in list(layout.tags.items()):
                 if target.reference in (tag, digest):
                     del layout.tags[tag]

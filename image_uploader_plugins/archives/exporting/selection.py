@@ -50,7 +50,9 @@ def selected(tree: Tree, patterns: Sequence[Pattern] = ()) -> Iterator[Selection
                 selector.add(tree.repository(name))
         for pattern in patterns:
             if pattern not in selector.matched:
-                raise errors.ImageUnknown(f"no image {shown(pattern.text)} in {tree.storage.root}")
+                raise errors.ImageUnknown(
+                    f"no image {shown(pattern.text)} in {tree.storage.root}", shown(pattern.text)
+                )
         yield selector.selection
     finally:
         for digest, holder in selector.selection.holders.items():

@@ -76,7 +76,8 @@ def _choose(archive: Archive, images: Sequence[Entry], patterns: Sequence[str]) 
         found = [number for number, entry in enumerate(images) if _matches(entry, pattern)]
         if not found:
             raise errors.ImageUnknown(
-                f"{archive.files.path}: no image {shown(pattern)}, but {_some(images)}"
+                f"{archive.files.path}: no image {shown(pattern)}, but {_some(images)}",
+                shown(pattern),
             )
         chosen.update(found)
     return [e for number, e in enumerate(images) if not patterns or number in chosen]

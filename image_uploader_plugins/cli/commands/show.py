@@ -166,7 +166,7 @@ def _find(holdings: Holdings, wanted: ImageRef) -> Image:
     else:
         found = list(holdings.by_digest(wanted.reference))
     if not found:
-        raise errors.ImageUnknown(f"no such image: {wanted}")
+        raise errors.ImageUnknown(f"no such image: {wanted}", wanted)
     return found[0]
 
 

@@ -134,7 +134,7 @@ class Ground:
         except errors.StorageError as e:
             denied = isinstance(e, errors.StorageDenied)
             right = denied and self.owner and look().st_uid == self.owner.uid
-            if not right and number(e) not in _NO_OWNERS:
+            if not right and e.errno not in _NO_OWNERS:
                 raise
 
     def _advice(self) -> str:
@@ -239,30 +239,27 @@ def folder_mode(path: PurePosixPath) -> int:
     return PRIVATE_MODE if is_private(path) else FOLDER_MODE
 
 
-def number(error: errors.StorageError) -> int | None:
-    """Return the errno behind an error."""
-    return error.__cause__.errno if isinstance(error.__cause__, OSError) else None
-
-
 def failed(error: errors.UploaderError) -> bool:
-    """Whether the disk or the process failed, rather than that wrong things are there."""
-    cause = error.__cause__
-    return isinstance(cause, OSError) and cause.errno not in _WRONG_THINGS
+    """Return whether the disk or the process failed, rather than that wrong things are there."""
+    found = error.errno if isinstance(error, errors.StorageError) else None
+    return found is not None and found not in _WRONG_THINGS
 
 
 def _translate(path: Path, error: OSError, advice: Callable[[], str] = str) -> errors.StorageError:
     reason = os.strerror(error.errno) if error.errno else str(error)
-    if error.errno == errno.ENOENT:
-        return NotFound(path, reason)
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return errors.StorageFull(path, reason)
-    if error.errno in (errno.EACCES, errno.EPERM):
-        return errors.StorageDenied(path, reason + advice())
-    if error.errno == errno.EROFS:
-        return errors.StorageDenied(path, reason)
-    if error.errno in (errno.ENOTDIR, errno.ELOOP):
-        return errors.StorageError(path, "a symbolic link or a file where neither may be")
-    return errors.StorageError(path, reason)
+    # Python itself gives some errors no number.
+    number = error.errno or errno.EIO
+    if number == errno.ENOENT:
+        return NotFound(path, reason, number)
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        return errors.StorageFull(path, reason, number)
+    if number in (errno.EACCES, errno.EPERM):
+        return errors.StorageDenied(path, reason + advice(), number)
+    if number == errno.EROFS:
+        return errors.StorageDenied(path, reason, number)
+    if number in (errno.ENOTDIR, errno.ELOOP):
+        reason = "a symbolic link or a file where neither may be"
+    return errors.StorageError(path, reason, number)
 
 
 def missing_of(folders: Sequence[Path]) -> list[Path]:

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from image_uploader_plugins import errors
 from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.storage import fork
-from image_uploader_plugins.local_export.storage.ground import NO_LOCKS, Ground, mapped, number
+from image_uploader_plugins.local_export.storage.ground import NO_LOCKS, Ground, mapped
 
 # NOTE: O_NONBLOCK, since opening a FIFO would wait for somebody at its other end.
 _OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -181,7 +181,7 @@ class Locks:
         try:
             return self._ground.call(path, how, descriptor)
         except errors.StorageError as e:
-            if self.must_hold or number(e) not in NO_LOCKS:
+            if self.must_hold or e.errno not in NO_LOCKS:
                 raise
         return _taken_here(self._ground.root / path, descriptor, waiting=how is wait)
 

@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from typing import BinaryIO
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.local_export.storage.ground import READ, Ground, NotFound, number
+from image_uploader_plugins.local_export.storage.ground import READ, Ground, NotFound
 
 # A link, a socket, a file in a folder's place, no link in a link's place.
 _SOMETHING_ELSE = (errno.ELOOP, errno.ENOTDIR, errno.ENXIO, errno.EINVAL)
@@ -56,6 +56,6 @@ def _of_its_kind() -> Iterator[None]:
     try:
         yield
     except errors.StorageError as e:
-        if number(e) in _SOMETHING_ELSE:
+        if e.errno in _SOMETHING_ELSE:
             raise NotFound(e.path, e.reason) from e
         raise

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 from image_uploader_plugins import errors
 from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.storage import fork
-from image_uploader_plugins.local_export.storage.ground import NO_LOCKS, Ground, NotFound, number
+from image_uploader_plugins.local_export.storage.ground import NO_LOCKS, Ground, NotFound
 
 _LOCK = ".lock"
 _OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -76,7 +76,7 @@ class Staging:
             self._ground.call(folder, fcntl.flock, descriptor, fcntl.LOCK_EX)
         except errors.StorageError as e:
             # Then nobody can know, and what is left is left for good.
-            if number(e) not in NO_LOCKS:
+            if e.errno not in NO_LOCKS:
                 raise
 
     def _open_lock(self, folder: PurePosixPath, parent: int) -> int:

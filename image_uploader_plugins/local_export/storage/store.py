@@ -25,7 +25,6 @@ from image_uploader_plugins.local_export.storage.ground import (
     NotFound,
     folder_mode,
     is_private,
-    number,
     sync_all,
 )
 from image_uploader_plugins.local_export.storage.locks import Lock
@@ -136,7 +135,7 @@ class Storage(Ground):
         except errors.StorageFull:
             return True  # whoever has no space left deletes images
         except errors.StorageError as e:
-            if number(e) not in NO_LOCKS:
+            if e.errno not in NO_LOCKS:
                 raise
             return False
 
@@ -192,7 +191,7 @@ class Storage(Ground):
         whole = os.fstat(descriptor).st_size
         if size < whole:
             reason = f"ended after {size} of {whole} bytes"
-            raise errors.StorageError(self.root / path, reason) from OSError(errno.EIO, reason)
+            raise errors.StorageError(self.root / path, reason, errno.EIO)
 
     def _open(self, path: PurePosixPath, fits: Callable[[int], bool]) -> int:
         """Open a file to read; ``fits`` says of a mode whether it is of the right kind."""
@@ -248,7 +247,7 @@ class Storage(Ground):
         except NotFound:
             return None
         except errors.StorageError as e:
-            if number(e) == errno.EINVAL:
+            if e.errno == errno.EINVAL:
                 return None
             raise
 
@@ -316,7 +315,7 @@ class Storage(Ground):
         try:
             self._rename(staged, source, path, target)
         except errors.StorageError as e:
-            if number(e) != errno.EXDEV:
+            if e.errno != errno.EXDEV:
                 raise
             self._publish_across(staged, source, path, target)
             self.discard(staged)
@@ -443,7 +442,7 @@ class Storage(Ground):
                     follow_symlinks=False,
                 )
         except errors.StorageError as e:
-            if number(e) not in _LINK_REFUSED:
+            if e.errno not in _LINK_REFUSED:
                 raise
             return False
         return True
@@ -576,7 +575,7 @@ class Storage(Ground):
             return True
         except errors.StorageError as e:
             # Busy is where another file system is mounted.
-            if number(e) in (errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY):
+            if e.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY):
                 return False
             raise
         return True

@@ -115,11 +115,11 @@ class Inspection:
     def _unreadable(self) -> Iterator[Finding]:
         for digest, error in self.inventory.broken.items():
             path = self._layout.manifest_content(digest)
-            problem = str(error).removeprefix(f"{self._storage.root / path}: ")
+            problem = self._problem(error, path)
             remedy = Remedy.REPAIR if self._copies.find(digest) else Remedy.FETCH
             if isinstance(error, NotFound):
                 problem = "is missing, and its folder is there"
-            elif failed(error) and isinstance(error, errors.StorageError):
+            elif isinstance(error, errors.StorageError) and failed(error):
                 self.is_unread = True
                 problem, remedy = str(Unread(error.reason)), Remedy.LOOK
             yield Finding(path, problem, remedy, self.inventory.named(digest))
@@ -180,13 +180,20 @@ class Inspection:
 
     def _lost_tag(self, tag: Tag, error: errors.UploaderError) -> Finding:
         path, image = self._layout.type_map(tag), (f"{self._repository.name}:{tag}",)
-        if failed(error) and isinstance(error, errors.StorageError):
+        if isinstance(error, errors.StorageError) and failed(error):
             self.is_unread = True
             return Finding(path, str(Unread(error.reason)), Remedy.LOOK, image)
         if self._repository.can_restore(tag):
             self._misplaced.add(path)
-            return Finding(path, str(error).rpartition(": ")[2], Remedy.REPAIR, image)
-        return Finding(path, str(error).rpartition(": ")[2], Remedy.FETCH, image)
+            return Finding(path, self._problem(error, path), Remedy.REPAIR, image)
+        return Finding(path, self._problem(error, path), Remedy.FETCH, image)
+
+    def _problem(self, error: errors.UploaderError, path: PurePosixPath) -> str:
+        """Return what is wrong at ``path``, without the path where the error is about it."""
+        here = self._storage.root / path
+        if isinstance(error, errors.ManifestInvalid | errors.StorageError) and error.path == here:
+            return error.reason
+        return str(error)
 
     def _users(self, blob: Digest) -> tuple[str, ...]:
         """Return the images that need a blob."""
