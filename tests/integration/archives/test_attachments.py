@@ -40,7 +40,7 @@ def layout(path: Path, entries: Entries) -> Path:
 
 
 def kind(image: Image, vendor: str, kind: str, name: str | None = "n/a:1") -> dict[str, object]:
-    """An entry as hauler writes it, or without a name as cosign does."""
+    """Return an entry as hauler writes it, or without a name as cosign does."""
     names = {CONTAINERD: f"quay.io/{name}"} if name else {}
     return archives.entry(image, name, kind=f"{vendor}/{kind}", **names)
 
@@ -116,7 +116,7 @@ def test_just_with_its_image(memory: MemoryDriver, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", [None, "n/c:1"])
 def test_of_an_image_that_is_not_there(tmp_path: Path, name: str | None) -> None:
-    """Told, and no reason to leave the others out."""
+    """The attachment is reported, and the other images are imported."""
     entries = [
         kind(ONE, COSIGN, "image"),
         kind(TWO, COSIGN, "image", "n/b:1"),
@@ -129,7 +129,7 @@ def test_of_an_image_that_is_not_there(tmp_path: Path, name: str | None) -> None
 
 
 def test_one_image_named_by_as(tmp_path: Path) -> None:
-    """What is attached is no image of its own, of which there may be just one then."""
+    """--as allows for one image; what is attached to it does not count as another."""
     entries = [kind(ONE, COSIGN, "image", None), kind(SIGNATURE, COSIGN, "sigs", None)]
     archive = open_archive(layout(tmp_path / "x", entries))
     jobs = plan(archive, [], Name.parse("c:3"))

@@ -101,7 +101,7 @@ def test_skopeo_copies_all_of_it(skopeo: Run, exported: Path, tmp_path: Path) ->
 
 
 def test_podman_loads_and_saves(podman: Run, exported: Path, root: Path, tmp_path: Path) -> None:
-    """There and back: the layers' content is the same whatever happened to their form."""
+    """After podman has loaded and saved an image, its layers unpack to the same content."""
     single = tmp_path / "single.tar"
     carry(exported / "image-serve", single, "ns/img")
     assert "ns/img:1.0" in podman("load", "-q", "-i", str(single))
@@ -129,7 +129,7 @@ def test_podman_loads_and_saves(podman: Run, exported: Path, root: Path, tmp_pat
 def test_tar_packs_a_layout(
     exported: Path, root: Path, tmp_path: Path, form: str, how: str
 ) -> None:
-    """As whoever has a directory and needs a file does it."""
+    """tar packs a layout that is a directory into a file."""
     command = [programs.require("tar"), f"--format={form}", "-C", f"{exported}/layout"]
     subprocess.run([*command, how, f"{tmp_path}/packed", "."], check=True)
     with LocalExportDriver(root) as driver:

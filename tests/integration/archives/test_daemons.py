@@ -50,7 +50,7 @@ def docker_save(path: Path, image: Image, name: str) -> Path:
 
 @pytest.fixture
 def loaded(docker: Run, tmp_path: Path) -> Callable[..., Path]:
-    """What docker saves of two images, one of which is Docker Hub's."""
+    """The names of two images that docker has, one of them from Docker Hub."""
     docker("load", "--input", docker_save(tmp_path / "one", ONE, "nginx:1"))
     docker("load", "--input", docker_save(tmp_path / "two", TWO, "quay.io/ns/img:2"))
 
@@ -66,7 +66,7 @@ def layers_of(root: Path, name: str, label: str) -> list[str]:
 
 
 def test_docker_saves(loaded: Callable[..., Path], driver: LocalExportDriver, root: Path) -> None:
-    """Several, in one archive, with the layer that both have as a link."""
+    """Two images in one archive, in which the layer that both have is a link."""
     names = bring(loaded("nginx:1", "quay.io/ns/img:2"), driver)
     assert sorted(names) == ["library/nginx:1", "ns/img:2"]  # docker's order is by chance
     expected = [str(blob.digest) for blob in PLAIN]
@@ -102,7 +102,7 @@ def test_docker_saves_into_a_pipe(
 
 @pytest.fixture
 def exported(ctr: Run, tmp_path: Path) -> Callable[..., Path]:
-    """What containerd exports of images that go by the names that Kubernetes gives them."""
+    """Images in containerd, under the names that Kubernetes gives them."""
     carry(fill(tmp_path / "tree", [IMAGE, LIST]), tmp_path / "layout.tar")
     ctr("images", "import", "--all-platforms", "--digests", tmp_path / "layout.tar")
     held = {line.split()[2]: line.split()[0] for line in ctr("images", "ls").splitlines()[1:]}
@@ -129,7 +129,7 @@ def test_containerd_exports(
 def test_containerd_exports_by_digest(
     exported: Callable[..., Path], driver: LocalExportDriver, root: Path
 ) -> None:
-    """Which stays, though it has no tag."""
+    """An image that containerd knows by digest stays, though it has no tag."""
     assert bring(exported(IMAGE_NAMES[1]), driver) == [f"ns/img@{IMAGE.digest}"]
     assert not trees.problems(root)
     with contextlib.closing(Tree(root)) as tree:

@@ -30,7 +30,7 @@ def memory(tmp_path: Path) -> MemoryDriver:
 
 
 def image_folder(image: images.Image) -> archives.Files:
-    """What skopeo writes to ``dir:``."""
+    """Write a folder as skopeo does to ``dir:``."""
     files = {"version": VERSION, "manifest.json": image.manifest.content}
     for part in image.walk():
         files |= {d.encoded: content for d, content in part.blobs.items()}
@@ -40,7 +40,7 @@ def image_folder(image: images.Image) -> archives.Files:
 
 
 def tree(**folders: images.Image) -> archives.Files:
-    """An archive by its folders."""
+    """Write an archive of folders."""
     return {
         f"{folder}/{name}": content
         for folder, image in folders.items()
@@ -98,7 +98,7 @@ def test_skopeo_syncs_without_the_namespaces(
 def test_skopeo_syncs_one_platform_under_the_digest_of_all(
     mirrored: tuple[Path, str], memory: MemoryDriver
 ) -> None:
-    """That digest is of another manifest, by which nobody could pull it."""
+    """The folder's name has the digest of the index, which is not that of the manifest in it."""
     folder, address = mirrored
     refused = rf"'{address}/ns/list@{LIST.digest}' is another manifest, sha256:\w+ .*--all"
     with pytest.raises(errors.ArchiveInvalid, match=refused):
@@ -110,7 +110,7 @@ def test_skopeo_syncs_one_platform_under_the_digest_of_all(
 def test_the_same_in_a_tar(
     mirrored: tuple[Path, str], memory: MemoryDriver, tmp_path: Path, start: str
 ) -> None:
-    """With what somebody called the folder in front of the host, too."""
+    """Members of the tar may begin with a folder's name before the host."""
     folder = mirrored[0] if start == "scoped" else mirrored[0] / "scoped"
     run(programs.require("tar"), "-C", str(folder), "-czf", f"{tmp_path}/x.tar.gz", start)
     assert bring(tmp_path / "x.tar.gz", memory) == ["ns/img:1.0", "ns/list:1.0"]
@@ -154,7 +154,7 @@ def test_schema_1_is_named_and_left_out(memory: MemoryDriver, tmp_path: Path) ->
 
 
 def test_hub_names_of_folders(memory: MemoryDriver, tmp_path: Path) -> None:
-    """Only where the host says so: without --scoped it may have been any registry."""
+    """Names are Docker Hub's only where the host says so: skopeo leaves it out without --scoped."""
     folders = {"docker.io/library/a:1": IMAGE, "docker.io/b:1": IMAGE, "c:1": IMAGE}
     archives.folder(tmp_path / "x", tree(**folders))
     assert set(bring(tmp_path / "x", memory)) == {"c:1", "library/b:1", "library/a:1"}

@@ -55,7 +55,7 @@ class Case:
 
 
 def both(name: str, refused: str, files: Files) -> list[Case]:
-    """As a tar, and as a folder."""
+    """Return the case as a tar and as a folder."""
     return [
         Case(f"{name} in a tar", refused, lambda path: archives.tar(path, files)),
         Case(f"{name} in a folder", refused, lambda path: archives.folder(path, files)),
@@ -63,7 +63,7 @@ def both(name: str, refused: str, files: Files) -> list[Case]:
 
 
 def tarred(name: str, refused: str, *more: tuple[tarfile.TarInfo, bytes]) -> Case:
-    """A good layout, and more in the tar."""
+    """Return a case: a good layout, and more members in the tar."""
     return Case(name, refused, lambda path: archives.tar(path, LAYOUT, more))
 
 
@@ -81,7 +81,7 @@ def packed(path: Path) -> bytes:
 
 
 def cut(*, within: int = 0, more: bytes = b"") -> Callable[[Path], object]:
-    """A good tar up to so many bytes of its last member, and then something else."""
+    """Return a case: a tar that is cut within its last member and goes on differently."""
 
     def make(path: Path) -> None:
         content = packed(path)
@@ -103,14 +103,14 @@ def saved(**fields: Any) -> Files:
 
 
 def extended(kind: bytes, size: int, content: bytes = b"") -> Callable[[Path], object]:
-    """A header that says another of ``size`` bytes follows."""
+    """Return a header that announces an extended header of ``size`` bytes."""
     header = tarfile.TarInfo("extension")
     header.type, header.size = kind, size
     return written(header.tobuf(tarfile.USTAR_FORMAT) + content)
 
 
 def everywhere(path: Path) -> None:
-    """A name that later members are to go by (POSIX.1-2017, pax, typeflag g)."""
+    """Return a global header with a name for later members (POSIX.1-2017, pax, typeflag g)."""
     with tarfile.open(path, "w", pax_headers={"path": "oci-layout"}) as archive:
         for info, content in (member(*item) for item in LAYOUT.items()):
             archive.addfile(info, io.BytesIO(content))
@@ -126,7 +126,7 @@ def negative(path: Path) -> None:
 
 
 def linked(path: Path) -> None:
-    """A blob in a folder that is a link to the same bytes elsewhere."""
+    """Make a blob of a folder a symbolic link to the same bytes elsewhere."""
     archives.folder(path, LAYOUT)
     outside = path.with_name("outside")
     (path / BLOB).rename(outside)
@@ -347,7 +347,7 @@ CASES = [*FILES, *TARS, *DOCKERS]
 
 
 def state(root: Path) -> list[str]:
-    """What lies in a tree, but for its locks."""
+    """Return what is in a tree, without its locks."""
     return sorted(str(path) for path in root.rglob("*") if "locks" not in path.parts)
 
 
@@ -364,7 +364,7 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> LocalExportDriver:
 def test_refused(
     target: LocalExportDriver, tmp_path: Path, case: Case, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Not even the good image before the bad one is imported."""
+    """Nothing is imported, not even a good image that comes before the bad one."""
     monkeypatch.setenv("TMPDIR", str(tmp_path / "temporary"))
     (tmp_path / "temporary").mkdir()
     root = target._storage.root
@@ -383,7 +383,7 @@ def test_refused(
 
 
 def test_these_are_good(driver: LocalExportDriver, root: Path, tmp_path: Path) -> None:
-    """The table changes one thing in what is all right."""
+    """What the cases change in one place is accepted without the change."""
     archives.tar(tmp_path / "layout", LAYOUT, [member("x", type=tarfile.DIRTYPE)])
     assert bring(tmp_path / "layout", driver) == ["a/good:1.0", "b/bad:1.0"]
     archives.folder(tmp_path / "folder", LAYOUT)
@@ -429,7 +429,7 @@ def test_a_header_that_says_it_is_a_gibibyte_is_not_read(
 def test_a_target_full_of_holes_names_what_it_lacks(
     target: LocalExportDriver, tmp_path: Path
 ) -> None:
-    """All of them, and before the first image is there."""
+    """All missing blobs are named, before the first image is copied."""
     files = {
         n: c
         for n, c in LAYOUT.items()

@@ -37,7 +37,7 @@ def memory(tmp_path: Path) -> MemoryDriver:
 
 
 def changed(image: Image, **fields: Any) -> tuple[dict[str, Any], archives.Files]:
-    """An entry for a manifest that is like the image's but for ``fields``, and its blobs."""
+    """Return an entry for the image's manifest with other ``fields``, and its blobs."""
     manifest = json.dumps({**json.loads(image.manifest.content), **fields}).encode()
     digest = Digest.of(manifest)
     entry = {
@@ -50,7 +50,7 @@ def changed(image: Image, **fields: Any) -> tuple[dict[str, Any], archives.Files
 
 
 def docker_25(image: Image = IMAGE, **fields: Any) -> archives.Files:
-    """Both at once, the layout without layers, as a pre-release saved it (moby 47065)."""
+    """Both kinds in one archive, the layout without layers, as of a pre-release (moby 47065)."""
     entry, blobs = changed(image, layers=None)
     config = image.manifest.config
     assert config
@@ -167,7 +167,7 @@ def test_a_config_that_says_nothing_of_layers(
 
 
 def test_a_damaged_config_is_called_damaged(memory: MemoryDriver, tmp_path: Path) -> None:
-    """Not an image that disagrees with it."""
+    """The error is about the config, not about an image that disagrees with it."""
     config = IMAGE.manifest.config
     assert config
     files = archives.layout([archives.entry(IMAGE, "ns/img:1.0")], archives.blobs([IMAGE]))
@@ -237,7 +237,7 @@ def test_a_blob_that_was_compressed_in_its_place(
 def test_one_layer_under_many_names_is_unpacked_once(
     memory: MemoryDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Hard links to one gzip, in a tar and in a folder."""
+    """Many names are hard links to one gzip file, in a tar and in a folder."""
     monkeypatch.setattr(budgets, "_FLOOR", 2 * 1024**2)
     layer = images.layer({"file": bytes(1024**2)})
     image = images.image("ns/img", "1.0", [layer] * 50)
@@ -263,7 +263,7 @@ def test_one_layer_under_many_names_is_unpacked_once(
 def test_what_all_layers_unpack_to_is_bounded(
     memory: MemoryDriver, tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each is within bounds, all of them are not; what the tar itself unpacks to counts."""
+    """Each layer is within the bound and all together are not; the tar's own unpacking counts."""
     monkeypatch.setattr(budgets, "_FLOOR", 1024**2)
     layers = [images.layer({f"{number}": bytes(600_000)}) for number in range(30)]
     image = images.image("ns/img", "1.0", layers)
@@ -309,7 +309,7 @@ def test_names_without_end(
 def test_manifests_without_end(
     driver: LocalExportDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Indexes that all list the same are small, and each takes as long as what it lists."""
+    """Small indexes that list the same manifests again and again are bounded in number."""
     lists = [
         images.index("ns/list", str(n), [IMAGE], oci=True, annotations={"n": str(n)})
         for n in range(4)
@@ -334,7 +334,7 @@ def test_manifests_without_end(
 def test_a_manifest_is_read_once(
     memory: MemoryDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And where memory does not hold them all, reading them again has a bound."""
+    """Where memory cannot keep all manifests, the bytes that are read again are bounded."""
     monkeypatch.setattr(budgets, "_FLOOR", 2000)
     monkeypatch.setattr(budgets, "_RATIO", 0)
     entries = [archives.entry(IMAGE, f"ns/img:{number}") for number in range(20)]

@@ -36,7 +36,7 @@ Entries = Sequence[dict[str, object]]
 
 @pytest.fixture
 def memory(tmp_path: Path) -> MemoryDriver:
-    """What images are called does not depend on the target, and this one is fast."""
+    """A driver in memory: names do not depend on the target, and this one is fast."""
     return MemoryDriver(str(tmp_path))
 
 
@@ -68,7 +68,7 @@ def test_names_have_no_host(memory: MemoryDriver, tmp_path: Path, name: str, exp
 
 
 def test_containerd_has_the_whole_name(memory: MemoryDriver, tmp_path: Path) -> None:
-    """Beside it ref.name is just the tag."""
+    """Where containerd's annotation has the whole name, ref.name is just the tag."""
     listed = archives.entry(ONE, "1.0", **{CONTAINERD: "docker.io/ns/img:1.0"})
     assert bring(layout(tmp_path / "layout", listed), memory) == ["ns/img:1.0"]
 
@@ -221,7 +221,7 @@ def test_ambiguous(
 def test_a_list_of_which_not_all_is_there(
     driver: LocalExportDriver, root: Path, tmp_path: Path
 ) -> None:
-    """As docker saves an image for one platform."""
+    """docker saves an image for one platform as an index that lists more than is there."""
     path = layout(tmp_path / "layout", archives.entry(LIST, "n/l:1"))
     (path / "blobs/sha256" / TWO.digest.encoded).unlink()
     with pytest.raises(errors.ImageUnknown, match=f"lacks {TWO.digest} of an index"):
@@ -258,7 +258,7 @@ def image_of(root: Path, name: str, tag: str) -> Manifest:
 
 @pytest.mark.parametrize("mode", ["w", "w:gz"])
 def test_docker_saves(driver: LocalExportDriver, root: Path, tmp_path: Path, mode: str) -> None:
-    """Layers stay as they are, so whoever saves it gets the same manifest."""
+    """Layers are not compressed anew, so the manifest is the same whoever saved the image."""
     archives.tar(tmp_path / "saved", docker(), mode=mode)
     assert bring(tmp_path / "saved", driver) == ["ns/img:1.0"]
     found = image_of(root, "ns/img", "1.0")
@@ -271,7 +271,7 @@ def test_docker_saves(driver: LocalExportDriver, root: Path, tmp_path: Path, mod
 
 
 def test_a_layer_that_is_a_link(driver: LocalExportDriver, root: Path, tmp_path: Path) -> None:
-    """Docker writes one for a layer that is in the archive already."""
+    """docker writes a link for a layer that is in the archive already."""
     files = docker()
     moved = {n.replace("l1/layer.tar", "l1/real.tar"): c for n, c in files.items()}
     link = archives.member("l1/layer.tar", type=b"2", linkname="../l1/real.tar")
@@ -309,7 +309,7 @@ def test_no_name(memory: MemoryDriver, tmp_path: Path, names: list[str] | None) 
 def test_what_docker_saves_today_is_a_layout(
     driver: LocalExportDriver, root: Path, tmp_path: Path
 ) -> None:
-    """Both at once: the layout has the manifest that the image had."""
+    """The archive is both kinds, and the layout has the image's own manifest."""
     listed = archives.entry(ONE, "1.0", **{CONTAINERD: "docker.io/ns/img:1.0"})
     content = archives.blobs([ONE])
     both = {
@@ -325,7 +325,7 @@ def test_what_docker_saves_today_is_a_layout(
 
 
 class OneImage(Source):
-    """An image by whatever digest it is asked for."""
+    """A registry that gives the same image for every digest."""
 
     def manifest(self, reference: Tag | Digest, size: int | None = None) -> Manifest:
         return ONE.manifest

@@ -39,7 +39,7 @@ LAYERS = [images.layer({"file": text}) for text in (b"first", b"second", b"third
 
 
 def generation(number: int) -> Image:
-    """An image that has all layers of the one before, and one more."""
+    """Return an image that has all layers of the one before, and one more."""
     return images.image("ns/app", f"{number}.0", LAYERS[:number])
 
 
@@ -261,7 +261,7 @@ def known(root: Path, tmp_path: Path, kind: str) -> Path:
 @pytest.mark.parametrize("kind", ["first", "first.tar", "list"])
 @pytest.mark.parametrize("name", ["second", "second.tar"])
 def test_since(root: Path, tmp_path: Path, kind: str, name: str) -> None:
-    """What the other side has stays here, and is found there."""
+    """Blobs that the other side has are left out, and an import finds them there."""
     fill(root, [generation(1)])
     carry(root, tmp_path / "base")
     since = known(root, tmp_path, kind)
@@ -391,7 +391,7 @@ class _Cut(BaseException):
 
 
 def _cut(number: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
-    """Let so many files be published, and no more."""
+    """Let so many files be published, and then fail."""
     publish = Storage.publish
 
     def published(self: Storage, *args: object) -> None:
@@ -411,7 +411,7 @@ def _cut(number: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
 def test_cut_short_and_done_again(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
 ) -> None:
-    """Nothing that looks right, and then the same as in one go."""
+    """An export that was cut short looks damaged; done again, it is the same as at once."""
     fill(root, [generation(2)])
     carry(root, tmp_path / "whole")
     with monkeypatch.context() as patch:
@@ -445,7 +445,7 @@ carry(Path(sys.argv[1]), Path(sys.argv[2]))
 
 @pytest.mark.parametrize("name", ["layout", "layout.tar"])
 def test_killed_and_done_again(root: Path, tmp_path: Path, name: str) -> None:
-    """An earlier export is there until the next is whole; nothing is left lying about."""
+    """An earlier export stays until the next one is whole, and no temporary file is left."""
     fill(root, [generation(1)])
     place = tmp_path / "place"
     place.mkdir()
@@ -472,7 +472,7 @@ def test_killed_and_done_again(root: Path, tmp_path: Path, name: str) -> None:
 
 
 def test_the_commands(original: Path, root: Path, tmp_path: Path, run: Run) -> None:
-    """From list to export to import, as two operators would do it."""
+    """Two operators list blobs, export and import."""
     fill(root, [ATTACHED])
     assert run("export", "--list-blobs", str(tmp_path / "list")).both == (0, "2 blobs listed\n")
     (tmp_path / "there").mkdir()
@@ -520,7 +520,7 @@ def test_to_another_disk(root: Path, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["layout", "layout.tar"])
 def test_a_full_disk(root: Path, tmp_path: Path, name: str) -> None:
-    """An error that says so, nothing that looks whole, and room for a second try."""
+    """The error names the full disk, nothing looks whole, and a second try has the room."""
     noise = hashlib.shake_256(b"noise").digest(512 * 1024)
     fill(root, [images.image("ns/app", "1.0", [images.layer({"file": noise})])])
     with mounts.tmpfs(tmp_path / "disk", "size=256k") as disk:
@@ -539,7 +539,7 @@ def test_a_full_disk(root: Path, tmp_path: Path, name: str) -> None:
 
 
 def test_what_tripleo_common_wrote(root: Path, tmp_path: Path) -> None:
-    """Tags that are links, lists that do not say which is which, blobs that are in no pool."""
+    """Tags are links, lists do not say which manifest is which, and blobs are not in the pool."""
     single = generation(1)
     several = images.index("ns/list", None, [images.image("ns/list", None, [LAYERS[1]])])
     for part in (single, *several.walk()):

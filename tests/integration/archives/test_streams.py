@@ -98,7 +98,7 @@ def test_refused(
 
 
 def test_a_terminal_is_no_archive(config: Path) -> None:
-    """Nobody waits for what is never typed."""
+    """A terminal as standard input is refused at once."""
     script = [programs.require("script", "bsdutils"), "-qec"]
     command = shlex.join(commands.line(config, "import", "-"))
     done = subprocess.run(
@@ -118,7 +118,7 @@ def test_a_fifo(memory: MemoryDriver, tmp_path: Path, packed: Path) -> None:
 
 @contextlib.contextmanager
 def waiting(config: Path, packed: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """An import that has all of its archive but the end, and waits for that."""
+    """Start an import that waits for the end of its archive."""
     command = commands.line(config, "import", "-")
     with subprocess.Popen(command, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdin
@@ -155,7 +155,7 @@ def test_a_signal_leaves_nothing(
 def test_a_disk_that_would_be_full(
     memory: MemoryDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What others have on it goes on working."""
+    """The temporary file leaves room for what others have on the disk."""
     with mounts.tmpfs(tmp_path / "small", "size=2m") as disk:
         monkeypatch.setenv("TMPDIR", str(disk))
         (tmp_path / "x").write_bytes(gzip.compress(bytes(8 * 1024**2)))
@@ -174,6 +174,6 @@ def test_a_place_that_there_is_not(
 
 
 def test_where_it_goes_by_itself(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not to /tmp, which may be memory."""
+    """Without TMPDIR the temporary file is in /var/tmp: /tmp may be memory."""
     monkeypatch.delenv("TMPDIR")
     assert spool._folder() == Path("/var/tmp")  # noqa: S108

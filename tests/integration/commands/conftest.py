@@ -20,6 +20,6 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def filled(root: Path, full: Path) -> Path:
-    """The same for one test."""
+    """A copy of that tree for one test."""
     trees.copy(full, root)
     return root

@@ -43,7 +43,7 @@ MORE = [*TWINS, OLD, nested_index(), sparse_index(), referrer(SIGNATURE, "applic
 
 
 def fill(root: Path) -> None:
-    """A tree with all of it; ns/img:1.0 has a second tag, a child of the list one of its own."""
+    """Write a tree with all of it; ns/img:1.0 has a second tag, and a child of the list has one."""
     with LocalExportDriver(root) as driver:
         for image in CONTENT:
             trees.put(driver, image)

@@ -28,7 +28,7 @@ TREE_COMMANDS = {
 
 @pytest.fixture
 def layouts(config: Path, filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Where the example of a driver, which is configured, writes to; beside a tree with images."""
+    """The root of the example driver, which is configured; there is a tree with images, too."""
     layouts, site = tmp_path / "layouts", tmp_path / "site"
     info = site / "example-1.0.dist-info"
     info.mkdir(parents=True)
@@ -50,7 +50,7 @@ def layouts(config: Path, filled: Path, tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.fixture
 def imported(run: Run, layouts: Path, filled: Path, tmp_path: Path) -> Path:
-    """The same with two images in it."""
+    """The same root after two images were imported."""
     archive = str(tmp_path / "carried")
     assert run("export", "--root", str(filled), archive, "alone", "ns/img:2.0").status == 0
     result = run("import", archive)

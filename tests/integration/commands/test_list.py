@@ -178,7 +178,7 @@ def test_looking_changes_nothing(run: Run, filled: Path) -> None:
 def test_a_tag_that_moves_meanwhile_is_not_damaged(
     run: Run, filled: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It moves after the tags were read, and what it led to goes before the manifests are."""
+    """The tag moves after tags were read, and its old manifest goes before manifests are read."""
     moves = [images.image("alone", "1.0", [images.layer({"new": b"new"})])]
     original = graph.take_inventory
 

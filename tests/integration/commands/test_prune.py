@@ -109,7 +109,7 @@ def test_too_much_is_refused(run: Run, root: Path) -> None:
 
 
 def test_too_much_of_the_tree_is_refused(run: Run, root: Path) -> None:
-    """12 tags and 4 attachments: 4 of each 6 are within the share, and more than half of all."""
+    """Of the 12 tags and 4 attachments in the tree, more than the share would go."""
     result = run("prune", "--keep-newest", "1", "--keep", "a:s*", "--max-share", "0.6")
     assert result.status == 1
     assert result.err.splitlines()[-1].startswith("ERROR: 10 of the 16 tags of the tree")
@@ -161,7 +161,7 @@ def test_what_refers_to_a_referrer_without_a_tag_stays(run: Run, root: Path) -> 
 
 
 def test_a_tag_that_looks_like_an_attachment_counts(run: Run, root: Path) -> None:
-    """Builds are called by hashes, too; nothing here has that digest."""
+    """Tags may be hashes of builds; no manifest here has that digest."""
     tag = f"sha256-{'0' * 64}"
     with LocalExportDriver(root) as driver:
         trees.put(driver, images.image("a", tag, [images.layer({"is": b"a build"})]))

@@ -109,7 +109,7 @@ def test_an_interrupt_is_130(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(params=["", "1"], ids=["buffered", "unbuffered"])
 def environment(request: pytest.FixtureRequest) -> dict[str, str]:
-    """Output fails when it is written, or in the end."""
+    """An environment in which output fails at once, or when it is flushed in the end."""
     return {**os.environ, "PYTHONUNBUFFERED": request.param}
 
 
@@ -146,7 +146,7 @@ def test_output_that_cannot_be_written_is_a_failure(
 
 
 def completed(script: Path, *words: str) -> list[str]:
-    """What bash proposes for the last word."""
+    """Return what bash proposes for the last word."""
     body = (
         f"source {BASH_COMPLETION}\n"
         'source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1))\n'

@@ -44,7 +44,7 @@ def until_it_ends(process: subprocess.Popen[str]) -> None:
 def interrupt(
     cli: Cli, endless: Endless, source: str, signals: Signals
 ) -> subprocess.CompletedProcess[str]:
-    """Send the signals once some of a layer is here."""
+    """Send the signals when a part of a layer has arrived."""
     file = cli.images(source, *endless.names)
     command = commands.line(cli.config, "upload", file, "--report", cli.report_file)
     with subprocess.Popen(
@@ -67,7 +67,7 @@ def wait_for_staged(cli: Cli, count: int) -> None:
 
 
 def staged(cli: Cli) -> list[int]:
-    """The sizes of temporary files."""
+    """Return the sizes of temporary files."""
     folder = cli.root / ".local-export" / "staging"
     return [path.stat().st_size for path in folder.glob("*/*")]
 
@@ -104,7 +104,7 @@ def test_a_second_signal_kills(cli: Cli, endless: Endless, endless_source: str) 
 
 
 def test_a_signal_that_comes_twice_at_once_is_one() -> None:
-    """As timeout(1) sends it."""
+    """timeout(1) sends a signal to the command and to its group."""
     script = """
 import os, signal
 from image_uploader_plugins.cli import interruption
@@ -130,7 +130,7 @@ with interruption.handled(lambda: None):
 def test_a_program_that_is_interrupted_leaves_nothing_at_work(
     cli: Cli, endless: Endless, endless_source: str
 ) -> None:
-    """One without our handlers: the exception comes out of whatever is called meanwhile."""
+    """Without our handlers, the exception is raised in whatever is called at the moment."""
     endless.dripping = True
 
     def observer(record: ImageRecord) -> None:
@@ -164,7 +164,7 @@ def test_transfers_that_hang_leave_what_gc_knows(
 
 
 def test_ignored_signals_stay_ignored() -> None:
-    """As those of a command that nohup or a shell put into the background."""
+    """nohup, and shells for what is in the background, have a command ignore signals."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with interruption.handled(lambda: None):

@@ -217,7 +217,7 @@ def test_a_rehearsal_has_no_metrics(cli: Cli, tmp_path: Path, file: Path) -> Non
 
 
 def test_the_file_is_for_other_users_too(cli: Cli, source: str, file: Path) -> None:
-    """node_exporter has one of its own."""
+    """node_exporter has a user of its own, who must be able to read the file."""
     cli.run("upload", cli.images(source, by_name("base")), "--metrics", file)
     assert file.stat().st_mode & 0o777 == 0o644
     assert [path.name for path in file.parent.glob("*.prom*")] == [file.name]

@@ -36,7 +36,7 @@ CLEAR = "\r\x1b[K"
 
 
 class Clock:
-    """Stands still until it is set."""
+    """A clock that stands still until it is set."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -54,11 +54,11 @@ class Terminal:
         self.stream: TextIO = os.fdopen(terminal, "w")
 
     def arrived(self) -> str:
-        """Since it was last asked; there must be something."""
+        """Return what has arrived since the last call; there must be something."""
         return os.read(self._controller, 65536).decode().replace("\r\n", "\n")
 
     def all(self) -> str:
-        """Until nobody has it open any more."""
+        """Return what arrives until nobody has the terminal open any more."""
         self.stream.close()
         text = b""
         with contextlib.suppress(OSError):  # the end, as Linux tells it
@@ -201,7 +201,7 @@ def test_parts_count_for_the_whole() -> None:
 
 
 def on_terminal(cli: Cli, *arguments: object, until: str | None = None) -> tuple[int, str]:
-    """Run the command on a terminal: its status and all that it wrote to it.
+    """Run the command on a terminal; return its status and all that it wrote.
 
     It is sent SIGINT once it has written what the pattern ``until`` is found in.
     """

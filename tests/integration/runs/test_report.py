@@ -25,7 +25,7 @@ def outcomes(image: dict[str, Any], kind: str = "layer") -> list[str]:
 
 
 def keys(value: Any) -> Any:
-    """The names in a report, at every level."""
+    """Return the names of a report's fields, at every level."""
     if isinstance(value, dict):
         return {name: keys(inner) for name, inner in value.items()}
     if isinstance(value, list):
@@ -221,7 +221,7 @@ def test_prepare_and_an_entry_whose_image_fails(cli: Cli, source: str, tmp_path:
 
 
 def test_prepare_and_the_entries_it_did_not_come_to(cli: Cli, source: str, tmp_path: Path) -> None:
-    """Where it is not known what an entry asks for, nothing is copied."""
+    """Where one entry's images cannot be found out, nothing is copied."""
     file = tmp_path / "environment.yaml"
     given = prepared(source, "base", "absent", "base")
     given["parameter_defaults"]["ContainerImagePrepare"][1]["tag_from_label"] = "version"

@@ -36,13 +36,13 @@ def tampered(registry: TamperedRegistry) -> Iterator[str]:
 
 
 def told(cli: Cli, result: subprocess.CompletedProcess[str]) -> str:
-    """Everything that a run has said and left outside of the tree."""
+    """Return all that a run has printed, and written outside of the tree."""
     files = (path.read_text() for path in cli.folder.glob("report.json"))
     return result.stdout + result.stderr + "".join(files)
 
 
 def redirect(answer: Answer, headers: Message) -> Answer:
-    """To where a storage's key is in the URL, as registries in clouds do."""
+    """Redirect to a URL with a storage's key in it, as registries in clouds do."""
     signed = f"/storage/gone?X-Amz-Signature={MARK}&X-Amz-Security-Token={MARK}"
     return Answer(307, {"Location": signed, "Content-Length": "0"})
 

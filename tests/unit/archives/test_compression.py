@@ -85,7 +85,7 @@ def unpack(content: bytes, step: int = 2**20, limit: int = 2**30) -> list[bytes]
 def test_what_programs_compress(
     memory: MemoryDriver, tmp_path: Path, command: list[str], zstd_by: str
 ) -> None:
-    """Its name does not matter."""
+    """What a program compressed is recognised whatever the file is called."""
     program = programs.require(command[0], {"pzstd": "zstd", "xz": "xz-utils"}.get(command[0]))
     archives.tar(tmp_path / "plain.tar", LAYOUT)
     with (tmp_path / "packed.tar").open("wb") as packed:
@@ -135,7 +135,7 @@ def test_a_name_in_a_tar_may_look_like_anything(memory: MemoryDriver, tmp_path: 
 @pytest.mark.parametrize("step", [1, 7, 2**20])
 @pytest.mark.parametrize("name", METHODS)
 def test_unpacking_whatever_the_pieces(name: str, size: int, step: int) -> None:
-    """Where the output ends with a piece, or a member with a chunk."""
+    """It does not matter where pieces of the output and chunks of the input end."""
     compress, content = METHODS[name], bytes(size)
     whole = compress(content[: size // 3]) + compress(content[size // 3 :])
     pieces = unpack(whole + bytes(512), step)
@@ -218,7 +218,7 @@ def test_the_program_ends_with_whoever_reads(monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_a_window_without_bound(zstd_by: str) -> None:
-    """2 GiB, as `zstd --long=31` takes them."""
+    """`zstd --long=31` takes 2 GiB of memory."""
     options: dict[int, int] = {
         zstd.CompressionParameter.window_log: 31,
         zstd.CompressionParameter.enable_long_distance_matching: 1,
@@ -243,7 +243,7 @@ def test_a_dictionary_without_bound() -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_members_without_end_are_not_copied_for_each(name: str) -> None:
-    """What is left of the input is what each small member takes a copy of."""
+    """Many small members do not each copy all of the input that is left."""
     member = METHODS[name](b"")
     found = Compression.of(member)
     assert found

@@ -104,7 +104,7 @@ def test_a_name_twice_that_leads_elsewhere(
     ids=" ".join,
 )
 def test_files_with_holes(memory: MemoryDriver, tmp_path: Path, form: list[str]) -> None:
-    """As ``tar --sparse`` packs them, many holes and one at the end."""
+    """``tar --sparse`` packs a file with many holes and one at the end."""
     content = b"".join(os.urandom(4096) + bytes(65536) for _ in range(30)) + bytes(1024**2)
     image = images.image("ns/img", "1.0", [images.layer({"file": content}, plain=True)])
     saved = archives.docker_archive(
@@ -131,7 +131,7 @@ def holed(path: Path, content: bytes) -> None:
 
 
 def holes(size: int, parts: list[tuple[int, int]]) -> bytes:
-    """A member of GNU's format for files with holes."""
+    """Return a member in GNU's format for files with holes."""
     info = tarfile.TarInfo("oci-layout")
     info.type = tarfile.GNUTYPE_SPARSE
     info.size = sum(length for _, length in parts)
@@ -163,7 +163,7 @@ def test_holes_that_make_no_sense(
 
 
 def test_a_file_with_a_hole(memory: MemoryDriver, tmp_path: Path) -> None:
-    """The table above changes one thing in what is all right."""
+    """What the table above changes in one place is accepted without the change."""
     (tmp_path / "x").write_bytes(holes(2**10, [(0, 512)]))
     with pytest.raises(errors.ArchiveInvalid, match="oci-layout is not JSON"):
         bring(tmp_path / "x", memory)
@@ -176,7 +176,7 @@ def test_a_file_with_a_hole(memory: MemoryDriver, tmp_path: Path) -> None:
 def test_what_a_header_may_say_of_all_members(
     memory: MemoryDriver, tmp_path: Path, fields: dict[str, str]
 ) -> None:
-    """As git archive writes one with a comment."""
+    """git archive writes a global header with a comment."""
     with tarfile.open(tmp_path / "x", "w", pax_headers=fields) as archive:
         for info, content in (member(*item) for item in SAVED.items()):
             archive.addfile(info, io.BytesIO(content))

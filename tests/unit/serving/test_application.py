@@ -131,7 +131,7 @@ def test_conditions(client: Client, target: str, asked: dict[str, str], status: 
 
 
 def test_two_manifests_have_two_validators(client: Client, tree: Path) -> None:
-    """One tag, one moment, one size on disk: whoever has the list does not have its child."""
+    """A list and its child have two validators, also under one tag and with one time and size."""
     accept = {"Accept": media_types.DOCKER_MANIFEST}
     whole, child = client.get(BY_TAG), client.get(BY_TAG, headers=accept)
     assert child.headers["ETag"] == f'"{CHILD.digest}"'
@@ -149,7 +149,7 @@ def test_two_manifests_have_two_validators(client: Client, tree: Path) -> None:
 def test_a_damaged_manifest_is_not_sent(
     client: Client, tree: Path, target: str, damage: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """One line that names file and digest, and an error."""
+    """The client gets an error, and one line of the log names file and digest."""
     folder = tree / "v2" / IMAGE.repository.value / "manifests" / str(IMAGE.digest)
     path = next(folder.glob("manifest.*"))
     content = path.read_bytes()
@@ -169,7 +169,7 @@ def test_a_damaged_manifest_is_not_sent(
 
 
 def test_every_file_is_closed(client: Client, tree: Path) -> None:
-    """By us, and not when nobody knows of it any more: then Python warns."""
+    """Each file is closed by us; Python warns of those that it has to close itself."""
     folder = tree / "v2" / IMAGE.repository.value / "manifests" / str(CHILD.digest)
     for path in folder.glob("manifest.*"):
         path.unlink()

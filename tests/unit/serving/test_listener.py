@@ -59,7 +59,7 @@ class Clients:
         return client
 
     def reader(self, address: str = ONE) -> socket.socket:
-        """One whose answer has begun, and who takes no more of it."""
+        """Return a client whose answer has begun, and who takes no more of it."""
         client = self.new(LARGE, address)
         assert client.recv(1)
         return client
@@ -140,7 +140,7 @@ def test_the_next_request_must_begin_and_end(serve: Callable[..., Clients]) -> N
 def test_the_next_request_must_end(
     serve: Callable[..., Clients], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Once something of it is there, and be it an empty line."""
+    """A request that has begun must end in time, even one that is just an empty line so far."""
     client = serve().new()
     assert answers(client)
     monkeypatch.setattr(connection, "REQUEST", 0)
@@ -176,7 +176,7 @@ def received(client: socket.socket) -> bytes:
 
 
 def test_a_slow_line_is_not_a_dead_one(tree: Path) -> None:
-    """Megabytes in the kernel are not taken by the deadline: it counts whether any are."""
+    """A client that takes some of many megabytes until its deadline stays."""
     with socket.create_server((ONE, 0)) as listening:
         client = socket.create_connection(listening.getsockname(), raw.TIMEOUT)
         accepted, _ = listening.accept()
@@ -222,7 +222,7 @@ class Swallower:
 
 
 def test_others_have_their_turn(tree: Path) -> None:
-    """However fast a client is, and however many requests it has: a step ends."""
+    """One step of a client ends, however fast it is and however many requests it sends."""
     client = Swallower()
     served = Connection(client, ONE, TreeServer(tree), lambda _: None)  # type: ignore[arg-type]
     with contextlib.closing(served):
@@ -282,7 +282,7 @@ def test_the_slowest_reader_goes_for_the_newest(serve: Callable[..., Clients]) -
 
 
 def test_answers_leave_room_for_requests(serve: Callable[..., Clients]) -> None:
-    """Readers as many as there may be, and many silent ones: whoever asks is answered."""
+    """Among as many readers as there may be, and many silent clients, a request is answered."""
     clients = serve(_DESCRIPTORS=FIFTY)
     for _ in range(30):
         clients.reader()
@@ -293,7 +293,7 @@ def test_answers_leave_room_for_requests(serve: Callable[..., Clients]) -> None:
 
 
 def test_an_owner_of_ipv6(tree: Path) -> None:
-    """Whoever has one address of it has 2**64."""
+    """Addresses of one /64 are one owner's."""
     owners = [
         "2001:db8::1",
         "2001:db8::ffff:1",
@@ -311,7 +311,7 @@ def test_an_owner_of_ipv6(tree: Path) -> None:
 def test_a_client_that_comes_without_a_descriptor(
     serve: Callable[..., Clients], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It waits, and so does the server: it tries now and then, and not all the time."""
+    """Without a descriptor for it, a new client waits, and the server tries now and then."""
     pauses, tries = threading.Semaphore(0), []
     pause, take = listener.Listener._pause, listener.Listener._take_one
 
@@ -341,7 +341,7 @@ def test_a_client_that_comes_without_a_descriptor(
 
 
 def test_a_pause_is_one(serve: Callable[..., Clients], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever others do meanwhile, nobody tries to take a client."""
+    """In a pause no new client is taken, whatever other clients do."""
     tries, pauses, pause = [], threading.Semaphore(0), listener.Listener._pause
 
     def pausing(self: listener.Listener) -> None:
@@ -369,7 +369,7 @@ def test_a_pause_is_one(serve: Callable[..., Clients], monkeypatch: pytest.Monke
 
 
 def test_the_last_answer_is_read_to_its_end(serve: Callable[..., Clients]) -> None:
-    """By a client that goes on sending: what it sends is read, for a while."""
+    """What a client goes on sending is read for a while, so that it gets the last answer."""
     client = serve().new(b"PUT /v2/ HTTP/1.1\r\nHost: x\r\nContent-Length: 500000\r\n\r\n")
     assert client.recv(65536).startswith(b"HTTP/1.1 413")
     for _ in range(50):
@@ -379,7 +379,7 @@ def test_the_last_answer_is_read_to_its_end(serve: Callable[..., Clients]) -> No
 
 
 def test_requests_one_after_another(serve: Callable[..., Clients]) -> None:
-    """Sent at once (RFC 9112, 9.3.2), with bodies that are no requests."""
+    """Requests that come at once are answered in turn; bodies are none (RFC 9112, 9.3.2)."""
     put = b"PUT /v2/ HTTP/1.1\r\nHost: x\r\nContent-Length: 31\r\n\r\n" + WHOLE
     last = b"GET /v2/ HTTP/1.1\r\nHost: x\r\nConnection: foo, Close\r\n\r\n"
     client = serve().new(b"\r\n".join([WHOLE, put, WHOLE] * 100) + last)
@@ -389,7 +389,7 @@ def test_requests_one_after_another(serve: Callable[..., Clients]) -> None:
 
 
 def test_stopping_has_an_end(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A client that takes nothing more is left behind."""
+    """The server ends also where a client takes nothing more."""
     monkeypatch.setattr(listener, "STOPPING", 0.2)
     with contextlib.ExitStack() as stack:
         with listener.serving(tree) as server:
@@ -409,7 +409,7 @@ def test_stopping_while_there_is_no_descriptor(tree: Path) -> None:
 
 
 def test_where_nothing_can_be_logged(tree: Path) -> None:
-    """An answer does not depend on its line."""
+    """A request is answered where its line cannot be logged."""
 
     def log(line: str) -> None:
         raise BrokenPipeError

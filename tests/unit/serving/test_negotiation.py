@@ -64,6 +64,6 @@ def test_whoever_may_know_lists(accept: str) -> None:
 
 
 def test_a_field_costs_its_length() -> None:
-    """Quotes that never end are read once: a cost that grows with the square never ends."""
+    """Quotes that never end are read once: the cost does not grow with the square."""
     assert not takes_no_list('"' + '\\"' * 500_000)
     assert not takes_no_list('"a' * 500_001)

@@ -93,7 +93,7 @@ def test_nothing_is_sent_twice(ends: list[tuple[int, int]]) -> None:
     ],
 )
 def test_multipart(spans: list[range]) -> None:
-    """As a parser of MIME reads it, of the length that was told, a bounded piece at a time."""
+    """A parser of MIME reads the body, which has the announced length and comes in small pieces."""
     parts = ranges.Multipart(spans, len(CONTENT), "application/octet-stream")
     pieces = list(parts.read(source))
     body = b"".join(pieces)

@@ -21,7 +21,7 @@ Kind = Callable[[Site], str]
 
 
 def directives(text: str) -> list[str]:
-    """The lines that say something, in one spelling."""
+    """Return the lines that are directives, in one spelling."""
     lines = (line.partition("  # (")[0].strip() for line in text.splitlines())
     return [line.replace('"/var/lib/image-serve"', str(ROOT)) for line in lines if line.strip()]
 
@@ -64,7 +64,7 @@ def test_quoting_for_nginx() -> None:
 
 @KINDS
 def test_the_commands_for_selinux(kind: Kind) -> None:
-    """A shell reads them right, and they match nothing but the tree."""
+    """A shell takes the commands, and their pattern matches nothing but the tree."""
     root = Path("/srv/it's a.tree") if kind is webservers.nginx else Path("/srv/it is a.tree")
     text = kind(Site(root, 8787))
     lines = [line.removeprefix("#     ") for line in text.splitlines()]
