@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import binascii
 import dataclasses
+import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from image_uploader_plugins import errors, media_types, strict_json
@@ -54,6 +55,10 @@ class Platform:
 
     def __str__(self) -> str:
         return "/".join(filter(None, (self.os, self.architecture, self.variant)))
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON has it: what is known of it."""
+        return {name: text for name, text in dataclasses.asdict(self).items() if text is not None}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,6 +105,17 @@ class Descriptor:
         )
         _check_data(fields, described)
         return described
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON has it (descriptor.md), but for what marks an attestation."""
+        fields: dict[str, Any] = {"mediaType": self.media_type, "digest": self.digest.value}
+        optional = {
+            "size": self.size,
+            "urls": list(self.urls) or None,
+            "platform": self.platform.as_dict() or None,
+            "artifactType": self.artifact_type,
+        }
+        return fields | {name: value for name, value in optional.items() if value is not None}
 
     @property
     def runs_nowhere(self) -> bool:
@@ -212,6 +228,35 @@ class Manifest:
             return not fits, fits and platform.os not in ("linux", None), fits * variant
 
         return min(images, key=preference, default=None)
+
+
+def image_fields(media_type: str, config: Fields, layers: Iterable[Fields]) -> dict[str, Any]:
+    """Return the manifest of an image of these descriptors, as JSON has it (manifest.md)."""
+    return {
+        "schemaVersion": 2,
+        "mediaType": media_type,
+        "config": config,
+        "layers": list(layers),
+    }
+
+
+def index_fields(
+    manifests: Iterable[Mapping[str, Any]], media_type: str = media_types.OCI_INDEX
+) -> dict[str, Any]:
+    """Return an index or list of these descriptors, as JSON has it (image-index.md)."""
+    return {"schemaVersion": 2, "mediaType": media_type, "manifests": list(manifests)}
+
+
+def write_image(media_type: str, config: Descriptor, layers: Iterable[Descriptor]) -> bytes:
+    """Return the manifest of an image that has none, the same bytes every time."""
+    fields = image_fields(media_type, _size_first(config), map(_size_first, layers))
+    return json.dumps(fields, indent=2).encode()
+
+
+def _size_first(descriptor: Descriptor) -> dict[str, Any]:
+    # NOTE: as Docker writes it; what is in trees by its digest was written so, too.
+    fields = descriptor.as_dict()
+    return {name: fields.pop(name) for name in ("mediaType", "size") if name in fields} | fields
 
 
 def _load(content: bytes) -> Fields:

@@ -15,7 +15,6 @@ Changeset Format".
 from __future__ import annotations
 
 import dataclasses
-import json
 import re
 from collections.abc import Hashable, Iterator, Mapping
 from typing import Any
@@ -27,7 +26,7 @@ from image_uploader_plugins.archives.budget import Exceeded
 from image_uploader_plugins.archives.compression import Compression, InvalidCompression
 from image_uploader_plugins.archives.names import named
 from image_uploader_plugins.digest import Digest, VerifiedStream
-from image_uploader_plugins.manifest import SIZE_LIMIT, Descriptor, Manifest
+from image_uploader_plugins.manifest import SIZE_LIMIT, Descriptor, Manifest, write_image
 
 LIST = "manifest.json"
 _LAYERS_LIMIT = 1000
@@ -86,7 +85,7 @@ class DockerArchive(Archive):
             self._layer(self.files.clean(name), diff_id)
             for name, diff_id in zip(layers, config.diff_ids, strict=True)
         ]
-        content = _manifest(config.descriptor, described)
+        content = write_image(media_types.DOCKER_MANIFEST, config.descriptor, described)
         self._room -= len(content)
         if self._room < 0:
             raise errors.ManifestInvalid(f"manifests take more than {_MANIFESTS_LIMIT} bytes")
@@ -165,22 +164,6 @@ class _Config:
 
     descriptor: Descriptor
     diff_ids: tuple[Digest, ...]
-
-
-def _manifest(config: Descriptor, layers: list[Descriptor]) -> bytes:
-    fields = [
-        {"mediaType": found.media_type, "size": found.size, "digest": found.digest.value}
-        for found in (config, *layers)
-    ]
-    return json.dumps(
-        {
-            "schemaVersion": 2,
-            "mediaType": media_types.DOCKER_MANIFEST,
-            "config": fields[0],
-            "layers": fields[1:],
-        },
-        indent=2,
-    ).encode()
 
 
 def _names(fields: Mapping[str, Any]) -> list[str]:

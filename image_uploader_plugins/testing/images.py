@@ -13,7 +13,7 @@ from typing import Any
 
 from image_uploader_plugins import media_types
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.manifest import Manifest
+from image_uploader_plugins.manifest import Descriptor, Manifest, image_fields, index_fields
 from image_uploader_plugins.reference import RepositoryName, Tag
 
 Json = dict[str, Any]
@@ -34,8 +34,7 @@ class Blob:
 
     def descriptor(self, **more: Any) -> Json:
         """Return the descriptor as JSON has it, with ``more`` fields."""
-        fields = {"mediaType": self.media_type, "digest": str(self.digest)}
-        return {**fields, "size": len(self.content), **more}
+        return Descriptor(self.media_type, self.digest, len(self.content)).as_dict() | more
 
 
 @dataclasses.dataclass(frozen=True)
@@ -134,14 +133,8 @@ def index(
     """Return a manifest list or OCI index; the children's platform is read from their config."""
     children = tuple(children)
     media_type = media_types.OCI_INDEX if oci else media_types.DOCKER_LIST
-    content = _json(
-        {
-            "schemaVersion": 2,
-            "mediaType": media_type,
-            "manifests": [child.descriptor(**_platform(child)) for child in children],
-            **fields,
-        }
-    )
+    described = [child.descriptor(**_platform(child)) for child in children]
+    content = _json(index_fields(described, media_type) | fields)
     return Image(RepositoryName(name), _tag(tag), Manifest.parse(content), children=children)
 
 
@@ -176,15 +169,8 @@ def corpus() -> list[Image]:
 def _image(
     name: str, tag: str | None, media_type: str, config: Blob, layers: list[Blob], fields: Json
 ) -> Image:
-    content = _json(
-        {
-            "schemaVersion": 2,
-            "mediaType": media_type,
-            "config": config.descriptor(),
-            "layers": [blob.descriptor() for blob in layers],
-            **fields,
-        }
-    )
+    described = [blob.descriptor() for blob in (config, *layers)]
+    content = _json(image_fields(media_type, described[0], described[1:]) | fields)
     blobs = {blob.digest: blob.content for blob in (config, *layers)}
     return Image(RepositoryName(name), _tag(tag), Manifest.parse(content), blobs)
 

@@ -13,7 +13,7 @@ from typing import Any
 from image_uploader_plugins import errors, media_types
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import UploaderDriver
-from image_uploader_plugins.manifest import Descriptor
+from image_uploader_plugins.manifest import Descriptor, write_image
 from image_uploader_plugins.reference import RepositoryName, Tag
 from image_uploader_plugins.runs.records import BlobRecord, Kind, Outcome
 
@@ -91,15 +91,8 @@ class LocalStorage:
         digest = Digest(stored["config"]["digest"])
         described = Descriptor(family.config, digest, len(config))
         blobs.append(BlobRecord.of(described, Kind.CONFIG, Outcome.WRITTEN))
-        content = {
-            "schemaVersion": 2,
-            "mediaType": family.manifest,
-            "config": _fields(described),
-            "layers": [_fields(layer) for layer in layers],
-        }
-        put = driver.put_manifest(
-            target, json.dumps(content, indent=2).encode(), family.manifest, tag=tag, config=config
-        )
+        content = write_image(family.manifest, described, layers)
+        put = driver.put_manifest(target, content, family.manifest, tag=tag, config=config)
         return put, blobs
 
     def _image(self, name: str) -> tuple[dict[str, Any], bytes]:
@@ -153,11 +146,3 @@ class LocalStorage:
     ) -> Descriptor:
         chunks = self._stream(entry["id"], hashlib.sha256())
         return driver.upload_layer(target, chunks, media_type=family.gzipped)
-
-
-def _fields(descriptor: Descriptor) -> dict[str, Any]:
-    return {
-        "mediaType": descriptor.media_type,
-        "size": descriptor.size,
-        "digest": str(descriptor.digest),
-    }

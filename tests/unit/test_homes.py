@@ -28,6 +28,8 @@ def found(pattern: str, folder: str = ".") -> set[str]:
         (r"image-uploader-plugins\[", "extras.py"),
         (r"layers uploaded", "runs/records.py"),
         (r'"kB"', "units.py"),
+        (r"[\"']application/(?:vnd\.(?:docker|oci)\.[a-z]|octet-stream|json)", "media_types.py"),
+        (r'"mediaType": ?\w', "manifest.py"),
     ],
 )
 def test_it_is_answered_in_one_place(pattern: str, home: str) -> None:

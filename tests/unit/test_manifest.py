@@ -142,3 +142,20 @@ def test_a_media_type_carries_no_directive(text: str) -> None:
     except errors.ManifestInvalid:
         return
     assert text.isascii() and text.isprintable() and not set(text) & set(" \"'\\<>%")
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {},
+        {"urls": ["https://x/y"]},
+        {"platform": {"architecture": "arm", "os": "linux", "variant": "v7"}},
+        {"platform": {"os": "linux"}, "artifactType": "application/vnd.example"},
+    ],
+)
+def test_a_descriptor_is_written_as_it_was_read(fields: dict[str, Any]) -> None:
+    assert Descriptor.parse(LAYER | fields).as_dict() == LAYER | fields
+
+
+def test_what_is_not_known_of_a_descriptor_is_not_written() -> None:
+    assert "size" not in Descriptor("a/b", Digest.of(b"x"), None).as_dict()

@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from image_uploader_oci_layout import disk
-from image_uploader_plugins import errors, media_types, strict_json
+from image_uploader_plugins import errors, strict_json
 from image_uploader_plugins.digest import Digest, VerifiedStream
-from image_uploader_plugins.manifest import Descriptor, Manifest
+from image_uploader_plugins.manifest import Descriptor, Manifest, index_fields
 from image_uploader_plugins.reference import Tag
 
 REF_NAME = "org.opencontainers.image.ref.name"
@@ -91,16 +91,11 @@ class Layout:
         version = self._folder / "oci-layout"
         if not version.exists():
             self._write(version, {"imageLayoutVersion": "1.0.0"})
-        index = {
-            "schemaVersion": 2,
-            "mediaType": media_types.OCI_INDEX,
-            "manifests": list(self._entries()),
-        }
-        self._write(self._folder / "index.json", index)
+        self._write(self._folder / "index.json", index_fields(self._entries()))
 
     def _entries(self) -> Iterator[dict[str, Any]]:
         for digest, manifest in sorted(self.manifests.items()):
-            entry = {"mediaType": manifest.media_type, "digest": str(digest), "size": manifest.size}
+            entry = manifest.as_dict()
             tags = sorted(str(tag) for tag, tagged in self.tags.items() if tagged == digest)
             names = [{REF_NAME: tag} for tag in tags] + [{}] * (digest in self.pins)
             for notes in names or [{UNNAMED: "true"}]:

@@ -7,14 +7,14 @@ import json
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
-from image_uploader_plugins import errors, media_types
+from image_uploader_plugins import errors
 from image_uploader_plugins.archives import oci_layout
 from image_uploader_plugins.archives.exporting.destination import Item, destination
 from image_uploader_plugins.archives.exporting.selection import Selection, selected
 from image_uploader_plugins.digest import Digest, VerifiedStream
 from image_uploader_plugins.local_export.storage import Storage
 from image_uploader_plugins.local_export.tree import Tree
-from image_uploader_plugins.manifest import Descriptor
+from image_uploader_plugins.manifest import Descriptor, index_fields
 from image_uploader_plugins.patterns import Pattern
 
 
@@ -53,7 +53,7 @@ class Exporter:
                 *(self._blob(selection, blob) for _, blob in sorted(carried.items())),
             ]
             destination(path.absolute()).write(
-                items, _json(oci_layout.VERSION), _json(_index(selection))
+                items, _json(oci_layout.VERSION), _json(index_fields(selection.entries))
             )
         return _outcome(selection, carried)
 
@@ -101,14 +101,6 @@ def list_blobs(tree: Tree, patterns: Sequence[Pattern] = ()) -> tuple[list[Diges
     """Return the blobs of what matches, for ``known`` of an export elsewhere, and the problems."""
     with selected(tree, patterns) as selection:
         return sorted(selection.blobs), selection.problems
-
-
-def _index(selection: Selection) -> dict[str, object]:
-    return {
-        "schemaVersion": 2,
-        "mediaType": media_types.OCI_INDEX,
-        "manifests": selection.entries,
-    }
 
 
 def _json(value: object) -> bytes:

@@ -159,12 +159,8 @@ class _Part:
         absent = self._children(digest) - self._inventory.present
         if absent:
             annotations[oci_layout.ABSENT] = ",".join(sorted(d.value for d in absent))
-        return {
-            "mediaType": parsed.media_type,
-            "digest": digest.value,
-            "size": len(parsed.content),
-            "annotations": annotations,
-        }
+        described = Descriptor(parsed.media_type, digest, len(parsed.content))
+        return described.as_dict() | {"annotations": annotations}
 
     def _children(self, digest: Digest) -> set[Digest]:
         return {

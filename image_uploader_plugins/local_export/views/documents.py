@@ -15,6 +15,7 @@ from typing import Any
 from image_uploader_plugins import errors, media_types
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import layout
+from image_uploader_plugins.manifest import index_fields
 from image_uploader_plugins.reference import RepositoryName
 
 API_ROOT = b"{}"
@@ -103,9 +104,7 @@ def page_type_map(name: str, page: str) -> bytes:
 
 def index(manifests: Iterable[Mapping[str, Any]]) -> bytes:
     """OCI image-spec 1.1, image-index.md, of descriptors as they are."""
-    return _json(
-        {"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": list(manifests)}
-    )
+    return _json(index_fields(manifests))
 
 
 def parse_catalog(text: bytes) -> set[str]:

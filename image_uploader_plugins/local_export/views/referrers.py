@@ -22,7 +22,7 @@ from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.layout import RepositoryLayout
 from image_uploader_plugins.local_export.storage import Storage, failed
 from image_uploader_plugins.local_export.views import documents
-from image_uploader_plugins.manifest import Manifest
+from image_uploader_plugins.manifest import Descriptor, Manifest
 
 ALL = "all"
 
@@ -136,16 +136,11 @@ class Referrers:
 def entry(parsed: Manifest, digest: Digest) -> _Entry:
     """Return a referrer as its subject's list describes it."""
     artifact_type = parsed.artifact_type or (parsed.config.media_type if parsed.config else None)
-    described: dict[str, Any] = {
-        "mediaType": parsed.media_type,
-        "digest": digest.value,
-        "size": len(parsed.content),
-    }
-    if artifact_type:
-        described["artifactType"] = artifact_type
-    if parsed.annotations:
-        described["annotations"] = dict(parsed.annotations)
-    return described
+    described = Descriptor(
+        parsed.media_type, digest, len(parsed.content), artifact_type=artifact_type or None
+    )
+    annotations = {"annotations": dict(parsed.annotations)} if parsed.annotations else {}
+    return described.as_dict() | annotations
 
 
 def _checked(described: _Entry) -> bool:
