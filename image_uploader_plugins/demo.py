@@ -72,7 +72,7 @@ def environment_for(corpus: list[Image], source: str) -> dict[str, Any]:
         *namespace, name = image.repository.value.split("/")
         entries.append(
             {
-                "uploader": "local-export",
+                "uploader": options.DRIVER,
                 "push_destination": SERVED_AT,
                 "includes": [f"/{image.repository}:"],
                 "multi_arch": image.manifest.is_index,

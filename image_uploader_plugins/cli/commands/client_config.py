@@ -61,24 +61,7 @@ docker read their files when they start, the others for every pull."""
             choices=sorted(clients.CLIENTS),
             help="a client to configure, may be given several times (default: all that can)",
         )
-        verification = parser.add_mutually_exclusive_group()
-        verification.add_argument(
-            "--ca",
-            type=Path,
-            metavar="FILE",
-            help="the certificate, in PEM, of the CA that the mirror's is verified with",
-        )
-        verification.add_argument(
-            "--insecure", action="store_true", help="do not verify the mirror's certificate"
-        )
-        parser.add_argument(
-            "--username", metavar="NAME", help="log in to the mirror (docker cannot); with -o"
-        )
-        parser.add_argument(
-            "--password-file",
-            metavar="FILE",
-            help="the password, on the file's first line; - is standard input",
-        )
+        _add_access(parser)
         parser.add_argument(
             "-o",
             "--output",
@@ -125,6 +108,28 @@ docker read their files when they start, the others for every pull."""
                     raise
                 print(f"left out: {e}", file=self.app.stderr)
         return texts
+
+
+def _add_access(parser: argparse.ArgumentParser) -> None:
+    """Add how the mirror is verified, and who asks it."""
+    verification = parser.add_mutually_exclusive_group()
+    verification.add_argument(
+        "--ca",
+        type=Path,
+        metavar="FILE",
+        help="the certificate, in PEM, of the CA that the mirror's is verified with",
+    )
+    verification.add_argument(
+        "--insecure", action="store_true", help="do not verify the mirror's certificate"
+    )
+    parser.add_argument(
+        "--username", metavar="NAME", help="log in to the mirror (docker cannot); with -o"
+    )
+    parser.add_argument(
+        "--password-file",
+        metavar="FILE",
+        help="the password, on the file's first line; - is standard input",
+    )
 
 
 def _password(name: str) -> str:

@@ -57,19 +57,7 @@ class Serve(LocalTree, Command):
             metavar="N",
             help="port to listen on, 0 for any that is free (default: %(default)s)",
         )
-        parser.add_argument(
-            "--tls-certificate",
-            type=arguments.absolute_path,
-            metavar="FILE",
-            help="serve HTTPS (TLS 1.2 and later) with this certificate, in PEM, "
-            "followed by the chain that leads to its CA",
-        )
-        parser.add_argument(
-            "--tls-key",
-            type=arguments.absolute_path,
-            metavar="FILE",
-            help="the certificate's key, in PEM without a password",
-        )
+        _add_tls(parser)
         parser.add_argument(
             "--allow-origin",
             action="append",
@@ -132,3 +120,19 @@ class Serve(LocalTree, Command):
         with contextlib.suppress(OSError, ValueError):
             self.app.stdout.write(line + "\n")
             self.app.stdout.flush()
+
+
+def _add_tls(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--tls-certificate",
+        type=arguments.absolute_path,
+        metavar="FILE",
+        help="serve HTTPS (TLS 1.2 and later) with this certificate, in PEM, "
+        "followed by the chain that leads to its CA",
+    )
+    parser.add_argument(
+        "--tls-key",
+        type=arguments.absolute_path,
+        metavar="FILE",
+        help="the certificate's key, in PEM without a password",
+    )
