@@ -13,6 +13,7 @@ from typing import IO, Any
 
 from image_uploader_plugins import errors, strict_json
 from image_uploader_plugins.archives.budget import Budget
+from image_uploader_plugins.local_export.layout import PLACES
 from image_uploader_plugins.local_export.storage import File, Storage, mapped
 from image_uploader_plugins.text import shown
 
@@ -116,7 +117,7 @@ class Folder(Files):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self._storage = Storage(path)
+        self._storage = Storage(path, PLACES)
 
     def total(self) -> int:
         sizes = {f.inode: f.size for f in self._files()}

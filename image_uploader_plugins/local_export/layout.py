@@ -52,6 +52,7 @@ from pathlib import PurePosixPath
 
 from image_uploader_plugins import errors, media_types
 from image_uploader_plugins.digest import Digest
+from image_uploader_plugins.local_export.storage.places import Places
 from image_uploader_plugins.reference import RepositoryName, Tag
 
 PAGE = PurePosixPath("index.html")
@@ -63,11 +64,12 @@ CATALOG_PAGES = V2 / ".catalog"
 NO_REFERRERS = V2 / ".no-referrers"
 
 STATE = PurePosixPath(".local-export")
-STAGING = STATE / "staging"
+PLACES = Places(STATE)
+STAGING = PLACES.staging
 PARTIAL = STATE / "partial"
 POOL = STATE / "pool"
 LEASES = STATE / "leases"
-LOCKS = STATE / "locks"
+LOCKS = PLACES.locks
 UNFINISHED = STATE / "unfinished"
 UNFINISHED_CATALOG = UNFINISHED / "catalog"
 STATE_FOLDERS = (STAGING, PARTIAL, POOL, LEASES, LOCKS, UNFINISHED)
@@ -232,16 +234,6 @@ class RepositoryLayout:
 def is_own_folder(name: str) -> bool:
     """Whether a folder in a repository's is part of it, and no other repository."""
     return name in _OWN_FOLDERS
-
-
-def beside(path: PurePosixPath, name: str) -> PurePosixPath:
-    """Return a temporary name in the folder of ``path``, where another file system begins."""
-    return path.with_name(f".{name}")
-
-
-def is_temporary(name: str) -> bool:
-    """Whether a name is one of beside()'s; no other in a tree looks like it."""
-    return re.fullmatch(r"\.[0-9a-f]{32}", name) is not None
 
 
 _DIGEST = r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}"

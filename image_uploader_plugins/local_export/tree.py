@@ -25,6 +25,8 @@ LOG = logging.getLogger(__name__)
 
 _POOL = "pool"
 _CATALOG = "catalog"
+_REPAIR = "if it belongs to another user, run verify --repair as root"
+_ONE_WRITER = "if just one machine writes to it at a time, set one_writer = true in [local_export]"
 
 
 def _lock_of(name: RepositoryName) -> str:
@@ -53,7 +55,7 @@ class Tree:
             raise errors.ConfigurationError(f"[local_export] root must be absolute: {str(root)!r}")
         if "\0" in str(root):
             raise errors.ConfigurationError(f"[local_export] root has a null byte: {str(root)!r}")
-        self.storage = Storage(Path(root), owned=True)
+        self.storage = Storage(Path(root), layout.PLACES, owned=True, remedy=_REPAIR)
         self.pool = Pool(self.storage)
         self.catalog = Catalog(self.storage)
         self.leases = Leases(self.storage, lease_timeout)
@@ -85,7 +87,7 @@ class Tree:
     def claim(self) -> None:
         """Raise StorageDenied where this process must not write to the tree."""
         if not self._is_claimed:
-            self.storage.claim(one_writer=self._one_writer)
+            self.storage.claim(layout.V2, one_writer=self._one_writer, remedy=_ONE_WRITER)
         self._is_claimed = True
 
     def lay_foundation(self) -> None:

@@ -15,7 +15,7 @@ from image_uploader_plugins import errors
 from image_uploader_plugins.archives import oci_layout
 from image_uploader_plugins.archives.archive_files import Folder
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.local_export.layout import STAGING, STATE
+from image_uploader_plugins.local_export.layout import PLACES, STAGING, STATE
 from image_uploader_plugins.local_export.storage import Storage, mapped
 
 _TAR = re.compile(r".*\.(?:tar(?:\.\w+)?|tgz)")
@@ -62,7 +62,7 @@ class FolderDestination(Destination):
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._storage = Storage(path)
+        self._storage = Storage(path, PLACES)
 
     def write(self, items: Iterable[Item], version: bytes, index: bytes) -> None:
         self._storage.make_root()
@@ -118,7 +118,7 @@ class TarDestination(Destination):
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._storage = Storage(path.parent)
+        self._storage = Storage(path.parent, PLACES)
 
     def write(self, items: Iterable[Item], version: bytes, index: bytes) -> None:
         self._storage.make_root()

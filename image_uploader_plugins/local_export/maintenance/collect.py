@@ -13,6 +13,7 @@ from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import gc
 from image_uploader_plugins.local_export.gc import Plan
 from image_uploader_plugins.local_export.link_counts import LinkCounts
+from image_uploader_plugins.local_export.layout import PLACES
 from image_uploader_plugins.local_export.pool import Pool
 from image_uploader_plugins.local_export.repository import Repository
 from image_uploader_plugins.local_export.storage import Rehearsal
@@ -41,7 +42,7 @@ class Collector:
         self.problems: list[errors.UploaderError] = []
         self._tree = tree
         self._rehearsing = rehearsing
-        self._storage = Rehearsal(tree.storage.root) if rehearsing else tree.storage
+        self._storage = Rehearsal(tree.storage.root, PLACES) if rehearsing else tree.storage
         self._pool = Pool(self._storage)
         self._swept: set[Digest] = set()
         self._rehearsed = LinkCounts() if rehearsing else None

@@ -14,11 +14,11 @@ from image_uploader_plugins.local_export.storage.ground import (
     NotFound,
     Owner,
     failed,
-    is_private,
     mapped,
 )
 from image_uploader_plugins.local_export.storage.growing import Growing, growing
 from image_uploader_plugins.local_export.storage.locks import Lock
+from image_uploader_plugins.local_export.storage.places import Places, is_temporary
 from image_uploader_plugins.local_export.storage.reader import Reader
 from image_uploader_plugins.local_export.storage.rehearsal import Change, Rehearsal
 from image_uploader_plugins.local_export.storage.store import File, Staged, Storage
@@ -30,6 +30,7 @@ __all__ = [
     "Lock",
     "NotFound",
     "Owner",
+    "Places",
     "Reader",
     "Rehearsal",
     "Staged",
@@ -37,6 +38,6 @@ __all__ = [
     "failed",
     "fork",
     "growing",
-    "is_private",
+    "is_temporary",
     "mapped",
 ]

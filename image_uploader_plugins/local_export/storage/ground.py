@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple, ParamSpec, TypeVar
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.local_export import layout
+from image_uploader_plugins.local_export.storage.places import Places
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -57,11 +57,17 @@ class Owner(NamedTuple):
 class Ground:
     """The folders below ``root``; where it is ``owned``, all that is made belongs to whom it does.
 
-    One run as root would lock the owner out otherwise.
+    One run as root would lock the owner out otherwise.  What is in the state
+    folder of ``places`` is private; readers need none.  ``remedy`` says in
+    errors what the owner can do about files of others.
     """
 
-    def __init__(self, root: Path, *, owned: bool = False) -> None:
+    def __init__(
+        self, root: Path, places: Places | None = None, *, owned: bool = False, remedy: str = ""
+    ) -> None:
         self.root = root
+        self._private = places
+        self._remedy = remedy
         self._owned = owned
         self._durable: set[tuple[int, int]] = set()
 
@@ -141,13 +147,21 @@ class Ground:
         """Return what to do where something is not permitted."""
         with contextlib.suppress(OSError, errors.StorageError):
             if self.owner and self.owner.uid == os.geteuid():
-                return "; if it belongs to another user, run verify --repair as root"
+                return f"; {self._remedy}" if self._remedy else ""
             if self.owner:
                 user = Owner(os.geteuid(), os.getegid())
                 return f"; the tree belongs to {self.owner}: run this as that user, not as {user}"
         return ""
 
     # -- folders
+
+    def is_private(self, path: PurePosixPath) -> bool:
+        """Return whether a path is in the state folder, which only the owner may enter."""
+        return self._private is not None and self._private.is_private(path)
+
+    def folder_mode(self, path: PurePosixPath) -> int:
+        """Return the mode that a folder has at ``path``."""
+        return PRIVATE_MODE if self.is_private(path) else FOLDER_MODE
 
     @contextlib.contextmanager
     def folder(self, path: PurePosixPath, *, create: bool = False) -> Iterator[int]:
@@ -188,7 +202,7 @@ class Ground:
             child = self._enter(parent, path)
         except NotFound:
             made = True
-            self.call(path, make_folder, path.name, folder_mode(path), parent)
+            self.call(path, make_folder, path.name, self.folder_mode(path), parent)
             child = self._enter(parent, path)
         try:
             self._settle(parent, child, path, made)
@@ -199,7 +213,7 @@ class Ground:
 
     def _settle(self, parent: int, child: int, path: PurePosixPath, made: bool) -> None:
         """Make a folder's mode and owner right and its name durable, whoever made it."""
-        mode = folder_mode(path)
+        mode = self.folder_mode(path)
         status = self.call(path, os.fstat, child)
         if status.st_mode & mode != mode:
             self.call(path, os.fchmod, child, mode)
@@ -227,16 +241,6 @@ def mapped(path: Path, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.
 def _way(path: PurePosixPath) -> tuple[PurePosixPath, ...]:
     """Return the folders on the way to a path, and the path; every call of a storage walks it."""
     return (*reversed(path.parents), path)[1:]
-
-
-def is_private(path: PurePosixPath) -> bool:
-    """Whether a path is in what no web server may enter."""
-    return path.parts[:1] == layout.STATE.parts
-
-
-def folder_mode(path: PurePosixPath) -> int:
-    """Return the mode that a folder of the tree has."""
-    return PRIVATE_MODE if is_private(path) else FOLDER_MODE
 
 
 def failed(error: errors.UploaderError) -> bool:

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.storage import fork
 from image_uploader_plugins.local_export.storage.ground import NO_LOCKS, Ground, mapped
+from image_uploader_plugins.local_export.storage.places import Places
 
 # NOTE: O_NONBLOCK, since opening a FIFO would wait for somebody at its other end.
 _OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -59,8 +59,9 @@ class Locks:
     process alone, unless they ``must_hold``.
     """
 
-    def __init__(self, ground: Ground) -> None:
+    def __init__(self, ground: Ground, places: Places) -> None:
         self._ground = ground
+        self._top = places.locks
         self._open: set[int] = set()
         self._held: dict[str, Lock] = {}
         self.must_hold = False
@@ -93,7 +94,7 @@ class Locks:
 
     def progress(self, name: str) -> int:
         """Return the bytes that the holder of ``name`` has told of, roughly."""
-        path = _path(name)
+        path = self._path(name)
         try:
             with self._ground.folder(path.parent) as folder:
                 return os.stat(path.name, dir_fd=folder, follow_symlinks=False).st_size * _UNIT
@@ -105,7 +106,7 @@ class Locks:
 
         Raises StorageError where the file system has no locks at all.
         """
-        path = _path(f"trial {uuid.uuid4().hex}")
+        path = self._path(f"trial {uuid.uuid4().hex}")
         descriptors: list[int] = []
         try:
             for _ in range(2):
@@ -120,15 +121,15 @@ class Locks:
 
     def remove_unused(self, kept: Iterable[str]) -> None:
         """Remove the files of locks that nobody holds, but for those of these names."""
-        spared = {_path(name).name for name in kept}
+        spared = {self._path(name).name for name in kept}
         with (
-            self._ground.folder(layout.LOCKS, create=True) as folder,
-            mapped(self._ground.root / layout.LOCKS, os.scandir, folder) as entries,
+            self._ground.folder(self._top, create=True) as folder,
+            mapped(self._ground.root / self._top, os.scandir, folder) as entries,
         ):
             names = {entry.name for entry in entries}
         for name in sorted(names - spared):
             with contextlib.suppress(errors.StorageError):
-                self._remove_unused(layout.LOCKS / name)
+                self._remove_unused(self._top / name)
 
     def _remove_unused(self, path: PurePosixPath) -> None:
         descriptor = self._open_file(path)
@@ -141,7 +142,7 @@ class Locks:
     def _taken(
         self, name: str, how: Callable[[int], bool], *, transient: bool = False
     ) -> Iterator[Lock | None]:
-        descriptor = self._lock_file(_path(name), how)
+        descriptor = self._lock_file(self._path(name), how)
         if descriptor is None:
             yield None
             return
@@ -157,7 +158,7 @@ class Locks:
         del self._held[name]
         try:
             if lock.transient:
-                self._remove(_path(name))
+                self._remove(self._path(name))
         finally:
             self._close(lock.descriptor)
 
@@ -233,6 +234,10 @@ class Locks:
         self._open.discard(descriptor)
         os.close(descriptor)
 
+    def _path(self, name: str) -> PurePosixPath:
+        # Any name makes a file name: "a/b" and "a_b" must not meet.
+        return self._top / hashlib.sha256(name.encode()).hexdigest()
+
 
 # Held by threads of this process where the file system has no locks, by path.
 _here: dict[Path, int] = {}
@@ -282,8 +287,3 @@ def wait(descriptor: int) -> bool:
 def block(descriptor: int) -> None:
     """Wait for an open file's lock; what a signal's handler raises ends it."""
     fcntl.flock(descriptor, fcntl.LOCK_EX)
-
-
-def _path(name: str) -> PurePosixPath:
-    # Any name makes a file name: "a/b" and "a_b" must not meet.
-    return layout.LOCKS / hashlib.sha256(name.encode()).hexdigest()

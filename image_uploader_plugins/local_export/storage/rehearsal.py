@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
+from image_uploader_plugins.local_export.storage.places import Places
 from image_uploader_plugins.local_export.storage.store import Storage
 
 MISSING = "is missing"
@@ -29,8 +30,8 @@ class Rehearsal(Storage):
     other changes are not seen.
     """
 
-    def __init__(self, root: Path) -> None:
-        super().__init__(root)
+    def __init__(self, root: Path, places: Places) -> None:
+        super().__init__(root, places)
         self.changes: set[Change] = set()
 
     def write(self, path: PurePosixPath, content: bytes) -> bool:

@@ -12,16 +12,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.storage import fork
 from image_uploader_plugins.local_export.storage.ground import NO_LOCKS, Ground, NotFound
+from image_uploader_plugins.local_export.storage.places import Places
 
 _LOCK = ".lock"
 _OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Staging:
-    """One process's folder below ``layout.STAGING``, made when it is first asked for.
+    """One process's folder below ``places.staging``, made when it is first asked for.
 
     Beside it lies a file that the process keeps locked as long as it lives:
     whoever can lock it knows that nobody uses the folder any more.
@@ -30,10 +30,11 @@ class Staging:
     and let two instances in one process take each other's folder for stale.
     """
 
-    def __init__(self, ground: Ground) -> None:
+    def __init__(self, ground: Ground, places: Places) -> None:
         self._ground = ground
         self._owner = 0
-        self._folder = layout.STAGING
+        self._top = places.staging
+        self._folder = self._top
         self._release: weakref.finalize[[Path, PurePosixPath, int, int], Staging] | None = None
         self._renew()
         fork.in_child(self, Staging._renew)
@@ -62,8 +63,8 @@ class Staging:
 
     def _make(self) -> tuple[PurePosixPath, int]:
         while True:
-            folder = layout.STAGING / uuid.uuid4().hex
-            with self._ground.folder(layout.STAGING, create=True) as parent:
+            folder = self._top / uuid.uuid4().hex
+            with self._ground.folder(self._top, create=True) as parent:
                 descriptor = self._open_lock(folder, parent)
             self._lock(folder, descriptor)
             # Whoever tidies up may have taken it for stale before it was locked.
@@ -99,10 +100,10 @@ def lock_of(folder: PurePosixPath) -> PurePosixPath:
     return folder.with_name(folder.name + _LOCK)
 
 
-def sessions(names: Mapping[str, str]) -> list[PurePosixPath]:
-    """Return the folders of sessions that the names in the staging folder (to kinds) speak of."""
+def sessions(top: PurePosixPath, names: Mapping[str, str]) -> list[PurePosixPath]:
+    """Return the folders of sessions that the names (to kinds) in the staging folder speak of."""
     known = (n for n, kind in names.items() if kind == "folder" or n.endswith(_LOCK))
-    return sorted({layout.STAGING / name.removesuffix(_LOCK) for name in known})
+    return sorted({top / name.removesuffix(_LOCK) for name in known})
 
 
 @contextlib.contextmanager

@@ -15,7 +15,6 @@ from pathlib import Path, PurePosixPath
 from typing import Self, TypeVar
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.storage import fork, locks, mounts, staging
 from image_uploader_plugins.local_export.storage.ground import (
     FILE_MODE,
@@ -23,12 +22,11 @@ from image_uploader_plugins.local_export.storage.ground import (
     READ,
     Ground,
     NotFound,
-    folder_mode,
-    is_private,
     sync_all,
 )
 from image_uploader_plugins.local_export.storage.locks import Lock
 from image_uploader_plugins.local_export.storage.mounts import Mount
+from image_uploader_plugins.local_export.storage.places import Places, beside
 
 _T = TypeVar("_T")
 
@@ -40,8 +38,6 @@ CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 _FOUND_BY_FSCK = "lost+found"
 # NOTE: EPERM is what file systems without hard links and fs.protected_hardlinks answer.
 _LINK_REFUSED = (errno.EXDEV, errno.EMLINK, errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
-
-_ONE_WRITER = "if just one machine writes to it at a time, set one_writer = true in [local_export]"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,10 +87,13 @@ class Storage(Ground):
     in it; NotFound where something that must be there is not.
     """
 
-    def __init__(self, root: Path, *, owned: bool = False) -> None:
-        super().__init__(root, owned=owned)
-        self._staging = staging.Staging(self)
-        self._locks = locks.Locks(self)
+    def __init__(
+        self, root: Path, places: Places, *, owned: bool = False, remedy: str = ""
+    ) -> None:
+        super().__init__(root, places, owned=owned, remedy=remedy)
+        self.places = places
+        self._staging = staging.Staging(self, places)
+        self._locks = locks.Locks(self, places)
         self._unsynced: set[PurePosixPath] = set()
         self._refusing: dict[int, bool] = {}
         self._renew()
@@ -103,22 +102,26 @@ class Storage(Ground):
     def _renew(self) -> None:
         self._syncing = threading.Lock()
 
-    def claim(self, *, one_writer: bool = False) -> None:
-        """Raise StorageDenied, with what to do, where this process must not write.
+    def claim(self, content: PurePosixPath, *, one_writer: bool = False, remedy: str = "") -> None:
+        """Raise StorageDenied where this process must not write.
 
         That is where what it writes cannot belong to the root's owner and,
         unless there is ``one_writer`` at a time, where other machines could
-        write without seeing our locks.
+        write to the root or the folder ``content`` without seeing our locks.
+        ``remedy`` ends what is said of locks: what to do.
         """
-        reason = None if one_writer else self._unshared_locks()
+        reason = None if one_writer else self._unshared_locks(content)
         if reason:
-            raise errors.StorageDenied(self.root, f"is not written to: {reason}; {_ONE_WRITER}")
+            raise self._unclaimed(reason, remedy)
         self._claim_ownership()
         if self._have_locks():
             self._locks.must_hold = True
         elif not one_writer:
-            reason = f"locks do not hold in {layout.LOCKS}"
-            raise errors.StorageDenied(self.root, f"is not written to: {reason}; {_ONE_WRITER}")
+            raise self._unclaimed(f"locks do not hold in {self.places.locks}", remedy)
+
+    def _unclaimed(self, reason: str, remedy: str) -> errors.StorageDenied:
+        words = "; ".join(filter(None, (f"is not written to: {reason}", remedy)))
+        return errors.StorageDenied(self.root, words)
 
     def _claim_ownership(self) -> None:
         if self.is_foreign(os.geteuid()):
@@ -139,16 +142,16 @@ class Storage(Ground):
                 raise
             return False
 
-    def _unshared_locks(self) -> str | None:
+    def _unshared_locks(self, content: PurePosixPath) -> str | None:
         table = mounts.read()
-        root, v2, state, locks = (
+        root, top, state, locks = (
             self._mounted(path, table)
-            for path in (PurePosixPath(), layout.V2, layout.STATE, layout.LOCKS)
+            for path in (PurePosixPath(), content, self.places.state, self.places.locks)
         )
-        inside = mounts.below(table, self.root.resolve() / layout.V2)
+        inside = mounts.below(table, self.root.resolve() / content)
         holding = locks or state or root
-        content = filter(None, (root, v2, *inside))
-        return mounts.unshared(holding, content) if holding else None
+        written = filter(None, (root, top, *inside))
+        return mounts.unshared(holding, written) if holding else None
 
     def _mounted(self, path: PurePosixPath, table: Sequence[Mount]) -> Mount | None:
         """Where a folder is mounted; None also for one that is not there."""
@@ -327,16 +330,16 @@ class Storage(Ground):
         self, staged: PurePosixPath, source: int, path: PurePosixPath, target: int
     ) -> None:
         """Publish on another file system than the state directory's."""
-        beside = layout.beside(path, staged.name)
+        near = beside(path, staged.name)
         try:
             file = self.file(staged)
             if file:
-                self._write(target, beside, self.chunks(staged), file.modified_ns)
+                self._write(target, near, self.chunks(staged), file.modified_ns)
             else:
-                self._symlink(self.link_target(staged) or "", beside, target)
-            self._rename(beside, target, path, target)
+                self._symlink(self.link_target(staged) or "", near, target)
+            self._rename(near, target, path, target)
         finally:
-            self._unlink(beside, target)
+            self._unlink(near, target)
 
     def publish_all(self, wanted: Iterable[tuple[PurePosixPath, bytes | str]]) -> None:
         """Make files hold bytes, and symbolic links lead to targets, without looking before.
@@ -462,7 +465,7 @@ class Storage(Ground):
         device = source.inode[0]
         if device not in self._refusing:
             # What a process leaves there that is killed just then is removed as a stale lock.
-            probe = staging.lock_of(layout.STAGING / uuid.uuid4().hex)
+            probe = staging.lock_of(self.places.staging / uuid.uuid4().hex)
             try:
                 self._refusing[device] = not self._link(source.path, self, probe)
             except errors.StorageError:
@@ -523,8 +526,10 @@ class Storage(Ground):
         try:
             if self.is_foreign(os.fstat(descriptor).st_uid):
                 self.give(path, descriptor, made=False)
-            if folder or not is_private(path):
-                self.call(path, os.fchmod, descriptor, folder_mode(path) if folder else FILE_MODE)
+            if folder or not self.is_private(path):
+                self.call(
+                    path, os.fchmod, descriptor, self.folder_mode(path) if folder else FILE_MODE
+                )
         finally:
             os.close(descriptor)
 
@@ -630,7 +635,7 @@ class Storage(Ground):
     def staged_by_others(self) -> list[PurePosixPath]:
         """Return what lies in the staging folder and belongs to no process that runs."""
         found = []
-        for path in staging.sessions(self.names(layout.STAGING)):
+        for path in staging.sessions(self.places.staging, self.names(self.places.staging)):
             with staging.unused(self, path) as stale:
                 found += [path] if stale else []
         return found

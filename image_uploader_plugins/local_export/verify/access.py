@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from image_uploader_plugins.local_export import layout
-from image_uploader_plugins.local_export.storage import File, Owner, Storage, is_private
+from image_uploader_plugins.local_export.storage import File, Owner, Storage
 from image_uploader_plugins.local_export.verify.finding import Finding, Remedy
 
 _ROOT = PurePosixPath()
@@ -75,7 +75,7 @@ def _wrong_mode(file: File) -> Iterator[str]:
     """Whether a web server's user can read what is served, nothing else, and write nowhere."""
     needed = {"file": 0o444, "folder": 0o555}.get(file.kind)
     refused = 0o002
-    if is_private(file.path):
+    if layout.PLACES.is_private(file.path):
         needed, refused = (0o700, 0o077) if file.kind == "folder" else (None, 0)
     if needed is not None and (file.mode & needed != needed or file.mode & refused):
         yield f"its mode is {file.mode:04o}"

@@ -11,7 +11,13 @@ from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import graph, layout
 from image_uploader_plugins.local_export.reports import elsewhere
-from image_uploader_plugins.local_export.storage import File, NotFound, Rehearsal, failed
+from image_uploader_plugins.local_export.storage import (
+    File,
+    NotFound,
+    Rehearsal,
+    failed,
+    is_temporary,
+)
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify.access import Access
 from image_uploader_plugins.local_export.verify.contents import (
@@ -223,7 +229,7 @@ class Inspection:
     # -- views
 
     def _views(self) -> Iterator[Finding]:
-        rehearsal = Rehearsal(self._storage.root)
+        rehearsal = Rehearsal(self._storage.root, layout.PLACES)
         repository = self._tree.repository(self._repository.name, rehearsal)
         try:
             repository.refresh(thoroughly=True, report=lambda _image, _error: None)
@@ -261,7 +267,7 @@ class Inspection:
 
     def _file(self, file: File) -> Iterator[Finding]:
         kind = "symbolic link" if file.kind == "link" else file.kind
-        if layout.is_temporary(file.path.name):
+        if is_temporary(file.path.name):
             yield Finding(file.path, "a temporary file that was left behind", Remedy.REPAIR)
         elif self._repository.is_misplaced(file):
             self._misplaced.add(file.path)

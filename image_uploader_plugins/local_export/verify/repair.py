@@ -6,12 +6,12 @@ from pathlib import PurePosixPath
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.local_export import graph, layout
+from image_uploader_plugins.local_export import graph
 from image_uploader_plugins.local_export.maintenance import adopt
 from image_uploader_plugins.local_export.maintenance.collect import Collector
 from image_uploader_plugins.local_export.reports import elsewhere
 from image_uploader_plugins.local_export.repository import Repository
-from image_uploader_plugins.local_export.storage import failed
+from image_uploader_plugins.local_export.storage import failed, is_temporary
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify.finding import Report
 from image_uploader_plugins.local_export.verify.verification import Verification
@@ -50,7 +50,7 @@ def _mend_file(verification: Verification, path: PurePosixPath) -> None:
         file = tree.storage.status(path)
     except errors.StorageError:
         return  # a link or a file where a folder belongs; or it is told again
-    if file and layout.is_temporary(file.path.name):
+    if file and is_temporary(file.path.name):
         tree.storage.unlink(file.path)
     elif file and any(access.findings(file)) and access.can_mend(file):
         tree.storage.set_access(file.path)

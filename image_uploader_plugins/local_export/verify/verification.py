@@ -13,7 +13,7 @@ from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.maintenance.collect import Collector, Garbage
-from image_uploader_plugins.local_export.storage import File, Rehearsal, failed
+from image_uploader_plugins.local_export.storage import File, Rehearsal, failed, is_temporary
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify.access import Access
 from image_uploader_plugins.local_export.verify.contents import Contents, Unread, blame, twice
@@ -166,14 +166,14 @@ class Verification:
     # -- what all repositories share
 
     def _served(self) -> Iterator[Finding]:
-        rehearsal = Rehearsal(self.tree.storage.root)
+        rehearsal = Rehearsal(self.tree.storage.root, layout.PLACES)
         self.tree.write_foundation(rehearsal)
         for change in rehearsal.changes:
             yield Finding(change.path, change.reason, Remedy.REPAIR)
         yield from self.access.root()
         for path in (layout.PAGE, *map(layout.V2.joinpath, self.tree.storage.names(layout.V2))):
             file = self.tree.storage.file(path)
-            if file and layout.is_temporary(path.name):
+            if file and is_temporary(path.name):
                 yield Finding(file.path, "a temporary file that was left behind", Remedy.REPAIR)
             elif file:
                 yield from self.access.findings(file)
@@ -189,7 +189,7 @@ class Verification:
                 yield Finding(layout.CATALOG, f"lists {text!r}, which is not there", Remedy.REPAIR)
 
     def _catalog_pages(self, listed: set[str] | None) -> Iterator[Finding]:
-        rehearsal = Rehearsal(self.tree.storage.root)
+        rehearsal = Rehearsal(self.tree.storage.root, layout.PLACES)
         if listed is not None:
             Catalog(rehearsal).settle(listed)
         for change in rehearsal.changes:

@@ -12,6 +12,7 @@ from typing import Any
 from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.layout import RepositoryLayout
 from image_uploader_plugins.local_export.maintenance.collect import Collector
+from image_uploader_plugins.local_export.storage import is_temporary
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Verification, repair
 from tests.robustness.faults.flows import FLOWS, OLD, Attempt, Flow
@@ -102,7 +103,7 @@ class Course:
         if self.flow.wrap is Flow.wrap:
             return snapshot
         names = ((path, PurePosixPath(path).name) for path in snapshot.entries)
-        kept = (path for path, name in names if not layout.is_temporary(name))
+        kept = (path for path, name in names if not is_temporary(name))
         return Snapshot({path: snapshot.entries[path] for path in kept})
 
 
@@ -112,7 +113,7 @@ def tidy(root: Path, *, mend: bool | None = None) -> None:
     Default: as much of it as the tree needs.
     """
     if mend is None:
-        mend = any(layout.is_temporary(path.name) for path in (root / "v2").rglob(".*"))
+        mend = any(is_temporary(path.name) for path in (root / "v2").rglob(".*"))
     tree = Tree(root, lease_timeout=0)
     verification = Verification(tree)
     if mend:

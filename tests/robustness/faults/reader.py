@@ -8,6 +8,7 @@ from pathlib import PurePosixPath
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.layout import RepositoryLayout
+from image_uploader_plugins.local_export.storage import is_temporary
 from image_uploader_plugins.local_export.views import documents
 from image_uploader_plugins.reference import RepositoryName
 from tests.robustness.faults.flows import NESTED, Flow
@@ -98,7 +99,7 @@ class Reader:
     def _is_temporary(self, path: str) -> bool:
         """A file that is written where it will be: where the state is on another file system."""
         elsewhere = self._flow.wrap is not Flow.wrap
-        return elsewhere and layout.is_temporary(PurePosixPath(path).name)
+        return elsewhere and is_temporary(PurePosixPath(path).name)
 
     def _lying(self) -> Iterator[str]:
         for path, entry in self._snapshot.entries.items():

@@ -12,6 +12,7 @@ from pathlib import PurePosixPath
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import layout
+from image_uploader_plugins.local_export.storage import is_temporary
 from image_uploader_plugins.local_export.views import documents, referrers
 from image_uploader_plugins.manifest import Manifest
 from image_uploader_plugins.reference import RepositoryName
@@ -80,7 +81,7 @@ class Repository:
     def damaged(self) -> Iterator[str]:
         for path, entry in self._entries.items():
             name = PurePosixPath(path).name
-            if entry.kind != "file" or layout.is_temporary(name):
+            if entry.kind != "file" or is_temporary(name):
                 continue
             if name == ".htaccess":
                 whole = entry.content.endswith(b"\n")

@@ -22,6 +22,7 @@ import pytest
 
 from image_uploader_plugins import errors, manifest
 from image_uploader_plugins.digest import Digest
+from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.local_export.storage import Storage
 from image_uploader_plugins.local_export.tree import Tree
@@ -491,7 +492,7 @@ def test_something_in_a_files_place(
 
 
 def test_a_fifo_is_no_empty_file(root: Path) -> None:
-    storage = Storage(root)
+    storage = Storage(root, layout.PLACES)
     storage.make_root()
     os.mkfifo(root / "fifo")
     with within_reason(), pytest.raises(errors.StorageError, match=r"fifo.*what belongs there"):
@@ -505,7 +506,7 @@ def test_a_temporary_name_that_is_taken(
     root: Path, tmp_path: Path, plant: Callable[[Path, Path], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Nobody can guess one; if anybody did, nothing would be written through it."""
-    storage, outside = Storage(root), tmp_path / "outside"
+    storage, outside = Storage(root, layout.PLACES), tmp_path / "outside"
     storage.make_root()
     outside.mkdir()
     (outside / "precious").write_text("precious")

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from image_uploader_plugins import media_types
-from image_uploader_plugins.local_export import layout
+from image_uploader_plugins.local_export.storage import is_temporary
 from image_uploader_plugins.testing import images, web_server
 from image_uploader_plugins.testing.web_server import Answer
 from tests.robustness.hostile import workload
@@ -47,7 +47,7 @@ def rewriting(found: list[Call], root: Path) -> list[str]:
         for path in call.paths
         if path.startswith(served)
         and (call.opens or "truncate" in call.name or "fallocate" in call.name)
-        and not layout.is_temporary(Path(path).name)
+        and not is_temporary(Path(path).name)
     ]
 
 

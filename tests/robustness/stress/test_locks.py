@@ -21,7 +21,7 @@ import pytest
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.local_export import fetches
-from image_uploader_plugins.local_export.layout import RepositoryLayout
+from image_uploader_plugins.local_export.layout import PLACES, RepositoryLayout
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.local_export.maintenance.collect import Collector
 from image_uploader_plugins.local_export.storage import NotFound, Storage, locks
@@ -124,7 +124,7 @@ def test_a_link_to_the_root_has_the_same_locks(
     root: Path, link: Path, events: Events, turned: bool
 ) -> None:
     LocalExportDriver(root).close()
-    one, other = (Storage(path) for path in ((link, root) if turned else (root, link)))
+    one, other = (Storage(path, PLACES) for path in ((link, root) if turned else (root, link)))
 
     def take() -> None:
         with other.lock("x"):
@@ -157,7 +157,7 @@ def test_the_first_two_to_lock_a_tree_meet(
     root: Path, events: Events, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Both find no lock file there, and make it."""
-    storage = Storage(root)
+    storage = Storage(root, PLACES)
     storage.make_root()
     make = locks.Locks._open_file
     both, go_on = threading.Barrier(2), threading.Event()
@@ -187,7 +187,7 @@ def test_a_child_of_fork_waits_for_a_thread_of_its_parent(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And no longer than that: what the thread held is not held for ever in the child."""
-    storage = Storage(root)
+    storage = Storage(root, PLACES)
     storage.make_root()
     taken, go_on = threading.Event(), threading.Event()
 
@@ -222,7 +222,7 @@ def test_a_child_of_fork_is_not_held_up_by_what_a_thread_was_at(
     root: Path, at: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It may be making its folder for temporary files, or making names durable."""
-    storage = Storage(root)
+    storage = Storage(root, PLACES)
     storage.make_root()
     reached, go_on = threading.Event(), threading.Event()
     call = Ground.call
@@ -372,7 +372,7 @@ def lock_files(root: Path) -> set[str]:
 
 def test_many_threads_and_a_lock_whose_file_goes_each_time(root: Path) -> None:
     """Who waits for a file that is gone takes the next one: there is one holder at a time."""
-    storage = Storage(root)
+    storage = Storage(root, PLACES)
     storage.make_root()
     inside, most, rounds = [0], [0], 40
 
@@ -393,7 +393,7 @@ def test_many_threads_and_a_lock_whose_file_goes_each_time(root: Path) -> None:
 
 
 def test_many_processes_and_a_lock_whose_file_goes_each_time(root: Path, tmp_path: Path) -> None:
-    storage = Storage(root)
+    storage = Storage(root, PLACES)
     storage.make_root()
     mark = tmp_path / "inside"
 
@@ -411,7 +411,7 @@ def test_many_processes_and_a_lock_whose_file_goes_each_time(root: Path, tmp_pat
 
 def test_who_waited_for_a_file_that_was_replaced_tries_again(root: Path, events: Events) -> None:
     """Also where a file is there again, and another one."""
-    storage = Storage(root)
+    storage = Storage(root, PLACES)
     storage.make_root()
 
     def take() -> None:
@@ -424,7 +424,7 @@ def test_who_waited_for_a_file_that_was_replaced_tries_again(root: Path, events:
             assert events.get(timeout=LIMIT) == "waits"
             (path,) = (root / ".local-export/locks").iterdir()
             path.unlink()
-            second.enter_context(Storage(root).lock("x"))
+            second.enter_context(Storage(root, PLACES).lock("x"))
         # It holds what it has waited for, sees that this is no lock any more, and waits again.
         assert events.get(timeout=LIMIT) == "waits"
     thread.join(LIMIT)
@@ -432,7 +432,7 @@ def test_who_waited_for_a_file_that_was_replaced_tries_again(root: Path, events:
 
 
 def test_a_child_of_fork_keeps_no_lock_of_a_parent_that_is_killed(root: Path) -> None:
-    storage = Storage(root)
+    storage = Storage(root, PLACES)
     storage.make_root()
 
     def hold(say: Callable[[str], object]) -> None:
@@ -458,7 +458,7 @@ def test_a_child_of_fork_keeps_no_lock_of_a_parent_that_is_killed(root: Path) ->
 
 def test_a_child_of_fork_releases_no_lock_of_its_parent(root: Path) -> None:
     """Not even when it leaves the block that it was made in."""
-    storage = Storage(root)
+    storage = Storage(root, PLACES)
     storage.make_root()
     reading, writing = os.pipe()
     pid = 0
@@ -479,7 +479,7 @@ def test_a_lock_that_is_released_is_free_for_all_that_children_of_fork_have_open
     root: Path,
 ) -> None:
     """A child that did not know of it, as one of another fork(2), shares the open file."""
-    storage = Storage(root)
+    storage = Storage(root, PLACES)
     storage.make_root()
     with storage.lock("x") as lock:
         kept = os.dup(lock.descriptor)
@@ -540,7 +540,7 @@ def test_a_lease_whose_folder_goes_meanwhile(root: Path, monkeypatch: pytest.Mon
 def test_whether_locks_hold_here_can_be_asked(
     root: Path, hold: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    storage = Storage(root)
+    storage = Storage(root, PLACES)
     storage.make_root()
     if not hold:
         monkeypatch.setattr(fcntl, "flock", lambda descriptor, operation: None)
@@ -549,7 +549,7 @@ def test_whether_locks_hold_here_can_be_asked(
 
 
 def test_a_file_system_without_locks_says_so(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    storage = Storage(root)
+    storage = Storage(root, PLACES)
     storage.make_root()
 
     def refuse(descriptor: int, operation: int) -> None:
@@ -561,7 +561,7 @@ def test_a_file_system_without_locks_says_so(root: Path, monkeypatch: pytest.Mon
 
 
 def test_a_signal_ends_the_wait_for_a_lock(root: Path) -> None:
-    storage = Storage(root)
+    storage = Storage(root, PLACES)
     storage.make_root()
 
     class Ended(Exception):
@@ -603,7 +603,7 @@ def test_what_is_no_file_is_no_lock(root: Path, plant: Callable[[Path], None]) -
 
 def test_progress_is_not_told_in_a_file_that_has_another_name(root: Path, tmp_path: Path) -> None:
     """Whoever can make a link in the tree would have us cut the file off."""
-    storage = Storage(root)
+    storage = Storage(root, PLACES)
     storage.make_root()
     precious = tmp_path / "precious"
     precious.write_bytes(b"precious")
@@ -621,7 +621,7 @@ def test_progress_is_not_told_in_a_file_that_has_another_name(root: Path, tmp_pa
 def test_a_lock_is_released_whatever_ends_the_removal_of_its_file(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    storage = Storage(root)
+    storage = Storage(root, PLACES)
     storage.make_root()
 
     def interrupted(held: locks.Locks, path: PurePosixPath) -> None:
@@ -639,7 +639,7 @@ def test_gc_removes_no_lock_that_has_just_been_taken(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between its opening a file and locking it, the file goes, and there is another one."""
-    storage, other = Storage(root), Storage(root)
+    storage, other = Storage(root, PLACES), Storage(root, PLACES)
     storage.make_root()
     with storage.lock("x"):
         pass

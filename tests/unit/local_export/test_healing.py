@@ -15,6 +15,7 @@ from image_uploader_plugins import errors, media_types
 from image_uploader_plugins.copying.copier import Copier, CopyOptions
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import hashing, layout
+from image_uploader_plugins.local_export.layout import PLACES
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.local_export.storage import Storage
 from image_uploader_plugins.local_export.storage.ground import Ground
@@ -310,7 +311,7 @@ def test_one_wrong_reading_is_no_damage(root: Path, monkeypatch: pytest.MonkeyPa
 def test_what_a_wrong_file_hashes_to_is_said(root: Path) -> None:
     fill(root)
     damage(pooled(root), "emptied")
-    storage, read = Storage(root), list[int]()
+    storage, read = Storage(root, PLACES), list[int]()
     path = layout.pool_blob(LAYER.digest)
     assert hashing.wrong_digest(storage, path, LAYER.digest, read.append) == Digest.of(b"")
     assert sum(read) == 0

@@ -13,6 +13,7 @@ import pytest
 
 from image_uploader_plugins import parallel
 from image_uploader_plugins.digest import Digest
+from image_uploader_plugins.local_export.layout import PLACES
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.local_export.maintenance import adopt
 from image_uploader_plugins.local_export.maintenance.collect import Collector, Garbage
@@ -230,7 +231,7 @@ def test_all_cores_read() -> None:
 
 
 def test_staged_files_of_the_living_are_left_alone(root: Path) -> None:
-    one, two = Storage(root), Storage(root)
+    one, two = Storage(root, PLACES), Storage(root, PLACES)
     one.make_root()
     staged = one.stage([b"mine"])
     assert two.staged_by_others() == []

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from image_uploader_plugins.local_export.layout import PLACES
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.local_export.storage import Rehearsal, Storage
 from image_uploader_plugins.local_export.storage.ground import Ground
@@ -136,11 +137,11 @@ def test_what_is_written_step_by_step_is_what_is_written_at_once(
     tmp_path_factory: pytest.TempPathFactory, states: list[set[str]], many: int
 ) -> None:
     root = tmp_path_factory.mktemp("tree")
-    storage = Storage(root)
+    storage = Storage(root, PLACES)
     for number, state in enumerate(states):
         items = state | {f"c{number + other:03}" for other in range(many)}
         files(storage).write(items)
-        rehearsal = Rehearsal(root)
+        rehearsal = Rehearsal(root, PLACES)
         files(rehearsal).write(items, thoroughly=True)
         assert not rehearsal.changes
     storage.close()
@@ -152,7 +153,7 @@ def files(storage: Storage) -> PageFiles:
 
 
 def test_whatever_stands_in_a_list_leads_nowhere_else(tmp_path: Path) -> None:
-    storage = Storage(tmp_path)
+    storage = Storage(tmp_path, PLACES)
     files(storage).write({"a", "b"})
     (tmp_path / "mine+").write_bytes(b"mine")
     for text in (["a", "../../../mine"], ["a", "b" * 5000], ["a", ""], "a", [1]):
@@ -164,7 +165,7 @@ def test_whatever_stands_in_a_list_leads_nowhere_else(tmp_path: Path) -> None:
 
 
 def test_the_latest_of_those_that_are_gone_are_remembered(tmp_path: Path) -> None:
-    storage = Storage(tmp_path)
+    storage = Storage(tmp_path, PLACES)
     items = {f"v{number:04}" for number in range(600)}
     files(storage).write(items)
     kept = {"v0599"}
@@ -248,7 +249,7 @@ def test_no_page_is_ever_longer_than_asked_for(
 ) -> None:
     """Whoever asks meanwhile gets no more than wanted, nothing twice, and lacks nothing."""
     monkeypatch.setattr(os, "fsync", lambda _: None)  # nothing crashes here
-    storage = Storage(tmp_path)
+    storage = Storage(tmp_path, PLACES)
     staying = {f"v{number:02}" for number in range(total)}
     files(storage).write(staying)
     call = Ground.call
