@@ -14,7 +14,7 @@ from typing import IO, Any
 from image_uploader_plugins import errors, strict_json
 from image_uploader_plugins.archives.budget import Budget
 from image_uploader_plugins.local_export.layout import PLACES
-from image_uploader_plugins.local_export.storage import File, Storage, mapped
+from image_uploader_plugins.storage import File, Storage, mapped
 from image_uploader_plugins.text import shown
 
 CHUNK = 1024 * 1024

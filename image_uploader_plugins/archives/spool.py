@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.local_export.storage import mapped
+from image_uploader_plugins.storage import mapped
 from image_uploader_plugins.units import size
 
 # NOTE: /tmp is memory on many machines; podman keeps what is large here, too.

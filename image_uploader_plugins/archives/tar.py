@@ -23,7 +23,7 @@ from image_uploader_plugins.archives.budget import Exceeded
 from image_uploader_plugins.archives.compression import HEAD, Compression, InvalidCompression
 from image_uploader_plugins.archives.spool import spooled
 from image_uploader_plugins.digest import Digest, VerifiedStream
-from image_uploader_plugins.local_export.storage import mapped
+from image_uploader_plugins.storage import mapped
 from image_uploader_plugins.text import shown
 
 STANDARD_INPUT = Path("-")

@@ -8,7 +8,7 @@ import time
 from collections.abc import Iterable, Iterator
 
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.local_export.storage import Lock, Storage
+from image_uploader_plugins.storage import Lock, Storage
 
 RATE = 16 * 1024
 """Bytes a second that a fetch must get on by for others to wait for it."""

@@ -15,8 +15,8 @@ from image_uploader_plugins.local_export import graph
 from image_uploader_plugins.local_export.graph import Reference
 from image_uploader_plugins.local_export.link_counts import LinkCounts
 from image_uploader_plugins.local_export.repository import Repository
-from image_uploader_plugins.local_export.storage import File, Storage
 from image_uploader_plugins.manifest import Manifest
+from image_uploader_plugins.storage import File, Storage
 
 
 @dataclasses.dataclass(frozen=True)

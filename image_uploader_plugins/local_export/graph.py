@@ -20,9 +20,9 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.repository import Repository
-from image_uploader_plugins.local_export.storage import NotFound, failed
 from image_uploader_plugins.manifest import Descriptor, Manifest
 from image_uploader_plugins.reference import RepositoryName, Tag
+from image_uploader_plugins.storage import NotFound, failed
 
 Reference = Tag | Digest
 Edges = Mapping[Digest, Collection[Digest]]

@@ -8,7 +8,7 @@ from pathlib import PurePosixPath
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest, VerifiedStream
-from image_uploader_plugins.local_export.storage import Storage, failed
+from image_uploader_plugins.storage import Storage, failed
 
 
 def _ignore(_: int) -> None:

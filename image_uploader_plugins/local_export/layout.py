@@ -52,8 +52,8 @@ from pathlib import PurePosixPath
 
 from image_uploader_plugins import errors, media_types
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.local_export.storage.places import Places
 from image_uploader_plugins.reference import RepositoryName, Tag
+from image_uploader_plugins.storage.places import Places
 
 PAGE = PurePosixPath("index.html")
 V2 = PurePosixPath("v2")

@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.layout import RepositoryLayout
-from image_uploader_plugins.local_export.storage import File, NotFound, Storage, fork
+from image_uploader_plugins.storage import File, NotFound, Storage, fork
 
 _REMOVED_MEANWHILE_TRIES = 100
 

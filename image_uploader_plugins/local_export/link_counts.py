@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import collections
 
-from image_uploader_plugins.local_export.storage import File
+from image_uploader_plugins.storage import File
 
 
 class LinkCounts:

@@ -14,10 +14,10 @@ from image_uploader_plugins.local_export import gc, layout, options
 from image_uploader_plugins.local_export.pool import fits
 from image_uploader_plugins.local_export.reports.census import Counting
 from image_uploader_plugins.local_export.repository import Repository
-from image_uploader_plugins.local_export.storage import File, Staged
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.manifest import Descriptor, Manifest
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
+from image_uploader_plugins.storage import File, Staged
 
 
 class LocalExportDriver(UploaderDriver):

@@ -13,13 +13,7 @@ from image_uploader_plugins.driver import Content
 from image_uploader_plugins.local_export import fetches, layout
 from image_uploader_plugins.local_export.fetches import Fetch
 from image_uploader_plugins.local_export.pool import Pool
-from image_uploader_plugins.local_export.storage import (
-    File,
-    Growing,
-    Staged,
-    Storage,
-    growing,
-)
+from image_uploader_plugins.storage import File, Growing, Staged, Storage, growing
 
 LOG = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from image_uploader_plugins.digest import Digest, VerifiedStream
 from image_uploader_plugins.local_export import hashing, layout
 from image_uploader_plugins.local_export.link_counts import LinkCounts
 from image_uploader_plugins.local_export.repository import Repository
-from image_uploader_plugins.local_export.storage import File, NotFound, Staged, Storage
+from image_uploader_plugins.storage import File, NotFound, Staged, Storage
 
 _Identity = tuple[tuple[int, int], int, float]
 

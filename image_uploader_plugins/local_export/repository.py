@@ -10,12 +10,12 @@ from image_uploader_plugins import errors, manifest
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.layout import RepositoryLayout
-from image_uploader_plugins.local_export.storage import File, Storage, failed
 from image_uploader_plugins.local_export.views import documents
 from image_uploader_plugins.local_export.views.referrers import Referrers
 from image_uploader_plugins.local_export.views.tags_list import Listing
 from image_uploader_plugins.manifest import Manifest
 from image_uploader_plugins.reference import RepositoryName, Tag
+from image_uploader_plugins.storage import File, Storage, failed
 
 LOG = logging.getLogger(__name__)
 

@@ -16,10 +16,10 @@ from image_uploader_plugins.local_export.leases import Leases
 from image_uploader_plugins.local_export.partials import Partials
 from image_uploader_plugins.local_export.pool import Pool
 from image_uploader_plugins.local_export.repository import Repository
-from image_uploader_plugins.local_export.storage import File, Lock, Storage, failed
 from image_uploader_plugins.local_export.views import documents
 from image_uploader_plugins.local_export.views.catalog import Catalog
 from image_uploader_plugins.reference import RepositoryName
+from image_uploader_plugins.storage import File, Lock, Storage, failed
 
 LOG = logging.getLogger(__name__)
 

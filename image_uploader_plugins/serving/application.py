@@ -23,10 +23,10 @@ from image_uploader_plugins import errors, media_types
 from image_uploader_plugins.digest import Digest, VerifiedStream
 from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.layout import RepositoryLayout
-from image_uploader_plugins.local_export.storage import NotFound, Reader
 from image_uploader_plugins.local_export.views import documents, referrers
 from image_uploader_plugins.reference import RepositoryName, Tag
 from image_uploader_plugins.serving import cross_origin, negotiation, ranges
+from image_uploader_plugins.storage import NotFound, Reader
 from image_uploader_plugins.text import shown
 
 if TYPE_CHECKING:

@@ -25,21 +25,21 @@ from typing import Any, TypeVar
 
 import pytest
 
-from image_uploader_plugins.local_export.storage import ground, locks, store
-from image_uploader_plugins.local_export.storage.ground import Ground
+from image_uploader_plugins.storage import folders, locks, storage
+from image_uploader_plugins.storage.folders import Ground
 
 # What a storage may call.  A primitive that is new must be put in one of these.
 _READING = {
-    *(os.fstat, os.stat, store.listing, os.readlink, os.read, ground.missing_of),
+    *(os.fstat, os.stat, storage.listing, os.readlink, os.read, folders.missing_of),
     *(fcntl.flock, locks.take, locks.wait),
 }
 _CHANGING = {
     *(os.write, os.fchmod, os.fchown, os.utime, os.fsync),
     *(os.rename, os.link, os.symlink, os.unlink, os.rmdir),
-    *(ground.make_folder, ground.make_root_folder, ground.sync_folder, ground.sync_all),
-    ground.change_owner_of_link,
+    *(folders.make_folder, folders.make_root_folder, folders.sync_folder, folders.sync_all),
+    folders.change_owner_of_link,
 }
-SYNCS = (os.fsync, ground.sync_folder, ground.sync_all)
+SYNCS = (os.fsync, folders.sync_folder, folders.sync_all)
 
 
 class Killed(BaseException):

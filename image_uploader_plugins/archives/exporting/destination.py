@@ -16,7 +16,7 @@ from image_uploader_plugins.archives import oci_layout
 from image_uploader_plugins.archives.archive_files import Folder
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.layout import PLACES, STAGING, STATE
-from image_uploader_plugins.local_export.storage import Storage, mapped
+from image_uploader_plugins.storage import Storage, mapped
 
 _TAR = re.compile(r".*\.(?:tar(?:\.\w+)?|tgz)")
 _RECORD = 20 * tarfile.BLOCKSIZE  # pax, "ustar Interchange Format": 20 blocks unless told

@@ -12,10 +12,10 @@ from image_uploader_plugins.archives import oci_layout
 from image_uploader_plugins.archives.exporting.destination import Item, destination
 from image_uploader_plugins.archives.exporting.selection import Selection, selected
 from image_uploader_plugins.digest import Digest, VerifiedStream
-from image_uploader_plugins.local_export.storage import Storage
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.manifest import Descriptor, index_fields
 from image_uploader_plugins.patterns import Pattern
+from image_uploader_plugins.storage import Storage
 
 
 @dataclasses.dataclass

@@ -12,13 +12,13 @@ from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import gc
 from image_uploader_plugins.local_export.gc import Plan
-from image_uploader_plugins.local_export.link_counts import LinkCounts
 from image_uploader_plugins.local_export.layout import PLACES
+from image_uploader_plugins.local_export.link_counts import LinkCounts
 from image_uploader_plugins.local_export.pool import Pool
 from image_uploader_plugins.local_export.repository import Repository
-from image_uploader_plugins.local_export.storage import Rehearsal
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.reference import RepositoryName
+from image_uploader_plugins.storage import Rehearsal
 
 
 @dataclasses.dataclass(frozen=True, order=True)

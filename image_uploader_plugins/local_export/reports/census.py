@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from image_uploader_plugins.driver import Census
 from image_uploader_plugins.local_export.repository import Repository
-from image_uploader_plugins.local_export.storage import File
 from image_uploader_plugins.local_export.tree import Tree
+from image_uploader_plugins.storage import File
 
 _Inode = tuple[int, int]
 

@@ -14,10 +14,10 @@ from image_uploader_plugins.local_export import graph
 from image_uploader_plugins.local_export.graph import Reference
 from image_uploader_plugins.local_export.link_counts import LinkCounts
 from image_uploader_plugins.local_export.reports import elsewhere
-from image_uploader_plugins.local_export.storage import File
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.manifest import IMAGE, SIZE_LIMIT, Descriptor, Manifest
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
+from image_uploader_plugins.storage import File
 
 DAMAGED = "damaged"
 

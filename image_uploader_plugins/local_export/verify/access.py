@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from image_uploader_plugins.local_export import layout
-from image_uploader_plugins.local_export.storage import File, Owner, Storage
 from image_uploader_plugins.local_export.verify.finding import Finding, Remedy
+from image_uploader_plugins.storage import File, Owner, Storage
 
 _ROOT = PurePosixPath()
 

@@ -10,9 +10,9 @@ from typing import TypeVar
 from image_uploader_plugins import errors, parallel
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import hashing
-from image_uploader_plugins.local_export.storage import File, NotFound, Storage, failed
 from image_uploader_plugins.local_export.verify.finding import Remedy
 from image_uploader_plugins.meter import Meter
+from image_uploader_plugins.storage import File, NotFound, Storage, failed
 
 _Key = tuple[tuple[int, int], int, float]
 _T = TypeVar("_T")

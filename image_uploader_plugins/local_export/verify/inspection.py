@@ -11,13 +11,6 @@ from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import graph, layout
 from image_uploader_plugins.local_export.reports import elsewhere
-from image_uploader_plugins.local_export.storage import (
-    File,
-    NotFound,
-    Rehearsal,
-    failed,
-    is_temporary,
-)
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify.access import Access
 from image_uploader_plugins.local_export.verify.contents import (
@@ -30,6 +23,7 @@ from image_uploader_plugins.local_export.verify.contents import (
 from image_uploader_plugins.local_export.verify.copies import Copies
 from image_uploader_plugins.local_export.verify.finding import Finding, Note, Remedy
 from image_uploader_plugins.reference import RepositoryName, Tag
+from image_uploader_plugins.storage import File, NotFound, Rehearsal, failed, is_temporary
 
 Section = Callable[[], Iterator[Finding]]
 

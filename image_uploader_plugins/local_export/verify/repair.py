@@ -11,11 +11,11 @@ from image_uploader_plugins.local_export.maintenance import adopt
 from image_uploader_plugins.local_export.maintenance.collect import Collector
 from image_uploader_plugins.local_export.reports import elsewhere
 from image_uploader_plugins.local_export.repository import Repository
-from image_uploader_plugins.local_export.storage import failed, is_temporary
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify.finding import Report
 from image_uploader_plugins.local_export.verify.verification import Verification
 from image_uploader_plugins.reference import RepositoryName
+from image_uploader_plugins.storage import failed, is_temporary
 
 
 def repair(verification: Verification, report: Report) -> Report:

@@ -13,7 +13,6 @@ from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.maintenance.collect import Collector, Garbage
-from image_uploader_plugins.local_export.storage import File, Rehearsal, failed, is_temporary
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify.access import Access
 from image_uploader_plugins.local_export.verify.contents import Contents, Unread, blame, twice
@@ -23,6 +22,7 @@ from image_uploader_plugins.local_export.verify.inspection import Inspection
 from image_uploader_plugins.local_export.views.catalog import Catalog
 from image_uploader_plugins.meter import Meter
 from image_uploader_plugins.reference import RepositoryName
+from image_uploader_plugins.storage import File, Rehearsal, failed, is_temporary
 
 _T = TypeVar("_T")
 

@@ -10,10 +10,10 @@ from pathlib import PurePosixPath
 from image_uploader_plugins import errors
 from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.layout import PagesLayout
-from image_uploader_plugins.local_export.storage import Storage
 from image_uploader_plugins.local_export.views import documents
 from image_uploader_plugins.local_export.views.window_files import PageFiles
 from image_uploader_plugins.reference import RESERVED_SEGMENTS, RepositoryName
+from image_uploader_plugins.storage import Storage
 
 _OURS = documents.catalog([]).removesuffix(b"]}")
 

@@ -20,9 +20,9 @@ from image_uploader_plugins import errors, manifest
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.layout import RepositoryLayout
-from image_uploader_plugins.local_export.storage import Storage, failed
 from image_uploader_plugins.local_export.views import documents
 from image_uploader_plugins.manifest import Descriptor, Manifest
+from image_uploader_plugins.storage import Storage, failed
 
 ALL = "all"
 

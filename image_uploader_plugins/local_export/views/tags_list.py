@@ -6,9 +6,9 @@ import functools
 from collections.abc import Iterable
 
 from image_uploader_plugins.local_export.layout import RepositoryLayout
-from image_uploader_plugins.local_export.storage import Storage
 from image_uploader_plugins.local_export.views import documents
 from image_uploader_plugins.local_export.views.window_files import PageFiles
+from image_uploader_plugins.storage import Storage
 
 # What trees of earlier versions have.
 _FORMER = (".after", ".next", ".first")

@@ -18,7 +18,6 @@ from pathlib import PurePosixPath
 from image_uploader_plugins import errors
 from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.layout import PagesLayout
-from image_uploader_plugins.local_export.storage import Storage
 from image_uploader_plugins.local_export.views import documents, windows
 from image_uploader_plugins.local_export.views.windows import (
     END,
@@ -31,6 +30,7 @@ from image_uploader_plugins.local_export.views.windows import (
     Division,
     Odd,
 )
+from image_uploader_plugins.storage import Storage
 
 _ONE = "1"
 

@@ -21,10 +21,10 @@ from image_uploader_plugins.archives.archive import MissingBlobs
 from image_uploader_plugins.archives.exporting.known_blobs import known_blobs
 from image_uploader_plugins.archives.exporting.selection import selected
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
-from image_uploader_plugins.local_export.storage import Storage
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Verification
 from image_uploader_plugins.reference import ImageRef
+from image_uploader_plugins.storage import Storage
 from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.images import Image
 from image_uploader_plugins.testing.memory import MemoryDriver
@@ -431,7 +431,7 @@ def test_cut_short_and_done_again(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-from image_uploader_plugins.local_export.storage import Storage
+from image_uploader_plugins.storage import Storage
 from tests.support.archives import carry
 publish = Storage.publish
 def killed(self, *args):

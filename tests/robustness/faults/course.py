@@ -12,9 +12,9 @@ from typing import Any
 from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.layout import RepositoryLayout
 from image_uploader_plugins.local_export.maintenance.collect import Collector
-from image_uploader_plugins.local_export.storage import is_temporary
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Verification, repair
+from image_uploader_plugins.storage import is_temporary
 from tests.robustness.faults.flows import FLOWS, OLD, Attempt, Flow
 from tests.robustness.faults.reader import Reader
 from tests.robustness.faults.snapshot import Entry, Snapshot, differences, lay, take

@@ -8,9 +8,9 @@ from pathlib import PurePosixPath
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.layout import RepositoryLayout
-from image_uploader_plugins.local_export.storage import is_temporary
 from image_uploader_plugins.local_export.views import documents
 from image_uploader_plugins.reference import RepositoryName
+from image_uploader_plugins.storage import is_temporary
 from tests.robustness.faults.flows import NESTED, Flow
 from tests.robustness.faults.repository import Repository, hashes, paged, parses
 from tests.robustness.faults.snapshot import Entry, Snapshot

@@ -12,10 +12,10 @@ from pathlib import PurePosixPath
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import layout
-from image_uploader_plugins.local_export.storage import is_temporary
 from image_uploader_plugins.local_export.views import documents, referrers
 from image_uploader_plugins.manifest import Manifest
 from image_uploader_plugins.reference import RepositoryName
+from image_uploader_plugins.storage import is_temporary
 from tests.robustness.faults.snapshot import Entry, Snapshot
 
 _LISTS = (".pages", ".referrers", "tags")

@@ -24,10 +24,10 @@ from image_uploader_plugins import errors, manifest
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
-from image_uploader_plugins.local_export.storage import Storage
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Verification
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
+from image_uploader_plugins.storage import Storage
 from image_uploader_plugins.testing import images
 from tests.support import mounts, trees, web
 

@@ -16,7 +16,7 @@ import pytest
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
-from image_uploader_plugins.local_export.storage import mounts
+from image_uploader_plugins.storage import mounts
 from image_uploader_plugins.testing import images
 from tests.support import commands, trees
 from tests.support import mounts as mounting

@@ -16,10 +16,10 @@ import pytest
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.local_export.maintenance import adopt
 from image_uploader_plugins.local_export.maintenance.collect import Collector
-from image_uploader_plugins.local_export.storage.ground import Ground
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Verification
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
+from image_uploader_plugins.storage.folders import Ground
 from image_uploader_plugins.testing import images
 from tests.support import mounts, trees
 

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 from image_uploader_plugins import media_types
-from image_uploader_plugins.local_export.storage import is_temporary
+from image_uploader_plugins.storage import is_temporary
 from image_uploader_plugins.testing import images, web_server
 from image_uploader_plugins.testing.web_server import Answer
 from tests.robustness.hostile import workload

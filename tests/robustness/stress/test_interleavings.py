@@ -25,12 +25,12 @@ import pytest
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.local_export.maintenance import adopt as adoption
 from image_uploader_plugins.local_export.maintenance.collect import Collector
-from image_uploader_plugins.local_export.storage import ground, store
-from image_uploader_plugins.local_export.storage.ground import Ground
-from image_uploader_plugins.local_export.storage.locks import Lock, Locks
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Verification
 from image_uploader_plugins.reference import ImageRef
+from image_uploader_plugins.storage import folders, storage
+from image_uploader_plugins.storage.folders import Ground
+from image_uploader_plugins.storage.locks import Lock, Locks
 from image_uploader_plugins.testing import images
 from tests.support import legacy, trees
 
@@ -45,8 +45,8 @@ SBOM = images.artifact("ns/old", None, "application/x", b"sbom", subject=KEPT.de
 NOTE = images.artifact("ns/old", None, "application/x", b"note", subject=KEPT.descriptor())
 
 # What others see, and what is read to decide on that; not what happens to temporary files.
-CHANGING = frozenset({os.rename, os.link, os.symlink, os.unlink, os.rmdir, ground.make_folder})
-DECIDING = CHANGING | {store.listing, os.stat, fcntl.flock}
+CHANGING = frozenset({os.rename, os.link, os.symlink, os.unlink, os.rmdir, folders.make_folder})
+DECIDING = CHANGING | {storage.listing, os.stat, fcntl.flock}
 
 Operation = Callable[[Path], object]
 

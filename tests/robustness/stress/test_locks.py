@@ -24,11 +24,11 @@ from image_uploader_plugins.local_export import fetches
 from image_uploader_plugins.local_export.layout import PLACES, RepositoryLayout
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.local_export.maintenance.collect import Collector
-from image_uploader_plugins.local_export.storage import NotFound, Storage, locks
-from image_uploader_plugins.local_export.storage.ground import Ground
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Verification
 from image_uploader_plugins.reference import ImageRef, RepositoryName
+from image_uploader_plugins.storage import NotFound, Storage, locks
+from image_uploader_plugins.storage.folders import Ground
 from image_uploader_plugins.testing import images
 from tests.support import trees
 

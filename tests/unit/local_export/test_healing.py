@@ -17,13 +17,13 @@ from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import hashing, layout
 from image_uploader_plugins.local_export.layout import PLACES
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
-from image_uploader_plugins.local_export.storage import Storage
-from image_uploader_plugins.local_export.storage.ground import Ground
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Verification, repair
 from image_uploader_plugins.manifest import Descriptor, Manifest
 from image_uploader_plugins.reference import ImageRef, Tag
 from image_uploader_plugins.sources.interface import Source
+from image_uploader_plugins.storage import Storage
+from image_uploader_plugins.storage.folders import Ground
 from image_uploader_plugins.testing import images
 from tests.support import trees
 

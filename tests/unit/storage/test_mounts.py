@@ -9,8 +9,8 @@ from pathlib import Path, PurePosixPath
 
 import pytest
 
-from image_uploader_plugins.local_export.storage import mounts
-from image_uploader_plugins.local_export.storage.mounts import Mount
+from image_uploader_plugins.storage import mounts
+from image_uploader_plugins.storage.mounts import Mount
 from tests.support import mounts as mounting
 
 # Lines as kernels from 3.10 to 6.12 write them; what is odd stands beside them.

@@ -17,9 +17,9 @@ from image_uploader_plugins.local_export.layout import PLACES
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.local_export.maintenance import adopt
 from image_uploader_plugins.local_export.maintenance.collect import Collector, Garbage
-from image_uploader_plugins.local_export.storage import Storage
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.reference import ImageRef, RepositoryName
+from image_uploader_plugins.storage import Storage
 from image_uploader_plugins.testing import images
 from tests.support import legacy, trees
 from tests.support.commands import Run

@@ -16,9 +16,9 @@ from image_uploader_plugins.errors import StorageFull
 from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.local_export.maintenance.collect import Collector, Garbage
-from image_uploader_plugins.local_export.storage import Storage
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.reference import RepositoryName
+from image_uploader_plugins.storage import Storage
 from image_uploader_plugins.testing import images
 from tests.support import trees
 from tests.support.commands import Run

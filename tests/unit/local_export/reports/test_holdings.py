@@ -10,9 +10,9 @@ import pytest
 
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.local_export.reports.holdings import images
-from image_uploader_plugins.local_export.storage import Lock
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.reference import RepositoryName
+from image_uploader_plugins.storage import Lock
 from image_uploader_plugins.testing.images import corpus
 from tests.support import trees
 

@@ -16,13 +16,13 @@ import pytest
 
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
-from image_uploader_plugins.local_export.storage import File
-from image_uploader_plugins.local_export.storage.locks import Lock
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Remedy, Verification, repair
 from image_uploader_plugins.local_export.verify.contents import Contents
 from image_uploader_plugins.manifest import Manifest
 from image_uploader_plugins.reference import RepositoryName
+from image_uploader_plugins.storage import File
+from image_uploader_plugins.storage.locks import Lock
 from image_uploader_plugins.testing import images
 from tests.support import legacy, trees
 from tests.support.commands import Run

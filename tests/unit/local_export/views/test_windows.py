@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from image_uploader_plugins.local_export.layout import PLACES
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
-from image_uploader_plugins.local_export.storage import Rehearsal, Storage
-from image_uploader_plugins.local_export.storage.ground import Ground
 from image_uploader_plugins.local_export.views import documents, windows
 from image_uploader_plugins.local_export.views.window_files import PageFiles
 from image_uploader_plugins.local_export.views.windows import END, NONE, START, Book
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
+from image_uploader_plugins.storage import Rehearsal, Storage
+from image_uploader_plugins.storage.folders import Ground
 from image_uploader_plugins.testing import images
 from tests.support import trees
 

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import NamedTuple, ParamSpec, TypeVar
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.local_export.storage.places import Places
+from image_uploader_plugins.storage.places import Places
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 from typing import NoReturn
 
-from image_uploader_plugins.local_export.storage.places import Places
-from image_uploader_plugins.local_export.storage.store import Storage
+from image_uploader_plugins.storage.places import Places
+from image_uploader_plugins.storage.storage import Storage
 
 MISSING = "is missing"
 DIFFERENT = "is not what it should be"

@@ -15,8 +15,8 @@ from pathlib import Path, PurePosixPath
 from typing import Self, TypeVar
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.local_export.storage import fork, locks, mounts, staging
-from image_uploader_plugins.local_export.storage.ground import (
+from image_uploader_plugins.storage import fork, locks, mounts, staging
+from image_uploader_plugins.storage.folders import (
     FILE_MODE,
     NO_LOCKS,
     READ,
@@ -24,9 +24,9 @@ from image_uploader_plugins.local_export.storage.ground import (
     NotFound,
     sync_all,
 )
-from image_uploader_plugins.local_export.storage.locks import Lock
-from image_uploader_plugins.local_export.storage.mounts import Mount
-from image_uploader_plugins.local_export.storage.places import Places, beside
+from image_uploader_plugins.storage.locks import Lock
+from image_uploader_plugins.storage.mounts import Mount
+from image_uploader_plugins.storage.places import Places, beside
 
 _T = TypeVar("_T")
 

@@ -13,9 +13,9 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.local_export.storage import fork
-from image_uploader_plugins.local_export.storage.ground import NO_LOCKS, Ground, mapped
-from image_uploader_plugins.local_export.storage.places import Places
+from image_uploader_plugins.storage import fork
+from image_uploader_plugins.storage.folders import NO_LOCKS, Ground, mapped
+from image_uploader_plugins.storage.places import Places
 
 # NOTE: O_NONBLOCK, since opening a FIFO would wait for somebody at its other end.
 _OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.local_export.storage import fork
-from image_uploader_plugins.local_export.storage.ground import NO_LOCKS, Ground, NotFound
-from image_uploader_plugins.local_export.storage.places import Places
+from image_uploader_plugins.storage import fork
+from image_uploader_plugins.storage.folders import NO_LOCKS, Ground, NotFound
+from image_uploader_plugins.storage.places import Places
 
 _LOCK = ".lock"
 _OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC

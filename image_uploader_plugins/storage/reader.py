@@ -11,7 +11,7 @@ from pathlib import PurePosixPath
 from typing import BinaryIO
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.local_export.storage.ground import READ, Ground, NotFound
+from image_uploader_plugins.storage.folders import READ, Ground, NotFound
 
 # A link, a socket, a file in a folder's place, no link in a link's place.
 _SOMETHING_ELSE = (errno.ELOOP, errno.ENOTDIR, errno.ENXIO, errno.EINVAL)

@@ -9,19 +9,14 @@ Paths are relative to the root and are walked folder by folder without
 following symbolic links, so none leads out of the tree.
 """
 
-from image_uploader_plugins.local_export.storage import fork
-from image_uploader_plugins.local_export.storage.ground import (
-    NotFound,
-    Owner,
-    failed,
-    mapped,
-)
-from image_uploader_plugins.local_export.storage.growing import Growing, growing
-from image_uploader_plugins.local_export.storage.locks import Lock
-from image_uploader_plugins.local_export.storage.places import Places, is_temporary
-from image_uploader_plugins.local_export.storage.reader import Reader
-from image_uploader_plugins.local_export.storage.rehearsal import Change, Rehearsal
-from image_uploader_plugins.local_export.storage.store import File, Staged, Storage
+from image_uploader_plugins.storage import fork
+from image_uploader_plugins.storage.dry_run import Change, Rehearsal
+from image_uploader_plugins.storage.folders import NotFound, Owner, failed, mapped
+from image_uploader_plugins.storage.growing import Growing, growing
+from image_uploader_plugins.storage.locks import Lock
+from image_uploader_plugins.storage.places import Places, is_temporary
+from image_uploader_plugins.storage.reader import Reader
+from image_uploader_plugins.storage.storage import File, Staged, Storage
 
 __all__ = [
     "Change",

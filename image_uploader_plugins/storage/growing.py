@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.local_export.storage.store import CREATE, Staged, Storage
+from image_uploader_plugins.storage.storage import CREATE, Staged, Storage
 
 _CHUNK = 1024 * 1024
 # NOTE: opening a FIFO would wait for somebody at its other end.
