@@ -10,7 +10,7 @@ following symbolic links, so none leads out of the tree.
 """
 
 from image_uploader_plugins.storage import fork
-from image_uploader_plugins.storage.dry_run import Change, Rehearsal
+from image_uploader_plugins.storage.dry_run import Change, DryRun
 from image_uploader_plugins.storage.folders import NotFound, Owner, failed, mapped
 from image_uploader_plugins.storage.growing import Growing, growing
 from image_uploader_plugins.storage.locks import Lock
@@ -20,6 +20,7 @@ from image_uploader_plugins.storage.storage import File, Staged, Storage
 
 __all__ = [
     "Change",
+    "DryRun",
     "File",
     "Growing",
     "Lock",
@@ -27,7 +28,6 @@ __all__ = [
     "Owner",
     "Places",
     "Reader",
-    "Rehearsal",
     "Staged",
     "Storage",
     "failed",

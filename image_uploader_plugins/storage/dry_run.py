@@ -23,7 +23,7 @@ class Change:
     reason: str
 
 
-class Rehearsal(Storage):
+class DryRun(Storage):
     """A storage that notes what it is asked to change.
 
     What it says of the disk stays true throughout: changes that follow from

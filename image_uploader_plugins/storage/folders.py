@@ -1,4 +1,4 @@
-"""The ground: system calls on paths that cannot lead out of the tree, and their errors."""
+"""System calls on paths that cannot lead out of the tree, and their errors."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Owner(NamedTuple):
             return f"uid {self.uid}"
 
 
-class Ground:
+class Folders:
     """The folders below ``root``; where it is ``owned``, all that is made belongs to whom it does.
 
     One run as root would lock the owner out otherwise.  What is in the state

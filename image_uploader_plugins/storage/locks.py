@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.storage import fork
-from image_uploader_plugins.storage.folders import NO_LOCKS, Ground, mapped
+from image_uploader_plugins.storage.folders import NO_LOCKS, Folders, mapped
 from image_uploader_plugins.storage.places import Places
 
 # NOTE: O_NONBLOCK, since opening a FIFO would wait for somebody at its other end.
@@ -48,7 +48,7 @@ class Lock:
 
 
 class Locks:
-    """The locks of the tree at ``ground``, by whichever path its root is reached.
+    """The locks of the tree at ``folders``, by whichever path its root is reached.
 
     Each is a file, opened anew by every holder, and locked by flock(2), which
     belongs to the open file and so holds among threads as well.  A file is
@@ -59,8 +59,8 @@ class Locks:
     process alone, unless they ``must_hold``.
     """
 
-    def __init__(self, ground: Ground, places: Places) -> None:
-        self._ground = ground
+    def __init__(self, folders: Folders, places: Places) -> None:
+        self._folders = folders
         self._top = places.locks
         self._open: set[int] = set()
         self._held: dict[str, Lock] = {}
@@ -96,7 +96,7 @@ class Locks:
         """Return the bytes that the holder of ``name`` has told of, roughly."""
         path = self._path(name)
         try:
-            with self._ground.folder(path.parent) as folder:
+            with self._folders.folder(path.parent) as folder:
                 return os.stat(path.name, dir_fd=folder, follow_symlinks=False).st_size * _UNIT
         except (OSError, errors.StorageError):
             return 0  # it has just been released
@@ -111,7 +111,7 @@ class Locks:
         try:
             for _ in range(2):
                 descriptors.append(self._open_file(path))
-            return [self._ground.call(path, take, d) for d in descriptors] == [True, False]
+            return [self._folders.call(path, take, d) for d in descriptors] == [True, False]
         finally:
             try:
                 self._remove(path)
@@ -123,8 +123,8 @@ class Locks:
         """Remove the files of locks that nobody holds, but for those of these names."""
         spared = {self._path(name).name for name in kept}
         with (
-            self._ground.folder(self._top, create=True) as folder,
-            mapped(self._ground.root / self._top, os.scandir, folder) as entries,
+            self._folders.folder(self._top, create=True) as folder,
+            mapped(self._folders.root / self._top, os.scandir, folder) as entries,
         ):
             names = {entry.name for entry in entries}
         for name in sorted(names - spared):
@@ -180,21 +180,21 @@ class Locks:
 
     def _try(self, path: PurePosixPath, how: Callable[[int], bool], descriptor: int) -> bool:
         try:
-            return self._ground.call(path, how, descriptor)
+            return self._folders.call(path, how, descriptor)
         except errors.StorageError as e:
             if self.must_hold or e.errno not in NO_LOCKS:
                 raise
-        return _taken_here(self._ground.root / path, descriptor, waiting=how is wait)
+        return _taken_here(self._folders.root / path, descriptor, waiting=how is wait)
 
     def _open_file(self, path: PurePosixPath) -> int:
-        with self._ground.folder(path.parent, create=True) as folder, _opening:
-            descriptor, made = mapped(self._ground.root / path, _open_or_make, path.name, folder)
+        with self._folders.folder(path.parent, create=True) as folder, _opening:
+            descriptor, made = mapped(self._folders.root / path, _open_or_make, path.name, folder)
             self._open.add(descriptor)
         try:
             if made:
-                self._ground.give(path, descriptor)
+                self._folders.give(path, descriptor)
             elif not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise errors.StorageError(self._ground.root / path, "is no file")
+                raise errors.StorageError(self._folders.root / path, "is no file")
         except BaseException:
             try:
                 if made:
@@ -206,7 +206,7 @@ class Locks:
 
     def _is_at(self, path: PurePosixPath, descriptor: int) -> bool:
         try:
-            with self._ground.folder(path.parent) as folder:
+            with self._folders.folder(path.parent) as folder:
                 found = os.stat(path.name, dir_fd=folder, follow_symlinks=False)
         except (FileNotFoundError, errors.StorageError):
             return False
@@ -221,7 +221,7 @@ class Locks:
         # What cannot be removed is in nobody's way.
         with (
             contextlib.suppress(OSError, errors.StorageError),
-            self._ground.folder(path.parent) as folder,
+            self._folders.folder(path.parent) as folder,
         ):
             os.unlink(path.name, dir_fd=folder)
 

@@ -11,13 +11,13 @@ from pathlib import PurePosixPath
 from typing import BinaryIO
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.storage.folders import READ, Ground, NotFound
+from image_uploader_plugins.storage.folders import READ, Folders, NotFound
 
 # A link, a socket, a file in a folder's place, no link in a link's place.
 _SOMETHING_ELSE = (errno.ELOOP, errno.ENOTDIR, errno.ENXIO, errno.EINVAL)
 
 
-class Reader(Ground):
+class Reader(Folders):
     """The regular files and the links below ``root``; no link is ever followed.
 
     What is of another kind than a tree has at that place is NotFound.

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.storage import fork
-from image_uploader_plugins.storage.folders import NO_LOCKS, Ground, NotFound
+from image_uploader_plugins.storage.folders import NO_LOCKS, Folders, NotFound
 from image_uploader_plugins.storage.places import Places
 
 _LOCK = ".lock"
@@ -30,8 +30,8 @@ class Staging:
     and let two instances in one process take each other's folder for stale.
     """
 
-    def __init__(self, ground: Ground, places: Places) -> None:
-        self._ground = ground
+    def __init__(self, folders: Folders, places: Places) -> None:
+        self._folders = folders
         self._owner = 0
         self._top = places.staging
         self._folder = self._top
@@ -50,7 +50,7 @@ class Staging:
                 self._folder, descriptor = self._make()
                 self._owner = os.getpid()
                 self._release = weakref.finalize(
-                    self, _release, self._ground.root, self._folder, descriptor, self._owner
+                    self, _release, self._folders.root, self._folder, descriptor, self._owner
                 )
             return self._folder / uuid.uuid4().hex
 
@@ -64,7 +64,7 @@ class Staging:
     def _make(self) -> tuple[PurePosixPath, int]:
         while True:
             folder = self._top / uuid.uuid4().hex
-            with self._ground.folder(self._top, create=True) as parent:
+            with self._folders.folder(self._top, create=True) as parent:
                 descriptor = self._open_lock(folder, parent)
             self._lock(folder, descriptor)
             # Whoever tidies up may have taken it for stale before it was locked.
@@ -74,7 +74,7 @@ class Staging:
 
     def _lock(self, folder: PurePosixPath, descriptor: int) -> None:
         try:
-            self._ground.call(folder, fcntl.flock, descriptor, fcntl.LOCK_EX)
+            self._folders.call(folder, fcntl.flock, descriptor, fcntl.LOCK_EX)
         except errors.StorageError as e:
             # Then nobody can know, and what is left is left for good.
             if e.errno not in NO_LOCKS:
@@ -82,11 +82,11 @@ class Staging:
 
     def _open_lock(self, folder: PurePosixPath, parent: int) -> int:
         path = lock_of(folder)
-        descriptor = self._ground.call(
+        descriptor = self._folders.call(
             folder, os.open, path.name, _OPEN | os.O_CREAT, 0o600, dir_fd=parent
         )
         try:
-            self._ground.give(path, descriptor)
+            self._folders.give(path, descriptor)
         except BaseException:
             os.close(descriptor)
             with contextlib.suppress(OSError):
@@ -107,12 +107,12 @@ def sessions(top: PurePosixPath, names: Mapping[str, str]) -> list[PurePosixPath
 
 
 @contextlib.contextmanager
-def unused(ground: Ground, folder: PurePosixPath) -> Iterator[bool]:
+def unused(folders: Folders, folder: PurePosixPath) -> Iterator[bool]:
     """Whether a folder belongs to no process; nobody gets it meanwhile."""
     lock = lock_of(folder)
     try:
-        with ground.folder(lock.parent) as parent:
-            descriptor = ground.call(lock, os.open, lock.name, _OPEN, dir_fd=parent)
+        with folders.folder(lock.parent) as parent:
+            descriptor = folders.call(lock, os.open, lock.name, _OPEN, dir_fd=parent)
     except NotFound:
         yield True  # the lock is made before the folder, and goes after it
         return
@@ -134,7 +134,7 @@ def _release(root: Path, folder: PurePosixPath, descriptor: int, owner: int) -> 
         return
     with (
         contextlib.suppress(OSError, errors.StorageError),
-        Ground(root).folder(folder.parent) as parent,
+        Folders(root).folder(folder.parent) as parent,
     ):
         with contextlib.suppress(FileNotFoundError):
             os.rmdir(folder.name, dir_fd=parent)

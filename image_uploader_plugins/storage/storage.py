@@ -20,7 +20,7 @@ from image_uploader_plugins.storage.folders import (
     FILE_MODE,
     NO_LOCKS,
     READ,
-    Ground,
+    Folders,
     NotFound,
     sync_all,
 )
@@ -78,7 +78,7 @@ class File:
         return self.modified_ns / 1e9
 
 
-class Storage(Ground):
+class Storage(Folders):
     """The file system below ``root``, which is created where it is missing.
 
     Where it is ``owned``, all that is made belongs to whom the root belongs.

@@ -1,6 +1,6 @@
 """Looks at, fails or kills at the n-th system call of a storage.
 
-Everything that local_export does on the disk passes through Ground.call, with
+Everything that local_export does on the disk passes through Folders.call, with
 three exceptions that need no point of their own: lock files (empty, made and removed
 by whoever holds them, their locks end with the process), closing a descriptor, and
 the removal of the staging folder by close(), after which the next process
@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 import pytest
 
 from image_uploader_plugins.storage import folders, locks, storage
-from image_uploader_plugins.storage.folders import Ground
+from image_uploader_plugins.storage.folders import Folders
 
 # What a storage may call.  A primitive that is new must be put in one of these.
 _READING = {
@@ -87,15 +87,15 @@ def hooked(hook: Hook) -> Iterator[None]:
     if hook is PLAIN:
         yield
         return
-    original = Ground.call
+    original = Folders.call
 
     def call(
-        self: Ground, path: PurePosixPath, function: Callable[..., Any], *args: Any, **kwargs: Any
+        self: Folders, path: PurePosixPath, function: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> Any:
         return original(self, path, hook, Primitive(path, function, args, kwargs))
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Ground, "call", call)
+        patch.setattr(Folders, "call", call)
         yield
 
 

@@ -18,7 +18,7 @@ from image_uploader_plugins.local_export.pool import Pool
 from image_uploader_plugins.local_export.repository import Repository
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.reference import RepositoryName
-from image_uploader_plugins.storage import Rehearsal
+from image_uploader_plugins.storage import DryRun
 
 
 @dataclasses.dataclass(frozen=True, order=True)
@@ -42,7 +42,7 @@ class Collector:
         self.problems: list[errors.UploaderError] = []
         self._tree = tree
         self._rehearsing = rehearsing
-        self._storage = Rehearsal(tree.storage.root, PLACES) if rehearsing else tree.storage
+        self._storage = DryRun(tree.storage.root, PLACES) if rehearsing else tree.storage
         self._pool = Pool(self._storage)
         self._swept: set[Digest] = set()
         self._rehearsed = LinkCounts() if rehearsing else None

@@ -23,7 +23,7 @@ from image_uploader_plugins.local_export.verify.contents import (
 from image_uploader_plugins.local_export.verify.copies import Copies
 from image_uploader_plugins.local_export.verify.finding import Finding, Note, Remedy
 from image_uploader_plugins.reference import RepositoryName, Tag
-from image_uploader_plugins.storage import File, NotFound, Rehearsal, failed, is_temporary
+from image_uploader_plugins.storage import DryRun, File, NotFound, failed, is_temporary
 
 Section = Callable[[], Iterator[Finding]]
 
@@ -223,8 +223,8 @@ class Inspection:
     # -- views
 
     def _views(self) -> Iterator[Finding]:
-        rehearsal = Rehearsal(self._storage.root, layout.PLACES)
-        repository = self._tree.repository(self._repository.name, rehearsal)
+        dry_run = DryRun(self._storage.root, layout.PLACES)
+        repository = self._tree.repository(self._repository.name, dry_run)
         try:
             repository.refresh(thoroughly=True, report=lambda _image, _error: None)
             if not repository.manifests():
@@ -233,7 +233,7 @@ class Inspection:
             # What stands in the way is found, and views can be looked at when it is gone.
             if failed(e) or not self._misplaced:
                 raise
-        for change in rehearsal.changes:
+        for change in dry_run.changes:
             if not self._misplaced.intersection((change.path, *change.path.parents)):
                 yield Finding(change.path, change.reason, Remedy.REPAIR)
 

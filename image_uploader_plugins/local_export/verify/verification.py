@@ -22,7 +22,7 @@ from image_uploader_plugins.local_export.verify.inspection import Inspection
 from image_uploader_plugins.local_export.views.catalog import Catalog
 from image_uploader_plugins.meter import Meter
 from image_uploader_plugins.reference import RepositoryName
-from image_uploader_plugins.storage import File, Rehearsal, failed, is_temporary
+from image_uploader_plugins.storage import DryRun, File, failed, is_temporary
 
 _T = TypeVar("_T")
 
@@ -166,9 +166,9 @@ class Verification:
     # -- what all repositories share
 
     def _served(self) -> Iterator[Finding]:
-        rehearsal = Rehearsal(self.tree.storage.root, layout.PLACES)
-        self.tree.write_foundation(rehearsal)
-        for change in rehearsal.changes:
+        dry_run = DryRun(self.tree.storage.root, layout.PLACES)
+        self.tree.write_foundation(dry_run)
+        for change in dry_run.changes:
             yield Finding(change.path, change.reason, Remedy.REPAIR)
         yield from self.access.root()
         for path in (layout.PAGE, *map(layout.V2.joinpath, self.tree.storage.names(layout.V2))):
@@ -189,10 +189,10 @@ class Verification:
                 yield Finding(layout.CATALOG, f"lists {text!r}, which is not there", Remedy.REPAIR)
 
     def _catalog_pages(self, listed: set[str] | None) -> Iterator[Finding]:
-        rehearsal = Rehearsal(self.tree.storage.root, layout.PLACES)
+        dry_run = DryRun(self.tree.storage.root, layout.PLACES)
         if listed is not None:
-            Catalog(rehearsal).settle(listed)
-        for change in rehearsal.changes:
+            Catalog(dry_run).settle(listed)
+        for change in dry_run.changes:
             yield Finding(change.path, change.reason, Remedy.REPAIR)
         for file in self._all_of(layout.CATALOG_PAGES):
             yield from self.access.findings(file)

@@ -19,7 +19,7 @@ from image_uploader_plugins.local_export.maintenance.collect import Collector
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Verification
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
-from image_uploader_plugins.storage.folders import Ground
+from image_uploader_plugins.storage.folders import Folders
 from image_uploader_plugins.testing import images
 from tests.support import mounts, trees
 
@@ -48,9 +48,9 @@ def problems(root: Path) -> list[str]:
 def counting(*functions: Callable[..., Any]) -> Iterator[dict[str, int]]:
     """How often these are called by any storage, and the bytes that are written."""
     counts = {"bytes": 0, **{function.__name__: 0 for function in functions}}
-    original = Ground.call
+    original = Folders.call
 
-    def call(self: Ground, path: Any, function: Any, *args: Any, **kwargs: Any) -> Any:
+    def call(self: Folders, path: Any, function: Any, *args: Any, **kwargs: Any) -> Any:
         done = original(self, path, function, *args, **kwargs)
         if function in functions:
             counts[function.__name__] += 1
@@ -59,7 +59,7 @@ def counting(*functions: Callable[..., Any]) -> Iterator[dict[str, int]]:
         return done
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Ground, "call", call)
+        patch.setattr(Folders, "call", call)
         yield counts
 
 

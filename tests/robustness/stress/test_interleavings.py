@@ -29,7 +29,7 @@ from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Verification
 from image_uploader_plugins.reference import ImageRef
 from image_uploader_plugins.storage import folders, storage
-from image_uploader_plugins.storage.folders import Ground
+from image_uploader_plugins.storage.folders import Folders
 from image_uploader_plugins.storage.locks import Lock, Locks
 from image_uploader_plugins.testing import images
 from tests.support import legacy, trees
@@ -59,9 +59,9 @@ class Interleaving:
         self._at = self._calls = 0
         self._reached, self._go_on = threading.Event(), threading.Event()
         self._holders: dict[str, list[threading.Thread]] = collections.defaultdict(list)
-        call, taken = Ground.call, Locks._taken
+        call, taken = Folders.call, Locks._taken
 
-        def stopping(tree: Ground, path: Any, function: Any, *args: Any, **kwargs: Any) -> Any:
+        def stopping(tree: Folders, path: Any, function: Any, *args: Any, **kwargs: Any) -> Any:
             if function in calls and threading.current_thread() is self._thread:
                 self._count()
             return call(tree, path, function, *args, **kwargs)
@@ -79,7 +79,7 @@ class Interleaving:
                     if lock:
                         self._holders[name].remove(threading.current_thread())
 
-        monkeypatch.setattr(Ground, "call", stopping)
+        monkeypatch.setattr(Folders, "call", stopping)
         monkeypatch.setattr(Locks, "_taken", taking)
 
     def _count(self) -> None:

@@ -28,7 +28,7 @@ from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Verification
 from image_uploader_plugins.reference import ImageRef, RepositoryName
 from image_uploader_plugins.storage import NotFound, Storage, locks
-from image_uploader_plugins.storage.folders import Ground
+from image_uploader_plugins.storage.folders import Folders
 from image_uploader_plugins.testing import images
 from tests.support import trees
 
@@ -225,9 +225,9 @@ def test_a_child_of_fork_is_not_held_up_by_what_a_thread_was_at(
     storage = Storage(root, PLACES)
     storage.make_root()
     reached, go_on = threading.Event(), threading.Event()
-    call = Ground.call
+    call = Folders.call
 
-    def stopping(tree: Ground, path: Any, function: Any, *args: Any, **kwargs: Any) -> Any:
+    def stopping(tree: Folders, path: Any, function: Any, *args: Any, **kwargs: Any) -> Any:
         if function is at and threading.current_thread() is thread:
             reached.set()
             go_on.wait(LIMIT)
@@ -245,7 +245,7 @@ def test_a_child_of_fork_is_not_held_up_by_what_a_thread_was_at(
         storage.sync()
         storage.close()
 
-    monkeypatch.setattr(Ground, "call", stopping)
+    monkeypatch.setattr(Folders, "call", stopping)
     thread = threading.Thread(target=work, daemon=True)
     thread.start()
     assert reached.wait(LIMIT)

@@ -23,7 +23,7 @@ from image_uploader_plugins.manifest import Descriptor, Manifest
 from image_uploader_plugins.reference import ImageRef, Tag
 from image_uploader_plugins.sources.interface import Source
 from image_uploader_plugins.storage import Storage
-from image_uploader_plugins.storage.folders import Ground
+from image_uploader_plugins.storage.folders import Folders
 from image_uploader_plugins.testing import images
 from tests.support import trees
 
@@ -256,9 +256,9 @@ def failing_reads(
     monkeypatch: pytest.MonkeyPatch, number: int, path: PurePosixPath, times: int
 ) -> list[int]:
     """The first ``times`` reads of a file end in an error; returns a list with what is left."""
-    left, call = [times], Ground.call
+    left, call = [times], Folders.call
 
-    def failing(tree: Ground, what: Any, function: Any, *args: Any, **kwargs: Any) -> Any:
+    def failing(tree: Folders, what: Any, function: Any, *args: Any, **kwargs: Any) -> Any:
         def fail(*args: Any, **kwargs: Any) -> None:
             left[0] -= 1
             raise OSError(number, os.strerror(number))
@@ -266,7 +266,7 @@ def failing_reads(
         fails = function is os.read and what == path and left[0]
         return call(tree, what, fail if fails else function, *args, **kwargs)
 
-    monkeypatch.setattr(Ground, "call", failing)
+    monkeypatch.setattr(Folders, "call", failing)
     return left
 
 

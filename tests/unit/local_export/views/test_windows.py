@@ -17,8 +17,8 @@ from image_uploader_plugins.local_export.views import documents, windows
 from image_uploader_plugins.local_export.views.window_files import PageFiles
 from image_uploader_plugins.local_export.views.windows import END, NONE, START, Book
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
-from image_uploader_plugins.storage import Rehearsal, Storage
-from image_uploader_plugins.storage.folders import Ground
+from image_uploader_plugins.storage import DryRun, Storage
+from image_uploader_plugins.storage.folders import Folders
 from image_uploader_plugins.testing import images
 from tests.support import trees
 
@@ -141,9 +141,9 @@ def test_what_is_written_step_by_step_is_what_is_written_at_once(
     for number, state in enumerate(states):
         items = state | {f"c{number + other:03}" for other in range(many)}
         files(storage).write(items)
-        rehearsal = Rehearsal(root, PLACES)
-        files(rehearsal).write(items, thoroughly=True)
-        assert not rehearsal.changes
+        dry_run = DryRun(root, PLACES)
+        files(dry_run).write(items, thoroughly=True)
+        assert not dry_run.changes
     storage.close()
 
 
@@ -252,10 +252,10 @@ def test_no_page_is_ever_longer_than_asked_for(
     storage = Storage(tmp_path, PLACES)
     staying = {f"v{number:02}" for number in range(total)}
     files(storage).write(staying)
-    call = Ground.call
+    call = Folders.call
     steps = 0
 
-    def looking(tree: Ground, path: Any, function: Any, *args: Any, **kwargs: Any) -> Any:
+    def looking(tree: Folders, path: Any, function: Any, *args: Any, **kwargs: Any) -> Any:
         nonlocal steps
         result = call(tree, path, function, *args, **kwargs)
         if function in (os.rename, os.unlink):
@@ -263,7 +263,7 @@ def test_no_page_is_ever_longer_than_asked_for(
             check(tmp_path / "v2", staying, path)
         return result
 
-    monkeypatch.setattr(Ground, "call", looking)
+    monkeypatch.setattr(Folders, "call", looking)
     files(storage).write(staying | {new})
     files(storage).write(staying)
     assert steps > 10
