@@ -88,7 +88,7 @@ class Client:
         self._connection.close()
 
     def gets(self, lines: Iterable[str], method: str = "HEAD") -> tuple[str, str]:
-        """The type and the digest of the answer."""
+        """Return the type and the digest of the answer."""
         self._connection.putrequest(method, self._path)
         for line in lines:
             self._connection.putheader("Accept", line)

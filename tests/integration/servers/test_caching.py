@@ -225,7 +225,7 @@ def changing() -> Iterator[tuple[Path, Site]]:
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_no_wrong_304(kind: web.Kind, method: str) -> None:
-    """What was true of one state is asked about in the other, and back again."""
+    """Validators of one state are asked with in the other one, and back again."""
     assert len(ONE.manifest.content) == len(TWO.manifest.content)
     known: dict[str, dict[int, list[dict[str, str]]]] = {path: {} for path in CHANGING}
     with changing() as (root, site), web.serve(kind, root) as server:
@@ -242,7 +242,7 @@ def test_no_wrong_304(kind: web.Kind, method: str) -> None:
 
 
 def validators_of(answer: requests.Response) -> list[dict[str, str]]:
-    """All that a client could ask with that remembers ``answer``."""
+    """Return all conditions that a client can ask with that remembers ``answer``."""
     times = {answer.headers.get("Last-Modified"), answer.headers["Date"], FUTURE} - {None}
     found = [{"If_Modified_Since": str(time)} for time in times]
     etag = answer.headers.get("ETag")
@@ -253,7 +253,7 @@ def validators_of(answer: requests.Response) -> list[dict[str, str]]:
 
 
 def test_behind_caches(kind: web.Kind) -> None:
-    """Both kinds of clients, a tag and lists that change and change back, a blob that stays."""
+    """Behind caches, both kinds of clients see a tag and lists that change and change back."""
     with changing() as (root, site), contextlib.ExitStack() as stack:
         driver = stack.enter_context(LocalExportDriver(root))
         trees.put(driver, BASE)
@@ -277,7 +277,7 @@ def test_behind_caches(kind: web.Kind) -> None:
 
 
 def _check_kept(server: str, origin: caches.Origin, path: str, expected: bytes) -> None:
-    """Once a cache has a blob, which may be a moment after its client, it asks no more."""
+    """Check that a cache which has a blob, maybe a moment after its client, asks no more."""
     asked = -1
     while origin.asked(path) > asked:
         asked = origin.asked(path)
@@ -291,7 +291,7 @@ SINGLE = images.image("multi/docker", "1.0", [])
 
 
 def _check_behind(server: str, state: int) -> None:
-    """Who knows lists and who does not, one after the other; then all that has changed."""
+    """Check answers to clients that know lists and to those that do not, in turn; then changes."""
     for accept in (ALL_TYPES, NO_LISTS, NO_LISTS, ALL_TYPES):
         image = LIST if accept == ALL_TYPES else LIST.children[0]
         expected = (image, SINGLE)[state]

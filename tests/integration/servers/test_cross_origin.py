@@ -90,7 +90,7 @@ def open_to_all(kind: web.Kind, root: Path) -> Iterator[str]:
 
 
 def elements(headers: Message, name: str) -> set[str]:
-    """Of all lines of a field, in lower case."""
+    """Return the elements of all lines of a field, in lower case."""
     lines = ",".join(headers.get_all(name, []))
     return {part.strip().lower() for part in lines.split(",")} - {""}
 
@@ -114,7 +114,7 @@ def test_every_answer_to_a_page_of_the_list(
 def test_no_answer_to_others(
     listed: str, origin: str, method: str, target: str, asked: dict[str, str], status: int
 ) -> None:
-    """The answer is the same, and no page can read it; caches learn that it is not for all."""
+    """Pages of other origins cannot read the answer, and caches learn that it is not for all."""
     answered, headers, _ = raw.get(listed, target, method, Origin=origin, **asked)
     assert (answered, headers.get("Access-Control-Allow-Origin")) == (status, None)
     assert "origin" in elements(headers, "Vary")
@@ -207,7 +207,7 @@ const read = async (url, headers) => {
 def test_a_page_in_a_browser(
     kind: web.Kind, root: Path, page: str, browser: Any, allowed: bool
 ) -> None:
-    """It reads manifest, parts of a blob and errors; where it is not allowed, nothing."""
+    """A page that is allowed reads a manifest, parts of a blob and errors; any other nothing."""
     with allowing(kind, root, page if allowed else UI) as server:
         browser.get(page)
         accept = ", ".join(sorted(media_types.MANIFEST_TYPES))

@@ -212,7 +212,7 @@ def servers() -> Iterator[dict[web.Kind, str]]:
 
 
 def statuses(server: str, sent: bytes) -> list[int]:
-    """Of every answer, the client sending no more."""
+    """Return the status of every answer to a client that sends no more."""
     received = b""
     with raw.connected(server) as client, contextlib.suppress(ConnectionError):
         with contextlib.suppress(ConnectionError):
@@ -239,7 +239,7 @@ def test_one_request(
 
 @pytest.mark.parametrize("size", [1, 60_000, 65_536])
 def test_a_body_that_is_refused(servers: dict[web.Kind, str], size: int) -> None:
-    """Up to the bound it is read, and the next request is the next request."""
+    """A refused body is read up to a bound, and is not taken for the next request."""
     put = f"PUT /v2/ HTTP/1.1\r\nHost: x\r\nContent-Length: {size}\r\n\r\n".encode()
     for server in servers.values():
         sent = put + b"x" * size + request()
@@ -247,7 +247,7 @@ def test_a_body_that_is_refused(servers: dict[web.Kind, str], size: int) -> None
 
 
 def test_a_word_before_the_body(servers: dict[web.Kind, str]) -> None:
-    """RFC 9110, 10.1.1: with the final word there need be no other."""
+    """RFC 9110, 10.1.1: where the final answer comes, 100 Continue need not."""
     for line, status in ((b"PUT /v2/ HTTP/1.1", 405), (LINE, 200)):
         asked = request(b"Expect: 100-Continue\r\nContent-Length: 5\r\n", line)
         with raw.connected(servers["embedded"]) as client:
@@ -287,6 +287,6 @@ def test_keeping_a_connection(servers: dict[web.Kind, str]) -> None:
 
 
 def test_fields_that_wsgi_would_mix_up(servers: dict[web.Kind, str]) -> None:
-    """``If_None_Match`` is not ``If-None-Match``."""
+    """WSGI must not take ``If_None_Match`` for ``If-None-Match``."""
     for server in servers.values():
         assert statuses(server, field(b"If_None_Match: *")) == [200]

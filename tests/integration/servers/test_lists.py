@@ -73,7 +73,7 @@ def listing(kind: web.Kind, tree: Path) -> Iterator[str]:
 
 @contextlib.contextmanager
 def served_driver(kind: web.Kind) -> Iterator[tuple[str, LocalExportDriver, Path]]:
-    """A tree of one's own, served while it changes."""
+    """The driver of a tree that is served while it changes."""
     with (
         web.open_folder() as folder,
         LocalExportDriver(folder / "tree") as driver,
@@ -94,7 +94,7 @@ def tags(answer: requests.Response) -> list[str]:
 
 
 def followed(server: str, path: str, key: str) -> list[list[str]]:
-    """The pages from ``path`` on."""
+    """Return the pages from ``path`` on."""
     pages: list[list[str]] = []
     while path:
         answer = get(server, path)
@@ -184,7 +184,7 @@ def test_none_asked_for(listing: str) -> None:
 
 @pytest.mark.parametrize("at", range(20))
 def test_after_each_tag_of_a_few(listing: str, at: int) -> None:
-    """All that follow, at once, without ``n`` and with one that is as large."""
+    """All tags that follow come at once, without ``n`` and with one that is as large."""
     rest = sorted(FEW)[at + 1 :]
     for query in ("", "&n=20", "&n=10000"):
         answer = get(listing, f"/v2/few/tags/list?last={sorted(FEW)[at]}{query}")
@@ -206,7 +206,7 @@ def test_after_a_tag_of_many(listing: str, query: str) -> None:
 
 @pytest.mark.parametrize("n", [100, 1000])
 def test_from_anywhere_in_a_large_list_to_long_pages(listing: str, n: int) -> None:
-    """After few short ones."""
+    """Few short pages lead to the long ones."""
     expected = tags(get(listing, "/v2/large/tags/list"))
     for at in range(7, 1900, 271):
         path = f"/v2/large/tags/list?n={n}&last={expected[at]}"
@@ -459,7 +459,7 @@ def test_a_referrer_that_comes_first(kind: web.Kind) -> None:
 
 
 def test_the_referrers_tag(kind: web.Kind, subject: Image, referrers: list[Image]) -> None:
-    """Copied from a registry without the API: a tag like others, and the API knows the rest."""
+    """The tag of a registry without the API is one like others; the API has the referrers, too."""
     tag = str(subject.digest).replace(":", "-")
     index = images.index(str(subject.repository), tag, referrers[:2], oci=True)
     with served_driver(kind) as (server, driver, _):

@@ -44,7 +44,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(autouse=True)
 def descriptors() -> Iterator[None]:
-    """As many as a process usually may have."""
+    """Let this process have as many descriptors as one usually may."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(soft, 1024), hard))
     yield
@@ -58,11 +58,11 @@ def say(clients: list[socket.socket], said: bytes) -> None:
 
 
 def nothing(clients: list[socket.socket], over: threading.Event) -> None:
-    """Connections that say nothing; with TLS, not even of a handshake."""
+    """Open connections that send nothing, with TLS no handshake either."""
 
 
 def drip(clients: list[socket.socket], over: threading.Event) -> None:
-    """Headers a byte at a time (slowloris)."""
+    """Send headers a byte at a time (slowloris)."""
     for byte in b"GET /v2/ HTTP/1.1\r\nHost: x\r\n" + b"X: y\r\n" * 10_000:
         say(clients, bytes([byte]))
         if over.wait(0.05):
@@ -70,22 +70,22 @@ def drip(clients: list[socket.socket], over: threading.Event) -> None:
 
 
 def keep(clients: list[socket.socket], over: threading.Event) -> None:
-    """A request, and then connections that are kept open."""
+    """Send a request each, and keep the connections open."""
     say(clients, REQUEST)
 
 
 def body(clients: list[socket.socket], over: threading.Event) -> None:
-    """Bodies that never come."""
+    """Announce bodies that never come."""
     say(clients, b"PUT /v2/ HTTP/1.1\r\nHost: x\r\nContent-Length: 60000\r\n\r\nx")
 
 
 def stare(clients: list[socket.socket], over: threading.Event) -> None:
-    """Answers that are never read."""
+    """Ask for answers, and never read them."""
     say(clients, LARGE)
 
 
 def sip(clients: list[socket.socket], over: threading.Event) -> None:
-    """Answers that are read as slowly as can be."""
+    """Ask for answers, and read them as slowly as possible."""
     say(clients, LARGE)
     while not over.wait(0.05):
         for client in clients:
@@ -94,13 +94,13 @@ def sip(clients: list[socket.socket], over: threading.Event) -> None:
 
 
 def begin(clients: list[socket.socket], over: threading.Event) -> None:
-    """Handshakes that begin and never end."""
+    """Begin handshakes of TLS, and never end them."""
     say(clients, b"\x16\x03\x01\x02\x00\x01\x00")
 
 
 @contextlib.contextmanager
 def attacked(server: str, attack: Attack) -> Iterator[None]:
-    """With ATTACKERS at ``server`` and ``attack`` going on."""
+    """Have ATTACKERS at ``server`` meanwhile, in the way that ``attack`` is one."""
     over = threading.Event()
     with contextlib.ExitStack() as stack:
         clients = [stack.enter_context(raw.connected(server)) for _ in range(ATTACKERS)]
@@ -116,7 +116,7 @@ def attacked(server: str, attack: Attack) -> Iterator[None]:
 
 
 def answered(url: str, verify: str | bool) -> int:
-    """How many of GOOD requests got what they asked for, each on a connection of its own."""
+    """Return how many of GOOD requests, each on its own connection, are answered right."""
     count = 0
     for number in range(GOOD):
         target = (MANIFEST, f"/v2/{IMAGE.repository}/blobs/{LAYER}")[number % 2]
@@ -148,7 +148,7 @@ def test_tls(folder: Path, attack: Attack) -> None:
 
 
 def test_tls_readers(folder: Path) -> None:
-    """With keys and buffers for each of them."""
+    """Readers over TLS take a bounded memory, with the keys and buffers of each."""
     certificate, key = folder / tls.CERTIFICATE, folder / tls.KEY
     options = ("--tls-certificate", certificate, "--tls-key", key)
     trusting = ssl.create_default_context(cafile=certificate)
@@ -166,7 +166,7 @@ def test_tls_readers(folder: Path) -> None:
 
 
 def peak(pid: int) -> int:
-    """The most memory that a process has had, in kB."""
+    """Return the most memory that a process has had, in kB."""
     match = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     assert match
     return int(match[1])

@@ -53,7 +53,7 @@ def server(request: pytest.FixtureRequest, root: Path) -> Iterator[str]:
 
 
 def get(server: str, path: str, query: str, method: str = "GET") -> tuple[int, str | None, bytes]:
-    """Status, digest and body."""
+    """Return status, digest and body."""
     target = f"/v2/{path}?{query}"
     accept = ", ".join(media_types.MANIFEST_TYPES)
     status, headers, body = raw.get(server, target, method, Accept=accept)

@@ -61,7 +61,7 @@ def ask(server: str, field: str, **more: str) -> tuple[int, Message, bytes]:
 
 
 def parts(headers: Message, body: bytes) -> list[tuple[str, bytes]]:
-    """Content-Range and content of each part, as a client reads them (RFC 9110, 14.6)."""
+    """Return Content-Range and content of each part, as a client reads them (RFC 9110, 14.6)."""
     match = re.fullmatch(
         r'multipart/byteranges; boundary="?([0-9A-Za-z-]+)"?', headers["Content-Type"]
     )
@@ -80,7 +80,7 @@ def parts(headers: Message, body: bytes) -> list[tuple[str, bytes]]:
 
 
 def expected(*spans: tuple[int, int]) -> list[tuple[str, bytes]]:
-    """Of each first and last byte."""
+    """Return the part of LAYER from each first to each last byte."""
     return [(f"bytes {a}-{b}/{SIZE}", CONTENT[a : b + 1]) for a, b in spans]
 
 
@@ -170,7 +170,7 @@ def test_nothing_to_send(server: str, kind: web.Kind, field: str) -> None:
     ],
 )
 def test_what_it_may_cost(server: str, kind: web.Kind, ranges: str) -> None:
-    """Whatever is asked for, in whatever order: not more than the content, and heads of parts."""
+    """Whatever ranges are asked for, no more is sent than the content and the parts' heads."""
     status, _, body = ask(server, f"bytes={ranges}")
     assert status in (200, 206, *(() if kind in LONG else (400,)))
     assert len(body) <= SIZE + 200 * len(ranges.split(","))
@@ -182,7 +182,7 @@ def test_a_field_that_is_too_long(server: str) -> None:
 
 
 def test_whose_range_it_is(server: str) -> None:
-    """RFC 9110, 13.1.5: of the content that the client has, or it is all sent."""
+    """RFC 9110, 13.1.5: ranges are of the content that the client has, or all of it is sent."""
     etag = raw.get(server, TARGET, "HEAD")[1]["ETag"]
     for known, status in ((etag, 206), ('"other"', 200)):
         assert ask(server, "bytes=1-2,5-6", If_Range=known)[0] == status
@@ -255,7 +255,7 @@ def run(*command: object) -> str:
 
 @pytest.mark.parametrize("kind", LONG)
 def test_podman_fetches_what_it_lacks(kind: web.Kind, lazy_root: Path, pull: Pull) -> None:
-    """Of the next version the files that are new, in hundreds of ranges."""
+    """podman fetches the files that are new in the next version, in hundreds of ranges."""
     with web.serve(kind, lazy_root) as server, proxy.between(server) as (address, traffic):
         pull(f"{address}/{LAZY}:1")
         first = traffic.received

@@ -78,7 +78,7 @@ def test_the_absolute_form(server: str) -> None:
 
 
 def test_http_1_0(server: str) -> None:
-    """Without a Host, and with a connection that ends after the answer."""
+    """HTTP/1.0 needs no Host, and its connection ends after the answer."""
     blob, content = next(iter(by_name("base").blobs.items()))
     request = f"GET /v2/base/blobs/{blob} HTTP/1.0\r\n\r\n"
     status, headers, body = raw.exchange(server, request.encode())
@@ -107,7 +107,7 @@ def test_a_range_of_what_is_asked_about(server: str, kind: web.Kind) -> None:
 
 
 def test_the_namespace_that_containerd_names(server: str) -> None:
-    """To a mirror it says whose images it asks for, with ``?ns=``."""
+    """containerd tells a mirror, with ``?ns=``, whose images it asks for."""
     image = by_name("base")
     accept = ", ".join(media_types.MANIFEST_TYPES)
     for method in ("GET", "HEAD"):
@@ -128,7 +128,7 @@ def test_the_namespace_that_containerd_names(server: str) -> None:
 
 @pytest.fixture(scope="module")
 def planted() -> Iterator[str]:
-    """A tree in which somebody has put what no driver writes, by the embedded server."""
+    """A tree with files that no driver writes, served by the embedded server."""
     with web.open_folder() as folder:
         secret = folder / "secret"
         secret.write_bytes(b'{"tags": ["secret"]}')

@@ -76,7 +76,7 @@ def test_it_ends_well(root: Path, number: signal.Signals) -> None:
 
 
 def test_its_port_is_free_at_once(root: Path) -> None:
-    """For the next start, while clients still have their ends of connections open."""
+    """The port is free for the next start, while clients still have connections open."""
     port = ("--port", web.free_port())
     with contextlib.ExitStack() as clients:
         for _ in range(2):
@@ -111,7 +111,7 @@ def refused(url: str) -> bool:
 
 
 def test_blobs_are_streamed(root: Path) -> None:
-    """A quarter of a gigabyte, several times at once, in a few megabytes."""
+    """A blob of 256 MB goes to several clients at once, and takes a few MB of memory."""
     with web.started(root) as (process, url), contextlib.ExitStack() as stack:
         requests.get(url + TARGET, timeout=TIMEOUT)
         before = peak(process.pid)
@@ -126,7 +126,7 @@ def test_blobs_are_streamed(root: Path) -> None:
 
 
 def peak(pid: int) -> int:
-    """The most memory that a process has had, in kB."""
+    """Return the most memory that a process has had, in kB."""
     match = re.search(r"VmHWM:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text())
     assert match
     return int(match[1])
@@ -185,7 +185,7 @@ def test_ipv6(root: Path) -> None:
 
 
 def test_what_cannot_be_served(root: Path, folder: Path, tmp_path: Path) -> None:
-    """One line that names it, and status 1."""
+    """The command says in one line what cannot be served, with status 1."""
     certificate, key = folder / tls.CERTIFICATE, folder / tls.KEY
     other, _ = tls.make(tmp_path)
     nothing = tmp_path / "nothing.pem"
@@ -245,7 +245,7 @@ def printed(kind: str, root: Path, port: int, *options: object) -> str:
 
 @contextlib.contextmanager
 def serving(kind: web.Kind, more: str, *roots: Path, options: tuple[object, ...]) -> Iterator[str]:
-    """The printed configuration as it is, of several trees the last one on our port."""
+    """Serve the printed configurations of several trees, the last one on our port."""
     name = "nginx" if kind == "nginx" else "apache"
 
     def write(folder: Path, port: int) -> str:
@@ -276,7 +276,7 @@ REFUSED = {"nginx": "$", "httpd": "\"$%'*?[\\]"}
 @WEB
 @pytest.mark.parametrize("secure", [False, True])
 def test_what_is_printed_serves(kind: web.Kind, secure: bool) -> None:
-    """As it is, beside the configuration of another tree, with every path that is not refused."""
+    """What is printed serves beside another tree's, for every path that is not refused."""
     special = "".join(sorted(set(string.punctuation).difference("/", REFUSED[kind])))
     with web.open_folder() as other, web.open_folder() as folder:
         make(other / "tree", images.corpus()[1])
@@ -304,7 +304,7 @@ DOCUMENT = PROJECT / "doc" / "source" / "serving.rst"
 
 
 def documented(first: str) -> str:
-    """The literal block of the documentation that begins with this line."""
+    """Return the literal block of the documentation that begins with this line."""
     lines = iter(DOCUMENT.read_text().splitlines())
     for line in lines:
         if line.strip() == first and line.startswith("    "):
@@ -317,7 +317,7 @@ def documented(first: str) -> str:
     ("kind", "first"), [("nginx", "auth_basic registry;"), ("httpd", '<Location "/">')]
 )
 def test_documented_authentication(kind: web.Kind, first: str, folder: Path) -> None:
-    """Nothing without a password, whatever is asked for; skopeo with one."""
+    """Without a password nothing is answered, and skopeo pulls with one."""
     passwords = folder / "passwords"
     hashed = subprocess.check_output([programs.require("openssl"), "passwd", "-apr1", "secret"])
     passwords.write_bytes(b"somebody:" + hashed)

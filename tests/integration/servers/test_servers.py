@@ -149,7 +149,7 @@ def test_many_accept_lines(server: str, root: Path) -> None:
 
 @pytest.mark.parametrize("accept", ["text/plain", "application/json", "image/png;q=0.1", ""])
 def test_nobody_is_turned_away_for_what_they_accept(server: str, accept: str) -> None:
-    """A registry has one thing to give, and gives it."""
+    """A registry has one manifest to give, and gives it whatever is accepted."""
     image = by_name("multi/oci")
     check(server, url(image, image.tag), image.manifest, image.digest, accept=accept)
 

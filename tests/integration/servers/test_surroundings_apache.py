@@ -254,7 +254,7 @@ EVERYTHING = {
 
 
 def answers(server: str) -> Answers:
-    """What each request is answered: status, headers without the time, body."""
+    """Return the answer to each request: status, headers without the time, body."""
     found: Answers = {}
     for method in ("GET", "HEAD", "PUT"):
         for target in targets():
@@ -350,7 +350,7 @@ def test_nothing_changes_in_deployments(tree: Path, deployed: Answers, name: str
 
 
 def test_what_deployments_cannot_have(tree: Path, deployed: Answers) -> None:
-    """Files below v2 have no say in mod_mime_magic: it names an encoding of plain archives."""
+    """Files below v2 cannot switch off mod_mime_magic, which names an encoding of archives."""
     found = below_v2(served(tree, SURROUNDINGS["mime_magic"], "production"))
     plain_layer = list(image().blobs)[-1]
     different = changed(found, deployed)
@@ -362,7 +362,7 @@ def test_what_deployments_cannot_have(tree: Path, deployed: Answers) -> None:
 
 @contextlib.contextmanager
 def printed(tree: Path, site: Site, inside: str = "", before: str = "") -> Iterator[str]:
-    """What ``serve --print apache`` prints, with what an operator adds to it."""
+    """Return what ``serve --print apache`` prints, with what an operator adds to it."""
 
     def write(folder: Path, port: int) -> str:
         text = webservers.apache(dataclasses.replace(site, root=tree, port=port))
@@ -419,7 +419,7 @@ def test_no_pages_of_any_other(tree: Path) -> None:
 
 
 def test_what_a_browser_asks_first(tree: Path) -> None:
-    """The Fetch standard's preflight; it has no credentials, even where they are asked for."""
+    """A preflight (the Fetch standard) has no credentials, and is answered all the same."""
     closed = '<Location "/">\nRequire all denied\n</Location>'
     with printed(tree, Site(tree, 1, allow_origins=(ORIGIN,)), closed) as server:
         status, fields, body = raw.get(
@@ -441,7 +441,7 @@ def test_what_a_browser_asks_first(tree: Path) -> None:
 
 
 def names(fields: Message, name: str) -> set[str]:
-    """The members of a header that is a list, in however many lines."""
+    """Return the members of a header that is a list, in however many lines."""
     return {part.strip() for line in fields.get_all(name, []) for part in line.split(",")}
 
 

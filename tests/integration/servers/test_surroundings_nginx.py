@@ -167,7 +167,7 @@ CONDITIONS: tuple[dict[str, str], ...] = (
 
 
 def answers(server: str) -> Answers:
-    """What each request is answered: status, headers without the time, body."""
+    """Return the answer to each request: status, headers without the time, body."""
     found: Answers = {}
     for target in targets():
         for method, more in itertools.product(("GET", "HEAD", "PUT"), CONDITIONS):
@@ -194,7 +194,7 @@ def served(tree: Path, around: str) -> Answers:
 
 @contextlib.contextmanager
 def printed(site: Site, around: str = "", inside: str = "") -> Iterator[str]:
-    """What ``serve --print nginx`` prints, with what stands around it and what is added to it."""
+    """Return what ``serve --print nginx`` prints, with what is around it and added to it."""
 
     def write(folder: Path, port: int) -> str:
         here = Site(site.root, port, "127.0.0.1", allow_origins=site.allow_origins)
@@ -265,7 +265,7 @@ def test_nothing_changes(tree: Path, plain: Answers, around: str) -> None:
 
 @pytest.mark.parametrize("origins", [(), ("*",), ("https://a.example", "https://b.example")])
 def test_nothing_to_warn_of(tree: Path, tmp_path: Path, origins: tuple[str, ...]) -> None:
-    """In Debian's own main file, beside the configuration of another tree."""
+    """nginx warns of nothing, with Debian's own main file and another tree beside."""
     own = tmp_path / "own.conf"
     sites = [Site(tree, port, allow_origins=origins) for port in (8787, 8788)]
     own.write_text("".join(map(webservers.nginx, sites)))
@@ -301,7 +301,7 @@ def test_a_body_is_not_what_is_refused(tree: Path) -> None:
 
 
 def test_a_tag_that_moves_is_seen_at_once(tree: Path) -> None:
-    """With every file that was ever opened kept open, as the main file has it."""
+    """A tag that moves is seen at once where open_file_cache keeps every file open."""
     del tree
     one, two = (images.image("moving", "1.0", [images.layer({"f": text})]) for text in (b"1", b"2"))
     around = SURROUNDINGS["open files"] + SURROUNDINGS["dates"]
@@ -336,7 +336,7 @@ def test_what_an_operator_adds_is_on_every_answer(tree: Path, plain: Answers) ->
 
 @pytest.mark.parametrize("around", [False, True])
 def test_nobody_learns_anything_without_a_password(tree: Path, around: bool) -> None:
-    """Not whether a tag is there, nor whether a manifest is the one that they know."""
+    """Without a password nobody learns whether a tag is there, or a manifest still the same."""
     with web.open_folder() as folder:
         passwords = folder / "passwords"
         hashed = subprocess.check_output([programs.require("openssl"), "passwd", "-apr1", "x"])
