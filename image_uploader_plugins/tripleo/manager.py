@@ -22,9 +22,9 @@ from image_uploader_plugins.driver import UploaderDriver
 from image_uploader_plugins.runs.journal import Journal, Observer
 from image_uploader_plugins.runs.records import ImageRecord, Status, reason
 from image_uploader_plugins.sources.client import Registries
-from image_uploader_plugins.tripleo import keys, names
+from image_uploader_plugins.tripleo import collisions, keys
 from image_uploader_plugins.tripleo.failures import combined, failed
-from image_uploader_plugins.tripleo.own_uploader import HostUploader
+from image_uploader_plugins.tripleo.pushing_uploader import HostUploader
 from image_uploader_plugins.tripleo.uploader import (
     OpenDriver,
     PluginImageUploader,
@@ -195,7 +195,7 @@ def upload(
     forget_secure_registries()
     failures: list[Exception] = []
     queue = list(_queued(manager, items, records, failures))
-    names.check(_claims(queue), functools.partial(_open_registries, queue))
+    collisions.check(_claims(queue), functools.partial(_open_registries, queue))
     if dry_run:
         queue.clear()
     # NOTE: neighbours in the list share layers; apart, they wait less for each other.
@@ -235,7 +235,7 @@ def _queued(
             failures.append(e)
 
 
-def _claims(queue: Iterable[_Queued]) -> Iterator[names.Claim]:
+def _claims(queue: Iterable[_Queued]) -> Iterator[collisions.Claim]:
     """Yield the names that images are to have; one that can have none fails in its turn."""
     for uploader, task, record in queue:
         # NOTE: the host's own, in a manager that nobody but register() changed, cannot be asked.
@@ -245,7 +245,7 @@ def _claims(queue: Iterable[_Queued]) -> Iterator[names.Claim]:
             yield from _claims_of(uploader, task, record)
 
 
-def _claims_of(uploader: Any, task: Any, record: ImageRecord) -> Iterator[names.Claim]:
+def _claims_of(uploader: Any, task: Any, record: ImageRecord) -> Iterator[collisions.Claim]:
     made = [(uploader.job(task), task.modify_role or "")]
     if task.modify_role:
         made.append((uploader.job(Unmodified(task)), ""))
@@ -254,7 +254,7 @@ def _claims_of(uploader: Any, task: Any, record: ImageRecord) -> Iterator[names.
         target = record.uploader if is_ours else job.served_at
         if job.tag:
             name = f"{job.target}:{job.tag}"
-            yield names.Claim(target, name, job, bool(task.multi_arch), role, record)
+            yield collisions.Claim(target, name, job, bool(task.multi_arch), role, record)
 
 
 def _open_registries(queue: Iterable[_Queued]) -> Registries:

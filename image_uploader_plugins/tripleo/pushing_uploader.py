@@ -24,7 +24,7 @@ from image_uploader_plugins.sources.interface import Source
 from image_uploader_plugins.sources.keychain import Keychain, Login
 from image_uploader_plugins.sources.registry_source import RegistrySource
 from image_uploader_plugins.text import one_line
-from image_uploader_plugins.tripleo import registries
+from image_uploader_plugins.tripleo import tls_probe
 from image_uploader_plugins.tripleo.failures import host_errors
 from image_uploader_plugins.tripleo.job import Job
 
@@ -52,7 +52,7 @@ class HostUploader(image_uploader.PythonImageUploader):  # type: ignore[misc]
     @classmethod
     def is_insecure_registry(cls, registry_host: str) -> bool:
         """Return whether a registry speaks no TLS that can be verified, found out once."""
-        registries.learn(cls, registry_host)
+        tls_probe.learn(cls, registry_host)
         return bool(super().is_insecure_registry(registry_host))
 
     def discover_image_tags(
