@@ -95,7 +95,7 @@ def list_opts() -> list[tuple[str | None, list[Any]]]:
 
 
 def load_conf(args: Sequence[str] = (), config_files: list[str] | None = None) -> cfg.ConfigOpts:
-    """Options of our own, apart from the host's: from ``config_files``.
+    """Return options of our own, apart from any other program's: from ``config_files``.
 
     Without any, those that oslo.config finds for ``image-uploader`` (in
     /etc/image-uploader and the like).  Raises ConfigurationError for a file

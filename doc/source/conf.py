@@ -30,7 +30,7 @@ else:
     exclude_patterns.append("releasenotes.rst")
     suppress_warnings.append("toc.excluded")
 
-# The host need not be installed to tell what is called.
+# tripleo-common need not be installed to tell what is called.
 autodoc_mock_imports = ["tripleo_common"]
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True

@@ -1,8 +1,16 @@
-"""The seam to tripleo-common 18.0.0, the only part of this package that knows it.
+"""The seam to tripleo-common 18.0.0: nothing else in this package knows it.
 
-``register`` gives one ImageUploadManager a target of ours, ``install`` every
-manager that is made from then on; ``upload_files`` and ``prepare`` run the
-host's two flows with ``uploader:`` honoured entry by entry.
+tripleo-common finds out which images a deployment needs, and has an uploader
+push them to a registry.  Here its uploaders are given drivers instead:
+
+- ``register`` gives one ImageUploadManager a driver, ``install`` gives every
+  manager that is made from then on all drivers that are installed;
+- ``upload_files`` and ``prepare`` do what ``openstack overcloud container image
+  upload`` and ``openstack tripleo container image prepare`` do, with the
+  ``uploader:`` of each entry honoured.
+
+What is tripleo-common's is called so, and comes in as ``Any``: it has no types.
+Its exceptions are raised to it; ours are their causes.
 """
 
 from image_uploader_plugins.runs.journal import Journal, Observer

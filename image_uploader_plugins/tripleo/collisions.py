@@ -16,7 +16,7 @@ from image_uploader_plugins.runs.records import ImageRecord
 from image_uploader_plugins.sources.client import Registries
 from image_uploader_plugins.sources.registry_source import RegistrySource
 from image_uploader_plugins.text import one_line
-from image_uploader_plugins.tripleo.failures import failed, host_errors
+from image_uploader_plugins.tripleo.failures import failed, tripleo_errors
 from image_uploader_plugins.tripleo.job import Job
 
 _WAY_OUT = (
@@ -57,7 +57,7 @@ def check(claims: Iterable[Claim], open_registries: Callable[[], Registries]) ->
     contested = [found for found in named.values() if len({claim.source for claim in found}) > 1]
     if not contested:
         return
-    with host_errors("sources"), contextlib.closing(open_registries()) as registries:
+    with tripleo_errors("sources"), contextlib.closing(open_registries()) as registries:
         problems = [_problem(found, registries) for found in contested]
     if any(problems):
         raise exception.ImageUploaderException("; ".join(filter(None, problems)))

@@ -48,7 +48,7 @@ class LocalStorage:
     """The storage that ``find`` leads into: path segments to an existing path.
 
     ``stream`` yields a layer, by its id and a hash to update, as a gzipped
-    tar: the host's ``_layer_stream_local``.  With ``check_present`` what the
+    tar: tripleo-common's ``_layer_stream_local``.  With ``check_present`` what the
     driver holds is read before it counts.
     """
 

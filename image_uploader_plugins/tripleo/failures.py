@@ -1,4 +1,4 @@
-"""What goes wrong, as the host knows it."""
+"""What goes wrong, as tripleo-common knows it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from image_uploader_plugins.text import one_line, redacted
 
 def failed(record: ImageRecord, error: BaseException) -> None:
     """Put down that an image failed, or was interrupted, for this reason."""
-    # The host knows but few exceptions; what really happened is behind them.
+    # tripleo-common knows but few exceptions; what really happened is behind them.
     origin = error if isinstance(error, errors.UploaderError) else error.__cause__ or error
     if isinstance(origin, errors.Interrupted):
         record.become(Status.FAILED, INTERRUPTED, retryable=True)
@@ -47,8 +47,8 @@ def is_transient(error: BaseException) -> bool:
 
 
 @contextlib.contextmanager
-def host_errors(subject: str) -> Iterator[None]:
-    """Raise errors as the host expects them, with ``subject`` named.
+def tripleo_errors(subject: str) -> Iterator[None]:
+    """Raise errors as tripleo-common expects them, with ``subject`` named.
 
     What may work the next time is a requests HTTPError, a missing image an
     ImageNotFoundException, everything else an ImageUploaderException.

@@ -1,6 +1,6 @@
 """What an upload task asks for, read from what its author wrote.
 
-The host's UploadTask takes a port for a tag and ``name@sha256:x`` for the
+tripleo-common's UploadTask takes a port for a tag and ``name@sha256:x`` for the
 tag ``x``, so nothing it derives is used here.
 """
 

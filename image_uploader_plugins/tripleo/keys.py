@@ -59,7 +59,7 @@ def wishes(entry: dict[str, Any]) -> dict[str, Any]:
 
 
 def _check_texts(value: object, what: str) -> None:
-    # NOTE: the host would take each letter of a text for one of them.
+    # NOTE: tripleo-common would take each letter of a text for one of them.
     texts = value if isinstance(value, list) else [None]
     if value and not all(isinstance(text, str) for text in texts):
         raise errors.ConfigurationError(f"{what} must be a list of texts")

@@ -1,7 +1,7 @@
-"""Giving the host's ImageUploadManager targets of ours.
+"""Targets of ours for tripleo-common's ImageUploadManager.
 
-The manager knows its uploaders from a literal dict and hands every task to
-the uploader of the last entry, so both are put right here.
+The manager knows its uploaders from a literal dict and gives every task to the
+uploader of the last entry; both are put right here.
 """
 
 from __future__ import annotations
@@ -22,23 +22,22 @@ from image_uploader_plugins.driver import UploaderDriver
 from image_uploader_plugins.runs.journal import Journal, Observer
 from image_uploader_plugins.runs.records import ImageRecord, Status, reason
 from image_uploader_plugins.sources.client import Registries
-from image_uploader_plugins.tripleo import collisions, keys
+from image_uploader_plugins.tripleo import collisions, keys, modification
 from image_uploader_plugins.tripleo.failures import combined, failed
-from image_uploader_plugins.tripleo.pushing_uploader import HostUploader
+from image_uploader_plugins.tripleo.pushing_uploader import PushingUploader
 from image_uploader_plugins.tripleo.uploader import (
     OpenDriver,
     PluginImageUploader,
-    Unmodified,
     registries_for,
 )
 
 Manager = image_uploader.ImageUploadManager
-HOST_UPLOADER = image_uploader.DEFAULT_UPLOADER
+PYTHON_UPLOADER = image_uploader.DEFAULT_UPLOADER
 
 Hook = Callable[[Any], object]
 _Queued = tuple[Any, Any, ImageRecord]  # an uploader, its task, and what becomes of it
 
-_host_init = Manager.__init__
+_tripleo_init = Manager.__init__
 _hook: Hook | None = None  # called with each new manager
 
 
@@ -68,7 +67,7 @@ def install(conf: cfg.ConfigOpts | None = None) -> None:
 
     A driver is loaded when an entry first asks for it, with ``conf`` (default:
     what oslo.config finds for image-uploader).  Takes the place of an earlier
-    call.  The class stays where it is: the host calls ``super(Name, self)``
+    call.  The class stays where it is: tripleo-common calls ``super(Name, self)``
     through the module's global name.
     """
     _set_hook(functools.partial(add_installed, conf=conf))
@@ -94,12 +93,12 @@ def _set_hook(hook: Hook | None) -> None:
     # The class has one constructor for all of a process.
     global _hook  # noqa: PLW0603
     _hook = hook
-    Manager.__init__ = _init if hook else _host_init
+    Manager.__init__ = _init if hook else _tripleo_init
 
 
-@functools.wraps(_host_init)
+@functools.wraps(_tripleo_init)
 def _init(self: Any, *args: Any, **kwargs: Any) -> None:
-    _host_init(self, *args, **kwargs)
+    _tripleo_init(self, *args, **kwargs)
     if _hook:
         _hook(self)
 
@@ -107,7 +106,7 @@ def _init(self: Any, *args: Any, **kwargs: Any) -> None:
 def add_installed(
     manager: Any,
     conf: cfg.ConfigOpts | None = None,
-    default: str = HOST_UPLOADER,
+    default: str = PYTHON_UPLOADER,
     journal: Journal | None = None,
     *,
     options: CopyOptions | None = None,
@@ -115,9 +114,9 @@ def add_installed(
 ) -> list[PluginImageUploader]:
     """Add an uploader for each installed driver; ``default`` serves entries that name none."""
     journal = journal or Journal()
-    manager.uploaders[HOST_UPLOADER] = HostUploader(
-        manager.uploader(HOST_UPLOADER),
-        functools.partial(_registries, manager.uploader(HOST_UPLOADER), conf, insecure),
+    manager.uploaders[PYTHON_UPLOADER] = PushingUploader(
+        manager.uploader(PYTHON_UPLOADER),
+        functools.partial(_registries, manager.uploader(PYTHON_UPLOADER), conf, insecure),
     )
     return [
         add(
@@ -129,7 +128,7 @@ def add_installed(
             functools.partial(_options, conf, options or CopyOptions(), insecure),
         )
         for name in loader.installed()
-        if name != HOST_UPLOADER
+        if name != PYTHON_UPLOADER
     ]
 
 
@@ -138,12 +137,12 @@ def add(
     name: str,
     open_driver: OpenDriver,
     journal: Journal,
-    default: str = HOST_UPLOADER,
+    default: str = PYTHON_UPLOADER,
     options: Callable[[], CopyOptions] = CopyOptions,
 ) -> PluginImageUploader:
     """Add an uploader for a driver, which ``open_driver`` opens, to a manager."""
     uploader = PluginImageUploader(open_driver, name, journal, options)
-    uploader.registry_credentials = manager.uploader(HOST_UPLOADER).registry_credentials
+    uploader.registry_credentials = manager.uploader(PYTHON_UPLOADER).registry_credentials
     manager.uploaders[name] = uploader
     manager.upload = functools.partial(_upload, manager, default, journal)
     return uploader
@@ -238,7 +237,7 @@ def _queued(
 def _claims(queue: Iterable[_Queued]) -> Iterator[collisions.Claim]:
     """Yield the names that images are to have; one that can have none fails in its turn."""
     for uploader, task, record in queue:
-        # NOTE: the host's own, in a manager that nobody but register() changed, cannot be asked.
+        # NOTE: tripleo-common's own, where register() alone changed the manager, cannot be asked.
         if not hasattr(uploader, "open_registries"):
             continue
         with contextlib.suppress(errors.InvalidReference):
@@ -248,7 +247,7 @@ def _claims(queue: Iterable[_Queued]) -> Iterator[collisions.Claim]:
 def _claims_of(uploader: Any, task: Any, record: ImageRecord) -> Iterator[collisions.Claim]:
     made = [(uploader.job(task), task.modify_role or "")]
     if task.modify_role:
-        made.append((uploader.job(Unmodified(task)), ""))
+        made.append((uploader.job(modification.Unmodified(task)), ""))
     for job, role in made:
         is_ours = isinstance(uploader, PluginImageUploader)
         target = record.uploader if is_ours else job.served_at
@@ -264,7 +263,7 @@ def _open_registries(queue: Iterable[_Queued]) -> Registries:
 
 
 def _run_theirs(uploader: Any, records: list[ImageRecord], journal: Journal) -> None:
-    """Run the tasks of the host's own uploader, which tells of them all together or not at all."""
+    """Run the tasks of the uploader that pushes, which tells of them all together or of none."""
     try:
         with contextlib.ExitStack() as turns:
             for record in records:
@@ -282,7 +281,7 @@ def _run_theirs(uploader: Any, records: list[ImageRecord], journal: Journal) -> 
 
 
 def forget_secure_registries() -> None:
-    """Have the host ask again: it takes a port for secure that was closed when it asked."""
+    """Have tripleo-common ask again: it takes a port for secure that was closed when it asked."""
     known = image_uploader.SECURE_REGISTRIES
     image_uploader.BaseImageUploader.secure_registries.intersection_update(known)
 
@@ -304,7 +303,7 @@ def _task(manager: Any, item: dict[str, Any]) -> Any:
 
 
 def task_of(item: dict[str, Any], *, cleanup: str = "", multi_arch: Any = False) -> Any:
-    """Return what an entry of a list with its push_destination asks for, as the host has it."""
+    """Return the UploadTask of an entry of a list that has its push_destination."""
     task = image_uploader.UploadTask(
         item["imagename"],
         item.get("pull_source"),
@@ -330,10 +329,10 @@ def check_files(names: Iterable[str], default: str, *, full_names: bool = False)
 def check_names_key(
     entry: dict[str, Any], uploader: str, where: str, *, full_names: bool = False
 ) -> None:
-    """Raise ConfigurationError for full names where the host itself pushes: it has none."""
-    if uploader == HOST_UPLOADER and keys.wishes(entry).get("full_names", full_names):
+    """Raise ConfigurationError for full names where tripleo-common itself pushes: it has none."""
+    if uploader == PYTHON_UPLOADER and keys.wishes(entry).get("full_names", full_names):
         raise errors.ConfigurationError(
-            f"{where}: uploader {HOST_UPLOADER} cannot give full names; say 'names: path' there, "
+            f"{where}: uploader {PYTHON_UPLOADER} cannot give full names; say 'names: path' there, "
             "or name another uploader"
         )
 

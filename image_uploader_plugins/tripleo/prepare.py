@@ -1,4 +1,4 @@
-"""The host's two flows, with ``uploader:`` honoured entry by entry."""
+"""tripleo-common's two ways to copy images, with ``uploader:`` honoured entry by entry."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from image_uploader_plugins.sources.image_name import ImageName
 from image_uploader_plugins.sources.settings import Settings
 from image_uploader_plugins.tripleo import keys, mirrors
 from image_uploader_plugins.tripleo import manager as managers
-from image_uploader_plugins.tripleo.failures import combined, failed, host_errors
+from image_uploader_plugins.tripleo.failures import combined, failed, tripleo_errors
 from image_uploader_plugins.tripleo.job import Job
 from image_uploader_plugins.tripleo.uploader import CREDENTIALS
 
@@ -57,9 +57,9 @@ def upload_files(
     """Upload what the ``container_images`` (or ``uploads``) of yaml files list.
 
     An entry without ``uploader:`` goes to the driver that ``conf`` chooses;
-    ``uploader: python`` is the host's own.  Raises ConfigurationError for a
+    ``uploader: python`` pushes.  Raises ConfigurationError for a
     file that is unreadable or lists nothing, before anything is done, and the
-    host's exceptions for images that fail.  A ``journal``, which has its own
+    exceptions of tripleo-common for images that fail.  A ``journal``, which has its own
     observer, then says of each image what became of it.  ``options`` say how
     images are copied; their settings are those of ``conf``.
     """
@@ -87,8 +87,8 @@ def prepare(  # noqa: PLR0913, PLR0917 -- those of tripleo-common's function, an
 ) -> tuple[dict[str, Any], Totals]:
     """Run ``ContainerImagePrepare`` of a Heat environment.
 
-    As the host's container_images_prepare_multi, with ``uploader:`` and
-    ``multi_arch:`` of each entry honoured; the host drops the one and lets
+    As tripleo-common's container_images_prepare_multi, with ``uploader:`` and
+    ``multi_arch:`` of each entry honoured; that drops the one and lets
     the other switch off the multi_arch of all later entries.  What all
     entries ask for is known before anything is copied.  Returns the image
     parameters, which name images as the targets have them, and what the
@@ -159,22 +159,22 @@ class _Run:
         """Have an image copied, and the parameters name it as the target has it."""
         item["push_destination"] = image_uploader.ImageUploadManager.get_push_destination(item)
         try:
-            with host_errors(item["imagename"]):
+            with tripleo_errors(item["imagename"]):
                 full = keys.wishes(item).get("full_names", self.options.full_names)
                 served = Job.of(managers.task_of(item), full_names=full).served
         except exception.ImageUploaderException as e:
             self._refuse(item["imagename"], e, item["uploader"])
             return
-        if item["uploader"] != managers.HOST_UPLOADER:
+        if item["uploader"] != managers.PYTHON_UPLOADER:
             self.parameters.update(dict.fromkeys(parameters, served))
         self.items.append(item)
         self.records.append(managers.plan(self.journal, item, item["uploader"]))
 
     def _check(self, image: dict[str, Any]) -> bool:
-        """Whether the host may see an image, which asks for whatever is written there."""
+        """Return whether tripleo-common may see an image: it asks for whatever is written there."""
         name = str(image.get("imagename"))
         try:
-            with host_errors(name):
+            with tripleo_errors(name):
                 ImageName.parse(name)
         except exception.ImageUploaderException as e:
             self._refuse(name, e, "")
@@ -191,7 +191,7 @@ class _Run:
         """Copy what was found, or just see whether names are for one image each."""
         defaults = _parameters(environment)
         mirror = defaults.get("DockerRegistryMirror")
-        with self._managers(managers.HOST_UPLOADER):
+        with self._managers(managers.PYTHON_UPLOADER):
             manager = image_uploader.ImageUploadManager(
                 cleanup=self.cleanup,
                 mirrors={"docker.io": mirror} if mirror else None,
@@ -215,10 +215,10 @@ class _Run:
 def _rendered(
     is_good: Callable[[dict[str, Any]], bool],
 ) -> Iterator[list[tuple[dict[str, Any], list[str]]]]:
-    """Note the images of templates that the host renders meanwhile, those that are good.
+    """Note the images of templates that are rendered meanwhile, those that are good.
 
-    Each comes with the parameters that it is for, and as the host changes it
-    afterwards; the host sees no other.
+    Each comes with the parameters that it is for, and as it is changed
+    afterwards; tripleo-common sees no other.
     """
     kind = kolla_builder.KollaImageBuilder
     real = kind.container_images_from_template
@@ -276,7 +276,7 @@ def _checked(environment: dict[str, Any], settings: Settings) -> dict[str, Any]:
     if entries := defaults.get(CREDENTIALS):
         keychain.named(entries, CREDENTIALS)
     if mirror := defaults.get(mirrors.PARAMETER):
-        # NOTE: the host glues "v2" to it.
+        # NOTE: tripleo-common glues "v2" to it.
         defaults[mirrors.PARAMETER] = mirrors.checked(mirror, settings.trust) + "/"
     return {**environment, "parameter_defaults": defaults}
 
@@ -303,8 +303,8 @@ def _entries(
 def _entry(given: Any, default: str, where: str, *, full_names: bool) -> dict[str, Any]:
     if not isinstance(given, dict) or not isinstance(given.get("set", {}), dict):
         raise errors.ConfigurationError(f"{where}: it and its 'set' must be mappings")
-    known = {managers.HOST_UPLOADER, *loader.installed()}
-    name = given.get("uploader", managers.HOST_UPLOADER)
+    known = {managers.PYTHON_UPLOADER, *loader.installed()}
+    name = given.get("uploader", managers.PYTHON_UPLOADER)
     if name not in known:
         names = ", ".join(sorted(known))
         raise errors.ConfigurationError(f"{where}: unknown uploader {name!r} (known: {names})")
@@ -342,5 +342,5 @@ def _multi_arch(environment: dict[str, Any], entry: dict[str, Any]) -> bool:
 
 
 def _lock(lock: Any) -> Any:
-    # The host's own uploader crashes without one.
+    # NOTE: tripleo-common's own uploader crashes without one.
     return lock or threadinglock.ThreadingLock()

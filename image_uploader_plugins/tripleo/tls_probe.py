@@ -1,4 +1,4 @@
-"""Whether a target speaks TLS, for the parameters that the host writes for its clients."""
+"""Whether a target speaks TLS, for the parameters that tripleo-common writes for its clients."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ import requests
 from image_uploader_plugins import errors
 from image_uploader_plugins.sources import session
 
-_TIMEOUT = 30  # seconds, the host's
+_TIMEOUT = 30  # seconds, tripleo-common's
 
 
 def learn(uploader: Any, host: str) -> None:
     """Find out whether ``host`` speaks TLS, and say so in the class's three sets.
 
-    As the host's is_insecure_registry does, which reads whatever is answered.
+    As tripleo-common's is_insecure_registry does, which reads whatever is answered.
     """
     if host in uploader.secure_registries | uploader.insecure_registries:
         return

@@ -1,23 +1,18 @@
-"""The host's uploader with a driver for its target."""
+"""tripleo-common's uploader with a driver for its target."""
 
 from __future__ import annotations
 
 import concurrent.futures
 import contextlib
 import dataclasses
-import json
-import subprocess
-import tempfile
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
-from urllib.parse import ParseResult, urlparse
+from urllib.parse import ParseResult
 
 import requests
 from tripleo_common.image import exception, image_uploader
 
 from image_uploader_plugins.copying.copier import Copier, CopyOptions
-from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import UploaderDriver
 from image_uploader_plugins.manifest import Manifest
 from image_uploader_plugins.meter import Meter
@@ -25,12 +20,12 @@ from image_uploader_plugins.reference import ImageRef
 from image_uploader_plugins.runs.journal import Journal
 from image_uploader_plugins.runs.records import INTERRUPTED, ImageRecord, Status
 from image_uploader_plugins.sources.client import Registries, Registry
-from image_uploader_plugins.sources.keychain import Keychain, Login, named
+from image_uploader_plugins.sources.keychain import Keychain, named
 from image_uploader_plugins.sources.registry_source import RegistrySource
 from image_uploader_plugins.sources.settings import Settings
-from image_uploader_plugins.tripleo import mirrors
+from image_uploader_plugins.tripleo import buildah, mirrors, modification
 from image_uploader_plugins.tripleo.containers_storage import LocalStorage
-from image_uploader_plugins.tripleo.failures import combined, failed, host_errors
+from image_uploader_plugins.tripleo.failures import combined, failed, tripleo_errors
 from image_uploader_plugins.tripleo.job import Job
 
 CREDENTIALS = "ContainerImageRegistryCredentials"
@@ -44,8 +39,8 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
 
     ``open_driver`` is called once a run, ``options`` once, in the process that
     runs it.  No request ever goes to the target.
-    Lives at module level, and without what a worker does not need: the
-    host's ProcessLock pickles it.
+    Lives at module level, and is pickled without what a worker does not need:
+    tripleo-common's ProcessLock pickles it.
     """
 
     def __init__(
@@ -68,7 +63,7 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
         left = ("_open_driver", "_find_options", "_journal", "_registries")
         return {**self.__dict__, **dict.fromkeys(left), "_queue": []}
 
-    # -- what the host calls
+    # -- what tripleo-common calls
 
     def add_upload_task(self, task: Any) -> None:
         """Queue an UploadTask; raises ImageUploaderException for one that cannot work."""
@@ -113,7 +108,7 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
     def _delete(self, image_url: ParseResult, session: requests.Session | None = None) -> Any:
         if image_url.scheme != "docker":
             return super()._delete(image_url, session)
-        with host_errors(image_url.geturl()), self._opened() as driver:
+        with tripleo_errors(image_url.geturl()), self._opened() as driver:
             return driver.delete(ImageRef.parse(image_url.path.removeprefix("/")))
 
     # -- running tasks
@@ -138,19 +133,15 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
         self._queue.append((task, record))
 
     def _check(self, task: Any) -> None:
-        with host_errors(task.image_name):
+        with tripleo_errors(task.image_name):
             job = self.job(task)
-        if task.modify_role and (task.multi_arch or job.is_local or job.tag is None):
-            kind = "multi-arch" if task.multi_arch else "local" if job.is_local else "untagged"
-            raise exception.ImageUploaderException(
-                f"Cannot run a modify role on {kind} image {task.image_name}"
-            )
+        modification.check(task, job)
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[UploaderDriver]:
         if self._open_driver is None:
             raise RuntimeError("the copy in a worker process is given its driver")
-        with host_errors("target"):
+        with tripleo_errors("target"):
             context = self._open_driver()
             self._registries = self.open_registries()
         with context as driver, contextlib.closing(self._registries):
@@ -192,9 +183,9 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
         pool.shutdown()
 
     def _work(self, driver: UploaderDriver, task: Any, record: ImageRecord) -> _Done:
-        """Run one task against an open driver; errors come out as the host knows them."""
+        """Run one task against an open driver; errors come out as tripleo-common knows them."""
         try:
-            with self.journal.turn(record) as meter, host_errors(task.image_name):
+            with self.journal.turn(record) as meter, tripleo_errors(task.image_name):
                 local_images = self._run_task(driver, task, record, meter)
         except Exception as e:
             failed(record, e)
@@ -248,14 +239,14 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
         self, driver: UploaderDriver, job: Job, task: Any, record: ImageRecord, meter: Meter
     ) -> list[str]:
         """Copy the image as it is, modify it here, and copy the outcome under ``job.tag``."""
-        plain = self.job(Unmodified(task))
+        plain = self.job(modification.Unmodified(task))
         modified, unmodified = job.served, plain.served
         record.targets = [unmodified, modified]
         unsigned = dataclasses.replace(self._wished(task), signatures=False)
         manifest = self._copy(driver, plain, record, meter, unsigned)
         record.become(Status.FAILED, INTERRUPTED, retryable=True)  # there is more to come
-        pulled = self._pull(job, manifest.digest)
-        self._buildah("tag", pulled, unmodified)
+        pulled = buildah.pull(self._registry(job.host), job, manifest.digest)
+        buildah.tag(pulled, unmodified)
         self.run_modify_playbook(
             task.modify_role,
             task.modify_vars,
@@ -265,46 +256,11 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
             container_build_tool="buildah",
         )
         self._copy_local(driver, job, modified, record)
-        local_images = []
-        if task.cleanup in (image_uploader.CLEANUP_FULL, image_uploader.CLEANUP_PARTIAL):
-            local_images += [pulled, unmodified]
-        if task.cleanup == image_uploader.CLEANUP_FULL:
-            local_images.append(modified)
-        return local_images
-
-    def _pull(self, job: Job, digest: Digest) -> str:
-        """Pull from the source, into local storage: the target need not be served yet."""
-        registry = self._registry(job.host)
-        base = urlparse(registry.base())
-        if base.path != "/v2":
-            raise exception.ImageUploaderException(
-                "cannot be modified: buildah knows no mirror with a path, as "
-                f"{base.netloc}{base.path.removesuffix('/v2')}"
-            )
-        host = base.netloc
-        name = f"{host}/{job.name}@{digest}"
-        arguments = [] if registry.is_verified else ["--tls-verify=false"]
-        with tempfile.TemporaryDirectory(prefix="image-uploader-") as private:
-            login = registry.login(str(job.name))
-            if login:
-                authfile = Path(private) / "auth.json"
-                authfile.write_text(_authfile(host, login))
-                arguments.append(f"--authfile={authfile}")
-            self._buildah("pull", *arguments, f"docker://{name}")
-        return name
-
-    def _buildah(self, *arguments: str) -> None:
-        command = ["buildah", *arguments]
-        # Its arguments went through the grammars of Job, and no shell is asked.
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-        if done.returncode:
-            raise exception.ImageUploaderException(
-                f"{' '.join(command)} failed: {done.stderr.strip()}"
-            )
+        return modification.left_over(task, [pulled, unmodified], modified)
 
 
 def registries_for(uploader: Any, settings: Settings) -> Registries:
-    """Return registries with the credentials and the mirrors that the host gave an uploader.
+    """Return registries with the credentials and mirrors that tripleo-common gave an uploader.
 
     Raises ConfigurationError.
     """
@@ -313,29 +269,9 @@ def registries_for(uploader: Any, settings: Settings) -> Registries:
     return Registries(dataclasses.replace(settings, keychain=keychain, mirrors=found))
 
 
-def _authfile(registry: str, login: Login) -> str:
-    """Return a login as containers-auth.json(5) has it."""
-    entry = {"auth": login.basic.removeprefix("Basic ")}
-    if login.identity_token:
-        entry["identitytoken"] = login.identity_token
-    return json.dumps({"auths": {registry: entry}})
-
-
-class Unmodified:
-    """An UploadTask without what it appends to the tag."""
-
-    append_tag = ""
-
-    def __init__(self, task: Any) -> None:
-        self._task = task
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._task, name)
-
-
 @dataclasses.dataclass
 class _Done:
-    """What came of a task: its record, and what the host wants to know."""
+    """What came of a task: its record, and what tripleo-common wants to know."""
 
     record: ImageRecord
     local_images: list[str] = dataclasses.field(default_factory=list)

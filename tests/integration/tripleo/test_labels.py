@@ -41,7 +41,7 @@ def address(registry: OddRegistry) -> Iterator[str]:
 
 @pytest.fixture
 def python(conf: cfg.ConfigOpts) -> Any:
-    """The uploader that the host asks for labels."""
+    """The uploader that tripleo-common asks for labels."""
     manager = image_uploader.ImageUploadManager([])
     managers.add_installed(manager, conf)
     return manager.uploader("python")
@@ -123,7 +123,7 @@ def test_a_tag_that_is_not_there_is_an_error_and_no_other(
 
 
 def test_an_image_that_is_not_there_is_an_error(registry: OddRegistry, discover: Discover) -> None:
-    """The host takes the last tag of a list instead, where the tag is the default one."""
+    """tripleo-common takes the last tag of a list instead, where the tag is the default one."""
     registry.add(labelled("old"))
     with pytest.raises(exception.ImageNotFoundException, match="current-tripleo"):
         discover("version", "ns/app:current-tripleo")
@@ -291,7 +291,7 @@ def test_a_digest_says_all(registry: OddRegistry, discover: Discover) -> None:
 
 
 def test_one_name_with_two_tags(registry: OddRegistry, discover: Discover) -> None:
-    """The host gives the last one's tag to both."""
+    """tripleo-common gives the last one's tag to both."""
     registry.add(labelled("17"))
     registry.add(labelled("next", {"version": "18"}))
     registry.add(labelled("18", {"version": "18"}))
@@ -340,7 +340,7 @@ def prepared(conf: cfg.ConfigOpts, address: str, **more: Any) -> dict[str, Any]:
 def test_images_with_labels_are_modified_under_the_labels_tag(
     registry: OddRegistry, address: str, conf: cfg.ConfigOpts
 ) -> None:
-    """The host looks for their names of before, and would leave them as they are."""
+    """tripleo-common looks for their names of before, and would leave them as they are."""
     registry.add(labelled("17"))
     modified = {"modify_role": "role", "modify_append_tag": "-mod"}
     parameters = prepared(conf, address, modify_only_with_labels=["release"], **modified)

@@ -28,7 +28,7 @@ def registry() -> TamperedRegistry:
 
 @pytest.fixture(autouse=True)
 def storage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A containers-storage of the test's own, where the host expects the machine's."""
+    """A containers-storage of the test's own, where tripleo-common expects the machine's."""
     for name in ("buildah", "tar-split"):
         programs.require(name)
     graph = tmp_path / "storage"
@@ -151,7 +151,7 @@ def test_oci_stays_oci(
 
 
 def test_an_image_that_is_not_here(source: str, manager: Any, driver: LocalExportDriver) -> None:
-    """The host warns, and goes on as if it were uploaded."""
+    """tripleo-common warns, and goes on as if it were uploaded."""
     uploader = tripleo.register(manager, driver)
     missing = image_uploader.UploadTask(
         "containers-storage:localhost/absent:1.0", None, SERVED_AT, "", None, None, "full", False

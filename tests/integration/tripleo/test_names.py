@@ -74,7 +74,7 @@ def full(address: str) -> str:
 def test_full_names_with_prepare(
     source: str, second: str, conf: cfg.ConfigOpts, root: Path, way: str
 ) -> None:
-    """Parameters name what the tree has; the host's would be one name for both."""
+    """Parameters name what the tree has; tripleo-common's would be one name for both."""
     key = {"names": "full"} if way == "key" else {}
     parameters = prepare(
         conf,
@@ -163,7 +163,7 @@ def test_names_that_nobody_knows(
 def test_full_names_that_cannot_be(
     source: str, conf: cfg.ConfigOpts, root: Path, tmp_path: Path
 ) -> None:
-    """The host's own push has none, and what is not copied is called as it is."""
+    """tripleo-common's own push has none, and what is not copied is called as it is."""
     theirs = entry(source, "base", "1.0", uploader="python", names="full")
     with pytest.raises(errors.ConfigurationError, match=r"entry 2: .*python cannot give full"):
         prepare(conf, entry(source, "base", "1.0"), theirs)

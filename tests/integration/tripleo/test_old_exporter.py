@@ -26,7 +26,7 @@ def url(image: Image, tag: str) -> object:
 
 
 def export(image: Image, tag: str) -> None:
-    """As the host does: layers, then config and manifest."""
+    """As tripleo-common does: layers, then config and manifest."""
     assert image.manifest.config
     for layer in image.manifest.layers:
         entry = {"digest": str(layer.digest)}

@@ -1,4 +1,4 @@
-"""ContainerImagePrepare through the host's own flow, and the commands around it."""
+"""ContainerImagePrepare through tripleo-common's own way, and the commands around it."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def command(source: str, conf: cfg.ConfigOpts, config: Path) -> Any:
 def test_uploader_is_honoured_entry_by_entry(
     source: str, conf: cfg.ConfigOpts, root: Path, tmp_path: Path
 ) -> None:
-    """The host drops the key and pushes everything itself."""
+    """tripleo-common drops the key and pushes everything itself."""
     with docker_registry(tmp_path) as target:
         theirs = entry(source, "edge/oci", uploader="python", push_destination=target)
         parameters, totals = tripleo.prepare(
@@ -64,7 +64,7 @@ def test_without_a_key_the_configured_driver_is_the_target(
 
 
 def test_multi_arch_of_an_entry_is_its_own(source: str, conf: cfg.ConfigOpts, root: Path) -> None:
-    """In the host, an entry's key switches it off, and for all entries after it."""
+    """In tripleo-common, an entry's key switches it off, and for all entries after it."""
     entries = [entry(source, "multi/oci"), entry(source, "multi/docker", multi_arch=False)]
     whole, single = (trees_index(name) for name in ("multi/oci", "multi/docker"))
     tripleo.prepare(environment(*entries), conf=conf)
@@ -100,7 +100,7 @@ def test_a_tag_from_a_label(
 def test_a_label_cannot_name_a_file(
     registry: TamperedRegistry, source: str, conf: cfg.ConfigOpts, root: Path, label: str
 ) -> None:
-    """Defect 2: the host takes the tag from a label of the image."""
+    """Defect 2: tripleo-common takes the tag from a label of the image."""
     registry.add(images.image("odd", "1.0", [images.layer({"a": b"a"})], labels={"v": label}))
     registry.tags["odd"].append(label)
     item = entry(source, tag_from_label="v", includes=["/odd:"])

@@ -1,4 +1,4 @@
-"""Images through the host's manager into a driver, from a real docker-registry."""
+"""Images through tripleo-common's manager into a driver, from a real docker-registry."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def no_request_to_the_target(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The host would probe, ask and post to it; nothing of that is needed."""
+    """tripleo-common would probe, ask and post to it; nothing of that is needed."""
     real = image_uploader.requests.Session.request
 
     def request(self: Any, method: str, url: str, *args: Any, **kwargs: Any) -> Any:
@@ -162,7 +162,7 @@ def test_pull_source(source: str, conf: Any, root: Path, tmp_path: Path) -> None
 
 
 def test_each_entry_goes_where_it_says(source: str, conf: Any, root: Path, tmp_path: Path) -> None:
-    """The host gives all of a file's tasks to the uploader of the last entry."""
+    """tripleo-common gives all of a file's tasks to the uploader of the last entry."""
     with registries.docker_registry(tmp_path) as target:
         folder = tmp_path / "files"
         folder.mkdir()
@@ -177,7 +177,7 @@ def test_each_entry_goes_where_it_says(source: str, conf: Any, root: Path, tmp_p
 
 
 def test_sections_of_two_files(source: str, conf: Any, root: Path, tmp_path: Path) -> None:
-    """The host reads neither where each file has just one of them."""
+    """tripleo-common reads neither where each file has just one of them."""
     first = write(tmp_path, entry(source, by_name("base")), section="uploads")
     second = write(tmp_path, entry(source, by_name("edge/oci")))
     tripleo.upload_files([first, second], conf)
@@ -187,7 +187,7 @@ def test_sections_of_two_files(source: str, conf: Any, root: Path, tmp_path: Pat
 def test_upload_delete_upload_in_one_process(
     source: str, manager: Any, driver: LocalExportDriver, root: Path, tmp_path: Path
 ) -> None:
-    """Defect 18: the host remembers paths of layers that are gone."""
+    """Defect 18: tripleo-common remembers paths of layers that are gone."""
     manager.config_files = [write(tmp_path, entry(source, by_name("base"), uploader="tree"))]
     uploader = tripleo.register(manager, driver, "tree")
     for _ in range(2):
@@ -251,7 +251,7 @@ def test_the_observer_hears_of_every_image(source: str, conf: Any, tmp_path: Pat
     assert why and "not found" in why
 
 
-def test_of_the_hosts_own_uploader_nobody_knows_which_image_failed(
+def test_of_tripleo_commons_own_uploader_nobody_knows_which_image_failed(
     source: str, conf: Any, tmp_path: Path
 ) -> None:
     """So none of them is reported as copied."""
@@ -335,7 +335,7 @@ def test_tags_the_tree_cannot_serve_are_refused(
 
 
 def test_a_zstd_layer_stays_what_it_was(source: str, conf: Any, root: Path, tmp_path: Path) -> None:
-    """Defect 26: the host puts it into a Docker manifest, which no client takes."""
+    """Defect 26: tripleo-common puts it into a Docker manifest, which no client takes."""
     media_type = "application/vnd.oci.image.layer.v1.tar+zstd"
     # A frame of no content (RFC 8878): all that matters here is whose bytes these are.
     layer = images.Blob(bytes.fromhex("28b52ffd2000010000"), media_type, "sha256:" + "0" * 64)

@@ -1,7 +1,7 @@
 """The defects that targets of this kind had, one test each, by number.
 
 1 and 3 to 26 are what was seen in the code this driver takes the place of;
-those that only a host can cause are tested with the host.
+those that only tripleo-common can cause are tested with it.
 """
 
 from __future__ import annotations

@@ -188,7 +188,7 @@ def test_every_server_gets_its_own_and_nothing_else(
     assert done.returncode == 0, done.stderr
     assert trees.catalog(root) == ["ns/app", "ns/other"]
 
-    # What the host writes for clients depends on whether the target speaks TLS.
+    # What tripleo-common writes for clients depends on whether the target speaks TLS.
     asked = set(scene.addresses) - ({"target"} if how == "upload" else set())
     assert connections(lines) == {scene.addresses[name] for name in asked}
     mine = {
