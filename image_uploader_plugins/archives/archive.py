@@ -14,7 +14,7 @@ from image_uploader_plugins import errors, image_config, manifest, media_types
 from image_uploader_plugins.archives.archive_files import Files
 from image_uploader_plugins.archives.budget import Budget, Exceeded
 from image_uploader_plugins.archives.compression import Compression
-from image_uploader_plugins.copying import copier
+from image_uploader_plugins.copying import image_walk
 from image_uploader_plugins.digest import Digest, VerifiedStream
 from image_uploader_plugins.manifest import Descriptor, Manifest
 from image_uploader_plugins.reference import Tag
@@ -124,7 +124,7 @@ class Archive(Source):
     def fetch(self, descriptor: Descriptor) -> Manifest:
         """Return the manifest of a descriptor, checked against it; raises what manifest() does."""
         with self._blamed():
-            return copier.fetch(self, descriptor)
+            return image_walk.fetch(self, descriptor)
 
     def check_layers(self, part: Manifest) -> None:
         """Raise ArchiveInvalid where an image and its config disagree on its layers."""
@@ -159,7 +159,7 @@ class Archive(Source):
     def parts(self, descriptor: Descriptor) -> Iterator[tuple[Manifest, Digest]]:
         """Yield an image's manifests with their digests, each before the index that lists it."""
         with self._blamed():
-            yield from copier.walk(self, self.fetch(descriptor), descriptor.digest)
+            yield from image_walk.walk(self, self.fetch(descriptor), descriptor.digest)
 
     def blob(self, descriptor: Descriptor, start: int = 0) -> Iterator[bytes]:
         place = self.place(descriptor.digest)

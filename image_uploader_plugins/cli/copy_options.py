@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from image_uploader_plugins.copying.copier import CopyOptions
+from image_uploader_plugins.copying.run_options import CopyOptions
 
 _CLEANUP = ("full", "partial", "none")
 

@@ -1,1 +1,1 @@
-"""From a source into a driver."""
+"""From a source into any driver: an image, its blobs, and what signs it."""

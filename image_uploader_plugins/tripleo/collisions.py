@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 from tripleo_common.image import exception
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.copying.copier import default_image
+from image_uploader_plugins.copying.image_walk import default_image
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.runs.records import ImageRecord
 from image_uploader_plugins.sources.client import Registries

@@ -10,7 +10,7 @@ from typing import Any
 from tripleo_common.image import exception
 
 from image_uploader_plugins import errors, media_types, strict_json
-from image_uploader_plugins.copying.copier import default_image, fetch
+from image_uploader_plugins.copying.image_walk import default_image, fetch
 from image_uploader_plugins.digest import VerifiedStream
 from image_uploader_plugins.manifest import SIZE_LIMIT, Manifest
 from image_uploader_plugins.reference import Tag

@@ -17,7 +17,7 @@ from oslo_config import cfg
 from tripleo_common.image import exception, image_uploader
 
 from image_uploader_plugins import errors, files, loader
-from image_uploader_plugins.copying.copier import CopyOptions
+from image_uploader_plugins.copying.run_options import CopyOptions
 from image_uploader_plugins.driver import UploaderDriver
 from image_uploader_plugins.runs.journal import Journal, Observer
 from image_uploader_plugins.runs.records import ImageRecord, Status, reason

@@ -14,7 +14,7 @@ from tripleo_common.image import exception, image_uploader, kolla_builder
 from tripleo_common.utils.locks import threadinglock
 
 from image_uploader_plugins import errors, loader
-from image_uploader_plugins.copying.copier import CopyOptions
+from image_uploader_plugins.copying.run_options import CopyOptions
 from image_uploader_plugins.runs.journal import Journal, Observer
 from image_uploader_plugins.runs.records import ImageRecord, Totals
 from image_uploader_plugins.sources import keychain

@@ -12,7 +12,8 @@ from urllib.parse import ParseResult
 import requests
 from tripleo_common.image import exception, image_uploader
 
-from image_uploader_plugins.copying.copier import Copier, CopyOptions
+from image_uploader_plugins.copying.copier import Copier
+from image_uploader_plugins.copying.run_options import CopyOptions
 from image_uploader_plugins.driver import UploaderDriver
 from image_uploader_plugins.manifest import Manifest
 from image_uploader_plugins.meter import Meter

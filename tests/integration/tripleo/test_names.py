@@ -13,7 +13,7 @@ from oslo_config import cfg
 from tripleo_common.image import exception
 
 from image_uploader_plugins import demo, errors, tripleo
-from image_uploader_plugins.copying.copier import CopyOptions
+from image_uploader_plugins.copying.run_options import CopyOptions
 from image_uploader_plugins.runs.records import Status
 from image_uploader_plugins.testing import images, web_server
 from image_uploader_plugins.testing.images import corpus

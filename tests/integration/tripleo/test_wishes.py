@@ -12,7 +12,7 @@ import yaml
 from oslo_config import cfg
 
 from image_uploader_plugins import demo, media_types, tripleo
-from image_uploader_plugins.copying.copier import CopyOptions
+from image_uploader_plugins.copying.run_options import CopyOptions
 from image_uploader_plugins.manifest import Manifest
 from image_uploader_plugins.reference import RepositoryName, Tag
 from image_uploader_plugins.runs.records import ImageRecord, Outcome

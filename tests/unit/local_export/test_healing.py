@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from image_uploader_plugins import errors, media_types
-from image_uploader_plugins.copying.copier import Copier, CopyOptions
+from image_uploader_plugins.copying.copier import Copier
+from image_uploader_plugins.copying.run_options import CopyOptions
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import hashing, layout
 from image_uploader_plugins.local_export.layout import PLACES

@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from image_uploader_plugins import errors, media_types
-from image_uploader_plugins.copying import copier as copying
-from image_uploader_plugins.copying.copier import Copier, CopyOptions
+from image_uploader_plugins.copying import signature_walk
+from image_uploader_plugins.copying.copier import Copier
+from image_uploader_plugins.copying.run_options import CopyOptions
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.manifest import Manifest
 from image_uploader_plugins.reference import RepositoryName, Tag
@@ -205,7 +206,7 @@ def test_none_that_can_be_found_is_no_error(status: int, caplog: pytest.LogCaptu
 def test_signatures_are_bounded(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(copying, "_SIGNATURES_LIMIT", 3)
+    monkeypatch.setattr(signature_walk, "_SIGNATURES_LIMIT", 3)
     app = image("app", "1")
     many = [about(app, str(number)) for number in range(5)]
     copy = Copy(OddRegistry([app, *many], referrers_api(*many)))

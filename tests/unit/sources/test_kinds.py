@@ -19,7 +19,8 @@ import pytest
 import yaml
 
 from image_uploader_plugins import errors, media_types
-from image_uploader_plugins.copying.copier import Copier, CopyOptions
+from image_uploader_plugins.copying.copier import Copier
+from image_uploader_plugins.copying.run_options import CopyOptions
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag

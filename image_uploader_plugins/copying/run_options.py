@@ -1,0 +1,25 @@
+"""How a run copies its images, as whoever starts it says."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from image_uploader_plugins.sources.settings import Settings
+
+
+@dataclasses.dataclass(frozen=True)
+class CopyOptions:
+    """How a run copies its images.
+
+    With ``check_present`` what the driver holds is read before it counts;
+    ``settings`` say how registries are asked; with ``signatures`` what signs
+    and describes images comes along; with ``foreign_layers`` those that
+    clients would get elsewhere do, too; with ``full_names`` names in the
+    target begin with the registry.
+    """
+
+    check_present: bool = False
+    settings: Settings = dataclasses.field(default_factory=Settings)
+    signatures: bool = True
+    foreign_layers: bool = False
+    full_names: bool = False
