@@ -33,10 +33,11 @@ from image_uploader_plugins.sources.tries import Tries
 from image_uploader_plugins.sources.trust import Trust
 from image_uploader_plugins.testing import images
 from tests.support import kinds, programs
+from tests.support.checkout import PROJECT
 from tests.support.kinds import EXPIRED, Kind, unauthorized
 from tests.support.odd_registry import Asked, Reply, text
 
-PAGE = Path(__file__).parents[2] / "doc" / "source" / "registries.rst"
+PAGE = PROJECT / "doc" / "source" / "registries.rst"
 COPIED = RepositoryName("copied")
 ROWS: dict[str, list[str]] = {}
 
