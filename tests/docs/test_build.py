@@ -31,6 +31,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "html"
 
 
+@pytest.mark.slow
 def test_every_command_has_its_section(site: Path) -> None:
     page = (site / "commands.html").read_text()
     for command in entry_points(group=COMMANDS):

@@ -104,6 +104,7 @@ def podman(reader: Reader) -> Iterator[None]:
         subprocess.run([str(script), "rmi", "--all", "--force"], check=True, capture_output=True)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("podman")
 def test_the_first_registry(reader: Reader) -> None:
     programs.require("curl")
@@ -114,6 +115,7 @@ def test_the_first_registry(reader: Reader) -> None:
         assert reader.follow("first.rst") == 8
 
 
+@pytest.mark.slow
 def test_operating(reader: Reader) -> None:
     programs.require("tar")
     programs.require("rsync")
@@ -124,6 +126,7 @@ def test_operating(reader: Reader) -> None:
     assert trees.problems(reader.home / "var-lib" / "image-serve") == []
 
 
+@pytest.mark.slow
 def test_looking(reader: Reader) -> None:
     reader.elsewhere["/var/lib"] = str(reader.home / "var-lib")
     assert reader.follow("looking.rst") == 7

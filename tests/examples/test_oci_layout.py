@@ -44,6 +44,7 @@ def _python(path: Path, *args: str | Path, cwd: Path | None = None) -> str:
     return done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_it_passes_its_tests(installed: Path, tmp_path: Path) -> None:
     shutil.copytree(EXAMPLE / "tests", tmp_path / "tests")
     run = ("-m", "unittest", "discover", "-v", "-s", "tests", "-p")

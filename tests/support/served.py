@@ -11,7 +11,7 @@ import pytest
 
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.testing.images import Image
-from tests.support import trees, web
+from tests.support import quick, trees, web
 from tests.support.content import everything
 
 
@@ -34,7 +34,7 @@ def root(images: list[Image]) -> Iterator[Path]:
         yield root
 
 
-@pytest.fixture(scope="session", params=web.KINDS)
+@pytest.fixture(scope="session", params=quick.alone({"embedded"}, web.KINDS))
 def kind(request: pytest.FixtureRequest) -> web.Kind:
     kind: web.Kind = request.param
     return kind

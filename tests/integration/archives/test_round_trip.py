@@ -59,6 +59,7 @@ def index(path: Path) -> list[dict[str, object]]:
 # -- there and back
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["layout", "layout.tar"])
 def test_what_is_imported_is_what_was_exported(
     original: Path, root: Path, tmp_path: Path, name: str

@@ -7,6 +7,8 @@ import pytest
 from tests.integration.browser import content
 from tests.support.browser import Browser
 
+pytestmark = pytest.mark.slow
+
 ENTER, TAB, DOWN, UP, END, HOME = "\ue007", "\ue004", "\ue015", "\ue013", "\ue010", "\ue011"
 PLACES = [
     *("", "#/multi/oci", "#/multi/oci:1.0", "#/evil/image:1.0", "#/evil/index:1.0", "#/nowhere:"),

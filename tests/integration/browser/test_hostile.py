@@ -21,6 +21,8 @@ from tests.integration.browser.content import LONG, SCRIPTS, SHELL, UNSEEN
 from tests.integration.browser.registry import Pretender
 from tests.support.browser import PLAIN_HOST, Browser
 
+pytestmark = pytest.mark.slow
+
 # What the page itself is made of.
 ELEMENTS = {
     *("HTML", "HEAD", "META", "TITLE", "LINK", "STYLE", "SCRIPT", "BODY", "HEADER", "NAV", "MAIN"),

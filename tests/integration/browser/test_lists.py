@@ -9,6 +9,8 @@ from image_uploader_plugins.testing.web_server import Answer
 from tests.integration.browser.registry import JSON, Pretender
 from tests.support.browser import Browser
 
+pytestmark = pytest.mark.slow
+
 IMAGE = images.image("ns/img", "1.0", [images.layer({"file": b"one"})])
 
 

@@ -13,13 +13,15 @@ import requests
 
 from image_uploader_plugins.local_export.views import documents
 from tests.integration.browser.content import gallery
-from tests.support import web
+from tests.support import quick, web
 from tests.support.browser import Browser
+
+pytestmark = pytest.mark.slow
 
 TIMEOUT = 30
 
 
-@pytest.fixture(scope="module", params=web.KINDS)
+@pytest.fixture(scope="module", params=quick.alone({"embedded"}, web.KINDS))
 def kind(request: pytest.FixtureRequest) -> web.Kind:
     kind: web.Kind = request.param
     return kind

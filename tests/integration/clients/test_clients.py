@@ -100,6 +100,7 @@ def test_skopeo_reads_every_manifest(skopeo: str, server: str, name: str) -> Non
     assert subprocess.check_output([skopeo, *raw]) == image.manifest.content
 
 
+@pytest.mark.slow
 def test_skopeo_takes_and_gives_back(skopeo: str, server: str, tmp_path: Path) -> None:
     """From the tree into a registry that runs, and every byte is the same."""
     with docker_registry(tmp_path) as target:
@@ -115,6 +116,7 @@ def test_skopeo_takes_and_gives_back(skopeo: str, server: str, tmp_path: Path) -
             assert done.stdout == image.manifest.content
 
 
+@pytest.mark.slow
 def test_oras_pulls_an_artifact_and_finds_its_referrers(kind: web.Kind, tmp_path: Path) -> None:
     import oras.client
 
@@ -141,6 +143,7 @@ def test_oras_pulls_an_artifact_and_finds_its_referrers(kind: web.Kind, tmp_path
                 assert content == {image.blobs[d.digest] for d in image.manifest.layers}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PLAIN)
 def test_podman_and_buildah_pull(puller: Run, server: str, name: str) -> None:
     image = by_name(name)
@@ -151,6 +154,7 @@ def test_podman_and_buildah_pull(puller: Run, server: str, name: str) -> None:
         assert identity.splitlines()[-1] == image.manifest.config.digest.encoded
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LISTS)
 @pytest.mark.parametrize("number", [0, 1])
 def test_podman_and_buildah_choose_the_architecture(
@@ -164,6 +168,7 @@ def test_podman_and_buildah_choose_the_architecture(
     assert identity.splitlines()[-1] == config.digest.encoded
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PLAIN + LISTS)
 @pytest.mark.parametrize("by", ["tag", "digest"])
 def test_ctr_pulls(ctr: Run, server: str, name: str, by: str) -> None:

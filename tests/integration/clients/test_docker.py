@@ -19,6 +19,8 @@ from tests.support import trees, web
 from tests.support.clients import Run, by_name
 from tests.support.registry import docker_registry
 
+pytestmark = pytest.mark.slow
+
 PULLS = int(os.environ.get("DOCKER_PULLS", "10"))
 _DEADLINE = 60  # seconds
 

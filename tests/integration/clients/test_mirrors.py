@@ -15,6 +15,8 @@ from tests.support.clients import Run, blobs_of, copied, run
 from tests.support.mirrors import IMAGE, NAME, REGISTRY, configured, fetched
 from tests.support.registry import TamperedRegistry
 
+pytestmark = pytest.mark.slow
+
 USER, WORD = "puller", "p\u00e4ss:word"
 
 

@@ -252,6 +252,7 @@ def validators_of(answer: requests.Response) -> list[dict[str, str]]:
     return found
 
 
+@pytest.mark.slow
 def test_behind_caches(kind: web.Kind) -> None:
     """Behind caches, both kinds of clients see a tag and lists that change and change back."""
     with changing() as (root, site), contextlib.ExitStack() as stack:

@@ -16,7 +16,7 @@ from image_uploader_plugins.local_export.local_export_driver import LocalExportD
 from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.web_server import running
 from tests.integration.servers.test_serve import serving
-from tests.support import raw, trees, web
+from tests.support import quick, raw, trees, web
 from tests.support.browser import chromium
 
 KINDS: tuple[web.Kind, ...] = ("embedded", "nginx", "httpd")
@@ -60,7 +60,7 @@ def root() -> Iterator[Path]:
         yield folder / "tree"
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=quick.alone({"embedded"}, KINDS))
 def kind(request: pytest.FixtureRequest) -> web.Kind:
     kind: web.Kind = request.param
     return kind
@@ -203,6 +203,7 @@ const read = async (url, headers) => {
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("allowed", [True, False])
 def test_a_page_in_a_browser(
     kind: web.Kind, root: Path, page: str, browser: Any, allowed: bool

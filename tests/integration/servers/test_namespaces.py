@@ -18,7 +18,7 @@ from image_uploader_plugins.local_export.local_export_driver import LocalExportD
 from image_uploader_plugins.reference import RepositoryName
 from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.images import Image
-from tests.support import raw, trees, web
+from tests.support import quick, raw, trees, web
 from tests.support.clients import Run
 from tests.support.content import referrer
 from tests.support.mirrors import IMAGE, REGISTRY, configured, fetched
@@ -46,7 +46,7 @@ def root() -> Iterator[Path]:
         yield folder / "tree"
 
 
-@pytest.fixture(scope="module", params=KINDS)
+@pytest.fixture(scope="module", params=quick.alone({"embedded"}, KINDS))
 def server(request: pytest.FixtureRequest, root: Path) -> Iterator[str]:
     with web.serve(request.param, root) as server:
         yield server

@@ -16,6 +16,7 @@ from tests.support import trees
 from tests.support.registry import TamperedRegistry
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(len(corpus())))
 def test_upload_fetches_just_what_was_lost(
     registry: TamperedRegistry,

@@ -240,6 +240,7 @@ def test_an_output_file_that_cannot_be_written(command: Any, source: str, tmp_pa
     assert f"cannot write {out}" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_installed_command_shows_the_demonstration(tmp_path: Path) -> None:
     done = commands.process(None, "demo", "--root", tmp_path / "tree")
     assert done.returncode == 0, done.stderr

@@ -338,3 +338,5 @@ def flows() -> list[Flow]:
 
 
 FLOWS = {flow.name: flow for flow in flows()}
+# One that the quick run takes through everything.
+QUICK = frozenset({"referrer"})

@@ -12,9 +12,9 @@ import pytest
 from image_uploader_plugins import errors
 from image_uploader_plugins.local_export import layout
 from tests.robustness.faults.course import calls, course, tree
-from tests.robustness.faults.flows import FLOWS, Attempt
+from tests.robustness.faults.flows import FLOWS, QUICK, Attempt
 from tests.robustness.faults.snapshot import Snapshot, take
-from tests.support import faults
+from tests.support import faults, quick
 from tests.support.faults import Failing, Primitive
 
 # A driver of its own does each step, lest all steps before are done for each call.
@@ -27,12 +27,12 @@ STEPS: list[tuple[str, int | None]] = [
 _seen: set[object] = set()
 
 
-@pytest.mark.parametrize(("name", "step"), STEPS)
+@pytest.mark.parametrize(("name", "step"), quick.alone({(name, 0) for name in QUICK}, STEPS))
 def test_a_broken_disk_at_any_call(name: str, step: int | None) -> None:
     faults.spread(functools.partial(_failed, name, step, errno.EIO), range(len(calls(name, step))))
 
 
-@pytest.mark.parametrize(("name", "step"), STEPS)
+@pytest.mark.parametrize(("name", "step"), quick.alone({(name, 0) for name in QUICK}, STEPS))
 def test_a_full_disk_at_any_call(name: str, step: int | None) -> None:
     """Reading takes no space."""
     changes = [n for n, call in enumerate(calls(name, step)) if call.changes]

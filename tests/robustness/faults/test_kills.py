@@ -7,12 +7,12 @@ import functools
 import pytest
 
 from tests.robustness.faults.course import course, tree
-from tests.robustness.faults.flows import FLOWS, Attempt
+from tests.robustness.faults.flows import FLOWS, QUICK, Attempt
 from tests.robustness.faults.snapshot import take
-from tests.support import faults
+from tests.support import faults, quick
 
 
-@pytest.mark.parametrize("name", FLOWS)
+@pytest.mark.parametrize("name", quick.alone(QUICK, FLOWS))
 def test_killed_at_any_step(name: str) -> None:
     effects = course(name).effects
     faults.spread(functools.partial(_killed, name), range(len(effects) + 1))

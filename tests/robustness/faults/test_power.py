@@ -10,16 +10,16 @@ import pytest
 
 from image_uploader_plugins.local_export import layout
 from tests.robustness.faults.course import course, tree
-from tests.robustness.faults.flows import FLOWS, Attempt
+from tests.robustness.faults.flows import FLOWS, QUICK, Attempt
 from tests.robustness.faults.power import Disk
 from tests.robustness.faults.snapshot import Snapshot
-from tests.support import faults
+from tests.support import faults, quick
 from tests.support.faults import SYNCS, Dying, Killed, Primitive
 
 Loss = tuple[str, int, Snapshot]
 
 
-@pytest.mark.parametrize("name", FLOWS)
+@pytest.mark.parametrize("name", quick.alone(QUICK, FLOWS))
 def test_a_power_loss_at_any_step(name: str) -> None:
     faults.spread(functools.partial(_lost, name), _losses(name))
 
@@ -62,7 +62,7 @@ def _lost(name: str, loss: Loss) -> list[str]:
     return [f"{text}: {problem}" for problem in problems]
 
 
-@pytest.mark.parametrize("name", FLOWS)
+@pytest.mark.parametrize("name", quick.alone(QUICK, FLOWS))
 def test_a_kill_and_then_a_power_loss(name: str) -> None:
     """What the second attempt finds in its place may not be durable."""
     effects = enumerate(course(name).effects, 1)

@@ -62,7 +62,7 @@ from image_uploader_plugins.testing import images, web_server
 from image_uploader_plugins.testing.memory import MemoryDriver
 from image_uploader_plugins.testing.web_server import Answer
 from tests.robustness.hostile import corpus
-from tests.support import commands, trees, web
+from tests.support import commands, quick, trees, web
 from tests.support.registry import TamperedRegistry
 from tests.support.sources import source
 
@@ -419,7 +419,7 @@ def test_a_label_that_becomes_a_tag(upload: Any, root: Path, label: str) -> None
 # -- what is temporary
 
 
-@pytest.mark.parametrize("kind", web.KINDS)
+@pytest.mark.parametrize("kind", quick.alone({"embedded"}, web.KINDS))
 def test_what_a_killed_process_leaves_beside_has_no_url(kind: web.Kind) -> None:
     """Where another file system begins, a temporary file lies in a folder that is served."""
     name = "." + "0123456789abcdef" * 2

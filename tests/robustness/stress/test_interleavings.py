@@ -221,6 +221,7 @@ def in_memory() -> Iterator[Path]:
         yield Path(name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("turned", [False, True], ids=["", "turned"])
 @pytest.mark.parametrize("name", PAIRS)
 def test_every_interleaving(

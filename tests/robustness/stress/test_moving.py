@@ -23,6 +23,8 @@ from image_uploader_plugins.testing import images
 from tests.robustness.stress.client import ALL_TYPES, NO_LISTS, BadRead, Client
 from tests.support import trees, web
 
+pytestmark = pytest.mark.slow
+
 MOVES = 100
 REPLACEMENTS = 500
 READERS = 3

@@ -9,6 +9,7 @@ from tests.support import web
 SHAPE = Shape(seed=1, workers=2, threads=2, length=30, tags=20)
 
 
+@pytest.mark.slow
 def test_readers_see_nothing_bad_and_the_tree_is_as_in_order() -> None:
     with web.open_folder() as folder:
         report = rounds.play(folder, SHAPE, 2, ["nginx", "httpd"])

@@ -187,6 +187,7 @@ def streamed(size: int) -> bytes:
     return compressor.compress(bytes(size)) + compressor.flush()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_a_bomb(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(budgets, "_FLOOR", 4 * 1024**2)

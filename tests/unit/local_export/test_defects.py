@@ -228,6 +228,7 @@ def test_defect_12_a_blob_of_no_bytes_is_not_believed(root: Path) -> None:
     assert trees.problems(root) == []
 
 
+@pytest.mark.slow
 def test_defect_13_readers_beside_a_writer(driver: LocalExportDriver, root: Path) -> None:
     pair = [one("a"), one("b")]
     for image in pair:
@@ -311,6 +312,7 @@ def _put_tags(root: Path, prefix: str) -> None:
         trees.put(driver, one(f"{prefix}{number % 3}"), f"{prefix}{number}")
 
 
+@pytest.mark.slow
 def test_defect_16_two_writers_lose_no_tag(root: Path) -> None:
     context = multiprocessing.get_context("spawn")
     with concurrent.futures.ProcessPoolExecutor(3, mp_context=context) as pool:

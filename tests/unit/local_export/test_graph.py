@@ -84,6 +84,7 @@ def removing(run: Run) -> Iterator[tuple[str, ...]]:
     yield ("verify", "--repair")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("pinned", [True, False])
 @pytest.mark.parametrize("damage", damages.ALL)
 @pytest.mark.parametrize("edge", EDGES)
@@ -114,6 +115,7 @@ def test_nothing_goes_that_could_be_needed(
     assert {path for path in before if "elsewhere" not in path.name} <= content(root)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("edge", EDGES)
 def test_repair_and_prune_leave_it_too_and_an_upload_heals(root: Path, run: Run, edge: str) -> None:
     put, damaged, names = EDGES[edge]

@@ -101,6 +101,7 @@ def test_errors_are_not_kept(
     assert "ETag" not in answer.headers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("asked", "status"),
     [

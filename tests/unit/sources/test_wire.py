@@ -173,6 +173,7 @@ def connections(lines: list[str]) -> set[str]:
     return {f"{match[2]}:{match[1]}" for match in matches if match}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["upload", "prepare"])
 def test_every_server_gets_its_own_and_nothing_else(
     scene: Scene, environment: dict[str, str], tmp_path: Path, root: Path, how: str
@@ -299,6 +300,7 @@ def test_a_proxy_learns_hosts_and_nothing_else(
     assert not any(holds(done.stderr.encode(), secret) for secret in (*SECRETS, PROXYS))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -331,6 +333,7 @@ def test_a_proxy_that_is_of_no_use(
     assert b"tokens.test" not in traffic.asked
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("proxy_url", "reason"),
     [

@@ -187,6 +187,7 @@ def _repaired(wood: Wood) -> list[str]:
     return problems
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("check", "count"), [(_deleted, 80), (_collected, 60), (_listed, 40), (_repaired, 30)]
 )

@@ -110,6 +110,7 @@ CASES = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("place", "number"), CASES)
 def test_what_cannot_be_read_stays_and_is_told(root: Path, place: str, number: int) -> None:
     function, paths, names = PLACES[place]
@@ -235,6 +236,7 @@ def _once(n: int) -> list[str]:
 _filled = Path()
 
 
+@pytest.mark.slow
 def test_any_call_that_fails_once_takes_nothing_that_is_intact(root: Path) -> None:
     global _filled
     _filled = root
@@ -299,6 +301,7 @@ def _strace_cases() -> Iterator[tuple[str, int]]:
     yield "read:retval=0:when=1+", 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("injection", "status"), list(_strace_cases()))
 def test_under_the_program_itself(root: Path, tmp_path: Path, injection: str, status: int) -> None:
     before = content(root)

@@ -65,6 +65,7 @@ def mend(root: Path) -> tuple[Report, Report]:
         tree.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "copy", [copy_following_links, copy_without_state, copy_without_links, copy_links_as_text]
 )
@@ -116,6 +117,7 @@ VIEWS = ("v2/ns/img/.tags/1.0", "v2/ns/img/.defaults/1.0", "v2/ns/img/tags/list"
 FOLDERS = ("v2/ns/img/tags", "v2/ns/img/.tags", "v2/ns/img/.referrers")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("place", "plant"),
     [
@@ -135,6 +137,7 @@ def test_whatever_stands_in_the_place_of_a_view_gives_way(
     assert trees.served(filled) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plant", ["a folder", "a link", "a pipe"])
 def test_a_tag_whose_place_is_taken_is_found_by_its_link(filled: Path, plant: str) -> None:
     before = trees.served(filled)
@@ -176,6 +179,7 @@ def test_a_legacy_tag_that_has_become_a_folder(root: Path) -> None:
     assert (copy / f"v2/ns/img/manifests/{image.digest}").exists()
 
 
+@pytest.mark.slow
 def test_no_manifest_is_looked_for_twice(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The time that a repair takes grows with the tree, not with its square."""
     counts: dict[int, int] = {}

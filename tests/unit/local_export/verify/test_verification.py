@@ -257,6 +257,7 @@ def test_a_tree_of_everything_is_well(filled: Path) -> None:
     assert state(filled) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MENDED)
 def test_damage_is_found_and_mended(filled: Path, name: str) -> None:
     before = state(filled)
@@ -354,6 +355,7 @@ def test_a_tag_that_leads_nowhere(filled: Path) -> None:
     assert "leads to" in findings(filled)[path][0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("plant", "where"),
     [
@@ -374,6 +376,7 @@ def test_what_is_not_ours_is_told_and_left_alone(
     assert (filled / where).exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "place",
     [

@@ -131,6 +131,7 @@ STATES = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=40)
 @given(states=STATES, many=st.sampled_from([0, 30, 150]))
 def test_what_is_written_step_by_step_is_what_is_written_at_once(
@@ -206,6 +207,7 @@ def _put(driver: LocalExportDriver, *tags: str) -> None:
         trees.put(driver, image, tag)
 
 
+@pytest.mark.slow
 def test_a_new_tag_among_many_writes_little(
     driver: LocalExportDriver, writes: list[object], root: Path
 ) -> None:
@@ -233,6 +235,7 @@ def test_moving_a_tag_writes_no_list(driver: LocalExportDriver, writes: list[obj
     assert not [path for path in writes if "/.pages/" in str(path) or "/tags/" in str(path)]
 
 
+@pytest.mark.slow
 def test_the_lists_do_not_depend_on_the_order(tmp_path: Path) -> None:
     tags = [str(number) for number in range(60)]
     for name, ordered in (("one", tags), ("two", tags[::-1])):
@@ -242,6 +245,7 @@ def test_the_lists_do_not_depend_on_the_order(tmp_path: Path) -> None:
     assert trees.served(tmp_path / "one") == trees.served(tmp_path / "two")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("new", ["a", "v05a", "v059", "z"])
 @pytest.mark.parametrize("total", [3, 12, 32, 33, 60])
 def test_no_page_is_ever_longer_than_asked_for(
