@@ -22,7 +22,7 @@ from image_uploader_plugins.sources.interface import Source, without
 
 ENTRIES_LIMIT = 50_000
 NAMES_LIMIT = 5_000
-_KEPT_LIMIT = 64 * 1024**2  # bytes of manifests in memory
+KEPT_LIMIT = 64 * 1024**2  # bytes of manifests in memory
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,7 +116,7 @@ class Archive(Source):
         with self._lock:
             if self._manifests.setdefault(digest, found) is found:
                 self._kept += len(content)
-            while self._kept > _KEPT_LIMIT:
+            while self._kept > KEPT_LIMIT:
                 _, forgotten = self._manifests.popitem(last=False)
                 self._kept -= len(forgotten.content)
         return found

@@ -6,8 +6,8 @@ import threading
 from collections.abc import Callable
 
 # gzip gives at most 1032 bytes for one, others far more; layers are rarely more than ten.
-_RATIO = 100
-_FLOOR = 1024**3
+RATIO = 100
+FLOOR = 1024**3  # bytes, whatever the size of the archive
 
 
 class Exceeded(ValueError):
@@ -25,7 +25,7 @@ class Budget:
         self._size = size
         self._verb = verb
         self._spent = 0
-        self._limit = _FLOOR
+        self._limit = FLOOR
         self._lock = threading.Lock()
 
     def spend(self, count: int) -> None:
@@ -34,6 +34,6 @@ class Budget:
             self._spent += count
             if self._spent > self._limit:
                 # Asked for late: for a directory it takes a look at every file.
-                self._limit = max(_FLOOR, _RATIO * self._size())
+                self._limit = max(FLOOR, RATIO * self._size())
             if self._spent > self._limit:
                 raise Exceeded(f"{self._verb} more than {self._limit} bytes")

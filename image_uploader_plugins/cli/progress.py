@@ -22,7 +22,7 @@ from image_uploader_plugins.runs.journal import Journal
 from image_uploader_plugins.runs.records import ImageRecord, Outcome, Status, Tally
 from image_uploader_plugins.units import clock, size
 
-_INTERVAL = 0.2  # seconds between two looks; people read no faster
+INTERVAL = 0.2  # seconds between two looks; people read no faster
 _WINDOW = 10.0  # seconds that a rate is taken over
 _COLUMNS = 80  # of a terminal that does not know
 _CLEAR_LINE = "\r\x1b[K"
@@ -75,7 +75,7 @@ class Display:
             self._stream.flush()
 
     def _redraw(self) -> None:
-        while not self._ended.wait(_INTERVAL):
+        while not self._ended.wait(INTERVAL):
             self.draw()
 
     def __enter__(self) -> Display:

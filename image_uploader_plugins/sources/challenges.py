@@ -19,7 +19,7 @@ _COMMAS = re.compile(r"[ \t,]*")
 _END = re.compile(r"[ \t]*(?:,[ \t,]*|\Z)")
 _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 # Longer fields are those of servers that are up to something.
-_LIMIT = 16 * 1024
+FIELD_LIMIT = 16 * 1024  # characters
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +36,7 @@ def parse(fields: Iterable[str]) -> list[Challenge]:
     A field may hold several.  What follows grammar that is broken is passed
     over; of a parameter that stands twice the first counts.
     """
-    return [challenge for field in fields for challenge in _field(field[:_LIMIT])]
+    return [challenge for field in fields for challenge in _field(field[:FIELD_LIMIT])]
 
 
 def _field(text: str) -> Iterator[Challenge]:

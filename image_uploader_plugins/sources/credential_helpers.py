@@ -16,7 +16,7 @@ import time
 
 from image_uploader_plugins import errors
 
-_SECONDS = 60.0
+ANSWER_TIMEOUT = 60.0  # seconds
 _ANSWER_LIMIT = 1024 * 1024  # bytes
 _PIECE = 0.1  # seconds after which a wait looks whether the program has ended
 # What a helper writes that works and has nothing: an error only to programs.
@@ -91,7 +91,7 @@ def _run(program: str, question: bytes) -> tuple[int, bytes]:
         # What it starts ends with it, and nobody is asked on the terminal.
         start_new_session=True,
     )
-    deadline = time.monotonic() + _SECONDS
+    deadline = time.monotonic() + ANSWER_TIMEOUT
     try:
         assert process.stdin  # noqa: S101 - a pipe
         with contextlib.suppress(BrokenPipeError), process.stdin:
@@ -127,4 +127,4 @@ def _read(process: subprocess.Popen[bytes], deadline: float) -> bytes:
 
 
 def _late() -> ValueError:
-    return ValueError(f"no answer in {_SECONDS:.0f} seconds")
+    return ValueError(f"no answer in {ANSWER_TIMEOUT:.0f} seconds")

@@ -15,7 +15,7 @@ from pathlib import Path, PurePath, PurePosixPath
 
 from image_uploader_plugins.text import one_line
 
-_MOUNTINFO = Path("/proc/self/mountinfo")
+MOUNTINFO = Path("/proc/self/mountinfo")
 
 # What is one machine's: in its memory, on its disks, or laid over those.
 _LOCAL = frozenset(
@@ -88,7 +88,7 @@ class Mount:
 def read() -> list[Mount]:
     """Return the mounts that this process sees; none where nobody tells."""
     with contextlib.suppress(OSError):
-        return parse(_MOUNTINFO.read_text("utf-8", "surrogateescape"))
+        return parse(MOUNTINFO.read_text("utf-8", "surrogateescape"))
     return []
 
 

@@ -17,7 +17,7 @@ from image_uploader_plugins.reference import RepositoryName
 from image_uploader_plugins.runs.journal import Journal
 
 # Of indexes that list the same again, each is small and takes as long as what it lists.
-_MANIFESTS_LIMIT = 100_000
+MANIFESTS_LIMIT = 100_000
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,8 +64,8 @@ def inspect(archive: Archive, jobs: Sequence[Job]) -> Inspected:
     for image, repository in dict.fromkeys((job.descriptor, job.repository) for job in jobs):
         for part, _ in archive.parts(image):
             count += 1
-            if count > _MANIFESTS_LIMIT:
-                reason = f"lists more than {_MANIFESTS_LIMIT} manifests, all in all"
+            if count > MANIFESTS_LIMIT:
+                reason = f"lists more than {MANIFESTS_LIMIT} manifests, all in all"
                 raise errors.ArchiveInvalid(archive.files.path, reason)
             archive.check_layers(part)
             _note_elsewhere(archive, repository, part)

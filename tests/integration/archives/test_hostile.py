@@ -400,7 +400,7 @@ def test_these_are_good(driver: LocalExportDriver, root: Path, tmp_path: Path) -
 def test_a_bomb(
     target: LocalExportDriver, tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(budgets, "_FLOOR", 4 * 1024**2)
+    monkeypatch.setattr(budgets, "FLOOR", 4 * 1024**2)
     bomb = gzip.compress(bytes(64 * 1024**2), mtime=0)
     if place == "archive":
         (tmp_path / "archive").write_bytes(bomb)

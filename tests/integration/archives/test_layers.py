@@ -238,7 +238,7 @@ def test_one_layer_under_many_names_is_unpacked_once(
     memory: MemoryDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Many names are hard links to one gzip file, in a tar and in a folder."""
-    monkeypatch.setattr(budgets, "_FLOOR", 2 * 1024**2)
+    monkeypatch.setattr(budgets, "FLOOR", 2 * 1024**2)
     layer = images.layer({"file": bytes(1024**2)})
     image = images.image("ns/img", "1.0", [layer] * 50)
     first, *others = [f"l{number}" for number in range(50)]
@@ -264,7 +264,7 @@ def test_what_all_layers_unpack_to_is_bounded(
     memory: MemoryDriver, tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each layer is within the bound and all together are not; the tar's own unpacking counts."""
-    monkeypatch.setattr(budgets, "_FLOOR", 1024**2)
+    monkeypatch.setattr(budgets, "FLOOR", 1024**2)
     layers = [images.layer({f"{number}": bytes(600_000)}) for number in range(30)]
     image = images.image("ns/img", "1.0", layers)
     packed = {f"l{number}": layer.content for number, layer in enumerate(layers)}
@@ -326,7 +326,7 @@ def test_manifests_without_end(
     monkeypatch.setattr(driver, "put_manifest", noted)
     assert len(bring(tmp_path / "x", driver)) == 4
     assert put == [IMAGE.digest, *(one.digest for one in lists)]  # the image just once
-    monkeypatch.setattr(importer, "_MANIFESTS_LIMIT", 7)
+    monkeypatch.setattr(importer, "MANIFESTS_LIMIT", 7)
     with pytest.raises(errors.ArchiveInvalid, match="lists more than 7 manifests"):
         bring(tmp_path / "x", driver)
 
@@ -335,11 +335,11 @@ def test_a_manifest_is_read_once(
     memory: MemoryDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where memory cannot keep all manifests, the bytes that are read again are bounded."""
-    monkeypatch.setattr(budgets, "_FLOOR", 2000)
-    monkeypatch.setattr(budgets, "_RATIO", 0)
+    monkeypatch.setattr(budgets, "FLOOR", 2000)
+    monkeypatch.setattr(budgets, "RATIO", 0)
     entries = [archives.entry(IMAGE, f"ns/img:{number}") for number in range(20)]
     archives.tar(tmp_path / "x", archives.layout(entries, archives.blobs([IMAGE])))
     assert len(bring(tmp_path / "x", memory)) == 20
-    monkeypatch.setattr(archive, "_KEPT_LIMIT", 0)
+    monkeypatch.setattr(archive, "KEPT_LIMIT", 0)
     with pytest.raises(errors.ArchiveInvalid, match="manifests read again and again, all in all"):
         bring(tmp_path / "x", memory)

@@ -146,7 +146,7 @@ def test_lines_are_redrawn_in_place_and_cut_to_the_width(terminal: Terminal) -> 
 
 
 def test_what_is_logged_stays_above(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(progress, "_INTERVAL", DEADLINE)  # drawn when we say so
+    monkeypatch.setattr(progress, "INTERVAL", DEADLINE)  # drawn when we say so
     handler = logging.StreamHandler(terminal.stream)
     logging.getLogger().addHandler(handler)
     try:
@@ -160,7 +160,7 @@ def test_what_is_logged_stays_above(terminal: Terminal, monkeypatch: pytest.Monk
 
 
 def test_no_more_than_ten_times_a_second() -> None:
-    assert progress._INTERVAL >= 0.1
+    assert progress.INTERVAL >= 0.1
 
 
 def test_a_terminal_that_does_not_know_its_width() -> None:

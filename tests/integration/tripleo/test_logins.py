@@ -192,7 +192,7 @@ def test_helpers_that_fail(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     """One line each, without what they wrote; the images of others arrive."""
-    monkeypatch.setattr(credential_helpers, "_SECONDS", 2.0)
+    monkeypatch.setattr(credential_helpers, "ANSWER_TIMEOUT", 2.0)
     for name, (script, _) in HELPERS.items():
         if script:
             programs.credential_helper(home / "bin", name, script)

@@ -153,7 +153,7 @@ def test_what_the_table_says_of_the_tree(
     put(root)
     file = tmp_path / "mountinfo"
     file.write_text(table(root, kind, options))
-    monkeypatch.setattr(mounts, "_MOUNTINFO", file)
+    monkeypatch.setattr(mounts, "MOUNTINFO", file)
     if not told:
         put(root)
         return
@@ -178,7 +178,7 @@ def test_content_of_a_network_with_locks_of_this_machine(
             for line in text.splitlines()
         ]
         (tmp_path / "mountinfo").write_text("\n".join(lines))
-        monkeypatch.setattr(mounts, "_MOUNTINFO", tmp_path / "mountinfo")
+        monkeypatch.setattr(mounts, "MOUNTINFO", tmp_path / "mountinfo")
         with pytest.raises(errors.StorageDenied, match=f"nfs4 mounted at {root}/v2/ns, and its"):
             put(root)
         put(root, one_writer=True)
@@ -285,5 +285,5 @@ def test_a_file_system_of_this_machine(tmp_path: Path, kind: str) -> None:
 def test_nobody_tells_what_is_mounted(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(mounts, "_MOUNTINFO", tmp_path / "absent")
+    monkeypatch.setattr(mounts, "MOUNTINFO", tmp_path / "absent")
     put(root)

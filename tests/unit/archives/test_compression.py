@@ -190,7 +190,7 @@ def streamed(size: int) -> bytes:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_a_bomb(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(budgets, "_FLOOR", 4 * 1024**2)
+    monkeypatch.setattr(budgets, "FLOOR", 4 * 1024**2)
     # In a stream, whose window is not as large as the whole.
     bomb = METHODS[name](bytes(64 * 1024**2)) if name != "zstd" else streamed(64 * 1024**2)
     tracemalloc.start()
@@ -204,7 +204,7 @@ def test_the_program_ends_with_whoever_reads(monkeypatch: pytest.MonkeyPatch) ->
     """A bomb is not unpacked to its end, and no process is left."""
     programs.require("zstd")
     without_wheel(monkeypatch)
-    monkeypatch.setattr(budgets, "_FLOOR", 4 * 1024**2)
+    monkeypatch.setattr(budgets, "FLOOR", 4 * 1024**2)
     started: list[subprocess.Popen[bytes]] = []
 
     class Seen(subprocess.Popen[bytes]):

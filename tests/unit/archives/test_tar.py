@@ -215,7 +215,7 @@ def test_headers_without_end(
 def test_holes_count_as_what_is_unpacked(
     memory: MemoryDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(budgets, "_FLOOR", 2**20)
+    monkeypatch.setattr(budgets, "FLOOR", 2**20)
     (tmp_path / "x").write_bytes(holes(2**21, [(0, 512)]))
     with pytest.raises(errors.ArchiveInvalid, match="unpacks to more than 1048576 bytes"):
         bring(tmp_path / "x", memory)

@@ -119,5 +119,5 @@ def test_its_work_is_bounded(piece: str) -> None:
 @pytest.mark.parametrize("piece", PIECES)
 def test_its_work_grows_as_the_text_does(monkeypatch: pytest.MonkeyPatch, piece: str) -> None:
     """Or this would not end in an hour."""
-    monkeypatch.setattr(challenges, "_LIMIT", 1 << 18)
+    monkeypatch.setattr(challenges, "FIELD_LIMIT", 1 << 18)
     parse([piece * (1 << 18)])

@@ -137,7 +137,7 @@ def test_helpers_that_fail(
 ) -> None:
     if script:
         helper(tmp_path, "bad", script, monkeypatch)
-    monkeypatch.setattr(credential_helpers, "_SECONDS", 1.0)
+    monkeypatch.setattr(credential_helpers, "ANSWER_TIMEOUT", 1.0)
     with pytest.raises(errors.ConfigurationError, match=reason) as caught:
         login(auths(tmp_path, {"credHelpers": {"quay.io": "bad"}}), "quay.io")
     assert MARK not in str(caught.value)
@@ -159,7 +159,7 @@ def test_nothing_of_a_helper_is_left_running(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     helper(tmp_path, "bad", f"sleep 99 & echo $! > {tmp_path}/started; wait", monkeypatch)
-    monkeypatch.setattr(credential_helpers, "_SECONDS", 1.0)
+    monkeypatch.setattr(credential_helpers, "ANSWER_TIMEOUT", 1.0)
     with pytest.raises(errors.ConfigurationError):
         login(auths(tmp_path, {"credsStore": "bad"}), "quay.io")
     state = Path("/proc", (tmp_path / "started").read_text().strip(), "stat")
@@ -173,7 +173,7 @@ def test_a_helper_that_leaves_something_running(
     """An agent that keeps the pipe is not waited for."""
     script = 'sleep 3 & echo \'{"Username":"u","Secret":"s"}\''
     helper(tmp_path, "agent", script, monkeypatch)
-    monkeypatch.setattr(credential_helpers, "_SECONDS", 2.0)
+    monkeypatch.setattr(credential_helpers, "ANSWER_TIMEOUT", 2.0)
     assert login(auths(tmp_path, {"credsStore": "agent"}), "quay.io") == Login("u", "s")
 
 

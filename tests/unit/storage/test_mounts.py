@@ -173,7 +173,7 @@ def test_what_is_mounted_inside() -> None:
 
 
 def test_nobody_tells(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(mounts, "_MOUNTINFO", tmp_path / "absent")
+    monkeypatch.setattr(mounts, "MOUNTINFO", tmp_path / "absent")
     assert mounts.read() == []
 
 
