@@ -348,6 +348,7 @@ def test_a_layer_without_a_size_ends(
 # -- what people get to read
 
 
+@pytest.mark.slow
 def test_what_a_registry_says_reaches_no_terminal(tmp_path: Path, config: Path) -> None:
     """Neither its escapes nor its line breaks, in errors or in the log; and no more than a bit."""
     registry = TamperedRegistry([IMAGE])
@@ -441,6 +442,7 @@ def test_what_a_killed_process_leaves_beside_has_no_url(kind: web.Kind) -> None:
                 assert requests.get(f"http://{where}/{path}", timeout=30).status_code >= 400
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("filler", ["[]", "{}", "1", '""', '{"a":1}', "[[]]"])
 def test_a_manifest_of_many_values_costs_no_memory(filler: str) -> None:
     """4 MiB of empty lists would take 90 MB, and several are read at once."""

@@ -111,6 +111,7 @@ _ASKED = [odd for odd in CORPUS if "was given" not in (odd.refused or "")]
 _ASKED = [odd for odd in _ASKED if odd.name != "20k children"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("odd", _ASKED, ids=str)
 def test_copied(driver: LocalExportDriver, root: Path, odd: Odd, no_waiting: None) -> None:
     before = trees.served(root)

@@ -118,6 +118,7 @@ def check_full(root: Path, step: str) -> bool:
     return True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["pages", "names"])
 def test_a_disk_that_fills_up_at_any_step(small: Path, kind: str) -> None:
     root = small / "image-serve"
@@ -407,6 +408,7 @@ def operate(root: Path) -> None:
     driver.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("filled", [False, True], ids=["new", "filled"])
 @pytest.mark.parametrize("text", PLACES)
 def test_a_link_in_a_folders_place(root: Path, tmp_path: Path, text: str, filled: bool) -> None:
@@ -459,6 +461,7 @@ def plant_folder(path: Path, outside: Path) -> None:
     (path / "file").write_text("mine")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "plant", [plant_link, plant_dangling, plant_fifo, plant_socket, plant_folder]
 )
@@ -641,6 +644,7 @@ HUGE = 4 * 1024 * 1024 - 2000
 REFERRERS = [about(0, HUGE), about(1, HUGE), about(2, 2_000_000), about(3, 90), about(4)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [(0, 1, 2, 3, 4), (4, 3, 2, 1, 0), (3, 0, 4, 2, 1)])
 def test_a_referrer_with_long_annotations_shuts_no_other_out(
     driver: LocalExportDriver, root: Path, order: tuple[int, ...]

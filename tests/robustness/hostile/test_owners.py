@@ -124,6 +124,7 @@ def _begin(root: Path, _: str) -> str:
     return "begun"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attempt", [_begin, _everything])
 @pytest.mark.parametrize("opened", [0o000, 0o777])
 def test_a_third_user_is_told_what_to_do(
@@ -248,6 +249,7 @@ def test_a_folder_whose_maker_was_killed_is_given_by_the_next(theirs: Path) -> N
 # -- the root's own mode
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("mode", "group", "wrong"),
     [

@@ -89,6 +89,7 @@ PIECES: list[Piece] = [own_disk, own_memory, own_overlay, same_disk]
 FOLDERS = ("v2", "v2/ns", "v2/ns/img", "v2/ns/img/blobs", ".local-export", ".local-export/pool")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("piece", PIECES)
 @pytest.mark.parametrize("folder", FOLDERS)
 def test_a_disk_mounted_inside(root: Path, tmp_path: Path, folder: str, piece: Piece) -> None:

@@ -190,6 +190,7 @@ SETTINGS = hypothesis.settings(
 )
 
 
+@pytest.mark.slow
 @SETTINGS
 @hypothesis.given(manifests())
 def test_a_manifest_with_hostile_text(shared: LocalExportDriver, given: tuple[bytes, str]) -> None:

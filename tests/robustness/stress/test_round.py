@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from tests.robustness.stress import rounds
 from tests.robustness.stress.writers import Shape
 from tests.support import web
