@@ -2,10 +2,17 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from tests.support import commands
+
+# No test measures time: on a machine with other work an example takes any.
+hypothesis.settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("patient")
 
 
 @pytest.fixture
