@@ -168,7 +168,7 @@ class Pool:
             self._storage.discard(staged)
             raise
         self._storage.sync_file(staged)
-        return Staged(staged, present.size, gzip=False)
+        return Staged(staged, present.size)
 
     def files(self) -> Iterator[tuple[Digest, File]]:
         """All that it holds, in the order of their digests; other files are passed over."""

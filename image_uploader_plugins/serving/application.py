@@ -178,12 +178,12 @@ class TreeServer:
         """Return the manifest that a tag leads to for a client that takes ``accept``."""
         no_list = negotiation.takes_no_list(accept)
         links = repository.default_links if no_list else repository.tag_links
-        folder = self._files.link(links / tag.value)
+        folder = self._files.readlink(links / tag.value)
         return Digest(folder.name.removeprefix("."))
 
     def _catalog(self, request: Request) -> Response:
         def names() -> list[str]:
-            return sorted(documents.parse_catalog(self._files.read(layout.CATALOG)))
+            return sorted(documents.parse_catalog(self._read(layout.CATALOG)))
 
         return _listed(request, names, layout.is_paged, documents.catalog)
 
@@ -192,7 +192,7 @@ class TreeServer:
             raise NotFound(reference)
 
         def tags() -> list[str]:
-            text = self._files.read(repository.tags_list)
+            text = self._read(repository.tags_list)
             return sorted(documents.parse_tags_list(repository.name, text))
 
         render = functools.partial(documents.tags_list, repository.name)
@@ -213,6 +213,10 @@ class TreeServer:
             answer.headers["OCI-Filters-Applied"] = "artifactType"
         return answer
 
+    def _read(self, path: PurePosixPath) -> bytes:
+        with self._files.open(path) as file:
+            return file.read()
+
     def _file(
         self,
         request: Request,
@@ -224,7 +228,7 @@ class TreeServer:
     ) -> Response:
         """Answer with a file: one with a ``digest`` piece by piece, or whole to be verified."""
         if digest is None:
-            return _text(request, self._files.read(path), media_type)
+            return _text(request, self._read(path), media_type)
         with contextlib.ExitStack() as stack:
             content = stack.enter_context(contextlib.closing(_Stored(self._files.open(path))))
             try:

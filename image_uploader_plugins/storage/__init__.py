@@ -11,12 +11,13 @@ following symbolic links, so none leads out of the tree.
 
 from image_uploader_plugins.storage import fork
 from image_uploader_plugins.storage.dry_run import Change, DryRun
+from image_uploader_plugins.storage.entries import File, Staged
 from image_uploader_plugins.storage.folders import NotFound, Owner, failed, mapped
 from image_uploader_plugins.storage.growing import Growing, growing
 from image_uploader_plugins.storage.locks import Lock
 from image_uploader_plugins.storage.places import Places, is_temporary
 from image_uploader_plugins.storage.reader import Reader
-from image_uploader_plugins.storage.storage import File, Staged, Storage
+from image_uploader_plugins.storage.storage import Storage
 
 __all__ = [
     "Change",

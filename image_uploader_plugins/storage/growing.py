@@ -9,7 +9,9 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.storage.storage import CREATE, Staged, Storage
+from image_uploader_plugins.storage.entries import Staged
+from image_uploader_plugins.storage.storage import Storage
+from image_uploader_plugins.storage.writer import CREATE
 
 _CHUNK = 1024 * 1024
 # NOTE: opening a FIFO would wait for somebody at its other end.
@@ -24,7 +26,6 @@ class Growing:
         self._path = path
         self._descriptor = descriptor
         self._size = begun
-        self._head = b""
         self.begun = begun
 
     def chunks(self) -> Iterator[bytes]:
@@ -35,13 +36,11 @@ class Growing:
             chunk = self._storage.call(self._path, os.read, self._descriptor, count)
             if not chunk:
                 raise errors.StorageError(self._storage.root / self._path, "became shorter")
-            self._head = (self._head + chunk[:2])[:2]
             rest -= len(chunk)
             yield chunk
 
     def write(self, chunk: bytes) -> None:
         """Add bytes at the end."""
-        self._head = (self._head + chunk[:2])[:2]
         self._storage.write_all(self._path, self._descriptor, chunk)
         self._size += len(chunk)
 
@@ -50,7 +49,7 @@ class Growing:
         self._storage.complete(self._path, self._descriptor)
         if os.fstat(self._descriptor).st_size != self._size:
             raise errors.StorageError(self._storage.root / self._path, "is written to by others")
-        return Staged.of(self._path, self._size, self._head)
+        return Staged(self._path, self._size)
 
 
 @contextlib.contextmanager

@@ -1,4 +1,4 @@
-"""Reading for those who serve a tree and write nothing."""
+"""Looking at files, links and folders, and changing nothing."""
 
 from __future__ import annotations
 
@@ -6,22 +6,123 @@ import contextlib
 import errno
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import PurePosixPath
 from typing import BinaryIO
 
 from image_uploader_plugins import errors
+from image_uploader_plugins.storage.entries import File, entry, listing
 from image_uploader_plugins.storage.folders import READ, Folders, NotFound
 
+_CHUNK = 1024 * 1024
 # A link, a socket, a file in a folder's place, no link in a link's place.
 _SOMETHING_ELSE = (errno.ELOOP, errno.ENOTDIR, errno.ENXIO, errno.EINVAL)
 
 
 class Reader(Folders):
-    """The regular files and the links below ``root``; no link is ever followed.
+    """What is below ``root``, to be looked at; no link is ever followed.
 
-    What is of another kind than a tree has at that place is NotFound.
+    Raises StorageDenied or another StorageError with the path in it; NotFound
+    where something that must be there is not.
     """
+
+    # -- what is there
+
+    def status(self, path: PurePosixPath) -> File | None:
+        """Return what is at ``path``, if there is anything."""
+        try:
+            with self.folder(path.parent) as folder:
+                name = path.name or "."
+                found = self.call(path, os.stat, name, dir_fd=folder, follow_symlinks=False)
+        except NotFound:
+            return None
+        return entry(path, found)
+
+    def file(self, path: PurePosixPath) -> File | None:
+        """Return the regular file at ``path``, if there is one."""
+        found = self.status(path)
+        return found if found and found.kind == "file" else None
+
+    def names(self, path: PurePosixPath) -> dict[str, str]:
+        """Return what a folder holds: names to "file", "folder", "link" or "other"; maybe nothing.
+
+        But for the folder that belongs to a file system that is mounted here.
+        """
+        try:
+            with self.folder(path) as folder:
+                return self.call(path, listing, folder)
+        except NotFound:
+            return {}
+
+    def below(self, path: PurePosixPath) -> Iterator[File]:
+        """Everything in a folder, at any depth, a folder before what it holds."""
+        for name in sorted(self.names(path)):
+            found = self.status(path / name)
+            if found:
+                yield found
+                if found.kind == "folder":
+                    yield from self.below(found.path)
+
+    def link_target(self, path: PurePosixPath) -> str | None:
+        """Where the symbolic link at ``path`` leads; None if there is no link."""
+        try:
+            with self.folder(path.parent) as folder:
+                return self.call(path, os.readlink, path.name, dir_fd=folder)
+        except NotFound:
+            return None
+        except errors.StorageError as e:
+            if e.errno == errno.EINVAL:
+                return None
+            raise
+
+    # -- content
+
+    def read(self, path: PurePosixPath, limit: int = 64 * _CHUNK) -> bytes:
+        """Return a whole file, of up to ``limit`` bytes."""
+        content = b"".join(self.chunks(path, limit))
+        if len(content) > limit:
+            raise errors.StorageError(self.root / path, f"has more than {limit} bytes")
+        return content
+
+    def chunks(self, path: PurePosixPath, limit: int | None = None) -> Iterator[bytes]:
+        """Yield a file piece by piece, ending soon after ``limit`` bytes."""
+        descriptor = self._open(path, stat.S_ISREG)
+        try:
+            size = 0
+            while limit is None or size <= limit:
+                chunk = self.call(path, os.read, descriptor, _CHUNK)
+                if not chunk:
+                    self._check_end(path, descriptor, size)
+                    return
+                size += len(chunk)
+                yield chunk
+        finally:
+            os.close(descriptor)
+
+    def _check_end(self, path: PurePosixPath, descriptor: int, size: int) -> None:
+        """Raise StorageError for a file that ended before its size: not all of it was read."""
+        whole = os.fstat(descriptor).st_size
+        if size < whole:
+            reason = f"ended after {size} of {whole} bytes"
+            raise errors.StorageError(self.root / path, reason, errno.EIO)
+
+    def _open(self, path: PurePosixPath, fits: Callable[[int], bool]) -> int:
+        """Open a file to read; ``fits`` says of a mode whether it is of the right kind."""
+        if not path.name:
+            return self._walk(path)
+        with self.folder(path.parent) as folder:
+            descriptor = self.call(path, os.open, path.name, READ, dir_fd=folder)
+        if fits(os.fstat(descriptor).st_mode):
+            return descriptor
+        os.close(descriptor)
+        raise errors.StorageError(self.root / path, "is not what belongs there")
+
+    def holds(self, path: PurePosixPath, content: bytes) -> bool:
+        """Whether ``path`` is a file of just these bytes."""
+        file = self.file(path)
+        return bool(file and file.size == len(content) and self.read(path) == content)
+
+    # -- for those who serve: what is of another kind than is asked for is NotFound
 
     def open(self, path: PurePosixPath) -> BinaryIO:
         """Open a file to read; raises NotFound, StorageDenied or another StorageError."""
@@ -32,11 +133,6 @@ class Reader(Folders):
             raise NotFound(self.root / path, "not a file")
         return os.fdopen(descriptor, "rb", buffering=0)
 
-    def read(self, path: PurePosixPath) -> bytes:
-        """Return a whole file; raises what open() does."""
-        with self.open(path) as file:
-            return file.read()
-
     def is_folder(self, path: PurePosixPath) -> bool:
         """Whether a folder is there, and no link to one; raises StorageError."""
         try:
@@ -45,7 +141,7 @@ class Reader(Folders):
         except NotFound:
             return False
 
-    def link(self, path: PurePosixPath) -> PurePosixPath:
+    def readlink(self, path: PurePosixPath) -> PurePosixPath:
         """Where a symbolic link says that it leads; raises as open() does."""
         with _of_its_kind(), self.folder(path.parent) as folder:
             return PurePosixPath(self.call(path, os.readlink, path.name, dir_fd=folder))

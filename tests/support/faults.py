@@ -25,12 +25,12 @@ from typing import Any, TypeVar
 
 import pytest
 
-from image_uploader_plugins.storage import folders, locks, storage
+from image_uploader_plugins.storage import entries, folders, locks
 from image_uploader_plugins.storage.folders import Folders
 
 # What a storage may call.  A primitive that is new must be put in one of these.
 _READING = {
-    *(os.fstat, os.stat, storage.listing, os.readlink, os.read, folders.missing_of),
+    *(os.fstat, os.stat, entries.listing, os.readlink, os.read, folders.missing_of),
     *(fcntl.flock, locks.take, locks.wait),
 }
 _CHANGING = {

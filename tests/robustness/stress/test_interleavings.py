@@ -28,7 +28,7 @@ from image_uploader_plugins.local_export.maintenance.collect import Collector
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Verification
 from image_uploader_plugins.reference import ImageRef
-from image_uploader_plugins.storage import folders, storage
+from image_uploader_plugins.storage import entries, folders
 from image_uploader_plugins.storage.folders import Folders
 from image_uploader_plugins.storage.locks import Lock, Locks
 from image_uploader_plugins.testing import images
@@ -46,7 +46,7 @@ NOTE = images.artifact("ns/old", None, "application/x", b"note", subject=KEPT.de
 
 # What others see, and what is read to decide on that; not what happens to temporary files.
 CHANGING = frozenset({os.rename, os.link, os.symlink, os.unlink, os.rmdir, folders.make_folder})
-DECIDING = CHANGING | {storage.listing, os.stat, fcntl.flock}
+DECIDING = CHANGING | {entries.listing, os.stat, fcntl.flock}
 
 Operation = Callable[[Path], object]
 

@@ -17,7 +17,7 @@ from image_uploader_plugins.local_export.maintenance import adopt
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Remedy, Verification, repair
 from image_uploader_plugins.reference import RepositoryName
-from image_uploader_plugins.storage import storage
+from image_uploader_plugins.storage import entries
 from image_uploader_plugins.testing import images
 from tests.support import commands, faults, legacy, programs, trees
 from tests.support.faults import PLAIN, Failing, Primitive, hooked
@@ -94,11 +94,11 @@ PLACES: dict[str, tuple[Callable[..., Any], tuple[str, ...], tuple[str, ...]]] =
     "entering a child's folder": (os.open, (f"{MANIFESTS}/{ARM64.digest}",), ("ns/a:multi",)),
     "reading an index": (os.read, (f"{MANIFESTS}/{MULTI.digest}/index.json",), ("ns/a:multi",)),
     "reading a tag": (os.read, (f"{MANIFESTS}/multi.type-map",), ("ns/a:multi",)),
-    "listing blobs": (storage.listing, ("v2/ns/a/blobs",), ()),
-    "listing manifests": (storage.listing, (MANIFESTS,), ()),
-    "listing a view": (storage.listing, ("v2/ns/a/.tags",), ()),
+    "listing blobs": (entries.listing, ("v2/ns/a/blobs",), ()),
+    "listing manifests": (entries.listing, (MANIFESTS,), ()),
+    "listing a view": (entries.listing, ("v2/ns/a/.tags",), ()),
     "entering the blobs": (os.open, ("v2/ns/a/blobs",), ()),
-    "listing the pool": (storage.listing, (".local-export/pool",), ()),
+    "listing the pool": (entries.listing, (".local-export/pool",), ()),
 }
 
 

@@ -1,0 +1,72 @@
+"""What a folder holds: names, what they are, and what is known of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import stat
+from pathlib import PurePosixPath
+
+# NOTE: ext4 has it in its root, closed to all but root; no name in a tree has a plus.
+_FOUND_BY_FSCK = "lost+found"
+_KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "link"}
+
+
+@dataclasses.dataclass(frozen=True)
+class File:
+    """What lstat says of a name.
+
+    ``kind`` is "file", "folder", "link" or "other", ``size`` in bytes,
+    ``mode`` the permission bits, ``modified_ns`` when it was written, in
+    nanoseconds since the epoch, ``uid`` the user whom it belongs to.
+    """
+
+    path: PurePosixPath
+    kind: str
+    size: int
+    links: int
+    inode: tuple[int, int]
+    mode: int
+    modified_ns: int
+    uid: int
+
+    @property
+    def modified(self) -> float:
+        """When it was written, in seconds since the epoch."""
+        return self.modified_ns / 1e9
+
+
+@dataclasses.dataclass(frozen=True)
+class Staged:
+    """A complete and durable temporary file that nobody sees yet; ``size`` in bytes."""
+
+    path: PurePosixPath
+    size: int
+
+
+def entry(path: PurePosixPath, found: os.stat_result) -> File:
+    """Return what lstat ``found`` at a path."""
+    return File(
+        path,
+        _KINDS.get(stat.S_IFMT(found.st_mode), "other"),
+        found.st_size,
+        found.st_nlink,
+        (found.st_dev, found.st_ino),
+        stat.S_IMODE(found.st_mode),
+        found.st_mtime_ns,
+        found.st_uid,
+    )
+
+
+def listing(folder: int) -> dict[str, str]:
+    """Return the names in an open folder, and of what kind each is."""
+    with os.scandir(folder) as entries:
+        return {e.name: _kind(e) for e in entries if e.name != _FOUND_BY_FSCK}
+
+
+def _kind(entry: os.DirEntry[str]) -> str:
+    if entry.is_symlink():
+        return "link"
+    if entry.is_dir(follow_symlinks=False):
+        return "folder"
+    return "file" if entry.is_file(follow_symlinks=False) else "other"
