@@ -13,8 +13,7 @@ from typing import IO, Any
 
 from image_uploader_plugins import errors, strict_json
 from image_uploader_plugins.archives.budget import Budget
-from image_uploader_plugins.local_export.layout import PLACES
-from image_uploader_plugins.storage import File, Storage, mapped
+from image_uploader_plugins.storage import File, Reader, mapped
 from image_uploader_plugins.text import shown
 
 CHUNK = 1024 * 1024
@@ -117,7 +116,7 @@ class Folder(Files):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self._storage = Storage(path, PLACES)
+        self._reader = Reader(path)
 
     def total(self) -> int:
         sizes = {f.inode: f.size for f in self._files()}
@@ -132,16 +131,16 @@ class Folder(Files):
 
     def chunks(self, name: str) -> Iterator[bytes]:
         self._present(name)
-        return self._storage.chunks(PurePosixPath(self.clean(name)))
+        return self._reader.chunks(PurePosixPath(self.clean(name)))
 
     def names(self) -> Iterator[str]:
         return (str(f.path) for f in self._files())
 
     def _files(self) -> Iterator[File]:
-        return (f for f in self._storage.below(PurePosixPath()) if f.kind == "file")
+        return (f for f in self._reader.below(PurePosixPath()) if f.kind == "file")
 
     def _file(self, name: str) -> File | None:
-        found = self._storage.status(PurePosixPath(self.clean(name)))
+        found = self._reader.status(PurePosixPath(self.clean(name)))
         if found and found.kind != "file":
             raise self.invalid(name, "is no regular file")
         return found
