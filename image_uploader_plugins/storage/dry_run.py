@@ -3,12 +3,25 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+import os
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
-from typing import NoReturn
+from typing import Any, NoReturn, ParamSpec, TypeVar
 
+from image_uploader_plugins.storage.entries import listing
+from image_uploader_plugins.storage.folders import missing_of
 from image_uploader_plugins.storage.places import Places
 from image_uploader_plugins.storage.storage import Storage
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+# What changes nothing on the disk, whatever its arguments.
+_HARMLESS: frozenset[Callable[..., Any]] = frozenset(
+    {os.fstat, os.stat, os.read, os.readlink, listing, missing_of}
+)
+# Flags of open(2) that make, shorten and change nothing.
+_HARMLESS_FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK
 
 MISSING = "is missing"
 DIFFERENT = "is not what it should be"
@@ -24,15 +37,29 @@ class Change:
 
 
 class DryRun(Storage):
-    """A storage that notes what it is asked to change.
+    """A storage that notes what it is asked to change, and changes nothing.
 
     What it says of the disk stays true throughout: changes that follow from
-    other changes are not seen.
+    other changes are not seen.  What it cannot note, and any system call that
+    is not known to be harmless, it refuses with an AssertionError: whoever
+    wants to know what would happen must not ask for it.
     """
 
     def __init__(self, root: Path, places: Places) -> None:
         super().__init__(root, places)
         self.changes: set[Change] = set()
+
+    def call(
+        self,
+        path: PurePosixPath,
+        function: Callable[_P, _T],
+        *args: _P.args,
+        **kwargs: _P.kwargs,
+    ) -> _T:
+        if not _is_harmless(function, args):
+            name = getattr(function, "__name__", repr(function))
+            raise AssertionError(f"a dry run would change {path}: {name}")
+        return super().call(path, function, *args, **kwargs)
 
     def write(self, path: PurePosixPath, content: bytes) -> bool:
         return not self.holds(path, content) and self._note(path)
@@ -57,6 +84,7 @@ class DryRun(Storage):
         return found
 
     def remove_empty(self, path: PurePosixPath) -> bool:
+        # What was in it is noted; that an empty folder would go interests nobody.
         return not self.names(path)
 
     def sync(self, *folders: PurePosixPath) -> None:
@@ -67,4 +95,13 @@ class DryRun(Storage):
         return True
 
     def _walk_creating(self, path: PurePosixPath) -> NoReturn:
-        raise AssertionError(f"a rehearsal would write {path}")
+        # Lock files are made in a folder that was opened to be written to, and not by call().
+        raise AssertionError(f"a dry run would write in {path}")
+
+
+def _is_harmless(function: Callable[..., object], args: Sequence[object]) -> bool:
+    """Return whether a call is known to change nothing; ``args`` of os.open are name and flags."""
+    if function is os.open:
+        flags = args[1] if args[1:] else None
+        return isinstance(flags, int) and flags & ~_HARMLESS_FLAGS == 0
+    return function in _HARMLESS
