@@ -16,6 +16,8 @@ import pytest
 
 from tests.support.checkout import PROJECT
 
+pytestmark = pytest.mark.slow
+
 PACKAGE = "image_uploader_plugins"
 _CACHES = ("tests/__pycache__/conftest.cpython-311.pyc", "examples/oci-layout/build/lib/old.py")
 _QUICK_TESTS = ("tests/unit/test_reference.py", "tests/unit/test_loader.py")
@@ -38,7 +40,7 @@ def _files(folder: Path) -> set[str]:
 
 @pytest.fixture(scope="module")
 def sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The files of the checkout, in a folder where building may write."""
+    """Copy the files of the checkout into a folder where building may write."""
     folder = tmp_path_factory.mktemp("packaging") / "sources"
     if not (PROJECT / ".git").exists():
         made = shutil.ignore_patterns(".venv", ".tox", "__pycache__", ".*_cache", ".hypothesis")
@@ -58,7 +60,7 @@ def tracked(sources: Path) -> set[str]:
 
 @pytest.fixture(scope="module")
 def unpacked(sources: Path, tracked: set[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The source distribution of a checkout in which somebody has worked, unpacked."""
+    """Unpack the source distribution of a checkout in which somebody has worked."""
     for name in _CACHES:
         assert name not in tracked
         (sources / name).parent.mkdir(parents=True, exist_ok=True)
@@ -85,7 +87,7 @@ def wheel(unpacked: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def scripts(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The programs of an environment with the wheel, and else with what is installed here."""
+    """Install the wheel beside what is installed here; return the folder of programs."""
     environment = tmp_path_factory.mktemp("installed") / "venv"
     _run(sys.executable, "-m", "venv", "--without-pip", environment, cwd=environment.parent)
     python = environment / "bin" / "python"
