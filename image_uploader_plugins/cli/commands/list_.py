@@ -43,6 +43,7 @@ class List(LocalTree, Lister):
     examples = (
         "image-uploader list",
         "image-uploader list 'openstack/*' '*:v1.*'",
+        "image-uploader list --root /srv/image-serve",
         "image-uploader list -f json",
         "image-uploader list -f value -c Repository -c Tag --sort-column Age",
         "image-uploader list --all prometheus/node-exporter",

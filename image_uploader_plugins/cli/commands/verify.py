@@ -36,6 +36,7 @@ class Verify(LocalTree, Command):
         "image-uploader verify",
         "image-uploader verify --repair",
         "image-uploader verify --json prometheus/node-exporter",
+        "image-uploader verify --root /srv/backup/image-serve",
     )
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:

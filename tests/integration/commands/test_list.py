@@ -88,6 +88,13 @@ def test_patterns(run: Run, patterns: list[str], expected: list[str]) -> None:
 
 
 @pytest.mark.usefixtures("filled")
+def test_a_digest_is_listed_with_its_tags_or_without_any(run: Run) -> None:
+    assert names(listed(run, f"*/img@{content.ONE.digest}")) == ["ns/img:1.0", "ns/img:latest"]
+    (row,) = listed(run, "--all", f"ns/img@{content.SIGNATURE.digest}")
+    assert (row["Tag"], row["Digest"]) == ("", str(content.SIGNATURE.digest))
+
+
+@pytest.mark.usefixtures("filled")
 def test_a_pattern_that_nothing_fits_is_an_error_after_the_list(run: Run) -> None:
     result = run("list", "-f", "value", "-c", "Repository", "alone", "ns/ing")
     assert (result.status, result.out) == (1, "alone\n")

@@ -63,6 +63,11 @@ def test_the_newest_of_each_repository_stay(run: Run, root: Path) -> None:
     assert trees.problems(root) == []
 
 
+def test_tags_of_a_digest_stay(run: Run, root: Path) -> None:
+    assert run("prune", "--keep", f"*@{B[2].digest}", "--max-share", "1", "ns/b").status == 0
+    assert left(root, "ns/b") == ["v2"]
+
+
 def test_what_refers_to_what_stays_stays_and_never_counts(run: Run, root: Path) -> None:
     assert run("prune", "--keep-newest", "1", "--max-share", "1", "a").status == 0
     assert sorted(trees.tags(root, "a")) == sorted(["v5", SIGNED_BY_TAG, "sbom", "signed-sbom"])
