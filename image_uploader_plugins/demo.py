@@ -18,7 +18,7 @@ from image_uploader_plugins.digest import VerifiedStream
 from image_uploader_plugins.local_export import layout, options
 from image_uploader_plugins.runs.records import Totals
 from image_uploader_plugins.serving import listener
-from image_uploader_plugins.sources.client import Registries
+from image_uploader_plugins.sources.registries import Registries
 from image_uploader_plugins.sources.registry_source import RegistrySource
 from image_uploader_plugins.testing import images, web_server
 from image_uploader_plugins.testing.images import Image

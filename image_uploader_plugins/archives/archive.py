@@ -18,7 +18,7 @@ from image_uploader_plugins.copying import image_walk
 from image_uploader_plugins.digest import Digest, VerifiedStream
 from image_uploader_plugins.manifest import Descriptor, Manifest
 from image_uploader_plugins.reference import Tag
-from image_uploader_plugins.sources.interface import Source, without
+from image_uploader_plugins.sources.source import Source, without
 
 ENTRIES_LIMIT = 50_000
 NAMES_LIMIT = 5_000

@@ -20,7 +20,7 @@ from image_uploader_plugins.meter import Meter
 from image_uploader_plugins.reference import RepositoryName
 from image_uploader_plugins.runs.image_log import ImageLog
 from image_uploader_plugins.runs.records import NEVER_BEGUN, Kind, Outcome
-from image_uploader_plugins.sources.interface import Source
+from image_uploader_plugins.sources.source import Source
 from image_uploader_plugins.text import one_line, redacted
 
 LOG = logging.getLogger(__name__)

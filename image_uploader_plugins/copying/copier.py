@@ -17,7 +17,7 @@ from image_uploader_plugins.meter import Meter
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
 from image_uploader_plugins.runs.image_log import ImageLog
 from image_uploader_plugins.runs.records import ImageRecord, Status
-from image_uploader_plugins.sources.interface import Source
+from image_uploader_plugins.sources.source import Source
 
 
 class Copier:

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from image_uploader_plugins import errors, media_types
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.manifest import Descriptor, Manifest
-from image_uploader_plugins.sources.interface import Source
+from image_uploader_plugins.sources.source import Source
 
 LOG = logging.getLogger(__name__)
 

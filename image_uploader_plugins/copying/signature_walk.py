@@ -12,7 +12,7 @@ from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.manifest import Descriptor
 from image_uploader_plugins.meter import Meter
 from image_uploader_plugins.reference import Tag
-from image_uploader_plugins.sources.interface import Source
+from image_uploader_plugins.sources.source import Source
 
 LOG = logging.getLogger(__name__)
 

@@ -10,7 +10,7 @@ from typing import Any, Self
 from image_uploader_plugins import errors, media_types
 from image_uploader_plugins.digest import Digest, VerifiedStream
 from image_uploader_plugins.driver import NO_SOURCES, Census, Deletion, UploaderDriver
-from image_uploader_plugins.local_export import gc, layout, options
+from image_uploader_plugins.local_export import garbage, layout, options
 from image_uploader_plugins.local_export.pool import fits
 from image_uploader_plugins.local_export.reports.census import Counting
 from image_uploader_plugins.local_export.repository import Repository
@@ -282,7 +282,7 @@ class LocalExportDriver(UploaderDriver):
         ):
             references = narrow(wanted)
             held = self._leases.live(repository.layout)
-            plan = gc.plan(self._storage, repository, held, references)
+            plan = garbage.plan(self._storage, repository, held, references)
             found = self._remove_names(repository, references)
             repository.refresh()
             # Also for an absent image: what a delete that was killed left behind goes now.
@@ -305,10 +305,10 @@ class LocalExportDriver(UploaderDriver):
             repository.remove_pin(digest)
         return found
 
-    def _collect(self, repository: Repository, plan: gc.Plan, *, resumed: bool) -> Deletion:
+    def _collect(self, repository: Repository, plan: garbage.Plan, *, resumed: bool) -> Deletion:
         for lease in self._leases.expired(repository.layout.leases):
             self._storage.unlink(lease.path)
-        freed = gc.sweep(self._storage, repository, plan)
+        freed = garbage.sweep(self._storage, repository, plan)
         with self._tree.pool_lock():
             # Who was killed after removing a repository's names told nobody which.
             candidates = [d for d, _ in self._pool.files()] if resumed else plan.digests

@@ -13,7 +13,7 @@ from image_uploader_plugins import errors
 from image_uploader_plugins.copying.image_walk import default_image
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.runs.records import ImageRecord
-from image_uploader_plugins.sources.client import Registries
+from image_uploader_plugins.sources.registries import Registries
 from image_uploader_plugins.sources.registry_source import RegistrySource
 from image_uploader_plugins.text import one_line
 from image_uploader_plugins.tripleo.failures import failed, tripleo_errors

@@ -14,10 +14,10 @@ from image_uploader_plugins.copying.image_walk import default_image, fetch
 from image_uploader_plugins.digest import VerifiedStream
 from image_uploader_plugins.manifest import SIZE_LIMIT, Manifest
 from image_uploader_plugins.reference import Tag
-from image_uploader_plugins.sources.client import Registries
 from image_uploader_plugins.sources.image_name import ImageName
-from image_uploader_plugins.sources.interface import Source
+from image_uploader_plugins.sources.registries import Registries
 from image_uploader_plugins.sources.registry_source import RegistrySource
+from image_uploader_plugins.sources.source import Source
 from image_uploader_plugins.text import one_line
 from image_uploader_plugins.tripleo.failures import tripleo_errors
 

@@ -20,8 +20,8 @@ from image_uploader_plugins.meter import Meter
 from image_uploader_plugins.reference import ImageRef
 from image_uploader_plugins.runs.journal import Journal
 from image_uploader_plugins.runs.records import INTERRUPTED, ImageRecord, Status
-from image_uploader_plugins.sources.client import Registries, Registry
 from image_uploader_plugins.sources.keychain import Keychain, named
+from image_uploader_plugins.sources.registries import Registries, Registry
 from image_uploader_plugins.sources.registry_source import RegistrySource
 from image_uploader_plugins.sources.settings import Settings
 from image_uploader_plugins.tripleo import buildah, mirrors, modification

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from image_uploader_plugins.meter import Meter
-from image_uploader_plugins.sources.client import Registry
+from image_uploader_plugins.sources.registries import Registry
 from image_uploader_plugins.sources.registry_source import RegistrySource
 from image_uploader_plugins.sources.settings import Settings
 

@@ -10,8 +10,8 @@ from pathlib import PurePosixPath
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.local_export import gc
-from image_uploader_plugins.local_export.gc import Plan
+from image_uploader_plugins.local_export import garbage
+from image_uploader_plugins.local_export.garbage import Plan
 from image_uploader_plugins.local_export.layout import PLACES
 from image_uploader_plugins.local_export.link_counts import LinkCounts
 from image_uploader_plugins.local_export.pool import Pool
@@ -79,12 +79,12 @@ class Collector:
     def _sweep(self, repository: Repository) -> list[Garbage]:
         with self._changing(repository):
             held = self._tree.leases.live(repository.layout)
-            plan = gc.plan(self._storage, repository, held)
+            plan = garbage.plan(self._storage, repository, held)
             found = [*self._manifests(repository, plan), *self._blobs(plan)]
             self._swept.update(plan.digests)
             if plan.doubts:
                 self.problems.append(errors.NeedUnknown(plan.doubts))
-            gc.sweep(self._storage, repository, plan)
+            garbage.sweep(self._storage, repository, plan)
             if not self._rehearsing:
                 self._tree.remove_if_empty(repository)
         return found

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.driver import Deletion
-from image_uploader_plugins.local_export import gc
+from image_uploader_plugins.local_export import garbage
 from image_uploader_plugins.local_export.graph import Reference
 from image_uploader_plugins.local_export.link_counts import LinkCounts
 from image_uploader_plugins.local_export.tree import Tree
@@ -32,7 +32,7 @@ class Forecast:
         """
         repository = self._tree.repository(name)
         held = self._tree.leases.live(repository.layout)
-        plan = gc.plan(self._tree.storage, repository, held, narrow(wanted))
+        plan = garbage.plan(self._tree.storage, repository, held, narrow(wanted))
         freed = sum(map(repository.manifest_size, plan.manifests))
         freed += sum(self._counts.remove(file) for _, file in plan.blobs)
         pooled = self._tree.pool.unlinked(plan.digests, self._counts)

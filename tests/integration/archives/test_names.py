@@ -15,7 +15,7 @@ from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Verification
 from image_uploader_plugins.manifest import Descriptor, Manifest
 from image_uploader_plugins.reference import Tag
-from image_uploader_plugins.sources.interface import Source
+from image_uploader_plugins.sources.source import Source
 from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.images import Image
 from image_uploader_plugins.testing.memory import MemoryDriver

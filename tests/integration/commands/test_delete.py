@@ -117,17 +117,17 @@ def test_a_repository_that_cannot_be_read_keeps_none_of_the_others(run: Run, fil
 
 def test_several_cost_one(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """However many tags of a repository go, its manifests are read once."""
-    from image_uploader_plugins.local_export import gc
+    from image_uploader_plugins.local_export import garbage
 
     count = 0
-    plan = gc.plan
+    plan = garbage.plan
 
-    def counting(*arguments: object) -> gc.Plan:
+    def counting(*arguments: object) -> garbage.Plan:
         nonlocal count
         count += 1
         return plan(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(gc, "plan", counting)
+    monkeypatch.setattr(garbage, "plan", counting)
     with LocalExportDriver(filled) as driver:
         names = [content.ONE.tag, content.TWO.tag]
         driver.delete_all(content.ONE.repository, [name for name in names if name])

@@ -56,8 +56,9 @@ from image_uploader_plugins.copying.copier import Copier
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.reference import RepositoryName, Tag
-from image_uploader_plugins.sources import client, interface, registry_source
+from image_uploader_plugins.sources import registries, registry_source
 from image_uploader_plugins.sources.pauses import TOTAL, Pauses
+from image_uploader_plugins.sources.source import Source
 from image_uploader_plugins.testing import images, web_server
 from image_uploader_plugins.testing.memory import MemoryDriver
 from image_uploader_plugins.testing.web_server import Answer
@@ -227,7 +228,7 @@ def test_nobody_waits_as_long_as_a_registry_says(
     def made(name: str, total: float) -> Pauses:
         return Pauses(name, total, clock=lambda: now[0], sleep=sleep)
 
-    monkeypatch.setattr(client, "Pauses", made)
+    monkeypatch.setattr(registries, "Pauses", made)
     refusal = Answer(status, {"Retry-After": asked, "Content-Length": "0"})
     registry.tamper["blobs/"] = lambda answer, headers: refusal
     with pytest.raises((requests.RequestException, exception.ImageUploaderException)):
@@ -236,7 +237,7 @@ def test_nobody_waits_as_long_as_a_registry_says(
     assert now[0] <= TOTAL + 60  # of two blobs side by side, on one clock
 
 
-class Listing(interface.Source):
+class Listing(Source):
     """An index under the tag x, and its children; no blob is ever asked for."""
 
     def __init__(self, index: manifest.Manifest, child: Callable[[Any], manifest.Manifest]) -> None:

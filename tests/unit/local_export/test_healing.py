@@ -22,7 +22,7 @@ from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Verification, repair
 from image_uploader_plugins.manifest import Descriptor, Manifest
 from image_uploader_plugins.reference import ImageRef, Tag
-from image_uploader_plugins.sources.interface import Source
+from image_uploader_plugins.sources.source import Source
 from image_uploader_plugins.storage import Storage
 from image_uploader_plugins.storage.folders import Folders
 from image_uploader_plugins.testing import images

@@ -12,8 +12,8 @@ import pytest
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.reference import Tag
-from image_uploader_plugins.sources.client import Registries
 from image_uploader_plugins.sources.keychain import Keychain
+from image_uploader_plugins.sources.registries import Registries
 from image_uploader_plugins.sources.registry_source import RegistrySource
 from image_uploader_plugins.sources.settings import Settings
 from image_uploader_plugins.sources.tries import Tries

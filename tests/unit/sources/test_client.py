@@ -19,8 +19,8 @@ from image_uploader_plugins.digest import Digest, VerifiedStream
 from image_uploader_plugins.manifest import Descriptor
 from image_uploader_plugins.reference import Tag
 from image_uploader_plugins.sources import tries, trust
-from image_uploader_plugins.sources.client import Registries
 from image_uploader_plugins.sources.keychain import Keychain, Login
+from image_uploader_plugins.sources.registries import Registries
 from image_uploader_plugins.sources.registry_source import RegistrySource
 from image_uploader_plugins.sources.settings import Settings
 from image_uploader_plugins.sources.trust import Trust

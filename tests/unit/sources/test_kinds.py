@@ -24,9 +24,9 @@ from image_uploader_plugins.copying.run_options import CopyOptions
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
-from image_uploader_plugins.sources.client import Registries
 from image_uploader_plugins.sources.image_name import ImageName
 from image_uploader_plugins.sources.keychain import Keychain, Login, named
+from image_uploader_plugins.sources.registries import Registries
 from image_uploader_plugins.sources.registry_source import RegistrySource
 from image_uploader_plugins.sources.settings import Settings
 from image_uploader_plugins.sources.tries import Tries

@@ -14,10 +14,10 @@ import pytest
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import VerifiedStream
 from image_uploader_plugins.reference import Tag
-from image_uploader_plugins.sources import client, pauses, tries
-from image_uploader_plugins.sources.client import Registries
+from image_uploader_plugins.sources import pauses, registries, tries
 from image_uploader_plugins.sources.keychain import Keychain, Login
 from image_uploader_plugins.sources.pauses import Pauses
+from image_uploader_plugins.sources.registries import Registries
 from image_uploader_plugins.sources.registry_source import RegistrySource
 from image_uploader_plugins.sources.settings import Settings
 from image_uploader_plugins.sources.trust import Trust
@@ -47,7 +47,7 @@ class Clock:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
     made = functools.partial(Pauses, clock=clock, sleep=clock.sleep)
-    monkeypatch.setattr(client, "Pauses", made)
+    monkeypatch.setattr(registries, "Pauses", made)
     monkeypatch.setattr(tries.Tries, "pause", lambda self, seconds: None)
     return clock
 

@@ -15,8 +15,8 @@ import requests
 from image_uploader_plugins import errors, loader
 from image_uploader_plugins.reference import Tag
 from image_uploader_plugins.sources import session, tries
-from image_uploader_plugins.sources.client import Registries
 from image_uploader_plugins.sources.keychain import Keychain, Login
+from image_uploader_plugins.sources.registries import Registries
 from image_uploader_plugins.sources.registry_source import RegistrySource
 from image_uploader_plugins.sources.settings import Settings
 from image_uploader_plugins.sources.trust import Trust
