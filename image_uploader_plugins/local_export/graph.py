@@ -63,6 +63,11 @@ class Inventory:
         return frozenset(self.readable.keys() | self.broken.keys())
 
     @functools.cached_property
+    def tagged(self) -> Mapping[Tag, Digest]:
+        """The manifest that each tag is for, present or not; no tag that leads nowhere."""
+        return {tag: digests[0] for tag, digests in self.tags.items() if digests}
+
+    @functools.cached_property
     def listed(self) -> frozenset[Digest]:
         """What any index lists, present or not."""
         return frozenset(d.digest for m in self.readable.values() for d in m.manifests)
@@ -149,10 +154,10 @@ class Inventory:
 
         Its digest where none does.
         """
-        return self._tagged.get(digest) or (f"{self.name}@{digest}",)
+        return self._names.get(digest) or (f"{self.name}@{digest}",)
 
     @functools.cached_property
-    def _tagged(self) -> Mapping[Digest, tuple[str, ...]]:
+    def _names(self) -> Mapping[Digest, tuple[str, ...]]:
         listing = {d: [c.digest for c in m.manifests] for d, m in self.readable.items()}
         found: dict[Digest, list[str]] = {}
         for tag in sorted(self.tags):
@@ -174,12 +179,12 @@ class Inventory:
             name = f"{self.name}:{reference}"
             return errors.Doubt(name, str(self.lost_tags[reference]), (name,))
         gone = {f"{self.name}:{tag}" for tag in self.tags if self._goes(tag, without)}
-        images = tuple(name for name in self._tagged.get(reference, ()) if name not in gone)
+        images = tuple(name for name in self._names.get(reference, ()) if name not in gone)
         return errors.Doubt(f"{self.name}@{reference}", str(self.broken[reference]), images)
 
     def _goes(self, tag: Tag, without: Collection[Reference]) -> bool:
         """Whether a tag is among names, or is for a digest that is."""
-        return tag in without or any(digest in without for digest in self.tags[tag][:1])
+        return tag in without or self.tagged.get(tag) in without
 
 
 def take_inventory(repository: Repository) -> Inventory:
@@ -206,14 +211,13 @@ def look(repository: Repository) -> Inventory:
     pins = frozenset(repository.pins())
     readable: dict[Digest, Manifest] = {}
     broken: dict[Digest, errors.UploaderError] = {}
-    for digest in sorted(repository.manifests()):
-        try:
-            readable[digest] = repository.read_manifest(digest)
-        except NotFound as e:
-            lost_content = errors.ManifestInvalid("is missing, and was there", e.path)
-            broken[digest] = e if repository.is_vacant(digest) else lost_content
-        except (errors.ManifestInvalid, errors.StorageError) as e:
-            broken[digest] = e
+    for digest, outcome in repository.read_manifests():
+        if isinstance(outcome, Manifest):
+            readable[digest] = outcome
+        elif isinstance(outcome, NotFound) and not repository.is_vacant(digest):
+            broken[digest] = errors.ManifestInvalid("is missing, and was there", outcome.path)
+        else:
+            broken[digest] = outcome
     return Inventory(repository.name, tags, lost, pins, readable, broken)
 
 

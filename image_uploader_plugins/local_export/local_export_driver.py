@@ -181,8 +181,8 @@ class LocalExportDriver(UploaderDriver):
     def resolve(self, target: ImageRef) -> Digest | None:
         repository = self._tree.repository(target.repository)
         reference = target.reference
-        names = [reference] if isinstance(reference, Digest) else repository.tag_digests(reference)
-        return names[0] if names and repository.has_manifest(names[0]) else None
+        digest = repository.manifest_of(reference) if isinstance(reference, Tag) else reference
+        return digest if digest and repository.has_manifest(digest) else None
 
     def present(self, target: RepositoryName, layers: Iterable[Descriptor]) -> frozenset[Digest]:
         repository = self._tree.repository(target)
@@ -298,7 +298,7 @@ class LocalExportDriver(UploaderDriver):
         present = repository.tags()
         found = not tags.isdisjoint(present) or any(map(repository.has_manifest, digests))
         if digests:
-            tags |= {t for t in present if digests.intersection(_leads_to(repository, t)[:1])}
+            tags |= {tag for tag in present if _manifest_of(repository, tag) in digests}
         for tag in sorted(tags):
             repository.remove_tag(tag)
         for digest in sorted(digests):
@@ -316,9 +316,9 @@ class LocalExportDriver(UploaderDriver):
         return Deletion(plan.manifests, plan.digests, freed)
 
 
-def _leads_to(repository: Repository, tag: Tag) -> list[Digest]:
-    """Return what a tag leads to; none for one that is damaged, which is then left as it is."""
+def _manifest_of(repository: Repository, tag: Tag) -> Digest | None:
+    """Return what a tag is for; None for one that is damaged, which is then left as it is."""
     try:
-        return repository.tag_digests(tag)
+        return repository.manifest_of(tag)
     except errors.ManifestInvalid:
-        return []
+        return None

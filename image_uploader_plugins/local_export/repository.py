@@ -90,6 +90,17 @@ class Repository:
         except (errors.ManifestInvalid, errors.DigestMismatch) as e:
             raise errors.ManifestInvalid(str(e), self._storage.root / path) from e
 
+    def read_manifests(self) -> Iterator[tuple[Digest, Manifest | errors.UploaderError]]:
+        """Yield every manifest that is here, in the order of digests, or why it cannot be read.
+
+        That is ManifestInvalid or StorageError.
+        """
+        for digest in sorted(self.manifests()):
+            try:
+                yield digest, self.read_manifest(digest)
+            except (errors.ManifestInvalid, errors.StorageError) as e:
+                yield digest, e
+
     def _stored_type(self, digest: Digest) -> str | None:
         """Return the type that the name of a manifest's file says."""
         folder = self.layout.manifest(digest)
@@ -187,6 +198,13 @@ class Repository:
                 elif not layout.folder_digest(reference):
                     tags.add(reference)
         return set(_valid_tags(tags)), {digest for digest in pins if digest}
+
+    def manifest_of(self, tag: Tag) -> Digest | None:
+        """Return the manifest that a tag is for, present or not; None for no such tag.
+
+        Raises ManifestInvalid or StorageError where it cannot be read.
+        """
+        return next(iter(self.tag_digests(tag)), None)
 
     def tag_digests(self, tag: Tag) -> list[Digest]:
         """Return the manifests a tag leads to, the one it is for first; none for no such tag."""
@@ -371,12 +389,11 @@ class Repository:
     def readable_manifests(self) -> dict[Digest, Manifest]:
         """All that can be read; raises StorageError if one cannot be read for now."""
         found = {}
-        for digest in self.manifests():
-            try:
-                found[digest] = self.read_manifest(digest)
-            except (errors.ManifestInvalid, errors.StorageError) as e:
-                if failed(e):
-                    raise
+        for digest, outcome in self.read_manifests():
+            if isinstance(outcome, Manifest):
+                found[digest] = outcome
+            elif failed(outcome):
+                raise outcome
         return found
 
     def _refresh_tag(self, tag: Tag, report: Report) -> None:
@@ -384,10 +401,8 @@ class Repository:
             found = {d: self.read_manifest(d) for d in self.tag_digests(tag)}
             for digest, parsed in found.items():
                 self.write_manifest(parsed, digest)
-            # NOTE: tripleo-common also writes a list and a child without saying which is which.
-            ordered = sorted(found, key=lambda digest: not found[digest].is_index)
-            if ordered:
-                self.write_tag(tag, found[ordered[0]], ordered[0])
+            for digest in list(found)[:1]:
+                self.write_tag(tag, found[digest], digest)
         except (errors.ManifestInvalid, errors.StorageError) as e:
             if failed(e):
                 raise

@@ -30,6 +30,8 @@ def found(pattern: str, folder: str = ".") -> set[str]:
         (r'"kB"', "units.py"),
         (r"[\"']application/(?:vnd\.(?:docker|oci)\.[a-z]|octet-stream|json)", "media_types.py"),
         (r'"mediaType": ?\w', "manifest.py"),
+        (r"\.links - ", "local_export/link_counts.py"),
+        (r"\bdigests\[:?[01]:?1?\]", "local_export/graph.py"),
     ],
 )
 def test_it_is_answered_in_one_place(pattern: str, home: str) -> None:

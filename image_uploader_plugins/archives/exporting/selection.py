@@ -112,7 +112,8 @@ class _Part:
         self._repository = repository
         self._inventory: Inventory = graph.take_inventory(repository)
         self._problems: dict[Digest, str] = {}
-        self._tagged = {tag: self._leads_to(tag) for tag in tags}
+        tagged, present = self._inventory.tagged, self._inventory.present
+        self._tagged = {tag: tagged[tag] if tagged.get(tag) in present else None for tag in tags}
         self._roots = {*self._tagged.values(), *digests} - {None}
 
     def names(self) -> Iterator[tuple[Tag | None, Digest | None]]:
@@ -169,17 +170,6 @@ class _Part:
             for child in parsed.manifests
             if child.media_type in media_types.MANIFEST_TYPES
         }
-
-    def _leads_to(self, tag: Tag) -> Digest | None:
-        try:
-            found = self._repository.tag_digests(tag)
-        except errors.ManifestInvalid:
-            return None
-        present = [digest for digest in found if digest in self._inventory.present]
-        readable = self._inventory.readable
-        # NOTE: tripleo-common also writes a list and a child without saying which is which.
-        present.sort(key=lambda d: not (d in readable and readable[d].is_index))
-        return present[0] if present else None
 
     def _problem(self, parsed: Manifest) -> str | None:
         if parsed.media_type in media_types.SCHEMA1_TYPES:

@@ -76,20 +76,20 @@ class Holdings:
         for tag in self.tags:
             yield from self.tagged(tag)
         if untagged:
-            named = {digest for digests in self.inventory.tags.values() for digest in digests[:1]}
+            named = set(self.inventory.tagged.values())
             for digest in sorted(self.inventory.present - named):
                 yield from self.by_digest(digest)
 
     def tagged(self, tag: Tag) -> Iterator[Image]:
         """Yield the image of a tag; none where the tag has gone meanwhile."""
-        found, changed = self.inventory.tags.get(tag), self.changed(tag)
+        found, changed = self.inventory.tagged.get(tag), self.changed(tag)
         if changed is None:
             return
         if not found:
             problem = str(self.inventory.lost_tags.get(tag, "leads nowhere"))
             yield Image(self.name, tag, None, problem=problem, changed=changed)
         else:
-            yield self._image(tag, found[0], tag, changed)
+            yield self._image(tag, found, tag, changed)
 
     def by_digest(self, digest: Digest) -> Iterator[Image]:
         """Yield the image of that digest; none where there is no such manifest."""
@@ -131,14 +131,14 @@ class Holdings:
         """Return what each tag is for; raises ManifestInvalid or StorageError if it is unknown."""
         for error in self.inventory.lost_tags.values():
             raise error
-        found = {}
-        for tag, digests in self.inventory.tags.items():
-            if digests[0:1] and digests[0] in self.broken:
-                raise self.broken[digests[0]]
-            if not digests or digests[0] not in self.manifests:
+        tagged = self.inventory.tagged
+        for tag in self.inventory.tags:
+            digest = tagged.get(tag)
+            if digest and digest in self.broken:
+                raise self.broken[digest]
+            if digest not in self.manifests:
                 raise errors.ManifestInvalid(f"{self.name}:{tag} leads nowhere")
-            found[tag] = digests[0]
-        return found
+        return dict(tagged)
 
     def doubts(self) -> tuple[errors.Doubt, ...]:
         """Return what cannot be read, so that nothing beside it may be given up."""
@@ -163,7 +163,7 @@ class Holdings:
 
     def tags_of(self, digest: Digest) -> list[Tag]:
         """Return the tags that are for just this manifest."""
-        return [tag for tag, digests in self.inventory.tags.items() if digests[:1] == [digest]]
+        return [tag for tag, tagged in self.inventory.tagged.items() if tagged == digest]
 
     def platforms(self, digest: Digest) -> tuple[str, ...]:
         """Return what an image runs on, as its configuration or the index says."""
@@ -209,8 +209,8 @@ class Holdings:
     def uses(self, blobs: Collection[Digest]) -> Iterator[tuple[str, Digest]]:
         """Which images need which of these blobs; what no tag leads to goes by its digest."""
         reached: set[Digest] = set()
-        for tag, digests in self.inventory.tags.items():
-            needed = graph.closure(self.inventory.children, digests[:1]) & self.manifests.keys()
+        for tag, tagged in self.inventory.tagged.items():
+            needed = self.needed(tagged) & self.manifests.keys()
             reached |= needed
             yield from ((f"{self.name}:{tag}", digest) for digest in self._used(needed, blobs))
         for digest in sorted(self.manifests.keys() - reached):
@@ -294,9 +294,8 @@ class Holdings:
     @functools.cached_property
     def _for(self) -> Mapping[Digest, list[Tag]]:
         found: dict[Digest, list[Tag]] = collections.defaultdict(list)
-        for tag, digests in self.inventory.tags.items():
-            for digest in digests[:1]:
-                found[digest].append(tag)
+        for tag, digest in self.inventory.tagged.items():
+            found[digest].append(tag)
         return found
 
     @functools.cached_property

@@ -70,21 +70,24 @@ def parse_type_map(text: bytes) -> list[Digest]:
 
     Reads what type_map() and tripleo-common write; raises ManifestInvalid
     for a map that leads anywhere else.
+
+    NOTE: tripleo-common also writes a list and a child without a quality: the
+    list is what the reference is for.
     """
-    found: list[tuple[float, Digest]] = []
-    quality = 1.0
+    found: list[tuple[float, bool, Digest]] = []
+    media_type, quality = "", 1.0
     for line in text.decode("utf-8", "replace").splitlines():
         key, _, value = line.partition(": ")
         if key == "Content-Type":
-            quality = _quality(value)
+            media_type, quality = value.partition(";")[0], _quality(value)
         elif key == "URI" and "/" in value:
             digest = layout.folder_digest(value.removesuffix("/index.json"))
             if digest is None:
                 raise errors.ManifestInvalid(f"type map leads to {value!r:.200}")
-            found.append((quality, digest))
+            found.append((-quality, media_type not in media_types.INDEX_TYPES, digest))
     if not found:
         raise errors.ManifestInvalid("type map leads nowhere")
-    return [digest for _, digest in sorted(found, key=lambda entry: -entry[0])]
+    return [digest for *_, digest in sorted(found, key=lambda entry: entry[:2])]
 
 
 def tags_list(name: RepositoryName, tags: Iterable[str]) -> bytes:
