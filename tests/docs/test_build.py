@@ -38,6 +38,7 @@ def test_every_command_has_its_section(site: Path) -> None:
         assert f'<section id="{command.name}">' in page
 
 
+@pytest.mark.slow
 def test_every_option_is_there(site: Path) -> None:
     page = (site / "configuration.html").read_text()
     for group, options in list_opts():

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 import textwrap
 
+import pytest
+
 from tests.docs import console
 from tests.docs.test_commands import ROOT
 from tests.support import commands
@@ -23,6 +25,7 @@ def settled(text: str) -> str:
     return text
 
 
+@pytest.mark.slow
 def test_the_demonstration() -> None:
     match = re.search(
         r"pulls everything back::\n\n((?:    .*\n|\n)+)", (ROOT / "README.rst").read_text()

@@ -57,6 +57,7 @@ def shell(script: str, config: Path, packed: Path) -> tuple[int, str]:
     return done.returncode, done.stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "script",
     [
@@ -76,6 +77,7 @@ def test_pipes(root: Path, config: Path, packed: Path, temporary: Path, script: 
     assert not list(temporary.iterdir())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "refused"),
     [
@@ -137,6 +139,7 @@ def _open_files(process: int) -> Iterator[str]:
             yield str(name.readlink())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_a_signal_leaves_nothing(
     config: Path, packed: Path, temporary: Path, number: signal.Signals

@@ -28,6 +28,8 @@ from image_uploader_plugins.testing.web_server import Answer
 from tests.integration.runs.conftest import DEADLINE, Cli, Endless, by_name
 from tests.support import commands, trees
 
+pytestmark = pytest.mark.slow
+
 Signals = Callable[["subprocess.Popen[str]"], None]
 
 

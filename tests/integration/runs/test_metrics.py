@@ -90,6 +90,7 @@ def _by_repository() -> dict[str, dict[object, bytes]]:
     return found
 
 
+@pytest.mark.slow
 def test_the_last_success_outlives_a_failure(cli: Cli, source: str, file: Path) -> None:
     cli.run("upload", cli.images(source, by_name("base")), "--metrics", file)
     success = value(file.read_text(), "last_success_timestamp_seconds", **COMMAND)
@@ -216,6 +217,7 @@ def test_a_rehearsal_has_no_metrics(cli: Cli, tmp_path: Path, file: Path) -> Non
     assert "--metrics is for runs that copy" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_file_is_for_other_users_too(cli: Cli, source: str, file: Path) -> None:
     """node_exporter has a user of its own, who must be able to read the file."""
     cli.run("upload", cli.images(source, by_name("base")), "--metrics", file)

@@ -278,6 +278,7 @@ def test_elsewhere_there_are_plain_lines(cli: Cli, source: str) -> None:
     assert cli.run("verify").stderr == ""
 
 
+@pytest.mark.slow
 def test_quiet(cli: Cli, source: str) -> None:
     done = cli.run("-q", "upload", cli.images(source, by_name("base")))
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")

@@ -16,6 +16,8 @@ from image_uploader_plugins.testing.registry import SourceRegistry
 from tests.integration.runs.conftest import SERVED_AT, Cli, by_name, tagged
 from tests.support.checkout import PROJECT
 
+pytestmark = pytest.mark.slow
+
 DOCUMENTATION = PROJECT / "doc" / "source" / "results.rst"
 NOTHING = {"count": 0, "bytes": 0}
 

@@ -20,6 +20,8 @@ from tests.integration.runs.conftest import SERVED_AT, Cli, by_name, tagged
 from tests.support.registry import TamperedRegistry
 from tests.support.sources import source
 
+pytestmark = pytest.mark.slow
+
 MARK = "Zq7sEcReT"
 IMAGE = by_name("openstack/plain")
 

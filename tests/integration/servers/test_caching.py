@@ -223,6 +223,7 @@ def changing() -> Iterator[tuple[Path, Site]]:
         yield folder / "tree", Site(folder / "tree", driver)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 def test_no_wrong_304(kind: web.Kind, method: str) -> None:
     """Validators of one state are asked with in the other one, and back again."""

@@ -115,6 +115,7 @@ def _each_letter(text: str) -> str:
     return "".join(f"%{ord(letter):02X}" for letter in text)
 
 
+@pytest.mark.slow
 def test_all_at_once(listing: str) -> None:
     answer = get(listing, "/v2/many/tags/list")
     assert tags(answer) == sorted(MANY)
@@ -268,6 +269,7 @@ def test_pages_of_an_absent_repository(listing: str) -> None:
         assert answer.headers["Content-Type"] == "application/json"
 
 
+@pytest.mark.slow
 def test_tags_that_go_between_two_pages(kind: web.Kind) -> None:
     names = [f"v{number:02}" for number in range(60)]
     with served_driver(kind) as (server, driver, _):
@@ -308,6 +310,7 @@ def names(answer: requests.Response) -> list[str]:
     return found
 
 
+@pytest.mark.slow
 def test_the_catalog_at_once(catalog: str) -> None:
     for query in ("", "?n=70", "?n=10000"):
         answer = get(catalog, f"/v2/_catalog{query}")
@@ -458,6 +461,7 @@ def test_a_referrer_that_comes_first(kind: web.Kind) -> None:
         assert found(ask(server, missing)) == {str(early.digest)}
 
 
+@pytest.mark.slow
 def test_the_referrers_tag(kind: web.Kind, subject: Image, referrers: list[Image]) -> None:
     """The tag of a registry without the API is one like others; the API has the referrers, too."""
     tag = str(subject.digest).replace(":", "-")

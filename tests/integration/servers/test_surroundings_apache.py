@@ -316,6 +316,7 @@ def plain(tree: Path) -> Answers:
     return found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("around", list(SURROUNDINGS.values()), ids=list(SURROUNDINGS))
 def test_nothing_changes(tree: Path, plain: Answers, around: Surroundings) -> None:
     assert changed(served(tree, around), plain) == {}
@@ -343,6 +344,7 @@ def below_v2(found: Answers) -> Answers:
     return {key: answer for key, answer in found.items() if key[1].startswith("/v2/")}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", DEPLOYMENTS)
 def test_nothing_changes_in_deployments(tree: Path, deployed: Answers, name: str) -> None:
     found = below_v2(served(tree, SURROUNDINGS[name], "production"))

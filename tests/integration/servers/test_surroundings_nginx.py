@@ -23,6 +23,8 @@ from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.images import Blob, Image
 from tests.support import content, programs, raw, trees, web
 
+pytestmark = pytest.mark.slow
+
 SURROUNDINGS = {
     "no links": "disable_symlinks on;",
     "no links of others": "disable_symlinks if_not_owner from=/;",

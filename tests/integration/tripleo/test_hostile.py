@@ -26,6 +26,8 @@ from image_uploader_plugins.testing.web_server import Answer
 from tests.support import trees
 from tests.support.registry import TamperedRegistry
 
+pytestmark = pytest.mark.slow
+
 Change = Callable[[Answer, Message], Answer]
 
 SERVED_AT = "192.0.2.1:8787"

@@ -18,6 +18,8 @@ from image_uploader_plugins.tripleo import manager as managers
 from tests.support import odd_registry
 from tests.support.odd_registry import Asked, OddRegistry, Reply, text
 
+pytestmark = pytest.mark.slow
+
 LAYER = images.layer({"a": b"a"})
 LABELS = {"version": "17", "release": "3", "org.example.version": "1.2"}
 

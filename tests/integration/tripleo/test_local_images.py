@@ -17,6 +17,8 @@ from image_uploader_plugins.testing import images
 from tests.support import programs, trees
 from tests.support.registry import TamperedRegistry
 
+pytestmark = pytest.mark.slow
+
 SERVED_AT = "192.0.2.1:8787"
 IMAGE = images.image("ns/img", "1.0", [images.layer({"bin/hello": b"hello\n" * 99})])
 

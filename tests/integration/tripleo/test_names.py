@@ -70,6 +70,7 @@ def full(address: str) -> str:
 # -- full names
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["option", "key"])
 def test_full_names_with_prepare(
     source: str, second: str, conf: cfg.ConfigOpts, root: Path, way: str
@@ -182,6 +183,7 @@ def test_full_names_that_cannot_be(
 # -- parameters
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("namespace", "name"),
     [
@@ -368,6 +370,7 @@ def test_the_unmodified_image_has_a_name_too(
 # -- keys
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("destination", "served_at"),
     [
@@ -460,6 +463,7 @@ def test_booleans_in_quotes(source: str, conf: cfg.ConfigOpts, root: Path, tmp_p
 # -- Docker Hub's mirror
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["http://{}", "http://{}/", "http://{}/v2/", " http://{}// "])
 def test_mirrors(
     registry: TamperedRegistry, source: str, conf: cfg.ConfigOpts, root: Path, form: str

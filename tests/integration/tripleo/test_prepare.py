@@ -96,6 +96,7 @@ def test_a_tag_from_a_label(
     assert trees.tags(root, "base") == ["1.0"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("label", ["../../../../evil", "a/b", "x\ny", "a.type-map"])
 def test_a_label_cannot_name_a_file(
     registry: TamperedRegistry, source: str, conf: cfg.ConfigOpts, root: Path, label: str
@@ -173,6 +174,7 @@ def test_prepare_prints_the_parameters(command: Any, source: str, tmp_path: Path
     assert written["ContainerCephDaemonImage"] == f"{demo.SERVED_AT}/base:1.0"
 
 
+@pytest.mark.slow
 def test_prepare_for_roles(command: Any, source: str, root: Path, tmp_path: Path) -> None:
     file, roles = tmp_path / "environment.yaml", tmp_path / "roles.yaml"
     file.write_text(yaml.safe_dump(environment(entry(source))))
@@ -186,6 +188,7 @@ def test_prepare_for_roles(command: Any, source: str, root: Path, tmp_path: Path
     assert trees.catalog(root) == ["base"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
@@ -206,6 +209,7 @@ def test_a_failure_is_one_line_and_status_1(
     assert len(done.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_upload_fails_in_one_line(command: Any, source: str, tmp_path: Path) -> None:
     file = tmp_path / "images.yaml"
     items = [{"imagename": f"{source}/absent:1.0", "push_destination": demo.SERVED_AT}]

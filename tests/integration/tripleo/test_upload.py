@@ -78,6 +78,7 @@ def test_every_image_keeps_its_bytes(source: str, conf: Any, root: Path, tmp_pat
     assert totals.images == len(corpus())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["none", "threads", "processes"])
 def test_each_kind_of_lock(source: str, root: Path, tmp_path: Path, kind: str) -> None:
     locks = {"threads": threadinglock.ThreadingLock, "processes": processlock.ProcessLock}

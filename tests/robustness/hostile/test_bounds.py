@@ -108,6 +108,7 @@ def token(**fields: Any) -> Change:
     return lambda answer, headers: Answer.of(json.dumps(fields).encode(), "application/json")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
@@ -209,6 +210,7 @@ def test_headers_end(
     assert trees.catalog(root) == [] if (root / "v2").exists() else True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("asked", ["9" * 9, "9" * 5000, "Wed, 21 Oct 2099 07:28:00 GMT", "x"])
 @pytest.mark.parametrize("status", [413, 429, 503])
 def test_nobody_waits_as_long_as_a_registry_says(
@@ -299,6 +301,7 @@ def many_layers(start: int, end: int) -> images.Image:
     return images.Image(NAME, None, manifest.Manifest.parse(content))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("parts", "taken"),
     [

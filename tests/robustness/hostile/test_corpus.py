@@ -69,6 +69,7 @@ def test_parsed_and_put(shared: LocalExportDriver, odd: Odd) -> None:
             Manifest.parse(odd.content, odd.media_type)
 
 
+@pytest.mark.slow
 def test_the_tree_is_in_order_after_all_of_them(driver: LocalExportDriver, root: Path) -> None:
     for digest, content in corpus.BLOBS.items():
         driver.upload_layer(NAME, [content], expected=Digest(digest))

@@ -91,6 +91,7 @@ def theirs() -> Iterator[Path]:
         yield root
 
 
+@pytest.mark.slow
 def test_what_root_writes_belongs_to_the_trees_owner(theirs: Path) -> None:
     everything(theirs, "root")
     driver = LocalExportDriver(theirs)
@@ -183,6 +184,7 @@ def test_verify_sees_what_belongs_to_others(theirs: Path) -> None:
     assert trees.served(theirs) == before
 
 
+@pytest.mark.slow
 def test_the_owner_cannot_mend_that(theirs: Path) -> None:
     everything(theirs, "root")
     os.chown(theirs / "v2/ns/img/tags/list", 0, 0)

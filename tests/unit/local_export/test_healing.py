@@ -117,6 +117,7 @@ def fill(root: Path) -> None:
         copy(root, image)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("image", [A, C], ids=["again", "a new one"])
 @pytest.mark.parametrize("kind", DAMAGES)
 def test_a_damaged_pool_is_healed_by_an_upload(
@@ -409,6 +410,7 @@ def test_what_cannot_be_healed_elsewhere_does_not_fail_the_upload(
     assert "ns/b" in caplog.text
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", DAMAGES)
 @pytest.mark.parametrize("mends", ["upload", "repair"])
 def test_who_was_not_reached_before_a_kill_is_healed_by_what_comes_next(

@@ -253,6 +253,7 @@ def client_config(*arguments: object) -> subprocess.CompletedProcess[str]:
     return commands.process(None, "client-config", *arguments)
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path: Path) -> None:
     done = client_config("quay.io", "--mirror", "http://192.0.2.1:8787/")
     assert done.returncode == 0

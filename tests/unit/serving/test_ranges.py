@@ -84,6 +84,7 @@ def test_nothing_is_sent_twice(ends: list[tuple[int, int]]) -> None:
     assert set(sent) == wanted & set(range(SIZE))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "spans",
     [

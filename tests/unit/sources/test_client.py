@@ -279,6 +279,7 @@ def test_a_token_that_ended_in_another_repository_is_renewed(
     assert len(given) == 3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("login", "hook", "reason"),
     [

@@ -146,6 +146,7 @@ def test_what_came_in_the_same_run_is_not_fetched_again(
     assert line.served == SIZE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [0, 400, 416])
 def test_a_registry_that_gives_no_parts(root: Path, address: str, line: Line, status: int) -> None:
     line.mend(3_000_000)
@@ -160,6 +161,7 @@ def test_a_registry_that_gives_no_parts(root: Path, address: str, line: Line, st
     assert whole(root)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("told", ["bytes 9-10/99", ""])
 def test_a_registry_that_gives_other_parts(root: Path, address: str, line: Line, told: str) -> None:
     line.mend(3_000_000)
@@ -195,6 +197,7 @@ def test_a_blob_of_which_all_was_kept_is_not_fetched(root: Path, address: str, l
     assert whole(root)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [-5_000_000, -1000, 1000])
 def test_content_that_has_another_size_by_now(
     root: Path, address: str, line: Line, change: int, monkeypatch: pytest.MonkeyPatch
@@ -245,6 +248,7 @@ def _anothers(path: Path, victim: Path) -> None:
         os.chown(path, 23456, 34567)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("plant", [_link, _name, _pipe, _folder, _longer, _closed, _anothers])
 def test_what_somebody_else_has_put_there(
     root: Path,

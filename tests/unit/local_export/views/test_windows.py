@@ -165,6 +165,7 @@ def test_whatever_stands_in_a_list_leads_nowhere_else(tmp_path: Path) -> None:
     storage.close()
 
 
+@pytest.mark.slow
 def test_the_latest_of_those_that_are_gone_are_remembered(tmp_path: Path) -> None:
     storage = Storage(tmp_path, PLACES)
     items = {f"v{number:04}" for number in range(600)}
