@@ -1,12 +1,15 @@
-"""Where bytes become visible; the only module that touches the disk.
+"""Files below a directory, the root: what others see of them is whole, and survives a power loss.
 
-Everything published goes one way: a private temporary file in the tree's own
-state directory, write, set owner and mode, fsync, rename into place, fsync the
-directory.  Every system call that changes something passes through
-Storage.call, so each is one point at which tests can fail it.
+What is published goes one way: a private temporary file in the state folder,
+write, set owner and mode, flush, rename into place, flush the folder.  Every
+system call that changes what is published passes through Folders.call, so each
+is one point at which tests can fail it.
 
 Paths are relative to the root and are walked folder by folder without
-following symbolic links, so none leads out of the tree.
+following symbolic links, so none leads out of it.
+
+A Reader looks, a Storage changes as well, a DryRun says what a Storage would
+change.  Nothing here knows what the files are for.
 """
 
 from image_uploader_plugins.storage import fork

@@ -1,4 +1,4 @@
-"""What would be changed, found out by doing it without changing anything."""
+"""What would be changed, found out without changing anything."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ SURPLUS = "should not be there"
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Change:
-    """A path, and what is wrong with it for whoever would change it."""
+    """A path that would be changed, and what is wrong with it."""
 
     path: PurePosixPath
     reason: str
@@ -88,7 +88,7 @@ class DryRun(Storage):
         return not self.names(path)
 
     def sync(self, *folders: PurePosixPath) -> None:
-        """There is nothing to make durable."""
+        """Do nothing: there is nothing to make durable."""
 
     def _note(self, path: PurePosixPath) -> bool:
         self.changes.add(Change(path, DIFFERENT if self.status(path) else MISSING))

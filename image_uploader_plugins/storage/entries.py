@@ -1,4 +1,4 @@
-"""What a folder holds: names, what they are, and what is known of them."""
+"""Entries of folders: what each is, and what is known of it."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ _KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "link"}
 
 @dataclasses.dataclass(frozen=True)
 class File:
-    """What lstat says of a name.
+    """What lstat(2) says of a path: not of a file alone.
 
     ``kind`` is "file", "folder", "link" or "other", ``size`` in bytes,
+    ``links`` the number of its names, ``inode`` device and inode number,
     ``mode`` the permission bits, ``modified_ns`` when it was written, in
     nanoseconds since the epoch, ``uid`` the user whom it belongs to.
     """
@@ -45,7 +46,7 @@ class Staged:
 
 
 def entry(path: PurePosixPath, found: os.stat_result) -> File:
-    """Return what lstat ``found`` at a path."""
+    """Return what os.stat, which followed no link, ``found`` at a path."""
     return File(
         path,
         _KINDS.get(stat.S_IFMT(found.st_mode), "other"),
@@ -59,7 +60,7 @@ def entry(path: PurePosixPath, found: os.stat_result) -> File:
 
 
 def listing(folder: int) -> dict[str, str]:
-    """Return the names in an open folder, and of what kind each is."""
+    """Return the names in an open folder, each with its kind, but for "lost+found"."""
     with os.scandir(folder) as entries:
         return {e.name: _kind(e) for e in entries if e.name != _FOUND_BY_FSCK}
 

@@ -1,4 +1,4 @@
-"""System calls on paths that cannot lead out of the tree, and their errors."""
+"""System calls on paths that cannot lead out of the root, and their errors."""
 
 from __future__ import annotations
 
@@ -55,11 +55,12 @@ class Owner(NamedTuple):
 
 
 class Folders:
-    """The folders below ``root``; where it is ``owned``, all that is made belongs to whom it does.
+    """The folders below ``root``, entered and made.
 
-    One run as root would lock the owner out otherwise.  What is in the state
-    folder of ``places`` is private; readers need none.  ``remedy`` says in
-    errors what the owner can do about files of others.
+    Where it is ``owned``, all that is made belongs to whom the root belongs:
+    one run as root would lock the owner out otherwise.  The state folder of
+    ``places`` is private; those who only read need no places.  ``remedy`` says
+    in errors what the owner can do about files of others.
     """
 
     def __init__(
@@ -72,10 +73,10 @@ class Folders:
         self._durable: set[tuple[int, int]] = set()
 
     def make_root(self) -> None:
-        """Make what is missing of the way to the root; what exists keeps its mode."""
+        """Make the root and its parents where they are missing; what exists keeps its mode."""
         way = [self.root, *self.root.parents]
         missing = self.call(PurePosixPath(), missing_of, way)
-        # A tree is as durable as the way to it: whoever made the last folder
+        # What is below is as durable as the way to it: whoever made the last folder
         # that is there may have been killed before it was.
         for folder in reversed(way[: len(missing) + 1]):
             path = PurePosixPath(folder)
@@ -90,7 +91,10 @@ class Folders:
         *args: _P.args,
         **kwargs: _P.kwargs,
     ) -> _T:
-        """One system call on ``path``, its OSError turned into a StorageError."""
+        """Return what ``function`` returns; its OSError is raised as a StorageError about ``path``.
+
+        The one place where system calls are made on what is below the root.
+        """
         try:
             return function(*args, **kwargs)
         except OSError as e:
@@ -101,7 +105,7 @@ class Folders:
 
     @functools.cached_property
     def owner(self) -> Owner | None:
-        """To whom the root belongs; None where that makes no difference."""
+        """The owner of the root; None where that makes no difference."""
         if not self._owned:
             return None
         # Not by call(), which asks for the owner when something is not permitted.
@@ -109,7 +113,7 @@ class Folders:
         return Owner(status.st_uid, status.st_gid)
 
     def give(self, path: PurePosixPath, descriptor: int, *, made: bool = True) -> None:
-        """Have a file or folder, which was ``made`` just now, belong to the root's owner.
+        """Give an open file or folder, ``made`` just now or not, to the root's owner.
 
         Raises StorageDenied where that would take rights that the process has not.
         """
@@ -118,7 +122,7 @@ class Folders:
                 self.call(path, os.fchown, descriptor, *self.owner)
 
     def give_link(self, path: PurePosixPath, folder: int, *, made: bool = True) -> None:
-        """Change the owner of a symbolic link in an open folder, as give() does that of a file."""
+        """Give a symbolic link in an open folder to the root's owner, as give() does a file."""
         if self.owner and not (made and self._is_ours()):
             # Never through the link.
             look = functools.partial(os.stat, path.name, dir_fd=folder, follow_symlinks=False)
@@ -126,7 +130,7 @@ class Folders:
                 self.call(path, change_owner_of_link, path.name, self.owner, folder)
 
     def is_foreign(self, uid: int) -> bool:
-        """Whether what belongs to ``uid`` does not belong to the root's owner."""
+        """Return whether ``uid`` is another user than the root's owner."""
         return self.owner is not None and uid != self.owner.uid
 
     def _is_ours(self) -> bool:
@@ -165,7 +169,7 @@ class Folders:
 
     @contextlib.contextmanager
     def folder(self, path: PurePosixPath, *, create: bool = False) -> Iterator[int]:
-        """Open a folder for a block; where it is missing and ``create``, it is made."""
+        """Open a folder for a block, which gets the descriptor; ``create`` makes missing ones."""
         descriptor = self._walk(path) if not create else self._walk_creating(path)
         try:
             yield descriptor
@@ -230,7 +234,7 @@ class Folders:
 
 
 def mapped(path: Path, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-    """Call ``function``, and map its errors, for a path that is not in a tree."""
+    """Return what ``function`` returns, errors mapped as by call(); for any absolute path."""
     try:
         return function(*args, **kwargs)
     except OSError as e:

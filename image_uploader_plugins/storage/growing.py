@@ -1,4 +1,4 @@
-"""A temporary file that may outlive whoever writes it, and that the next one goes on with."""
+"""A file that is written in several goes, by one process after the other."""
 
 from __future__ import annotations
 
@@ -19,7 +19,10 @@ _GO_ON = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Growing:
-    """An open file of which ``begun`` bytes were there before; just one may write to it."""
+    """An open file to add to; ``begun`` of its bytes are from before.
+
+    Whoever opens it sees to it that nobody else writes to it.
+    """
 
     def __init__(self, storage: Storage, path: PurePosixPath, descriptor: int, begun: int) -> None:
         self._storage = storage
@@ -29,7 +32,7 @@ class Growing:
         self.begun = begun
 
     def chunks(self) -> Iterator[bytes]:
-        """Return what was there before; to be read to its end before anything is written."""
+        """Yield what was there before; must be read to its end before anything is written."""
         rest = self.begun
         while rest:
             count = min(_CHUNK, rest)
@@ -54,10 +57,10 @@ class Growing:
 
 @contextlib.contextmanager
 def growing(storage: Storage, path: PurePosixPath, limit: int) -> Iterator[Growing]:
-    """Open a file to go on with; a new one where there is none of ours, of ``limit`` bytes at most.
+    """Open a file to add to; a new one unless there is one of ours of at most ``limit`` bytes.
 
-    What else is there is removed: links, pipes, what has other names, what
-    belongs to somebody else, and what cannot be opened.
+    Anything else in its place is removed: links, pipes, files with other
+    names, those of somebody else, and what cannot be opened.
     """
     with storage.folder(path.parent, create=True) as folder:
         descriptor = _again(storage, path, folder, limit)

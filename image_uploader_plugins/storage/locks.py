@@ -48,7 +48,7 @@ class Lock:
 
 
 class Locks:
-    """The locks of the tree at ``folders``, by whichever path its root is reached.
+    """The locks below a root, by whichever path it is reached.
 
     Each is a file, opened anew by every holder, and locked by flock(2), which
     belongs to the open file and so holds among threads as well.  A file is
@@ -77,7 +77,7 @@ class Locks:
 
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[Lock]:
-        """Hold ``name``, after waiting for it as long as it takes."""
+        """Hold ``name`` for a block, after waiting for it as long as it takes."""
         with self._taken(name, wait) as lock:
             if lock:  # always: it was waited for
                 yield lock
@@ -85,15 +85,18 @@ class Locks:
     def try_lock(
         self, name: str, *, transient: bool = False
     ) -> contextlib.AbstractContextManager[Lock | None]:
-        """Hold ``name``, or None where somebody else does; its file goes if it is ``transient``."""
+        """Hold ``name`` for a block, which gets None where somebody else does.
+
+        The file of a ``transient`` lock is removed when it is released.
+        """
         return self._taken(name, take, transient=transient)
 
     def forget(self, name: str) -> None:
-        """Have the file of ``name`` go when the lock, which is held here, is released."""
+        """Have the file of ``name`` removed when the lock, which is held here, is released."""
         self._held[name].transient = True
 
     def progress(self, name: str) -> int:
-        """Return the bytes that the holder of ``name`` has told of, roughly."""
+        """Return the bytes that the holder of ``name`` told of, in steps of 1024; 0 without one."""
         path = self._path(name)
         try:
             with self._folders.folder(path.parent) as folder:
@@ -102,7 +105,7 @@ class Locks:
             return 0  # it has just been released
 
     def exclude(self) -> bool:
-        """Whether of two open files of one name here, just one can be locked.
+        """Return whether, of two open files of one name, just one can be locked.
 
         Raises StorageError where the file system has no locks at all.
         """
@@ -120,7 +123,7 @@ class Locks:
                     self._close(descriptor)
 
     def remove_unused(self, kept: Iterable[str]) -> None:
-        """Remove the files of locks that nobody holds, but for those of these names."""
+        """Remove the files of locks that nobody holds, except of the names in ``kept``."""
         spared = {self._path(name).name for name in kept}
         with (
             self._folders.folder(self._top, create=True) as folder,
@@ -285,5 +288,5 @@ def wait(descriptor: int) -> bool:
 
 
 def block(descriptor: int) -> None:
-    """Wait for an open file's lock; what a signal's handler raises ends it."""
+    """Lock an open file, waiting; an exception of a signal's handler ends the wait."""
     fcntl.flock(descriptor, fcntl.LOCK_EX)

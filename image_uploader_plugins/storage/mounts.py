@@ -65,7 +65,7 @@ class Mount:
 
     @property
     def is_local(self) -> bool:
-        """Whether no other machine has what is on it.
+        """Return whether no other machine has what is on it.
 
         A file system that nobody here knows is taken for that where it is on
         a disk.
@@ -74,7 +74,7 @@ class Mount:
         return self.kind in _LOCAL or (on_disk and self.kind not in _SHARED)
 
     def flaw(self) -> str | None:
-        """Why other machines that have it do not see its locks; None where they do."""
+        """Return why other machines that have it do not see its locks; None where they do."""
         if self.kind not in _SHARED:
             return "whose locks other machines do not see, as far as is known"
         missing = {_NEEDED[self.kind]} - self.options if self.kind in _NEEDED else set()
@@ -166,7 +166,7 @@ def mount_id(descriptor: int) -> int | None:
 
 
 def unshared(locks: Mount, content: Iterable[Mount]) -> str | None:
-    """Why machines that share a tree's ``content`` may not share its ``locks``; None if they do.
+    """Return why machines that share ``content`` may not share its ``locks``; None if they do.
 
     Also None where nothing of it can be shared.
     """

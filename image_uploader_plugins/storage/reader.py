@@ -1,4 +1,4 @@
-"""Looking at files, links and folders, and changing nothing."""
+"""Reading files, links and folders."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _SOMETHING_ELSE = (errno.ELOOP, errno.ENOTDIR, errno.ENXIO, errno.EINVAL)
 
 
 class Reader(Folders):
-    """What is below ``root``, to be looked at; no link is ever followed.
+    """The files, links and folders below ``root``; no link is ever followed.
 
     Raises StorageDenied or another StorageError with the path in it; NotFound
     where something that must be there is not.
@@ -44,9 +44,10 @@ class Reader(Folders):
         return found if found and found.kind == "file" else None
 
     def names(self, path: PurePosixPath) -> dict[str, str]:
-        """Return what a folder holds: names to "file", "folder", "link" or "other"; maybe nothing.
+        """Return the names in a folder, each with "file", "folder", "link" or "other".
 
-        But for the folder that belongs to a file system that is mounted here.
+        Nothing where there is no folder.  Left out is what belongs to the
+        file system itself, see listing().
         """
         try:
             with self.folder(path) as folder:
@@ -55,7 +56,7 @@ class Reader(Folders):
             return {}
 
     def below(self, path: PurePosixPath) -> Iterator[File]:
-        """Everything in a folder, at any depth, a folder before what it holds."""
+        """Yield everything in a folder, at any depth, a folder before what it holds."""
         for name in sorted(self.names(path)):
             found = self.status(path / name)
             if found:
@@ -64,7 +65,7 @@ class Reader(Folders):
                     yield from self.below(found.path)
 
     def link_target(self, path: PurePosixPath) -> str | None:
-        """Where the symbolic link at ``path`` leads; None if there is no link."""
+        """Return where the symbolic link at ``path`` leads; None if there is no link."""
         try:
             with self.folder(path.parent) as folder:
                 return self.call(path, os.readlink, path.name, dir_fd=folder)
@@ -78,14 +79,14 @@ class Reader(Folders):
     # -- content
 
     def read(self, path: PurePosixPath, limit: int = 64 * _CHUNK) -> bytes:
-        """Return a whole file, of up to ``limit`` bytes."""
+        """Return a whole file; raises StorageError for one of more than ``limit`` bytes."""
         content = b"".join(self.chunks(path, limit))
         if len(content) > limit:
             raise errors.StorageError(self.root / path, f"has more than {limit} bytes")
         return content
 
     def chunks(self, path: PurePosixPath, limit: int | None = None) -> Iterator[bytes]:
-        """Yield a file piece by piece, ending soon after ``limit`` bytes."""
+        """Yield a file piece by piece; end soon after ``limit`` bytes, if there is a limit."""
         descriptor = self._open(path, stat.S_ISREG)
         try:
             size = 0
@@ -118,7 +119,7 @@ class Reader(Folders):
         raise errors.StorageError(self.root / path, "is not what belongs there")
 
     def holds(self, path: PurePosixPath, content: bytes) -> bool:
-        """Whether ``path`` is a file of just these bytes."""
+        """Return whether ``path`` is a file whose bytes are ``content``."""
         file = self.file(path)
         return bool(file and file.size == len(content) and self.read(path) == content)
 
@@ -134,7 +135,7 @@ class Reader(Folders):
         return os.fdopen(descriptor, "rb", buffering=0)
 
     def is_folder(self, path: PurePosixPath) -> bool:
-        """Whether a folder is there, and no link to one; raises StorageError."""
+        """Return whether a folder is there, and no link to one; raises StorageError."""
         try:
             with _of_its_kind(), self.folder(path):
                 return True
@@ -142,7 +143,7 @@ class Reader(Folders):
             return False
 
     def readlink(self, path: PurePosixPath) -> PurePosixPath:
-        """Where a symbolic link says that it leads; raises as open() does."""
+        """Return where a symbolic link leads; raises what open() does."""
         with _of_its_kind(), self.folder(path.parent) as folder:
             return PurePosixPath(self.call(path, os.readlink, path.name, dir_fd=folder))
 

@@ -1,4 +1,4 @@
-"""Temporary files, in a folder that tells whether the process they belong to still runs."""
+"""Folders of temporary files, of which others can tell whether the process still runs."""
 
 from __future__ import annotations
 
@@ -101,14 +101,14 @@ def lock_of(folder: PurePosixPath) -> PurePosixPath:
 
 
 def sessions(top: PurePosixPath, names: Mapping[str, str]) -> list[PurePosixPath]:
-    """Return the folders of sessions that the names (to kinds) in the staging folder speak of."""
+    """Return the folders of processes in ``top``, of whose entries these are names and kinds."""
     known = (n for n, kind in names.items() if kind == "folder" or n.endswith(_LOCK))
     return sorted({top / name.removesuffix(_LOCK) for name in known})
 
 
 @contextlib.contextmanager
 def unused(folders: Folders, folder: PurePosixPath) -> Iterator[bool]:
-    """Whether a folder belongs to no process; nobody gets it meanwhile."""
+    """Say in a block whether a folder belongs to no process; nobody gets it during the block."""
     lock = lock_of(folder)
     try:
         with folders.folder(lock.parent) as parent:

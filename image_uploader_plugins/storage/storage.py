@@ -1,4 +1,4 @@
-"""A directory that several processes write to: the whole of what may be done below it."""
+"""A directory that several threads and processes read, write, and lock."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ from image_uploader_plugins.storage.writer import Writer
 
 
 class Storage(Writer):
-    """What is below ``root``, read, written, removed and locked.
+    """The directory ``root``, with all that can be done to what is in it.
 
-    The root is made by make_root() alone, the state folder of ``places`` when
-    it is first needed.  See Folders for ``owned`` and ``remedy``.
+    Only make_root() makes the root; the state folder of ``places`` is made
+    when something is first written.  Folders says what ``owned`` and
+    ``remedy`` are.
     """
 
     def __init__(
@@ -42,10 +43,10 @@ class Storage(Writer):
     def claim(self, content: PurePosixPath, *, one_writer: bool = False, remedy: str = "") -> None:
         """Raise StorageDenied where this process must not write.
 
-        That is where what it writes cannot belong to the root's owner and,
-        unless there is ``one_writer`` at a time, where other machines could
-        write to the root or the folder ``content`` without seeing our locks.
-        ``remedy`` ends what is said of locks: what to do.
+        It must not where it cannot give what it writes to the root's owner.
+        Unless there is just ``one_writer`` at a time, it must not either where
+        another machine could write to the root, or to the folder ``content``,
+        without seeing our locks; that error ends with ``remedy``.
         """
         reason = None if one_writer else self._unshared_locks(content)
         if reason:
@@ -91,7 +92,7 @@ class Storage(Writer):
         return mounts.unshared(holding, written) if holding else None
 
     def _mounted(self, path: PurePosixPath, table: Sequence[Mount]) -> Mount | None:
-        """Where a folder is mounted; None also for one that is not there."""
+        """Return the mount that a folder is on; None where there is no folder, or nobody tells."""
         try:
             with self.folder(path) as folder:
                 return mounts.mount_of(table, folder)
@@ -99,13 +100,16 @@ class Storage(Writer):
             return None
 
     def close(self) -> None:
-        """Leave nothing behind; whatever is written afterwards opens it again."""
+        """Remove this process's folder of temporary files; the next write makes a new one."""
         self._staging.close()
 
     # -- removing
 
     def unlink(self, path: PurePosixPath, *, durable: bool = False) -> bool:
-        """Remove a file or link; False where there is none."""
+        """Remove a file or link; return False where there is none.
+
+        Unless it is ``durable``, a power loss may bring it back until sync().
+        """
         try:
             with self.folder(path.parent) as folder:
                 removed = self._unlink(path, folder)
@@ -118,7 +122,7 @@ class Storage(Writer):
         return removed
 
     def remove_empty(self, path: PurePosixPath) -> bool:
-        """Remove a folder unless something is in it."""
+        """Remove a folder unless something is in it; return whether it is gone."""
         try:
             with self.folder(path.parent) as folder:
                 self.call(path, os.rmdir, path.name, dir_fd=folder)
@@ -171,7 +175,7 @@ class Storage(Writer):
     def sync(self, *folders: PurePosixPath) -> None:
         """Make durable what was removed or settled: a power loss undoes none of it.
 
-        In these folders alone, if there are any.
+        In these ``folders`` alone, where any are given.
         """
         # Whoever finds nothing to do may count on it only after the other is done.
         with self._syncing:
@@ -201,7 +205,7 @@ class Storage(Writer):
     # -- locks
 
     def lock(self, name: str) -> contextlib.AbstractContextManager[Lock]:
-        """One holder of ``name`` at a time, among all threads and processes on this root."""
+        """Lock ``name`` for a block: one holder at a time, among all threads and processes."""
         return self._locks.lock(name)
 
     def try_lock(
@@ -214,20 +218,20 @@ class Storage(Writer):
         return self._locks.try_lock(name, transient=transient)
 
     def forget_lock(self, name: str) -> None:
-        """Have nothing be left of a lock, which is held here, when it is released."""
+        """Have a lock that is held here leave no file when it is released."""
         self._locks.forget(name)
 
     def lock_progress(self, name: str) -> int:
-        """Return the bytes that the holder of ``name`` has told of; 0 without a holder."""
+        """Return the bytes that the holder of ``name`` told of by Lock.tell(); 0 without one."""
         return self._locks.progress(name)
 
     def locks_exclude(self) -> bool:
-        """Whether locks hold on this file system, among the processes of this machine.
+        """Return whether a lock excludes others, at least on this machine.
 
-        Raises StorageError where there are none.
+        Raises StorageError where the file system has no locks.
         """
         return self._locks.exclude()
 
     def remove_unused_locks(self, kept: Iterable[str]) -> None:
-        """Remove what is left of locks that nobody holds, but for these names."""
+        """Remove the files of locks that nobody holds, except of the names in ``kept``."""
         self._locks.remove_unused(kept)

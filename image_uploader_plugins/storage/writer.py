@@ -1,4 +1,4 @@
-"""Making files, links and folders: each is whole and durable before anybody sees it."""
+"""Making files and links: each is whole and durable before anybody sees it."""
 
 from __future__ import annotations
 
@@ -28,10 +28,9 @@ _LINK_REFUSED = (errno.EXDEV, errno.EMLINK, errno.EPERM, errno.ENOTSUP, errno.EN
 
 
 class Writer(Reader):
-    """A reader that stages, publishes and links.
+    """A reader that also stages and publishes files and links.
 
-    What is made belongs, where the storage is ``owned``, to whom the root
-    belongs.  Raises StorageFull, too.
+    Its methods also raise StorageFull.
     """
 
     def __init__(
@@ -43,9 +42,10 @@ class Writer(Reader):
         self._refusing: dict[int, bool] = {}
 
     def stage(self, chunks: Iterable[bytes], modified_ns: int | None = None) -> Staged:
-        """Write a temporary file and make it durable; errors of ``chunks`` pass unchanged.
+        """Write ``chunks`` to a temporary file and make it durable; their errors pass unchanged.
 
-        ``modified_ns`` is when its content was written, if that was not now.
+        ``modified_ns`` is the time to give it, in nanoseconds since the epoch
+        (None: now).
         """
         path = self._staging.new()
         try:
@@ -76,13 +76,13 @@ class Writer(Reader):
         return Staged(path, size)
 
     def complete(self, path: PurePosixPath, descriptor: int) -> None:
-        """Make a temporary file as everybody may read it, and durable."""
+        """Give a temporary file its owner and mode, and make it durable."""
         self.give(path, descriptor)
         self.call(path, os.fchmod, descriptor, FILE_MODE)
         self.call(path, os.fsync, descriptor)
 
     def write_all(self, path: PurePosixPath, descriptor: int, chunk: bytes) -> None:
-        """Write bytes to an open file, however many calls that takes."""
+        """Write all of ``chunk`` to an open file."""
         rest = memoryview(chunk)
         while rest:
             rest = rest[self.call(path, os.write, descriptor, rest) :]
@@ -127,10 +127,10 @@ class Writer(Reader):
             self._unlink(near, target)
 
     def publish_all(self, wanted: Iterable[tuple[PurePosixPath, bytes | str]]) -> None:
-        """Make files hold bytes, and symbolic links lead to targets, without looking before.
+        """Write files (bytes) and symbolic links (str, the target) without looking before.
 
-        They become visible in this order, each whole, and are durable in the
-        end: much cheaper than one by one.
+        They become visible in this order, each whole, and all are durable when
+        this returns: much cheaper than one by one.
         """
         folders: set[PurePosixPath] = set()
         for batch in _batches(wanted):
@@ -160,7 +160,7 @@ class Writer(Reader):
     def _stage_all(
         self, staged: list[PurePosixPath], batch: list[tuple[PurePosixPath, bytes | str]]
     ) -> None:
-        """Write temporary files and links; flushed at once."""
+        """Write temporary files and links, and flush the files together."""
         with (
             contextlib.ExitStack() as files,
             self.folder(staged[0].parent, create=True) as folder,
@@ -187,18 +187,18 @@ class Writer(Reader):
             self._move(staged, source, path, target)
 
     def write(self, path: PurePosixPath, content: bytes) -> bool:
-        """Make ``path`` hold ``content``; False where it does already."""
+        """Make ``path`` hold ``content``; return False where it does already."""
         if self.holds(path, content):
             return False
         self.publish(self.stage([content]).path, path)
         return True
 
     def link(self, source: PurePosixPath, path: PurePosixPath) -> None:
-        """Make ``path`` the same file as ``source``; a copy where links are refused."""
+        """Make ``path`` a hard link to ``source``; a copy where links are refused."""
         self.publish(self.stage_link(source), path)
 
     def stage_link(self, source: PurePosixPath) -> PurePosixPath:
-        """Make a temporary name for the file ``source`` that outlives it."""
+        """Make a temporary hard link to ``source``; a copy where links are refused."""
         linked = self.try_link(source, self)
         if linked:
             return linked
@@ -206,13 +206,13 @@ class Writer(Reader):
         return self.stage(self.chunks(source), file.modified_ns if file else None).path
 
     def try_link(self, source: PurePosixPath, origin: Reader) -> PurePosixPath | None:
-        """Make a temporary name here for a file of ``origin``; None where links are refused."""
+        """Make a temporary hard link here to a file of ``origin``; None where links are refused."""
         staged = self._staging.new()
         with self.folder(staged.parent, create=True):
             return staged if self._link(source, origin, staged) else None
 
     def _link(self, source: PurePosixPath, origin: Reader, path: PurePosixPath) -> bool:
-        """Give a file of ``origin`` one more name; False where links are refused."""
+        """Make a hard link to a file of ``origin``; return False where links are refused."""
         try:
             with origin.folder(source.parent) as folder, self.folder(path.parent) as target:
                 origin.call(
@@ -231,7 +231,7 @@ class Writer(Reader):
         return True
 
     def can_link(self, source: File, target: File) -> bool:
-        """Whether ``source`` could have one more name, where ``target`` is now."""
+        """Return whether a hard link to ``source`` could be made where ``target`` is now."""
         limit = os.pathconf(self.root, "PC_LINK_MAX")
         on_one_mount = self._mount(source) == self._mount(target)
         return on_one_mount and source.links < limit and not self._is_link_refused(source)
@@ -241,7 +241,7 @@ class Writer(Reader):
             return file.inode[0], mounts.mount_id(folder)
 
     def _is_link_refused(self, source: File) -> bool:
-        """Whether the file system has no links, found out by making one that nobody sees."""
+        """Return whether the file system has no hard links: try it where nobody looks."""
         device = source.inode[0]
         if device not in self._refusing:
             # What a process leaves there that is killed just then is removed as a stale lock.
@@ -254,11 +254,11 @@ class Writer(Reader):
         return self._refusing[device]
 
     def is_copy(self, source: File, target: File) -> bool:
-        """Whether ``target`` is a copy of ``source`` that nobody has written to."""
+        """Return whether ``target`` has size and time of ``source``, as a copy made here has."""
         return (source.size, source.modified_ns) == (target.size, target.modified_ns)
 
     def date(self, path: PurePosixPath, modified_ns: int) -> None:
-        """Say of a file when its content was written, as of a copy that is made here."""
+        """Set the time at which a file was written, in nanoseconds since the epoch."""
         descriptor = self._open(path, stat.S_ISREG)
         try:
             self.call(path, os.utime, descriptor, ns=(modified_ns, modified_ns))
@@ -266,7 +266,7 @@ class Writer(Reader):
             os.close(descriptor)
 
     def symlink(self, path: PurePosixPath, target: str) -> bool:
-        """Make ``path`` a symbolic link to ``target``; False where it is one already."""
+        """Make ``path`` a symbolic link to ``target``; return False where it is one already."""
         if self.link_target(path) == target:
             return False
         staged = self._staging.new()
@@ -284,7 +284,7 @@ class Writer(Reader):
         self.give_link(path, folder)
 
     def touch(self, path: PurePosixPath) -> None:
-        """Create an empty file, with nothing said of its durability."""
+        """Make an empty file, which a power loss may undo."""
         with self.folder(path.parent, create=True) as folder:
             descriptor = self.call(path, os.open, path.name, CREATE, 0o600, dir_fd=folder)
             try:
@@ -293,7 +293,7 @@ class Writer(Reader):
                 os.close(descriptor)
 
     def set_access(self, path: PurePosixPath) -> None:
-        """Give what is at ``path`` the owner and mode that everything of its kind here has."""
+        """Set the owner and mode of what is at ``path`` to what such a thing has here."""
         file = self.status(path)
         if file and file.kind == "link":
             with self.folder(path.parent) as folder:
@@ -315,14 +315,14 @@ class Writer(Reader):
 
     @contextlib.contextmanager
     def discarding(self, staged: Staged) -> Iterator[None]:
-        """Remove a temporary file in the end, published or not."""
+        """Remove a temporary file when the block ends, published or not."""
         try:
             yield
         finally:
             self.discard(staged.path)
 
     def discard(self, staged: PurePosixPath) -> None:
-        """Remove a temporary file, which may be gone."""
+        """Remove a temporary file where there is one; errors are passed over."""
         with contextlib.suppress(errors.StorageError), self.folder(staged.parent) as folder:
             self._unlink(staged, folder)
 
@@ -335,7 +335,7 @@ class Writer(Reader):
 
 
 def _batches(items: Iterable[_T]) -> Iterator[list[_T]]:
-    """Few enough for each to have an open descriptor."""
+    """Yield lists short enough for every item to have an open descriptor."""
     rest = iter(items)
     while batch := list(itertools.islice(rest, _AT_ONCE)):
         yield batch

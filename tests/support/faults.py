@@ -1,6 +1,6 @@
 """Looks at, fails or kills at the n-th system call of a storage.
 
-Everything that local_export does on the disk passes through Folders.call, with
+Everything that a storage does on the disk passes through Folders.call, with
 three exceptions that need no point of their own: lock files (empty, made and removed
 by whoever holds them, their locks end with the process), closing a descriptor, and
 the removal of the staging folder by close(), after which the next process
