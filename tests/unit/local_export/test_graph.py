@@ -122,9 +122,9 @@ def test_repair_and_prune_leave_it_too_and_an_upload_heals(root: Path, run: Run,
     fill(root, put)
     before = content(root)
     damages.flip(manifest_of(root, damaged))
-    status, output = run("prune", "--keep", "none:none", "--max-share", "1").both
-    assert status == 1
-    assert output.startswith("ERROR: ns/a is left as it is: ")
+    result = run("prune", "--keep", "none:none", "--max-share", "1")
+    assert result.status == 1
+    assert result.err.startswith("ERROR: ns/a is left as it is: ")
     assert "other" in trees.tags(root, NAME)
     status, output = run("verify", "--repair").both
     assert status == 1
