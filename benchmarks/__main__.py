@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``python -m benchmarks [--quick]``: prints a table; ratios are what matters.
 
 The source is a real docker-registry on this machine, the target a directory.

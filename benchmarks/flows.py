@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One flow, measured in the process that runs it; prints a JSON object."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The demonstration: images made on the spot are prepared, served and pulled back."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Digests of content, and the stream that verifies one."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The contract between a tool that copies images and the place they end up.
 
 Every sentence of these docstrings binds a driver; image_uploader_plugins.testing.contract

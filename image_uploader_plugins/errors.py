@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The exceptions of this package, grouped by who is at fault.
 
 What happened is in their attributes, so that nobody need read a message::

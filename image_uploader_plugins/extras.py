@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Libraries that are there only where somebody asked for them: the extras of this package."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The files that operators already have, read and written."""
 
 from __future__ import annotations

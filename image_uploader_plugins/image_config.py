@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The config of an image: what its layers are when they are unpacked.
 
 Source: OCI image-spec 1.1.1, config.md, "rootfs".

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From options to a driver: what oslo.config says, stevedore loads."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Manifests: what an image is made of, read without changing a byte.
 
 Sources: OCI image-spec 1.1.1 (manifest.md, image-index.md, descriptor.md),

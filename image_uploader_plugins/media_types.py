@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The media types of manifests, configs and layers, by the names that specifications give them.
 
 Sources: OCI image-spec 1.1.1 (media-types.md), Docker "Image Manifest Version

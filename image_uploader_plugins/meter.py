@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How many bytes of some work are done, for progress and reports, and a way to stop it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A plugin of python-openstackclient that adds no command.
 
 ``openstack`` imports everything in the entry-point group

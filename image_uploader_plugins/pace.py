@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How slow a server may be before it is given up."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reading much content on all cores."""
 
 from __future__ import annotations

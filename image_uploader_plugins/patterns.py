@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Patterns that choose images: ``*``, ``?`` and ``[...]``, as in a shell.
 
 Upper and lower case differ; ``*`` stands for slashes, too.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Names of repositories, tags and images.
 
 Source: OCI distribution-spec 1.1, "Pulling manifests" (the grammars of

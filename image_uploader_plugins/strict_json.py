@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """JSON that everybody reads alike.
 
 Clients are written in Go, whose decoder takes the last of two fields of one

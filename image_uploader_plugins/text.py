@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Text of strangers in messages for people: short, in one line, printable, without secrets.
 
 What a registry or a file says may carry newlines that fake a line of a log,

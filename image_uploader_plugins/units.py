@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Numbers in words: sizes, counts, lengths of time, moments."""
 
 from __future__ import annotations

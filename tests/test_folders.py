@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The folders of the tests: what is shared lies in support, and nothing is shared otherwise."""
 
 from __future__ import annotations

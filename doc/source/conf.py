@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How the documentation is built: ``tox -e docs``."""
 
 import argparse

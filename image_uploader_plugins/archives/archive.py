@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An archive as a source of images, and the images that it lists."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The files of an archive by name, whether it is a directory or a tar.
 
 Nothing is unpacked to where its name says, and nothing outside is ever read.

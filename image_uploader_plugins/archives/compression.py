@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Unpacking gzip, bzip2, xz and zstd, which may be bombs; the first bytes tell them apart.
 
 Sources: RFC 1952 (gzip), RFC 8878 (Zstandard), "The .xz File Format" 1.2, and

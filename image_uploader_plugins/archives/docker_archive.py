@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What ``docker save`` and ``podman save --format docker-archive`` write.
 
 manifest.json lists images by config, names and layers, the latter as tars.

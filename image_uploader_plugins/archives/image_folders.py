@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Folders with an image each, as ``skopeo sync --dest dir`` and ``podman save`` write them.
 
 Source: containers-transports(5), "dir:path", and containers/image, directory/.

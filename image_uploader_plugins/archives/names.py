@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What archives call an image, in all spellings.
 
 Source: distribution's package reference, "normalize" (Docker's familiar

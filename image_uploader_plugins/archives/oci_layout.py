@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """OCI layouts.
 
 Source: OCI image-spec 1.1.1, image-layout.md and annotations.md.

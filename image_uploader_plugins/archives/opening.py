@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which kind of archive something is, by what it holds."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A temporary file without a name, for what cannot be read where it lies.
 
 It goes with the process, however that ends.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A tar, read where it lies: its headers once, its content wherever it is asked for.
 
 Source: POSIX.1-2017, pax, "ustar Interchange Format" and "pax Interchange

@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """The command ``image-uploader``: what all subcommands share; each has a module in commands."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The program ``image-uploader``: options, logging and exit statuses of all subcommands."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What command lines are made of: types of arguments, for argparse.
 
 Each raises ArgumentTypeError, in words that say what was wrong.

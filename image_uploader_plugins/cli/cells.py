@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Cells of tables: words in a table for people, plain values in formats for programs."""
 
 from __future__ import annotations

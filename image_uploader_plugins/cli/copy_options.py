@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How a run copies its images: the options of upload and prepare."""
 
 from __future__ import annotations

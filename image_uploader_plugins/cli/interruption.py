@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """SIGINT and SIGTERM: the first signal ends a command in order, a second one kills it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Commands that need a tree of local-export, whatever driver is configured."""
 
 from __future__ import annotations

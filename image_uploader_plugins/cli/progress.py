@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How far work has come: lines that change on a terminal, plain lines elsewhere.
 
 No library draws these lines: rich would make every start 0.03 seconds longer,

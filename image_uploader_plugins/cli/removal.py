@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What delete and prune have in common: they delete images, or tell what would go."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How a command that copies reports its run: progress, --report and --metrics."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The blobs of an image on their way, several at once."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Copying one image from a source to a driver, whoever asks for it."""
 
 from __future__ import annotations

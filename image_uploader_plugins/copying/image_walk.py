@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """All that belongs to an image: its manifests in order, checked and bounded."""
 
 from __future__ import annotations

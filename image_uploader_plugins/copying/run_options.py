@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How a run copies its images, as whoever starts it says."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What signs and describes an image, and what signs that, within bounds."""
 
 from __future__ import annotations

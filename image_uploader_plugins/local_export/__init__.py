@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """The driver `local-export`: a directory tree that any web server hands out as a registry."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One fetch of a blob at a time, as long as it gets on."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a repository does not need any more, and its removal.
 
 Manifests go as graph says.  Blobs are kept for those that stay and for uploads

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What keeps what alive in a repository; decided here for all who remove, foretell or judge.
 
 Roots are the tags, and the manifests put without one ("pins") that no index

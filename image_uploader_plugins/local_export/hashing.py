@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether a file still is what its name says, asked often enough to believe a no."""
 
 from __future__ import annotations

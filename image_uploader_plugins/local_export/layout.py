@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The tree: every path in it is built here, relative to the root.
 
 ::

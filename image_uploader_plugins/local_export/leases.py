@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What protects blobs that an upload has put down and no manifest names yet."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the disk gets back when links to files go: the one place that decides it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The driver ``local-export``: the four verbs."""
 
 from __future__ import annotations

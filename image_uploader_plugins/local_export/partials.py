@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What was fetched of blobs before it broke off, so that the next fetch gets the rest alone."""
 
 from __future__ import annotations

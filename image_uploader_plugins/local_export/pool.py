@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every blob of the tree once, by digest; repositories hold links to it."""
 
 from __future__ import annotations

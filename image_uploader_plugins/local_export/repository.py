@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One repository of the tree: its blobs, manifests, tags and views."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A tree: its parts, and every lock on it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Putting down what becomes of an image while it is copied."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The course of a run: what it was to copy, what is at work, and what became of it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A run and its target as a textfile for Prometheus' node_exporter.
 
 Source: Prometheus' "Metric and label naming" and "Text-based format".

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What became of a run, an image, a blob: values whose field names are those of the report."""
 
 from __future__ import annotations

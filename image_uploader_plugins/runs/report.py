@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A run as JSON, for machines; doc/source/results.rst has every field."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A tree as a read-only registry without a web server beside it, as a WSGI application.
 
 Answers what nginx and Apache answer with the configurations in etc/, from the

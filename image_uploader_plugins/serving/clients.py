@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The configuration of clients for a tree that stands in for a registry.
 
 Sources: containerd's docs/hosts.md, containers-registries.conf(5) and

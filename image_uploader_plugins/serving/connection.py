@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One client of the embedded server, from its first byte to its last."""
 
 from __future__ import annotations

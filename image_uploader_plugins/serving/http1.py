@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The head of an HTTP/1.1 request, by the grammar of RFC 9112 and never more loosely than nginx."""
 
 from __future__ import annotations

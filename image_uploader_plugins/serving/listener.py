@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The embedded server: a tree for clients that may be slow, silent or too many.
 
 One thread waits for all sockets (epoll) and takes new clients; a few others

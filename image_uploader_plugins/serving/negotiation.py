@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which manifests a client takes, by its Accept (RFC 9110, section 12.5.1)."""
 
 from __future__ import annotations

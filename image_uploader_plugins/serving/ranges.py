@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Ranges: parts of the content that is served (RFC 9110, section 14)."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The configurations of web servers in etc/, completed for one tree."""
 
 from __future__ import annotations

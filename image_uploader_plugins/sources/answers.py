@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What registries and token servers say in JSON, read without trust."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a server wants from whoever asks: the field WWW-Authenticate.
 
 Source: RFC 9110, 11.2 to 11.6.

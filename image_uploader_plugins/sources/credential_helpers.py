@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Programs that know who we are at which registry.
 
 Source: docker-credential-helpers, "Development".

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What people call images, as docker and podman read it.
 
 Source: Docker's reference grammar (distribution/reference) and the names of

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who we are at which registry.
 
 Sources: containers-auth.json(5), docker's config.json and its credential

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Why nobody answers: what lies behind the errors of requests and urllib3."""
 
 from __future__ import annotations

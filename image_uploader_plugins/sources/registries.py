@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One registry, asked over HTTP: who may, how fast, and again where that can help.
 
 Everything that a registry says is bounded and checked; what it is told goes

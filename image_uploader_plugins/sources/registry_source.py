@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reading one repository of a registry; everything that it says is checked here.
 
 Source: OCI distribution-spec 1.1, "Pull".

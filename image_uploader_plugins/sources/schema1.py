@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The signed manifests of schema 1, whose digest is not that of their bytes.
 
 Source: Docker "Image Manifest Version 2, Schema 1", "Signed Manifests".

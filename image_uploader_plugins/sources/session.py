@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """HTTP with servers that are not trusted: no answer is without end."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How registries are asked.
 
 Apart from what asks them: commands that ask none need no HTTP.

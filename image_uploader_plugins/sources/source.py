@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where images are copied from, whatever it is."""
 
 from __future__ import annotations

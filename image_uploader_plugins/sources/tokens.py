@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Tokens of registries: asked for once, given to nobody else, renewed before they end.
 
 Sources: distribution, "Token Authentication Specification" and "OAuth2 Token

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How often something is tried that may pass: the one layer of retries."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which servers are believed to be who they say they are, and asked in the clear.
 
 Sources: containers-certs.d(5), containers-registries.conf(5), dockerd(8)

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Files below a directory, the root: what others see of them is whole, and survives a power loss.
 
 What is published goes one way: a private temporary file in the state folder,

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What would be changed, found out without changing anything."""
 
 from __future__ import annotations

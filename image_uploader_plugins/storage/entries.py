@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Entries of folders: what each is, and what is known of it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """System calls on paths that cannot lead out of the root, and their errors."""
 
 from __future__ import annotations

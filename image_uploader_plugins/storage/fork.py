@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a child of fork must not take over from its parent."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A file that is written in several goes, by one process after the other."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Locks that hold among threads and processes."""
 
 from __future__ import annotations

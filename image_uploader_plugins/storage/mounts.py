@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which file system a file lies on, and whether other machines see the locks on it.
 
 Sources: proc_pid_mountinfo(5), proc_pid_fdinfo(5); nfs(5), mount.cifs(8) and

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where a storage keeps what is its own, and the temporary names that it gives elsewhere."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Reading files, links and folders."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Folders of temporary files, of which others can tell whether the process still runs."""
 
 from __future__ import annotations

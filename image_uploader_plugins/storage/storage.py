@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A directory that several threads and processes read, write, and lock."""
 
 from __future__ import annotations

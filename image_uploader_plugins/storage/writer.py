@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Making files and links: each is whole and durable before anybody sees it."""
 
 from __future__ import annotations

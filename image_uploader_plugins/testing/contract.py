@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The contract of UploaderDriver as a test suite, for whoever writes a driver.
 
 Derive from DriverContract and unittest.TestCase, and say how to make a driver

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Small but real images, made on the spot; the same bytes every time."""
 
 from __future__ import annotations

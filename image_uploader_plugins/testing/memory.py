@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A driver that keeps everything in memory: what the contract needs, and no more."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A registry that holds a few images in memory, to copy from."""
 
 from __future__ import annotations

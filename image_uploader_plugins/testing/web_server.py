@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The smallest web server that can show what a registry and a tree answer."""
 
 from __future__ import annotations

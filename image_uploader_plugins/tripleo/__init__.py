@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The seam to tripleo-common 18.0.0: nothing else in this package knows it.
 
 tripleo-common finds out which images a deployment needs, and has an uploader

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """buildah, which puts an image into local storage before it is modified."""
 
 from __future__ import annotations

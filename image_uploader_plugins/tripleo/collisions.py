@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What images will be called in a target: no name for two of them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """An image in containers-storage, as buildah and podman keep it on this machine."""
 
 from __future__ import annotations

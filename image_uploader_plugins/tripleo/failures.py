@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What goes wrong, as tripleo-common knows it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Labels of images, and the tags that they name."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an upload task asks for, read from what its author wrote.
 
 tripleo-common's UploadTask takes a port for a tag and ``name@sha256:x`` for the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the keys of an entry may say, in ContainerImagePrepare and in lists of images.
 
 Heat and quotes make strings of booleans, so "true" and "false" are read as

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Targets of ours for tripleo-common's ImageUploadManager.
 
 The manager knows its uploaders from a literal dict and gives every task to the

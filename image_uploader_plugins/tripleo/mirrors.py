@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Docker Hub's mirror, as a deployment names it."""
 
 from __future__ import annotations

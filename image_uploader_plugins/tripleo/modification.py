@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Images that are modified on their way: what they are before, and what is left of them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """tripleo-common's two ways to copy images, with ``uploader:`` honoured entry by entry."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """tripleo-common's own uploader, with our sources to ask registries."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether a target speaks TLS, for the parameters that tripleo-common writes for its clients."""
 
 from __future__ import annotations

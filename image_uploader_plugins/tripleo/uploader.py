@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """tripleo-common's uploader with a driver for its target."""
 
 from __future__ import annotations

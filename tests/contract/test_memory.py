@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A driver that is nothing like a tree keeps the contract as well."""
 
 import unittest

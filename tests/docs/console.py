@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pages as scripts: the files and commands they show, and what they say comes out.
 
 A ``console`` block has commands after ``$`` or ``#`` and their output, in

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The site builds, and a warning is an error."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every command line that is shown somewhere is one that the command takes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every public method says what it does, itself or by its interface."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What pages tell their readers to type, typed; and what comes out, compared."""
 
 from __future__ import annotations

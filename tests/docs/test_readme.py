@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The README shows what the demonstration prints."""
 
 from __future__ import annotations

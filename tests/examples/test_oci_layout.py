@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The example of a driver: installed as any third party's, tested, and used."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Archives as tests need them: right, or wrong in one respect."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A real browser, headless, that reaches nothing but the server under test."""
 
 from __future__ import annotations

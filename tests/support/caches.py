@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Real caches in front of a web server, and what is asked of the server behind them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The system calls of a program that could change a file system, as strace saw them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Real clients of registries, each with a storage of its own: fixtures, and what they pulled."""
 
 from __future__ import annotations

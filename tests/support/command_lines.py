@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Command lines of image-uploader as a text shows them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The command ``image-uploader``: where it is, its configuration, and the two ways to run it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """All kinds of content that a tree may hold."""
 
 from __future__ import annotations

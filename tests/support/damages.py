@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What may have become of a file in a tree."""
 
 from __future__ import annotations

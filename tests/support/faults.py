@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Looks at, fails or kills at the n-th system call of a storage.
 
 Everything that a storage does on the disk passes through Folders.call, with

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Registries by the names that they have, each with the manners that are documented of it.
 
 What a host is called is all that is not real here: TLS, and whatever is asked

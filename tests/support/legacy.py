@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Trees as tripleo-common writes them, laid down by hand."""
 
 from __future__ import annotations

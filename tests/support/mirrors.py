@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A registry that nobody has, and clients that are told of its mirror."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """File systems of a test's own, small and real."""
 
 from __future__ import annotations

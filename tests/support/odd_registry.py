@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A registry that answers request by request as it is told to, also by TLS."""
 
 from __future__ import annotations

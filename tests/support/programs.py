@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The real programs that tests run."""
 
 from __future__ import annotations

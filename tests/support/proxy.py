@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Between a client and a server, to see what a client asks for and how much it gets."""
 
 from __future__ import annotations

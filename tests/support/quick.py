@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which of many parameters are for the quick run, too."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Requests byte by byte, as no library sends them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Source registries: the real docker-registry, and ones that cannot be trusted."""
 
 from __future__ import annotations

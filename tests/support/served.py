@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One tree, served by every server, for all tests that only read."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Registries as sources, asked by http at once."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A certificate of one's own for 127.0.0.1."""
 
 from __future__ import annotations

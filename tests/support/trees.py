@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a tree must look like to whoever reads it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Fixtures of tripleo-common, whose state lives in classes: it is each test's own."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Real web servers that serve a tree: each on a port of its own, gone when the test is."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Errors: whose fault, what they keep, and what they never show."""
 
 from __future__ import annotations

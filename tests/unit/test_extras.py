@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is said where an extra is not installed."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Questions that one module answers, for all others."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From options to a driver, and the sample of all options."""
 
 from __future__ import annotations

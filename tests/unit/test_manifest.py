@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Manifests and descriptors: what is taken, what is refused."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Names of modules: each one once, and none of the standard library's."""
 
 from __future__ import annotations

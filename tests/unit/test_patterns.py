@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a pattern means, and what is none."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Digests, names and references: the grammar, and what must be refused."""
 
 from collections.abc import Iterator

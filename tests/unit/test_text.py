@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Words of strangers that a person or a file gets to see: without secrets."""
 
 from __future__ import annotations

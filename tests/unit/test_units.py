@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Numbers in words, at their borders."""
 
 from __future__ import annotations

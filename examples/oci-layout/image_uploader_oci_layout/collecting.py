@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a repository needs no more, and its removal."""
 
 from __future__ import annotations

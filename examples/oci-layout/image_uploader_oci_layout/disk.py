@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the driver does to the disk: each error a StorageError, each file whole or not there."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The driver: its options, its four verbs, and its one lock."""
 
 from __future__ import annotations

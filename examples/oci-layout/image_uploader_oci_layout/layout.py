@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One repository as an OCI image layout.
 
 Source: OCI image-spec 1.1, image-layout.md.  Each manifest is an entry of

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What protects a blob that was uploaded and that no manifest names yet."""
 
 from __future__ import annotations

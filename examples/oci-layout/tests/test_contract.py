@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The contract, on a directory of its own for each test."""
 
 from __future__ import annotations

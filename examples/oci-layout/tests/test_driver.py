@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the contract cannot see: the files, the options, and damage."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where an export is written to: a directory or a tar, which looks whole only when it is."""
 
 from __future__ import annotations

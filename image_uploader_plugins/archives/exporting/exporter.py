@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Writing the images of a tree to an OCI layout."""
 
 from __future__ import annotations

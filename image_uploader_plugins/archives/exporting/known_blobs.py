@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The blobs that the other side has."""
 
 from __future__ import annotations

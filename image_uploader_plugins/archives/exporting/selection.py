@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What of a tree is exported: found under its locks, and leased until the export ends."""
 
 from __future__ import annotations

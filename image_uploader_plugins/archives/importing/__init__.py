@@ -1,1 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
 """Images of an archive, brought to a target."""

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Copying the images of an archive into a driver."""
 
 from __future__ import annotations

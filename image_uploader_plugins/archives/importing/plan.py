@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which images of an archive are imported, and what they are called in the target."""
 
 from __future__ import annotations

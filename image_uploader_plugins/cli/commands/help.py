@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The command ``image-uploader help``, and ``image-uploader complete``."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Bringing the blobs of a tree that other tools wrote into the pool."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Everything in a tree that nobody needs any more, found or removed."""
 
 from __future__ import annotations

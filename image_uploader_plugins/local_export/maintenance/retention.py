@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which tags of a repository stay when it is pruned."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What of a repository's images is not in the tree, and need not be."""
 
 from __future__ import annotations

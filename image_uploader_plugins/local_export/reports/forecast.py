@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What deletes would do, found out without doing anything."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a repository holds, for whoever looks: read once, without a lock, changing nothing."""
 
 from __future__ import annotations

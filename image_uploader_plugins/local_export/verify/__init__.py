@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether a tree is complete and intact, and mending it from what is in it."""
 
 from image_uploader_plugins.local_export.verify.finding import Finding, Remedy, Report

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether everything in a tree belongs to whom the root does, with the mode it should have."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whether everything that one image needs is there."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What files hash to, each read once."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Intact manifests to restore others from, wherever in the tree they are."""
 
 from __future__ import annotations

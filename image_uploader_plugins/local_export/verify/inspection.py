@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One repository, looked at under its lock."""
 
 from __future__ import annotations

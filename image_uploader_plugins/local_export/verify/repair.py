@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Mending what can be mended from the tree itself."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A whole tree, or some of its repositories, looked at."""
 
 from __future__ import annotations

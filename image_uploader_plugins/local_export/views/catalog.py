@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The list of repositories, a view of the tree."""
 
 from __future__ import annotations

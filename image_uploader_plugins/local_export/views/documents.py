@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Texts that web servers and clients read, as pure functions.
 
 Everything that goes into a web server's configuration is a Digest, a Tag or

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What refers to the manifests of one repository: a view of their subjects.
 
 Source: OCI distribution-spec 1.1, "Listing Referrers".  It wants every

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """tags/list of one repository, whole and page by page: a view of its tags."""
 
 from __future__ import annotations

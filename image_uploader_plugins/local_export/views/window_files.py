@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The files of a list's pages, which web servers find without reading any.
 
 A division of the list is a folder.  In it, a page is a file that is called

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How a sorted list falls into pages; pure functions.
 
 Source: OCI distribution-spec 1.1, "Listing Tags".  A page may hold fewer

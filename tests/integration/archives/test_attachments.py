@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Layouts of ``cosign save`` and hauler: images, and what is attached to them, under one name."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What other tools write, and what they read."""
 
 from __future__ import annotations

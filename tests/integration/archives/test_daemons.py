@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What docker and containerd save, and podman and buildah as folders."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Folders of images, as skopeo and podman write them for sites without a registry."""
 
 from __future__ import annotations

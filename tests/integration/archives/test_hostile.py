@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Archives that mean no good, or were damaged on the way: one line, and nothing is left."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Archives that look complete: layers that are missing, elsewhere, or called something else."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What images are called after an import, and which of them are imported."""
 
 from __future__ import annotations

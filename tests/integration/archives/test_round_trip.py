@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Out of one tree, into another."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Archives that come through a pipe, and the temporary file that takes them in."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One browser and one tree for all tests of the page; each is watched while it runs."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the page is shown: kind images, and ones that mean harm."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A registry that has the page, answers in pages and can be made to lie or break."""
 
 from __future__ import annotations

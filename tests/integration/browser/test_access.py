@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """With the keyboard alone, on a phone, in the light and in the dark, and read aloud."""
 
 from __future__ import annotations

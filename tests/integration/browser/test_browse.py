@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From the list of repositories to a layer, and the commands that pull it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whatever an image says is shown as it is written, and does nothing.
 
 The fixture ``browser`` sees to it after each test that no script but the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Lists that come in pages, large registries, and registries that break."""
 
 from __future__ import annotations

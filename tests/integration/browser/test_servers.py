@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Each web server serves the page alike, and the page works on each.
 
 The production vhost sends / elsewhere; the page is at /index.html there.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The file itself: its policy, what it never does, and its colours."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The page is part of a tree's foundation, and of what verify looks at."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# SPDX-License-Identifier: Apache-2.0
+
 from tests.support.clients import ctr, docker, puller, skopeo
 from tests.support.served import images, kind, root, server
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Real clients pull from each server what each client can carry."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Docker's own daemon, and a docker-registry between it and a tree.
 
 Both send an Accept line for each type, in another order each time: of a tag that stands

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Clients that name another registry get its images from a tree, by what client-config writes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Commands on a tree with one of everything, in this process."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Images that share, list and refer to each other in every way."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Commands where a driver of another package is configured, and a tree is there as well."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Deleting images: what goes, what stays, and what is said of it."""
 
 from __future__ import annotations

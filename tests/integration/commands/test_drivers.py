@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which drivers are installed, and which of them work."""
 
 from __future__ import annotations

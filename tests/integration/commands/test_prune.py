@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pruning: what stays is what was said to stay, and too much at once is refused."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One image: its parts, who shares them, how to pull it, and whether it is complete."""
 
 from __future__ import annotations

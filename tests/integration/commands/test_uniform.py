@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What all commands have in common: help, exit statuses, errors, completion."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is published: a source distribution, and a wheel that is built from it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is said in two places for two tools is the same in both."""
 
 from __future__ import annotations
@@ -5,6 +6,7 @@ from __future__ import annotations
 import configparser
 import re
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import yaml
@@ -17,6 +19,9 @@ _HOOKS = {
     "codespell": "codespell",
     "pre-commit-hooks": "pre-commit-hooks",
 }
+_LICENCE = "# SPDX-License-Identifier: Apache-2.0"
+# Not what is served or written into trees as it is: page.html and api.htaccess.
+_LICENSED = (".py", ".conf", ".toml", ".yaml", ".ini", ".importlinter")
 
 
 def _project() -> dict[str, Any]:
@@ -48,3 +53,19 @@ def test_release_notes_have_the_suffix_by_which_reno_knows_them() -> None:
     names = [path.name for path in (PROJECT / "releasenotes" / "notes").iterdir()]
     assert names
     assert [n for n in names if not re.fullmatch(r"[a-z0-9-]+-[0-9a-f]{16}\.yaml", n)] == []
+
+
+def _bears_a_licence(path: Path) -> bool:
+    named = path.suffix in _LICENSED or path.name in _LICENSED or path.parent.name == ".ci"
+    return path.is_file() and not path.is_symlink() and named
+
+
+def test_files_name_their_licence() -> None:
+    """All that may begin with a comment, but release notes, and what is empty or generated."""
+    folders = (".ci", "benchmarks", "doc/source", "etc", "examples", "image_uploader_plugins")
+    found = [path for folder in (*folders, "tests") for path in (PROJECT / folder).rglob("*")]
+    found += [path for path in PROJECT.iterdir() if path.name != "setup.cfg"]
+    texts = {path: path.read_text() for path in found if _bears_a_licence(path)}
+    assert len(texts) > 300
+    lines = {str(path): text.splitlines()[:2] for path, text in texts.items() if text}
+    assert [name for name, first in lines.items() if _LICENCE not in first] == []

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The installed command, a real registry to copy from, and one that never finishes."""
 
 from __future__ import annotations

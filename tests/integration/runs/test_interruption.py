@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """SIGINT and SIGTERM: an end in order, a report all the same, and nothing left unrecognised."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """--metrics: a textfile for node_exporter, read back with Prometheus' own parser."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is told on the spot: on a terminal, elsewhere, and with -q."""
 
 from __future__ import annotations

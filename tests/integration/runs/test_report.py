@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """--report: what became of each image, as JSON."""
 
 from __future__ import annotations

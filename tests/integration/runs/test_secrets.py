@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Users, passwords and signed URLs are in nothing that a run prints or writes."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which manifest a tag is for which client: what is said in Accept, in every form and order.
 
 All lines are one list (RFC 9110, 5.3), and a list or index is the answer that is

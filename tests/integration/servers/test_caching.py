@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What caches are told, and what becomes of it when a tag or a list changes.
 
 What a digest names is for ever; whatever else there is may be another thing at

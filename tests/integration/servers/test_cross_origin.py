@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Pages of other origins that read a registry in a browser (the Fetch standard, CORS)."""
 
 from __future__ import annotations

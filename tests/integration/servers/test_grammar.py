@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """HTTP/1.1 byte by byte (RFC 9112), as the embedded server reads it, and nginx beside it.
 
 Where nginx refuses something, so does the embedded server. It may be more

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """tags/list page by page, and referrers, as every server answers them.
 
 Source: OCI distribution-spec 1.1, "Listing Tags" and "Listing Referrers".

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Three hundred clients that take what they can get, and those that still want an answer."""
 
 from __future__ import annotations

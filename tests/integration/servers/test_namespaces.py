@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One mirror for all registries: ``?ns=`` names the one that an image is wanted of.
 
 containerd sends it to whatever stands in hosts.toml. In a tree whose names begin with

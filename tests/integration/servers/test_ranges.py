@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Parts of blobs, as lazy snapshotters, podman's partial pulls and broken transfers ask for them.
 
 RFC 9110, section 14.

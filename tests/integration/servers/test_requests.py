@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Requests that no well-meant client sends, and those that few do."""
 
 from __future__ import annotations

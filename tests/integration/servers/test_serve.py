@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``image-uploader serve`` as an operator runs it, and what ``--print`` makes of the tree."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What each web server answers, request by request.
 
 The production vhost is what it is: it redirects digests of manifests to their

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What stands around a virtual host in Apache's files, and changes nothing that clients get.
 
 A virtual host inherits what the main file says of all files; distributions

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What stands around a server in nginx' files, and changes nothing that clients get.
 
 A server inherits what the main file says for all of them; whatever can be said there is

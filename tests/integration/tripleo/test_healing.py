@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the options of a run reach: damaged blobs, and registries that are slow."""
 
 from __future__ import annotations

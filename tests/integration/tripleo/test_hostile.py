@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A source registry that breaks its promises gets a clear error, and nowhere else."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """From a label to a tag: the one that it says, or an error, and never another one."""
 
 from __future__ import annotations

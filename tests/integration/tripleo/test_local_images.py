@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Images modified by, or already in, the containers-storage of this machine: real buildah."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Logging in at real registries: with passwords of its own, and behind a proxy that has them."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a verification tells to fetch again, an upload fetches, and nothing else."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What images are called in the target, and what the keys that say so may be."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """tripleo-common's own exporter at work on a tree of ours, and we on what it leaves."""
 
 from __future__ import annotations

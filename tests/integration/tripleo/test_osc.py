@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The plugin that python-openstackclient loads."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """ContainerImagePrepare through tripleo-common's own way, and the commands around it."""
 
 from __future__ import annotations

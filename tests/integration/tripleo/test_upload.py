@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Images through tripleo-common's manager into a driver, from a real docker-registry."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an entry wishes for its images beside the others of a run."""
 
 from __future__ import annotations

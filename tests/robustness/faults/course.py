@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a flow does when nothing goes wrong, and what is left to do after something has."""
 
 from __future__ import annotations

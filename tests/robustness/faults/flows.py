@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The operations that are interrupted, and what readers may rely on around each of their steps."""
 
 from __future__ import annotations

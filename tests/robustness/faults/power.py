@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A model of a disk: what of a tree a power loss may leave behind.
 
 POSIX promises no more than this: the bytes, the mode and the owner of a file are

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A tree as whoever reads it sees it, at any moment: what of it is wrong."""
 
 from __future__ import annotations

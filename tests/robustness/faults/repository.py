@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One repository of a snapshot: what it holds, what names lead to, whether its views are right."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A tree as values: names, content, modes and which names are one file."""
 
 from __future__ import annotations

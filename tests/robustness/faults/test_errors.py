@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Every call of a storage fails: once because the disk is broken, once because it is full."""
 
 from __future__ import annotations

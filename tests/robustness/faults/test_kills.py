@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A process that is killed, before and after every call that changes something."""
 
 from __future__ import annotations

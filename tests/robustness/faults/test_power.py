@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The power fails at any moment, and any of what is not durable yet gets lost."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The flows as they are: what the other tests compare with is right."""
 
 from __future__ import annotations

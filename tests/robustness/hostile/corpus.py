@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Odd manifests, each with what must become of it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The odd manifests, through everything that reads manifests."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A machine that refuses: full, read-only, forbidden, in pieces, at the wrong time."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Where several machines may write to one tree, and do not see each other's locks."""
 
 from __future__ import annotations

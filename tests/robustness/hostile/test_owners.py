@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whose files they are: a run as root, as the tree's owner, or as somebody else."""
 
 from __future__ import annotations

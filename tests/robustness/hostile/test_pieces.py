@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A tree in pieces: disks mounted inside it, and file systems that refuse links."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Whatever text stands wherever it can: refused, or harmless in every file of the tree."""
 
 from __future__ import annotations

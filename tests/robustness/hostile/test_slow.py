@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Servers that give a byte now and then: each answer has a minimum rate, and an end.
 
 No time passes: the server gives the next bytes when the client waits for

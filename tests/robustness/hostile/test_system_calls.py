@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """No path outside the tree is ever opened for writing: every system call of a run is looked at."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Everything a driver does, also with what must be refused; run as a program, on an empty root.
 
 Prints how many operations came to an end, and how many were refused.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """``python -m tests.robustness.stress``: writers and readers at once, until the time is over.
 
 Exit status 1 when anything was bad.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A registry's client that believes nothing it has not checked."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Images that share their layers, made from a seed: the same bytes every time."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What all workers are to do, from a seed.
 
 Every lane (one thread of one worker) has names of its own, its tags and the

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Readers that pull everything, again and again, and find fault with what they get.
 
 Three rules.  What is answered 200 is whole (client.py sees to that).  What

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One round: a plan carried out at once beside readers, and once more in order."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Several uploads of one content: they wait for each other as long as that helps.
 
 No time passes: the clock goes on when the test says so, and bytes come when

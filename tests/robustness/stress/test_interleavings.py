@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """One operation stops before each step that others see, and meanwhile another runs.
 
 No luck is needed: whoever wants a lock that the stopped one holds lets it go

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who waits for whom: threads, other paths to the tree, children of fork, the killed."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What never rests, asked for without pause: a tag, and the lists.
 
 Headers and content are of one manifest; a list is one of those that were there.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A short round of what ``python -m tests.robustness.stress`` does for as long as one likes."""
 
 from __future__ import annotations

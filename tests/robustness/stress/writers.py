@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Carries out a plan: all lanes at once in processes and threads, or one after the other."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Archives that are compressed, by whatever wrote them, and what only looks so."""
 
 from __future__ import annotations

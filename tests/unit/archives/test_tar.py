@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What tar, docker and others put into a tar beside files that stand there once."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What comes along with an image, and which of several it is."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The defects that targets of this kind had, one test each, by number.
 
 1 and 3 to 26 are what was seen in the code this driver takes the place of;

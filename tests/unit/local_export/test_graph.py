@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What cannot be read may need anything: every edge to it, and all that it may lead to, counts."""
 
 from __future__ import annotations

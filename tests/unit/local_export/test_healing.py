@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is damaged on the disk is brought anew by the next upload of it, in all who share it."""
 
 from __future__ import annotations

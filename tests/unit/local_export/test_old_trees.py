@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Trees that tripleo-common wrote: read, extended and deleted from."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What local-export leaves on the disk."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the records of a run add up to."""
 
 from __future__ import annotations

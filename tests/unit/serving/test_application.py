@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the embedded server's application says in its headers, whatever the answer is."""
 
 from __future__ import annotations

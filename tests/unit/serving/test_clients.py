@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What client-config prints, as the clients' own syntax reads it."""
 
 from __future__ import annotations

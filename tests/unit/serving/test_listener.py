@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Clients of the embedded server that are slow, silent or too many.
 
 The limits are made small, so that each is met; no test measures time.

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What an Accept takes, line by line of RFC 9110, 12.5.1."""
 
 from __future__ import annotations

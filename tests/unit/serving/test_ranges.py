@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Which parts a Range asks for (RFC 9110, 14.1.2 and 14.2), and what they cost."""
 
 from __future__ import annotations

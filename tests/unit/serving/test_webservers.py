@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The configurations that are printed, where no server is needed to see it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Certificates of registries and of clients, in certs.d, and what is said where one is missing."""
 
 from __future__ import annotations

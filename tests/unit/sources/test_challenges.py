@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """WWW-Authenticate, in every form that RFC 9110 allows and some that it does not."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Registries as people have them: who may pull, what goes where, and what is tried again."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What people call images."""
 
 from __future__ import annotations

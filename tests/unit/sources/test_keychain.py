@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who we are where: what operators name, and what other tools have stored."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Each kind of registry in the table of doc/source/registries.rst, by its documented manners.
 
 What is checked of all: an image arrives, and who was shown what.

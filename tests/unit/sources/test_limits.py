@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A registry that limits requests, and all who ask it: by a clock that the tests own."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Registries that limit how much they are asked."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """In the clear: where that was asked for, and nowhere else."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Blobs whose fetch breaks off: the next process goes on where the last one stopped."""
 
 from __future__ import annotations

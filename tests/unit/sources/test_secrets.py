@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """No secret is told: not in success, nor in any kind of failure, nor with --debug."""
 
 from __future__ import annotations

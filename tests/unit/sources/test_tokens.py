@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a token server is asked, what it may answer, and for how long that counts."""
 
 from __future__ import annotations

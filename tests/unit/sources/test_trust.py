@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Who need not be verified, and who may be asked in the clear."""
 
 from __future__ import annotations

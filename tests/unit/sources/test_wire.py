@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """No byte goes where it should not: the installed command, watched from outside.
 
 The kernel says where it connects to and what it opens and starts; servers of

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A dry run notes what it can, refuses everything else that may change something."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What the table of mounts says of locks."""
 
 # ruff: noqa: E501 - lines as the kernel writes them

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What gc removes, what it spares, and that a rehearsal says just what it then does."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What is kept of layers whose fetch broke off: how much, how long, and what gc and verify say."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Random trees with random damage: what is foretold happens, and nothing needed ever goes."""
 
 from __future__ import annotations

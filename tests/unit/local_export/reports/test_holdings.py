@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What a repository holds while somebody changes it."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """What cannot be read is not damaged: verify --repair removes nothing for it, and says so."""
 
 from __future__ import annotations

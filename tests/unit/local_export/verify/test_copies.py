@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """A tree that was copied with links followed, and what is left out of images on purpose."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Each kind of damage is found, named and, where the tree can give what is lost, mended."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """How a list falls into pages, and the files of it: properties that hold for any items."""
 
 from __future__ import annotations
