@@ -20,9 +20,9 @@
     v2/<name>/tags/list                      {"name": ..., "tags": [...]}
     v2/<name>/.tags/<tag> -> ../manifests/<digest>      the tag, for nginx and our Apache vhost
     v2/<name>/.defaults/<tag> -> ../manifests/<digest>  for clients that know no lists
-    v2/<name>/.pages/<division>/<last>=      a page: the tags up to <last>, from one of these on
-    v2/<name>/.pages/<division>/.end=        the last page
-    v2/<name>/.pages/<division>/<tag>+ -> <last>=    the page after <tag>, or after .start
+    v2/<name>/.pages/<division>/<last>=      a window: the tags up to <last>, from one of these on
+    v2/<name>/.pages/<division>/.end=        the last window
+    v2/<name>/.pages/<division>/<tag>+ -> <last>=    the window after <tag>, or after .start
     v2/<name>/.pages/<division>/<tag>+.type-map      the same, for the production vhost
     v2/<name>/.pages/<division>/.finer -> ../<division>  where to look for a <tag> that is not there
     v2/<name>/.pages/.few/<n> -> ../<division>   for clients that ask for <n> tags; else all at once
@@ -61,7 +61,7 @@ V2 = PurePosixPath("v2")
 API_ROOT = V2 / "index.json"
 API_HTACCESS = V2 / ".htaccess"
 CATALOG = V2 / "_catalog"
-CATALOG_PAGES = V2 / ".catalog"
+CATALOG_WINDOWS = V2 / ".catalog"
 NO_REFERRERS = V2 / ".no-referrers"
 
 STATE = PurePosixPath(".local-export")
@@ -79,7 +79,7 @@ GZIP = ".gz"
 TYPE_MAP = ".type-map"
 LEFT_OUT = ".left-out"
 PIN = ".pin-"
-PAGE_MARK = "="
+WINDOW_MARK = "="
 AFTER_MARK = "+"
 CUT = "@"
 _LONG_NAME = 200
@@ -117,8 +117,8 @@ def check_tag(tag: Tag) -> None:
         )
 
 
-class PagesLayout:
-    """The paths of a list's pages; an item is a tag or, in the catalog, a name with slashes.
+class WindowsLayout:
+    """The paths of a list's windows; an item is a tag or, in the catalog, a name with slashes.
 
     What follows an item's name cannot be in one: none can be taken for another.
     """
@@ -141,26 +141,26 @@ class PagesLayout:
         """Return the link from a division to the next finer one."""
         return self.top / label / ".finer"
 
-    def page(self, label: str, last: str) -> PurePosixPath:
-        """Return the page that ends with item ``last``."""
-        return self.top / label / (_short(last) + PAGE_MARK)
+    def window(self, label: str, last: str) -> PurePosixPath:
+        """Return the window that ends with item ``last``."""
+        return self.top / label / (_short(last) + WINDOW_MARK)
 
     def after(self, label: str, item: str) -> PurePosixPath:
-        """Return the link to the page after an item, or that page."""
+        """Return the link to the window after an item, or that window."""
         return self.top / label / (_short(item) + AFTER_MARK)
 
     def after_type_map(self, label: str, item: str) -> PurePosixPath:
-        """Return the type map that leads to the page after an item."""
+        """Return the type map that leads to the window after an item."""
         return self.top / label / (_short(item) + AFTER_MARK + TYPE_MAP)
 
 
-def paged_item(name: str) -> str:
+def item_of(name: str) -> str:
     """Return the item that a name below a division is for, without its mark."""
     return name[:-1].replace(CUT + "/", "")
 
 
-def is_paged(text: str) -> bool:
-    """Whether this may be an item of a list with pages."""
+def is_item(text: str) -> bool:
+    """Whether this may be an item of a list with windows."""
     return len(text) < 256 and _ITEM.fullmatch(text) is not None
 
 
@@ -184,7 +184,7 @@ class RepositoryLayout:
         self.tags_list = self.tags / "list"
         self.tag_links = self.top / ".tags"
         self.default_links = self.top / ".defaults"
-        self.pages = self.top / ".pages"
+        self.windows = self.top / ".pages"
         self.referrers = self.top / ".referrers"
         # One file name for any name: ``a/b`` and ``a_b`` must not meet.
         self.key = hashlib.sha256(name.value.encode()).hexdigest()

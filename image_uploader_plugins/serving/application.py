@@ -186,7 +186,7 @@ class TreeServer:
         def names() -> list[str]:
             return sorted(documents.parse_catalog(self._read(layout.CATALOG)))
 
-        return _listed(request, names, layout.is_paged, documents.catalog)
+        return _listed(request, names, layout.is_item, documents.catalog)
 
     def _tags(self, request: Request, repository: RepositoryLayout, reference: str) -> Response:
         if reference != "list":

@@ -182,20 +182,20 @@ class Verification:
     def _catalog(self) -> Iterator[Finding]:
         with self.tree.catalog_lock():
             listed = self.tree.catalog.listed()
-            yield from self._catalog_pages(listed)
+            yield from self._catalog_windows(listed)
         if listed is None:
             yield Finding(layout.CATALOG, "is not what it should be", Remedy.REPAIR)
         for text in sorted((listed or set()) - {n.value for n in self.repositories()}):
             if not self._exists(text):
                 yield Finding(layout.CATALOG, f"lists {text!r}, which is not there", Remedy.REPAIR)
 
-    def _catalog_pages(self, listed: set[str] | None) -> Iterator[Finding]:
+    def _catalog_windows(self, listed: set[str] | None) -> Iterator[Finding]:
         dry_run = DryRun(self.tree.storage.root, layout.PLACES)
         if listed is not None:
             Catalog(dry_run).settle(listed)
         for change in dry_run.changes:
             yield Finding(change.path, change.reason, Remedy.REPAIR)
-        for file in self._all_of(layout.CATALOG_PAGES):
+        for file in self._all_of(layout.CATALOG_WINDOWS):
             yield from self.access.findings(file)
         if self.tree.storage.file(layout.UNFINISHED_CATALOG):
             problem = "an operation on the catalog was cut short"

@@ -10,9 +10,9 @@ from pathlib import PurePosixPath
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.local_export import layout
-from image_uploader_plugins.local_export.layout import PagesLayout
+from image_uploader_plugins.local_export.layout import WindowsLayout
 from image_uploader_plugins.local_export.views import documents
-from image_uploader_plugins.local_export.views.window_files import PageFiles
+from image_uploader_plugins.local_export.views.window_files import WindowFiles
 from image_uploader_plugins.reference import RESERVED_SEGMENTS, RepositoryName
 from image_uploader_plugins.storage import Storage
 
@@ -24,9 +24,9 @@ class Catalog:
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        self._files = PageFiles(
+        self._files = WindowFiles(
             storage,
-            layout.CATALOG_PAGES,
+            layout.CATALOG_WINDOWS,
             layout.CATALOG,
             documents.catalog,
             documents.parse_catalog,
@@ -61,16 +61,16 @@ class Catalog:
         self._write(self._names() - {name.value})
 
     def ensure(self) -> None:
-        """Write the catalog of a tree that has none, or has no pages of it."""
-        has_pages = self._storage.file(PagesLayout(layout.CATALOG_PAGES).none) is not None
-        self._write(self._names(), thoroughly=not has_pages)
+        """Write the catalog of a tree that has none, or has no windows of it."""
+        has_windows = self._storage.file(WindowsLayout(layout.CATALOG_WINDOWS).none) is not None
+        self._write(self._names(), thoroughly=not has_windows)
 
     def rebuild(self) -> None:
         """List just what is on disk."""
         self._write(self._on_disk(), thoroughly=True)
 
     def settle(self, names: Iterable[str]) -> None:
-        """Write the catalog of just these names, looking at every page."""
+        """Write the catalog of just these names, looking at every window."""
         self._files.write(set(names), thoroughly=True)
 
     def _write(self, names: set[str], *, thoroughly: bool = False) -> None:

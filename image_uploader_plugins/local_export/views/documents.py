@@ -101,9 +101,9 @@ def catalog(names: Iterable[str]) -> bytes:
     return _json({"repositories": sorted(names)})
 
 
-def page_type_map(name: str, page: str) -> bytes:
-    """Return a type map that leads to a page, so that the production vhost learns its name."""
-    return f"URI: {name}\n\nContent-Type: {media_types.JSON}\nURI: {page}\n\n".encode()
+def window_type_map(name: str, window: str) -> bytes:
+    """Return a type map that leads to a window, so that the production vhost learns its name."""
+    return f"URI: {name}\n\nContent-Type: {media_types.JSON}\nURI: {window}\n\n".encode()
 
 
 def index(manifests: Iterable[Mapping[str, Any]]) -> bytes:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""tags/list of one repository, whole and page by page: a view of its tags."""
+"""tags/list of one repository, whole and window by window: a view of its tags."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from image_uploader_plugins.local_export.layout import RepositoryLayout
 from image_uploader_plugins.local_export.views import documents
-from image_uploader_plugins.local_export.views.window_files import PageFiles
+from image_uploader_plugins.local_export.views.window_files import WindowFiles
 from image_uploader_plugins.storage import Storage
 
 # What trees of earlier versions have.
@@ -23,13 +23,13 @@ class Listing:
         self._layout = layout
         render = functools.partial(documents.tags_list, layout.name)
         parse = functools.partial(documents.parse_tags_list, layout.name)
-        self._files = PageFiles(storage, layout.pages, layout.tags_list, render, parse)
+        self._files = WindowFiles(storage, layout.windows, layout.tags_list, render, parse)
 
     def write(self, tags: Iterable[str], *, thoroughly: bool = False) -> None:
         """Make the lists say ``tags``.
 
-        Looks only at pages that the tags which came or went have changed,
-        or, ``thoroughly``, at every page.
+        Looks only at windows that the tags which came or went have changed,
+        or, ``thoroughly``, at every window.
         """
         self._files.write(set(tags), thoroughly=thoroughly)
         if thoroughly:

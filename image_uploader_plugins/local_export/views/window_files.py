@@ -1,11 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The files of a list's pages, which web servers find without reading any.
+"""The files of a list's windows, which web servers find without reading any.
 
-A division of the list is a folder.  In it, a page is a file that is called
+A division of the list is a folder.  In it, a window is a file that is called
 after its last item, and a link called after the item that it comes after
 leads there: nginx learns from the target where to lead on.  A link to the
 division says for which numbers of items it is; another leads to the next
-finer one, for clients that come from where no page of this one begins.
+finer one, for clients that come from where no window of this one begins.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from pathlib import PurePosixPath
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.local_export import layout
-from image_uploader_plugins.local_export.layout import PagesLayout
+from image_uploader_plugins.local_export.layout import WindowsLayout
 from image_uploader_plugins.local_export.views import documents, windows
 from image_uploader_plugins.local_export.views.windows import (
     END,
@@ -27,9 +27,9 @@ from image_uploader_plugins.local_export.views.windows import (
     NONE,
     START,
     TAILS,
-    Book,
+    DividedList,
     Division,
-    Odd,
+    Window,
 )
 from image_uploader_plugins.storage import Storage
 
@@ -45,8 +45,8 @@ class _Changes:
 
     Whoever asks meanwhile never gets more items than wanted, never lacks one
     that was there all the time, and every link leads somewhere: divisions
-    that are new come first; clients are sent to finer ones before pages grow,
-    and to coarser ones after others have shrunk; a page that begins sooner
+    that are new come first; clients are sent to finer ones before windows grow,
+    and to coarser ones after others have shrunk; a window that begins sooner
     than before is written before what leads there, one that begins later
     after that.
     """
@@ -68,8 +68,8 @@ class _Changes:
         )
 
 
-class PageFiles:
-    """The pages below ``top`` of the list ``whole``, whose text ``render`` makes.
+class WindowFiles:
+    """The windows below ``top`` of the list ``whole``, whose text ``render`` makes.
 
     ``parse`` reads such a text, and raises ValueError, KeyError or TypeError
     for any other.  Callers hold a lock for everything that writes.
@@ -84,13 +84,13 @@ class PageFiles:
         parse: Callable[[bytes], set[str]],
     ) -> None:
         self._storage = storage
-        self._layout = PagesLayout(top)
+        self._layout = WindowsLayout(top)
         self._whole = whole
         self._render = render
         self._parse = parse
 
     def write(self, items: Collection[str], *, thoroughly: bool = False) -> None:
-        """Make the list and its pages be of ``items``.
+        """Make the list and its windows be of ``items``.
 
         Writes what the items that came or went have changed or,
         ``thoroughly``, all that is not as it should be, and removes what is
@@ -98,48 +98,48 @@ class PageFiles:
         """
         listed = None if thoroughly else self._listed()
         if listed is None:
-            self._write_all(Book(items, self._gone(self._paged(), items, ())))
+            self._write_all(DividedList(items, self._gone(self._begun_after(), items, ())))
         elif listed != set(items):
             gone = set(self._names(GONE))
-            old = Book(listed, gone)
-            self._write_changes(old, Book(items, self._gone(gone, items, listed)))
+            old = DividedList(listed, gone)
+            self._write_changes(old, DividedList(items, self._gone(gone, items, listed)))
 
     def clear(self) -> None:
-        """Remove the list, whole and in pages."""
+        """Remove the list, whole and in windows."""
         self._storage.unlink(self._whole)
         self._storage.remove_tree(self._layout.top)
 
     # -- what is there
 
     def _listed(self) -> set[str] | None:
-        """Return what the pages are of; None unless the list is just as we write it.
+        """Return what the windows are of; None unless the list is just as we write it.
 
-        NOTE: tripleo-common spaces its lists differently, and knows no pages.
+        NOTE: tripleo-common spaces its lists differently, and knows no windows.
         """
         if not self._storage.file(self._layout.none) or not self._storage.file(self._whole):
             return None
         text = self._storage.read(self._whole)
         try:
             listed = self._parse(text)
-            is_ours = all(map(layout.is_paged, listed)) and self._render(listed) == text
+            is_ours = all(map(layout.is_item, listed)) and self._render(listed) == text
         except (ValueError, KeyError, TypeError, RecursionError):
             return None
         if listed and not self._storage.link_target(self._layout.rest):
             return None  # a copy of a tree, made with links followed or left out
         return listed if is_ours else None
 
-    def _paged(self) -> set[str]:
-        """All items after which some page begins."""
+    def _begun_after(self) -> set[str]:
+        """All items after which some window begins."""
         return {*self._names(_ONE), *self._names(GONE)} - {START}
 
     def _names(self, label: str) -> Iterator[str]:
         for name in self._below(self._layout.division(label)):
-            item = layout.paged_item(name)
-            if name.endswith(layout.AFTER_MARK) and (item == START or layout.is_paged(item)):
+            item = layout.item_of(name)
+            if name.endswith(layout.AFTER_MARK) and (item == START or layout.is_item(item)):
                 yield item
 
     def _gone(self, gone: Iterable[str], items: Collection[str], were: Iterable[str]) -> set[str]:
-        """Which of the items that are gone to remember: what ends long pages, then the latest."""
+        """Which of the items that are gone to remember: what ends long windows, then the latest."""
         now = set(were).difference(items)
         before = set(gone).difference(items)
         if len(now) + len(before) <= windows.REMEMBERED:
@@ -163,7 +163,7 @@ class PageFiles:
 
     # -- what should be there
 
-    def _write_changes(self, old: Book, new: Book) -> None:
+    def _write_changes(self, old: DividedList, new: DividedList) -> None:
         changes = _Changes(whole=[(self._whole, self._render(new.items))])
         changed = set(old.items).symmetric_difference(new.items)
         for label, division in new.divisions.items():
@@ -172,7 +172,7 @@ class PageFiles:
             else:
                 changes.new += self._all_of(new, division)
         for label in (HEADS, GONE):
-            self._change_odd(changes, label, old.odd_pages(label), new.odd_pages(label))
+            self._change_extra(changes, label, old.extra_windows(label), new.extra_windows(label))
         self._change_tails(changes, old, new)
         self._change_ways(changes, old, new)
         try:
@@ -193,7 +193,12 @@ class PageFiles:
                 self._storage.remove_empty(folder)
 
     def _change(
-        self, changes: _Changes, old: Division, new: Book, division: Division, changed: set[str]
+        self,
+        changes: _Changes,
+        old: Division,
+        new: DividedList,
+        division: Division,
+        changed: set[str],
     ) -> None:
         """One division that was there before."""
         self._change_links(changes, division.label, old.lasts, division.lasts)
@@ -202,10 +207,10 @@ class PageFiles:
         for last in sorted(touched):
             after = division.afters[last]
             shrinks = _is_later(after, old.afters.get(last, after))
-            entry = self._page(new, division.label, after, last)
+            entry = self._window(new, division.label, after, last)
             (changes.shrinking if shrinks else changes.growing).append(entry)
         for last in sorted(old.afters.keys() - division.afters.keys()):
-            changes.surplus.append(self._layout.page(division.label, last))
+            changes.surplus.append(self._layout.window(division.label, last))
 
     def _change_links(
         self, changes: _Changes, label: str, before: Mapping[str, str], now: Mapping[str, str]
@@ -218,19 +223,21 @@ class PageFiles:
         for item in sorted(before.keys() - now.keys()):
             changes.surplus += self._link_paths(label, item)
 
-    def _change_odd(
-        self, changes: _Changes, label: str, old: Mapping[str, Odd], new: Mapping[str, Odd]
+    def _change_extra(
+        self, changes: _Changes, label: str, old: Mapping[str, Window], new: Mapping[str, Window]
     ) -> None:
-        before, now = ({p.last: p.items for p in odd.values()} for odd in (old, new))
+        before, now = (
+            {window.last: window.items for window in extra.values()} for extra in (old, new)
+        )
         for last, items in now.items():
             if before.get(last) != items and last != NONE:
-                changes.growing.append((self._layout.page(label, last), self._render(items)))
-        links = ({item: page.last for item, page in odd.items()} for odd in (old, new))
+                changes.growing.append((self._layout.window(label, last), self._render(items)))
+        links = ({item: window.last for item, window in extra.items()} for extra in (old, new))
         self._change_links(changes, label, *links)
         for last in sorted(before.keys() - now.keys() - {NONE}):
-            changes.surplus.append(self._layout.page(label, last))
+            changes.surplus.append(self._layout.window(label, last))
 
-    def _change_tails(self, changes: _Changes, old: Book, new: Book) -> None:
+    def _change_tails(self, changes: _Changes, old: DividedList, new: DividedList) -> None:
         before, now = old.tails(), new.tails()
         for item in now:
             if item not in before or old.after(item) != new.after(item):
@@ -241,7 +248,7 @@ class PageFiles:
         elif before:
             changes.folders.append(self._layout.division(TAILS))
 
-    def _change_ways(self, changes: _Changes, old: Book, new: Book) -> None:
+    def _change_ways(self, changes: _Changes, old: DividedList, new: DividedList) -> None:
         """Which division is for whom, and which is finer than which."""
         before, now = dict(self._ladder(old)), dict(self._ladder(new))
         changes.links += sorted(now.items() - before.items())
@@ -256,8 +263,8 @@ class PageFiles:
         for label in old.divisions.keys() - new.divisions.keys():
             changes.folders.append(self._layout.division(label))
 
-    def _write_all(self, book: Book) -> None:
-        entries = dict(self._all(book))
+    def _write_all(self, divided: DividedList) -> None:
+        entries = dict(self._all(divided))
         folders = {folder for path in entries for folder in path.parents}
         for folder in sorted(filter(self._is_ours, folders)):
             self._make_way(folder, "folder")
@@ -270,55 +277,56 @@ class PageFiles:
                 self._remove(self._layout.top / name)
         self._remove_empty(self._layout.top, {path.parent for path in entries})
 
-    def _all(self, book: Book) -> Iterator[Entry]:
+    def _all(self, divided: DividedList) -> Iterator[Entry]:
         yield self._layout.none, self._render(())
-        for division in book.divisions.values():
-            yield from self._all_of(book, division)
+        for division in divided.divisions.values():
+            yield from self._all_of(divided, division)
         for label in (HEADS, GONE):
-            for item, page in book.odd_pages(label).items():
-                if page.last != NONE:
-                    yield self._layout.page(label, page.last), self._render(page.items)
-                yield from self._link(label, item, page.last)
-        yield from (self._tail(book, item) for item in book.tails())
-        yield from self._ladder(book)
+            for item, window in divided.extra_windows(label).items():
+                if window.last != NONE:
+                    yield self._layout.window(label, window.last), self._render(window.items)
+                yield from self._link(label, item, window.last)
+        yield from (self._tail(divided, item) for item in divided.tails())
+        yield from self._ladder(divided)
         yield from (
-            (self._layout.few(n), f"../{label}") for n, _, label in _rerouted(Book(()), book)
+            (self._layout.few(n), f"../{label}")
+            for n, _, label in _rerouted(DividedList(()), divided)
         )
-        yield self._whole, self._render(book.items)
+        yield self._whole, self._render(divided.items)
 
-    def _all_of(self, book: Book, division: Division) -> Iterator[Entry]:
+    def _all_of(self, divided: DividedList, division: Division) -> Iterator[Entry]:
         for last, after in division.afters.items():
-            yield self._page(book, division.label, after, last)
+            yield self._window(divided, division.label, after, last)
         for item, last in division.lasts.items():
             yield from self._link(division.label, item, last)
 
     # -- one by one
 
-    def _ladder(self, book: Book) -> Iterator[tuple[PurePosixPath, str]]:
+    def _ladder(self, divided: DividedList) -> Iterator[tuple[PurePosixPath, str]]:
         """Which division is finer than which, and the coarsest."""
-        labels = [*([GONE] if book.gone else []), *book.divisions]
-        labels += [TAILS] if book.tails() else []
-        for finer, label in itertools.pairwise(labels if book.items else ()):
+        labels = [*([GONE] if divided.gone else []), *divided.divisions]
+        labels += [TAILS] if divided.tails() else []
+        for finer, label in itertools.pairwise(labels if divided.items else ()):
             yield self._layout.finer(label), f"../{finer}"
-        if book.items:
+        if divided.items:
             yield self._layout.rest, labels[-1]
 
     def _link(self, label: str, item: str, last: str) -> Iterator[Entry]:
         link = self._layout.after(label, item)
-        target = self._layout.none if last == NONE else self._layout.page(label, last)
+        target = self._layout.none if last == NONE else self._layout.window(label, last)
         if last not in (END, NONE):
-            text = documents.page_type_map(link.name, _relative(target, link.parent))
+            text = documents.window_type_map(link.name, _relative(target, link.parent))
             yield self._layout.after_type_map(label, item), text
         yield link, _relative(target, link.parent)
 
     def _link_paths(self, label: str, item: str) -> list[PurePosixPath]:
         return [self._layout.after_type_map(label, item), self._layout.after(label, item)]
 
-    def _page(self, book: Book, label: str, after: str, last: str) -> Entry:
-        return self._layout.page(label, last), self._render(book.after(after, last))
+    def _window(self, divided: DividedList, label: str, after: str, last: str) -> Entry:
+        return self._layout.window(label, last), self._render(divided.after(after, last))
 
-    def _tail(self, book: Book, item: str) -> Entry:
-        return self._layout.after(TAILS, item), self._render(book.after(item))
+    def _tail(self, divided: DividedList, item: str) -> Entry:
+        return self._layout.after(TAILS, item), self._render(divided.after(item))
 
     def _is_ours(self, path: PurePosixPath) -> bool:
         return path.is_relative_to(self._layout.top)
@@ -353,7 +361,7 @@ class PageFiles:
                 self._storage.remove_empty(folder / name)
 
 
-def _rerouted(old: Book, new: Book) -> Iterator[tuple[int, str | None, str | None]]:
+def _rerouted(old: DividedList, new: DividedList) -> Iterator[tuple[int, str | None, str | None]]:
     """Yield the numbers that another division is for now: which was, and which is."""
     steps = sorted((old.steps() | new.steps()) - {0})
     for first, following in itertools.pairwise(steps):

@@ -1,22 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a sorted list falls into pages; pure functions.
+"""How a sorted list falls into windows; pure functions.
 
-Source: OCI distribution-spec 1.1, "Listing Tags".  A page may hold fewer
+Source: OCI distribution-spec 1.1, "Listing Tags".  A window may hold fewer
 items than a client asked for as long as a ``Link`` leads on.
 
-The list is divided into pages several times: into pages of one item, of up to
+The list is divided into windows several times: into windows of one item, of up to
 4, 16, 22, 31, 43 and so on, each about 1.4 times as long as the ones before,
-and into 8, 5, 3 and 2 parts.  A client gets the pages of the coarsest
-division whose longest page is not longer than it asked for.  Every page but
+and into 8, 5, 3 and 2 parts.  A client gets the windows of the coarsest
+division whose longest window is not longer than it asked for.  Every window but
 the last is at least 0.74 times as long as it may be, and so a client never
 gets more than 2 T / n of them, with T items in all.
 
-A page ends with whichever of the last items that it may hold has the largest
-checksum.  So where pages end follows from the items alone, never from the
-order in which they came; an item that comes or goes changes the page that it
-is in, rarely where that ends, and hardly ever more than a few pages further
-on.  And many pages of different divisions end with the same items: a client
-that comes from anywhere finds its way to long pages after few short ones.
+A window ends with whichever of the last items that it may hold has the largest
+checksum.  So where windows end follows from the items alone, never from the
+order in which they came; an item that comes or goes changes the window that it
+is in, rarely where that ends, and hardly ever more than a few windows further
+on.  And many windows of different divisions end with the same items: a client
+that comes from anywhere finds its way to long windows after few short ones.
 """
 
 from __future__ import annotations
@@ -39,17 +39,17 @@ FEW = 15
 """A client that asks for up to so many items gets just so many from the start of the list."""
 
 MANY = 32
-"""In a list of up to so many items there is a page of all that follow, for each item."""
+"""In a list of up to so many items there is a window of all that follow, for each item."""
 
 REMEMBERED = 256
 """So many items that are gone are remembered, for clients that come from there."""
 
-# The longest pages of the divisions; the first two are not for the bound but for the way.
+# The longest windows of the divisions; the first two are not for the bound but for the way.
 _FIRST = 16
 _RATIO = 1.4
 _SHORTEST = 0.74
 _FINE = {1: 1, 4: 2}
-# With so few pages the bound needs their number, with more their length.
+# With so few windows the bound needs their number, with more their length.
 _PARTS = (8, 5, 3, 2)
 _TOLERANCE = 0.05
 
@@ -58,8 +58,8 @@ _TOLERANCE = 0.05
 class Division:
     """One way to divide the list.
 
-    ``longest`` bounds the length of its pages, ``ends`` are the last items of
-    all pages but the last one, sorted; ``final`` is the last item of all.
+    ``longest`` bounds the length of its windows, ``ends`` are the last items of
+    all windows but the last one, sorted; ``final`` is the last item of all.
     """
 
     label: str
@@ -69,7 +69,7 @@ class Division:
 
     @functools.cached_property
     def afters(self) -> Mapping[str, str]:
-        """The last item of each page, to the one before its first; END and START at the ends."""
+        """The last item of each window, to the one before its first; END and START at the ends."""
         if self.final is None:
             return {}
         return dict(zip((*self.ends, END), (START, *self.ends), strict=True))
@@ -81,20 +81,20 @@ class Division:
         return found | ({self.final: NONE} if self.final and self.longest == 1 else {})
 
     def last(self, item: str) -> str:
-        """Return the last item of the page that ``item`` is in, or would be."""
+        """Return the last item of the window that ``item`` is in, or would be."""
         at = bisect_left(self.ends, item)
         return self.ends[at] if at < len(self.ends) else END
 
 
 @dataclasses.dataclass(frozen=True)
-class Odd:
-    """A page that is in no division: its last item, END or NONE, and all of them."""
+class Window:
+    """A window that is in no division: its last item, END or NONE, and all of them."""
 
     last: str
     items: tuple[str, ...]
 
 
-class Book:
+class DividedList:
     """A list and all its divisions, the finest first; ``gone`` are items that it had."""
 
     def __init__(self, items: Iterable[str], gone: Iterable[str] = ()) -> None:
@@ -109,27 +109,27 @@ class Book:
         end = None if last == END else bisect_right(self.items, last)
         return self.items[begin:end]
 
-    def odd_pages(self, label: str) -> dict[str, Odd]:
-        """Return the pages of HEADS or GONE, by the names of the links that lead there."""
+    def extra_windows(self, label: str) -> dict[str, Window]:
+        """Return the windows of HEADS or GONE, by the names of the links that lead there."""
         return self._heads() if label == HEADS else self._after_gone()
 
-    def _heads(self) -> dict[str, Odd]:
+    def _heads(self) -> dict[str, Window]:
         """So many from the start, as long as more follow."""
         numbers = range(1, min(FEW + 1, len(self.items)))
-        return {f"{n}{START}": Odd(self.items[n - 1], self.items[:n]) for n in numbers}
+        return {f"{n}{START}": Window(self.items[n - 1], self.items[:n]) for n in numbers}
 
-    def _after_gone(self) -> dict[str, Odd]:
+    def _after_gone(self) -> dict[str, Window]:
         """Return the one item after each that is gone, where that would be."""
         found = {}
         for item in self.gone:
             at = bisect_left(self.items, item)
             following = self.items[at : at + 1]
             is_last = at + 1 == len(self.items)
-            found[item] = Odd(END if is_last else (*following, NONE)[0], following)
+            found[item] = Window(END if is_last else (*following, NONE)[0], following)
         return found
 
     def tails(self) -> tuple[str, ...]:
-        """Return the items after which there is a page of all that follow."""
+        """Return the items after which there is a window of all that follow."""
         return self.items[:-1] if len(self.items) <= MANY else ()
 
     def label(self, n: int) -> str | None:
@@ -145,7 +145,7 @@ class Book:
 
 
 def checksum(item: str) -> int:
-    """By which ends of pages are chosen."""
+    """By which ends of windows are chosen."""
     # NOTE: the CRCs of names that differ in a digit are alike; a factor (Knuth's) ends that.
     return zlib.crc32(item.encode()) * 0x9E3779B1 & 0xFFFFFFFF
 
@@ -164,7 +164,7 @@ def _divisions(items: Sequence[str]) -> Iterator[Division]:
     for label, longest in plan(total):
         kind, _, parts = label.partition("-")
         if parts:
-            cuts = [_best(checksums, *window) for window in _windows(total, int(parts))[1:-1]]
+            cuts = [_best(checksums, *bounds) for bounds in _bounds(total, int(parts))[1:-1]]
         else:
             cuts = list(_chain(checksums, int(kind)))
         ends = tuple(items[cut - 1] for cut in cuts)
@@ -172,7 +172,7 @@ def _divisions(items: Sequence[str]) -> Iterator[Division]:
 
 
 def plan(total: int) -> list[tuple[str, int]]:
-    """Return the divisions of a list of so many items: labels, and how long their pages may be."""
+    """Return the divisions of a list of so many items: labels, and their longest windows."""
     parts = [(f"of-{number}", _longest(total, number)) for number in _PARTS]
     while parts[1:] and parts[1][1] <= _FIRST:
         del parts[0]  # nobody would ever be sent there
@@ -186,21 +186,21 @@ def _sizes() -> Iterator[int]:
 
 
 def shortest(size: int) -> int:
-    """Return the fewest items of a page but the last, in the division by up to ``size``."""
+    """Return the fewest items of a window but the last, in the division by up to ``size``."""
     return _FINE.get(size) or -int(-_SHORTEST * size // 1)
 
 
 def _chain(checksums: Sequence[int], size: int) -> Iterator[int]:
-    """Where pages of up to ``size`` end, but for the last: numbers of items from the start."""
+    """Where windows of up to ``size`` end, but for the last: numbers of items from the start."""
     end, total, least = 0, len(checksums), shortest(size)
     while total - end > size:
         # NOTE: _best() again, for lists of many thousands.
-        window = checksums[end + least - 1 : end + size]
-        end += least + window.index(max(window))
+        following = checksums[end + least - 1 : end + size]
+        end += least + following.index(max(following))
         yield end
 
 
-def _windows(total: int, parts: int) -> list[tuple[int, int]]:
+def _bounds(total: int, parts: int) -> list[tuple[int, int]]:
     """Where each of so many parts may end, and the list begins and ends."""
     ideal = [total * part / parts for part in range(1, parts)]
     slack = total / parts * _TOLERANCE
@@ -209,11 +209,11 @@ def _windows(total: int, parts: int) -> list[tuple[int, int]]:
 
 
 def _longest(total: int, parts: int) -> int:
-    windows = _windows(total, parts)
-    return max(following[1] - window[0] for window, following in itertools.pairwise(windows))
+    pairs = itertools.pairwise(_bounds(total, parts))
+    return max(following[1] - bounds[0] for bounds, following in pairs)
 
 
 def _best(checksums: Sequence[int], first: int, last: int) -> int:
     """Return the cut between these two, both included, after the largest checksum."""
-    window = checksums[first - 1 : last]
-    return first + window.index(max(window))
+    between = checksums[first - 1 : last]
+    return first + between.index(max(between))

@@ -209,7 +209,7 @@ class Reader:
         if catalog != sorted(catalog) and not self._flow.legacy:
             yield f"the catalog is {catalog}"
         if str(layout.UNFINISHED_CATALOG.name) not in self._marks:
-            pages = dict(self._snapshot.below(str(layout.CATALOG_PAGES)))
+            pages = dict(self._snapshot.below(str(layout.CATALOG_WINDOWS)))
             for label, listed in paged(pages, "", "repositories").items():
                 if listed != catalog:
                     yield f"the catalog is {catalog}, page by page {listed} in {label}"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a list falls into pages, and the files of it: properties that hold for any items."""
+"""How a list falls into windows, and the files of it: properties that hold for any items."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from image_uploader_plugins.local_export.layout import PLACES
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.local_export.views import documents, windows
-from image_uploader_plugins.local_export.views.window_files import PageFiles
-from image_uploader_plugins.local_export.views.windows import END, NONE, START, Book
+from image_uploader_plugins.local_export.views.window_files import WindowFiles
+from image_uploader_plugins.local_export.views.windows import END, NONE, START, DividedList
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
 from image_uploader_plugins.storage import DryRun, Storage
 from image_uploader_plugins.storage.folders import Folders
@@ -30,32 +30,32 @@ TAGS = st.sets(
 
 @given(tags=TAGS)
 def test_every_division_is_the_whole_list(tags: set[str]) -> None:
-    book = Book(tags)
-    for division in book.divisions.values():
+    divided = DividedList(tags)
+    for division in divided.divisions.values():
         found: list[str] = []
         last = START if tags else END
         while last != END:
             after, last = last, division.lasts[last]
-            page = book.after(after, last)
-            assert 1 <= len(page) <= division.longest
-            found += page
+            window = divided.after(after, last)
+            assert 1 <= len(window) <= division.longest
+            found += window
         assert found == sorted(tags)
 
 
 @given(tags=TAGS, n=st.integers(1, 350))
-def test_no_more_pages_than_twice_as_many_as_needed(tags: set[str], n: int) -> None:
-    book = Book(tags)
-    label = book.label(n)
+def test_no_more_windows_than_twice_as_many_as_needed(tags: set[str], n: int) -> None:
+    divided = DividedList(tags)
+    label = divided.label(n)
     assert (label is None) == (n >= len(tags))
     if label:
-        division = book.divisions[label]
+        division = divided.divisions[label]
         assert division.longest <= n
         assert n < 16 or len(division.ends) + 1 <= 2 * len(tags) // n
 
 
 @pytest.mark.parametrize("total", [*range(1, 400), *range(400, 6000, 97), 20_000, 100_000])
 def test_the_bound_holds_whatever_the_checksums_are(total: int) -> None:
-    """With all pages but the last as short as they may be."""
+    """With all windows but the last as short as they may be."""
     plan = windows.plan(total)
     assert [longest for _, longest in plan] == sorted({longest for _, longest in plan})
     starts = {longest for _, longest in plan} | {2 * total // k for k in range(2, 200)} | {total}
@@ -70,28 +70,28 @@ def test_the_bound_holds_whatever_the_checksums_are(total: int) -> None:
 @given(tags=TAGS)
 def test_the_first_few_are_exact(tags: set[str]) -> None:
     ordered = tuple(sorted(tags))
-    found = Book(tags).odd_pages(windows.HEADS)
+    found = DividedList(tags).extra_windows(windows.HEADS)
     assert set(found) == {f"{n}.start" for n in range(1, min(16, len(tags)))}
-    for name, page in found.items():
+    for name, window in found.items():
         n = int(name.removesuffix(START))
-        assert (page.last, page.items) == (ordered[n - 1], ordered[:n])
+        assert (window.last, window.items) == (ordered[n - 1], ordered[:n])
 
 
 @given(tags=TAGS.filter(bool), gone=TAGS)
 def test_what_is_gone_leads_to_what_follows(tags: set[str], gone: set[str]) -> None:
-    found = Book(tags, gone).odd_pages(windows.GONE)
+    found = DividedList(tags, gone).extra_windows(windows.GONE)
     assert set(found) == gone - tags
-    for item, page in found.items():
+    for item, window in found.items():
         rest = [tag for tag in sorted(tags) if tag > item]
-        assert list(page.items) == rest[:1]
-        assert page.last == (NONE if not rest else END if len(rest) == 1 else rest[0])
+        assert list(window.items) == rest[:1]
+        assert window.last == (NONE if not rest else END if len(rest) == 1 else rest[0])
 
 
-def test_few_pages_change_with_an_item() -> None:
+def test_few_windows_change_with_an_item() -> None:
     items = {f"v1.{number}.0" for number in range(2000)}
     changed = []
     for number in range(0, 2000, 97):
-        before, after = Book(items), Book(items | {f"v1.{number}.1"})
+        before, after = DividedList(items), DividedList(items | {f"v1.{number}.1"})
         changed.append(
             sum(
                 len(division.afters.items() - before.divisions[label].afters.items())
@@ -102,21 +102,21 @@ def test_few_pages_change_with_an_item() -> None:
     assert sum(changed) / len(changed) < 30
 
 
-def test_from_anywhere_to_long_pages() -> None:
-    book = Book(f"v1.{number}.0" for number in range(2000))
+def test_from_anywhere_to_long_windows() -> None:
+    divided = DividedList(f"v1.{number}.0" for number in range(2000))
     for n in (50, 100, 300, 1000):
         for at in range(0, 1990, 53):
-            assert short_pages(book, n, book.items[at]) <= 40
+            assert short_windows(divided, n, divided.items[at]) <= 40
 
 
-def short_pages(book: Book, n: int, item: str) -> int:
-    """How many pages are shorter than the average, from an item on."""
-    usable = [d for d in reversed(book.divisions.values()) if d.longest <= n]
+def short_windows(divided: DividedList, n: int, item: str) -> int:
+    """How many windows are shorter than the average, from an item on."""
+    usable = [d for d in reversed(divided.divisions.values()) if d.longest <= n]
     count = 0
     while item not in (END, NONE):
         last = next(d.lasts[item] for d in usable if item in d.lasts)
-        page = book.after(item, last) if last != NONE else ()
-        count += len(page) < min(n / 2, len(book.after(item)))
+        window = divided.after(item, last) if last != NONE else ()
+        count += len(window) < min(n / 2, len(divided.after(item)))
         item = last
     return count
 
@@ -149,9 +149,9 @@ def test_what_is_written_step_by_step_is_what_is_written_at_once(
     storage.close()
 
 
-def files(storage: Storage) -> PageFiles:
+def files(storage: Storage) -> WindowFiles:
     top, whole = PurePosixPath("v2/.pages"), PurePosixPath("v2/whole")
-    return PageFiles(storage, top, whole, documents.catalog, documents.parse_catalog)
+    return WindowFiles(storage, top, whole, documents.catalog, documents.parse_catalog)
 
 
 def test_whatever_stands_in_a_list_leads_nowhere_else(tmp_path: Path) -> None:
@@ -177,8 +177,8 @@ def test_the_latest_of_those_that_are_gone_are_remembered(tmp_path: Path) -> Non
     gone = {path.name for path in (tmp_path / "v2/.pages/.gone").glob("*+")}
     assert len(gone) == windows.REMEMBERED
     assert "v0100+" in gone
-    # Of so many at once those that ended pages.
-    ends = {last for _, last in Book(items).divisions["of-8"].lasts.items()} - {END}
+    # Of so many at once those that ended windows.
+    ends = {last for _, last in DividedList(items).divisions["of-8"].lasts.items()} - {END}
     assert {f"{last}+" for last in ends} <= gone
     storage.close()
 
@@ -250,7 +250,7 @@ def test_the_lists_do_not_depend_on_the_order(tmp_path: Path) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("new", ["a", "v05a", "v059", "z"])
 @pytest.mark.parametrize("total", [3, 12, 32, 33, 60])
-def test_no_page_is_ever_longer_than_asked_for(
+def test_no_window_is_ever_longer_than_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new: str, total: int
 ) -> None:
     """Whoever asks meanwhile gets no more than wanted, nothing twice, and lacks nothing."""
@@ -280,9 +280,9 @@ def check(folder: Path, staying: set[str], path: object) -> None:
     for way in (folder / ".pages" / ".few").iterdir():
         found, last = [], START
         while last not in (END, NONE):  # what is gone and was the last leads to nothing
-            page = trees.page(way / f"{last}+", "repositories")
-            assert len(page) <= int(way.name), (path, way.name)
-            found += page
+            window = trees.page(way / f"{last}+", "repositories")
+            assert len(window) <= int(way.name), (path, way.name)
+            found += window
             last = (way / f"{last}+").resolve().name.removesuffix("=")
         assert staying <= set(found), (path, way.name)
 
