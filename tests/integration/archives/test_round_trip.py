@@ -75,6 +75,7 @@ def test_what_is_imported_is_what_was_exported(
     ] == []
 
 
+@pytest.mark.slow
 def test_the_names_are_in_the_layout(original: Path, tmp_path: Path) -> None:
     carry(original, tmp_path / "layout")
     names = {
@@ -260,6 +261,7 @@ def known(root: Path, tmp_path: Path, kind: str) -> Path:
     return tmp_path / kind
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["first", "first.tar", "list"])
 @pytest.mark.parametrize("name", ["second", "second.tar"])
 def test_since(root: Path, tmp_path: Path, kind: str, name: str) -> None:

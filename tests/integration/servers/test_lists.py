@@ -126,6 +126,7 @@ def test_all_at_once(listing: str) -> None:
 SIZES = {"few": 20, "many": 150, "large": 2000}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", SIZES)
 def test_as_many_as_there_are_at_once(listing: str, name: str) -> None:
     for n in (SIZES[name], SIZES[name] + 1, 10_000, 10**25):
@@ -319,6 +320,7 @@ def test_the_catalog_at_once(catalog: str) -> None:
         assert "Link" not in answer.headers
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n", [1, 4, 15, 16, 35, 69])
 def test_the_catalog_page_by_page(catalog: str, n: int) -> None:
     pages = followed(catalog, f"/v2/_catalog?n={n}", "repositories")
@@ -450,6 +452,7 @@ def test_deleting_referrers(kind: web.Kind, subject: Image, referrers: list[Imag
         assert not trees.problems(root)
 
 
+@pytest.mark.slow
 def test_a_referrer_that_comes_first(kind: web.Kind) -> None:
     """A subject need not exist (distribution-spec, "Pushing Manifests with Subject")."""
     missing = images.artifact("late", "1.0", "application/vnd.example", b"late")

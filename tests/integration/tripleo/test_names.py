@@ -23,6 +23,8 @@ from image_uploader_plugins.tripleo.manager import task_of
 from tests.support import trees
 from tests.support.registry import TamperedRegistry
 
+pytestmark = pytest.mark.slow
+
 MARK = "Zq7sEcReT"
 OTHER = images.image("base", "1.0", [images.layer({"other": b"other"})])
 ELSEWHERE = images.image("openstack/nova-api", "wallaby", [images.layer({"x": b"x"})])

@@ -48,6 +48,7 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> LocalExportDriver:
     return driver
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("odd", CORPUS, ids=str)
 def test_parsed_and_put(shared: LocalExportDriver, odd: Odd) -> None:
     root = Path(shared._storage.root)
