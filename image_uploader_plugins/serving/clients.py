@@ -15,6 +15,7 @@ import ssl
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+import tomli_w
 import yaml
 
 from image_uploader_plugins import errors
@@ -125,31 +126,30 @@ def containerd(registry: str, mirror: Mirror) -> Files:
     folder = PurePosixPath("/etc/containerd/certs.d", "_default" if registry == ALL else registry)
     # NOTE: containerd puts /v2 behind a host, and takes a path as it is.
     url = f"{mirror.server}/v2/{mirror.path}" if mirror.path else mirror.server
-    fields, headers = _containerd_fields(mirror, folder)
+    fields = _containerd_fields(mirror, folder)
     if mirror.only:
         # What stands first is of the server, which is asked after all other hosts.
         # NOTE: containerd 1 does not read a file without this table.
-        lines = [f"server = {_toml(url)}", *fields, *_table("[header]", headers), "", "[host]"]
+        content = {"server": url, **fields, "host": {}}
     else:
-        server = [] if registry == ALL else [f"server = {_toml(_upstream(registry))}", ""]
-        host = f"host.{_toml(url)}"
-        lines = [*server, f"[{host}]", *_indented(fields), *_table(f"[{host}.header]", headers)]
+        server = {} if registry == ALL else {"server": _upstream(registry)}
+        content = {**server, "host": {url: fields}}
     files = {folder / "ca.crt": mirror.ca} if mirror.ca else {}
-    return {folder / "hosts.toml": _text(lines), **files}
+    return {folder / "hosts.toml": tomli_w.dumps(content), **files}
 
 
-def _containerd_fields(mirror: Mirror, folder: PurePosixPath) -> tuple[list[str], list[str]]:
-    """Return how the mirror is asked, and the headers that it is sent."""
-    fields = ['capabilities = ["pull", "resolve"]']
+def _containerd_fields(mirror: Mirror, folder: PurePosixPath) -> dict[str, Any]:
+    """Return how the mirror is asked, with the headers that it is sent."""
+    fields: dict[str, Any] = {"capabilities": ["pull", "resolve"]}
     if mirror.path:
-        fields.append("override_path = true")
+        fields["override_path"] = True
     if mirror.ca:
-        fields.append(f"ca = {_toml(str(folder / 'ca.crt'))}")
+        fields["ca"] = str(folder / "ca.crt")
     if mirror.insecure:
-        fields.append("skip_verify = true")
-    if not mirror.login:
-        return fields, []
-    return fields, [f"Authorization = [{_toml(f'Basic {_encoded(mirror.login)}')}]"]
+        fields["skip_verify"] = True
+    if mirror.login:
+        fields["header"] = {"Authorization": [f"Basic {_encoded(mirror.login)}"]}
+    return fields
 
 
 def podman(registry: str, mirror: Mirror) -> Files:
@@ -158,12 +158,11 @@ def podman(registry: str, mirror: Mirror) -> Files:
         raise errors.ConfigurationError("podman has mirrors of named registries only")
     name = _file_name(registry)
     location = "/".join(filter(None, (mirror.address, mirror.path)))
-    lines = ["[[registry]]", f"prefix = {_toml(registry)}"]
-    if not mirror.only:
-        lines += [f"location = {_toml(registry)}", "", "[[registry.mirror]]"]
-    lines.append(f"location = {_toml(location)}")
+    asked: dict[str, Any] = {"location": location}
     if mirror.insecure or not mirror.secure:
-        lines.append("insecure = true")
+        asked["insecure"] = True
+    if not mirror.only:
+        asked = {"location": registry, "mirror": [asked]}
     files: Files = {}
     if mirror.ca:
         files[PurePosixPath("/etc/containers/certs.d", mirror.address, "ca.crt")] = mirror.ca
@@ -171,7 +170,7 @@ def podman(registry: str, mirror: Mirror) -> Files:
         auths = {"auths": {mirror.address: {"auth": _encoded(mirror.login)}}}
         files[PurePosixPath("/root/.config/containers/auth.json")] = _json(auths)
     path = PurePosixPath(f"/etc/containers/registries.conf.d/50-{name}.conf")
-    return {path: _text(lines), **files}
+    return {path: tomli_w.dumps({"registry": [{"prefix": registry, **asked}]}), **files}
 
 
 def k3s(registry: str, mirror: Mirror) -> Files:
@@ -254,26 +253,9 @@ def _encoded(login: tuple[str, str]) -> str:
     return base64.b64encode(":".join(login).encode()).decode()
 
 
-def _table(header: str, lines: list[str]) -> list[str]:
-    return ["", header, *_indented(lines)] if lines else []
-
-
-def _indented(lines: list[str]) -> list[str]:
-    return [f"  {line}" for line in lines]
-
-
-def _toml(text: str) -> str:
-    # A string of printable ASCII is the same in both.
-    return json.dumps(text)
-
-
 def _yaml(content: dict[str, Any]) -> str:
     return str(yaml.safe_dump(content, default_flow_style=False, sort_keys=False))
 
 
 def _json(content: dict[str, Any]) -> str:
     return json.dumps(content, indent=2) + "\n"
-
-
-def _text(lines: list[str]) -> str:
-    return "\n".join(lines) + "\n"
