@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """The page about the architecture names the rooms that there are, in the order of the rules."""
 
 from __future__ import annotations
