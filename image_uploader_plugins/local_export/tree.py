@@ -109,7 +109,7 @@ class Tree:
         storage.write(layout.PAGE, documents.PAGE)
 
     def repository(self, name: RepositoryName, storage: Storage | None = None) -> Repository:
-        """Return a repository of the tree, maybe on a rehearsal's ``storage``."""
+        """Return a repository of the tree, maybe on a dry run's ``storage``."""
         return Repository(storage or self.storage, name, self._architecture)
 
     def repositories(self) -> list[RepositoryName]:

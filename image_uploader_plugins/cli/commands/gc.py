@@ -41,7 +41,7 @@ class Gc(LocalTree, Command):
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
         with self.tree(parsed_args) as tree:
-            status = self._collect(tree, rehearsing=parsed_args.dry_run)
+            status = self._collect(tree, dry_run=parsed_args.dry_run)
             if parsed_args.adopt and parsed_args.dry_run:
                 count = sum(1 for _ in strangers(tree))
                 print(f"{count} blobs would be adopted", file=self.app.stdout)
@@ -49,8 +49,8 @@ class Gc(LocalTree, Command):
                 status |= self._adopt(tree)
             return status
 
-    def _collect(self, tree: Tree, *, rehearsing: bool) -> int:
-        collector = Collector(tree, rehearsing=rehearsing)
+    def _collect(self, tree: Tree, *, dry_run: bool) -> int:
+        collector = Collector(tree, dry_run=dry_run)
         count = freed = 0
         for garbage in collector.collect():
             print(f"{garbage.path}: {garbage.reason}, {size(garbage.size)}", file=self.app.stdout)
@@ -58,7 +58,7 @@ class Gc(LocalTree, Command):
             freed += garbage.size
         for problem in collector.problems:
             self.app.LOG.error("nothing is removed beside it: %s", problem)
-        what = "would go" if rehearsing else "removed"
+        what = "would go" if dry_run else "removed"
         print(f"{count} {what}, {size(freed)} freed", file=self.app.stdout)
         return 1 if collector.problems else 0
 

@@ -32,25 +32,25 @@ class Garbage:
 
 
 class Collector:
-    """Removes garbage or, ``rehearsing``, just tells what it would remove.
+    """Removes garbage or, in a ``dry_run``, just tells what it would remove.
 
     Safe beside writers: it holds one repository's lock at a time, and keeps
     what uploads in flight have a lease on.  ``problems`` are the repositories
     whose needs cannot be known, and in which it removes nothing.
     """
 
-    def __init__(self, tree: Tree, *, rehearsing: bool = False) -> None:
+    def __init__(self, tree: Tree, *, dry_run: bool = False) -> None:
         self.problems: list[errors.UploaderError] = []
         self._tree = tree
-        self._rehearsing = rehearsing
-        self._storage = DryRun(tree.storage.root, PLACES) if rehearsing else tree.storage
+        self._is_dry_run = dry_run
+        self._storage = DryRun(tree.storage.root, PLACES) if dry_run else tree.storage
         self._pool = Pool(self._storage)
         self._swept: set[Digest] = set()
-        self._rehearsed = LinkCounts() if rehearsing else None
+        self._foreseen = LinkCounts() if dry_run else None
 
     def collect(self, names: Iterable[RepositoryName] | None = None) -> Iterator[Garbage]:
         """Go through these repositories, or through the whole tree and its state."""
-        if not self._rehearsing:
+        if not self._is_dry_run:
             self._tree.claim()
         if names is None:
             yield from self._leases()
@@ -60,7 +60,7 @@ class Collector:
         for name in self._tree.repositories() if names is None else names:
             yield from self._repository(name)
         yield from self._pooled(whole=names is None)
-        if names is None and not self._rehearsing:
+        if names is None and not self._is_dry_run:
             self._tree.tidy()
         self._storage.sync()
 
@@ -86,12 +86,12 @@ class Collector:
             if plan.doubts:
                 self.problems.append(errors.NeedUnknown(plan.doubts))
             garbage.sweep(self._storage, repository, plan)
-            if not self._rehearsing:
+            if not self._is_dry_run:
                 self._tree.remove_if_empty(repository)
         return found
 
     def _changing(self, repository: Repository) -> contextlib.AbstractContextManager[object]:
-        return contextlib.nullcontext() if self._rehearsing else self._tree.changing(repository)
+        return contextlib.nullcontext() if self._is_dry_run else self._tree.changing(repository)
 
     def _manifests(self, repository: Repository, plan: Plan) -> Iterator[Garbage]:
         for digest in plan.manifests:
@@ -139,4 +139,4 @@ class Collector:
 
     def _counts(self) -> LinkCounts:
         """Return the links that would have gone by now; none where they really go."""
-        return self._rehearsed or LinkCounts()
+        return self._foreseen or LinkCounts()

@@ -72,7 +72,7 @@ class Verification:
         return report
 
     def _garbage(self) -> Iterator[Garbage]:
-        return Collector(self.tree, rehearsing=True).collect(self.names)
+        return Collector(self.tree, dry_run=True).collect(self.names)
 
     def _told_once(self, garbage: list[Garbage]) -> Iterator[Finding]:
         """Yield garbage as findings, all that one unfinished upload left as one."""

@@ -85,7 +85,7 @@ def test_wrong_usage(run: Run, filled: Path, arguments: list[str]) -> None:
         ["--all-tags", "ns/img", "ns/copy:1.0", "--all-tags", "ns/multi"],
     ],
 )
-def test_a_rehearsal_says_what_happens_then(
+def test_a_dry_run_says_what_happens_then(
     run: Run, filled: Path, tmp_path: Path, arguments: list[str]
 ) -> None:
     trees.copy(filled, tmp_path / "before")

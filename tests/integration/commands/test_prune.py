@@ -106,9 +106,9 @@ def test_too_much_is_refused(run: Run, root: Path) -> None:
         "nothing is deleted\n"
     )
     assert trees.served(root) == before
-    rehearsed = run("prune", "--keep-newest", "2", "ns/b", "--dry-run")
-    assert rehearsed.status == 1
-    assert "ns/b:v0: would go\n" in rehearsed.out
+    foreseen = run("prune", "--keep-newest", "2", "ns/b", "--dry-run")
+    assert foreseen.status == 1
+    assert "ns/b:v0: would go\n" in foreseen.out
     assert trees.served(root) == before
     assert run("prune", "--keep-newest", "2", "ns/b", "--max-share", "0.7").status == 0
     assert left(root, "ns/b") == ["v4", "v5"]
@@ -122,7 +122,7 @@ def test_too_much_of_the_tree_is_refused(run: Run, root: Path) -> None:
     assert left(root, "a") == TAGS
 
 
-def test_a_rehearsal_says_what_happens_then(run: Run, root: Path) -> None:
+def test_a_dry_run_says_what_happens_then(run: Run, root: Path) -> None:
     before = trees.served(root)
     foreseen = run("prune", "--keep-newest", "3", "--dry-run")
     assert trees.served(root) == before

@@ -207,7 +207,7 @@ def test_other_names_are_refused(cli: Cli, source: str, tmp_path: Path) -> None:
     assert not cli.root.exists()
 
 
-def test_a_rehearsal_has_no_metrics(cli: Cli, tmp_path: Path, file: Path) -> None:
+def test_a_dry_run_has_no_metrics(cli: Cli, tmp_path: Path, file: Path) -> None:
     environment = tmp_path / "environment.yaml"
     entry = {"push_destination": demo.SERVED_AT, "set": {"namespace": SERVED_AT}}
     environment.write_text(

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What gc removes, what it spares, and that a rehearsal says just what it then does."""
+"""What gc removes, what it spares, and that a dry run says just what it then does."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ from tests.support.content import OTHER, SUBJECT, related
 LAYER = SUBJECT.manifest.layers[0].digest
 
 
-def collect(root: Path, *, rehearsing: bool = False) -> list[Garbage]:
+def collect(root: Path, *, dry_run: bool = False) -> list[Garbage]:
     tree = Tree(root, lease_timeout=60)
-    collector = Collector(tree, rehearsing=rehearsing)
+    collector = Collector(tree, dry_run=dry_run)
     found = sorted(collector.collect())
     assert collector.problems == []
     tree.close()
@@ -69,10 +69,10 @@ def test_nothing_goes_from_a_tree_where_all_is_needed(filled: Path) -> None:
 def test_a_rehearsal_says_what_then_happens(filled: Path) -> None:
     litter(filled)
     before = trees.served(filled)
-    rehearsed = collect(filled, rehearsing=True)
+    foreseen = collect(filled, dry_run=True)
     assert trees.served(filled) == before
-    assert collect(filled) == rehearsed
-    assert {garbage.reason for garbage in rehearsed} == {
+    assert collect(filled) == foreseen
+    assert {garbage.reason for garbage in foreseen} == {
         "neither a tag, an index nor a subject leads to it",
         "no manifest needs it",
         "no repository links to it",
@@ -250,13 +250,13 @@ def test_staged_files_of_the_living_are_left_alone(root: Path) -> None:
 def test_the_command(filled: Path, run: Run) -> None:
     litter(filled)
     (filled / "image").write_text("")
-    status, rehearsed = run("gc", "--dry-run").both
+    status, foreseen = run("gc", "--dry-run").both
     assert status == 0
     status, output = run("gc").both
     assert status == 0
-    assert output.splitlines()[:-1] == rehearsed.splitlines()[:-1]
+    assert output.splitlines()[:-1] == foreseen.splitlines()[:-1]
     assert ".local-export/staging/dead: left by a process that has ended, 1.0 kB" in output
-    assert rehearsed.splitlines()[-1].replace("would go", "removed") == output.splitlines()[-1]
+    assert foreseen.splitlines()[-1].replace("would go", "removed") == output.splitlines()[-1]
     assert run("gc").both == (0, "0 removed, 0 B freed\n")
 
 

@@ -62,9 +62,9 @@ def age(root: Path, name: str, seconds: float) -> None:
     os.utime(root / layout.PARTIAL / name, (then, then))
 
 
-def collect(root: Path, *, rehearsing: bool = False, **options: Any) -> list[Garbage]:
+def collect(root: Path, *, dry_run: bool = False, **options: Any) -> list[Garbage]:
     tree = Tree(root, **options)
-    found = list(Collector(tree, rehearsing=rehearsing).collect())
+    found = list(Collector(tree, dry_run=dry_run).collect())
     tree.close()
     return [garbage for garbage in found if garbage.path.is_relative_to(layout.PARTIAL)]
 
@@ -153,7 +153,7 @@ def test_gc(root: Path, run: Run) -> None:
 
 def test_gc_without_a_limit_removes_all(root: Path) -> None:
     names = {tear(root, letter) for letter in (b"a", b"b")}
-    assert {g.path.name for g in collect(root, rehearsing=True, partial_limit=0)} == names
+    assert {g.path.name for g in collect(root, dry_run=True, partial_limit=0)} == names
     assert kept(root) == names
     assert {g.path.name for g in collect(root, partial_limit=0)} == names
     assert kept(root) == set()

@@ -141,10 +141,10 @@ def _deleted(wood: Wood) -> list[str]:
 def _collected(wood: Wood) -> list[str]:
     needed = wood.needed([]) & content(wood.root)
     tree = Tree(wood.root)
-    rehearsal, collector = Collector(tree, rehearsing=True), Collector(tree)
-    foreseen, done = sorted(rehearsal.collect()), sorted(collector.collect())
+    dry_run, collector = Collector(tree, dry_run=True), Collector(tree)
+    foreseen, done = sorted(dry_run.collect()), sorted(collector.collect())
     problems = [f"foreseen {foreseen}, done {done}"] if foreseen != done else []
-    said = [list(map(str, c.problems)) for c in (rehearsal, collector)]
+    said = [list(map(str, c.problems)) for c in (dry_run, collector)]
     problems += [f"said {said}"] if said[0] != said[1] else []
     again = list(Collector(tree).collect())
     problems += [f"and then {again}"] if again else []
