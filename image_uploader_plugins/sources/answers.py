@@ -1,15 +1,83 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What registries and token servers say in JSON, read without trust."""
+"""What registries and token servers answer, read without trust."""
 
 from __future__ import annotations
 
+import base64
+import http
 import json
 import re
-from collections.abc import Iterable
+import urllib.parse
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+import requests
+import urllib3
+
+from image_uploader_plugins import errors
+
+CHUNK = 64 * 1024
+"""Bytes of a body at once: few enough that a layer which comes slowly is seen to come."""
+
+_REFUSAL_LIMIT = 64 * 1024  # bytes of a refusal that are read
 _PROSE_LIMIT = 4096  # bytes
 _TITLE = re.compile(r"<title>([^<]*)</title>", re.IGNORECASE)
+# Shorter ones are no secrets, and parts of words.
+_SHORTEST_SECRET = 4
+
+
+def chunks(response: requests.Response) -> Iterator[bytes]:
+    """Return a body as it comes; raises RegistryUnreachable where it breaks off."""
+    try:
+        yield from response.raw.stream(CHUNK, decode_content=False)
+    except (urllib3.exceptions.HTTPError, OSError) as e:
+        raise errors.RegistryUnreachable(response.url, f"the answer breaks off: {e}") from e
+
+
+def whole(response: requests.Response, limit: int) -> bytes | None:
+    """Return a whole body of at most ``limit`` bytes, None for a longer one.
+
+    Raises RegistryUnreachable where it breaks off.
+    """
+    content = bytearray()
+    for chunk in chunks(response):
+        content += chunk
+        if len(content) > limit:
+            return None
+    return bytes(content)
+
+
+def body(response: requests.Response, limit: int) -> bytes:
+    """Return a whole body; raises RegistryUnreachable also for one of more than ``limit`` bytes."""
+    content = whole(response, limit)
+    if content is None:
+        raise errors.RegistryUnreachable(
+            response.url, f"answers with more than {limit} bytes", False
+        )
+    return content
+
+
+def granted(response: requests.Response) -> requests.Response:
+    """Return an answer that is what was asked for; raises RegistryError for a refusal."""
+    if response.status_code in (http.HTTPStatus.OK, http.HTTPStatus.PARTIAL_CONTENT):
+        return response
+    with response:
+        try:
+            content = body(response, _REFUSAL_LIMIT)
+        except errors.RegistryUnreachable:
+            content = b""
+    told = said(content, _secrets(response.request))
+    raise errors.RegistryError(response.url, response.status_code, *told)
+
+
+def _secrets(request: requests.PreparedRequest) -> Iterator[str]:
+    """Yield what a request told the server, and nobody else is to know."""
+    scheme, _, value = request.headers.get("Authorization", "").partition(" ")
+    yield value
+    if scheme == "Basic":
+        yield base64.b64decode(value).decode(errors="replace").partition(":")[2]
+    query = urllib.parse.urlsplit(request.url or "").query
+    yield from (value for _, value in urllib.parse.parse_qsl(query))
 
 
 def fields(body: bytes) -> dict[str, Any]:
@@ -19,10 +87,6 @@ def fields(body: bytes) -> dict[str, Any]:
     except (ValueError, RecursionError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-# Shorter ones are no secrets, and parts of words.
-_SHORTEST_SECRET = 4
 
 
 def said(body: bytes, secrets: Iterable[str] = ()) -> tuple[str, str]:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One registry, asked over HTTP: who may, how fast, and again where that can help.
+"""Registries, asked over HTTP: who may, and how fast.
 
 Everything that a registry says is bounded and checked; what it is told goes
 nowhere else.  Sources: OCI distribution-spec 1.1, "Pull"; RFC 9110.
@@ -7,34 +7,28 @@ nowhere else.  Sources: OCI distribution-spec 1.1, "Pull"; RFC 9110.
 
 from __future__ import annotations
 
-import base64
 import functools
 import http
 import threading
 import urllib.parse
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 
 import requests
-import urllib3
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.sources import answers, challenges, network_errors, session, trust
+from image_uploader_plugins.sources import answers, challenges, network_errors
 from image_uploader_plugins.sources.challenges import Challenge
 from image_uploader_plugins.sources.image_name import HUB, canonical
 from image_uploader_plugins.sources.keychain import Login
 from image_uploader_plugins.sources.pauses import Pauses
+from image_uploader_plugins.sources.requester import Requester, parts_of
 from image_uploader_plugins.sources.settings import Settings
 from image_uploader_plugins.sources.tokens import Grant, Tokens
-from image_uploader_plugins.text import redacted, shown
+from image_uploader_plugins.text import shown
 
 _HUB_HOST = "registry-1.docker.io"
-_CONNECT = 10.0  # seconds
-# Small enough that a layer which comes slowly is seen to come.
-CHUNK = 64 * 1024
-_REDIRECTS = 5
 _RENEWALS = 5
 _TOKEN_LIMIT = 1024 * 1024  # bytes of what a token server says
-_REFUSAL_LIMIT = 64 * 1024  # bytes of a refusal that are read
 # What refuses a token that is no longer good: RFC 9110, 15.5.2, and ECR's ways to say it.
 _EXPIRED = frozenset({400, 401, 403})
 
@@ -50,18 +44,15 @@ class Registry:
         self._settings = settings
         self._tokens = tokens or Tokens()
         self._pauses = Pauses(name, settings.longest_pause)
+        self._requester = Requester(settings)
         self._lock = threading.RLock()
         self._grants: dict[str, Grant] = {}
         self._challenges: dict[str, Challenge] = {}
-        self._sessions: dict[str, requests.Session] = {}
         self._base: str | None = None
 
     def close(self) -> None:
         """Close its connections."""
-        with self._lock:
-            for found in self._sessions.values():
-                found.close()
-            self._sessions.clear()
+        self._requester.close()
 
     @property
     def is_verified(self) -> bool:
@@ -96,9 +87,9 @@ class Registry:
         where nobody answers, RateLimited, and what ``check`` raises.
         """
         url = f"{self.base()}/{repository}/{path}"
-        follow = functools.partial(self._follow, url, dict(headers or {}), away=away)
+        follow = functools.partial(self._requester.follow, url, dict(headers or {}), away=away)
         ask = functools.partial(self._authorized, repository, url, follow, check)
-        return _granted(self._patiently(ask, check))
+        return answers.granted(self._patiently(ask, check))
 
     def elsewhere(
         self, url: str, headers: Mapping[str, str], check: Check = lambda: None
@@ -112,8 +103,8 @@ class Registry:
             parts.scheme == "http" and self._settings.trust.may_be_plain(parts.netloc)
         ):
             raise errors.RegistryUnreachable(url, "is not asked: it is no https", False)
-        ask = functools.partial(self._follow, url, dict(headers), "")
-        return _granted(self._patiently(ask, check))
+        ask = functools.partial(self._requester.follow, url, dict(headers), "")
+        return answers.granted(self._patiently(ask, check))
 
     def _patiently(self, ask: Callable[[], requests.Response], check: Check) -> requests.Response:
         """Ask at a pace that the registry bears; a pause that it asks for is no failure."""
@@ -173,7 +164,7 @@ class Registry:
         return True
 
     def _ask_version(self, scheme: str) -> None:
-        with self._send("GET", f"{self._url(scheme)}/", {}) as response:
+        with self._requester.send("GET", f"{self._url(scheme)}/", {}) as response:
             if _is_pause(response):
                 now = self._pauses.now()
                 self._pauses.refused(response.headers, now, now)
@@ -266,7 +257,7 @@ class Registry:
 
     def _check_realm(self, challenge: Challenge, login: Login | None) -> None:
         realm = challenge.parameters.get("realm", "")
-        parts = _parts(realm)
+        parts = parts_of(realm)
         if not parts.netloc or "@" in parts.netloc:
             raise errors.RegistryUnreachable(
                 self.base(), f"its token server is no URL: {shown(realm)}", False
@@ -297,80 +288,11 @@ class Registry:
         self, check: Check, url: str, headers: Mapping[str, str], form: Mapping[str, str] | None
     ) -> tuple[int, bytes]:
         method = "POST" if form else "GET"
-        ask = functools.partial(self._send, method, url, dict(headers), form)
+        ask = functools.partial(self._requester.send, method, url, dict(headers), form)
         with self._patiently(ask, check) as response:
             # Whoever it leads to was not named by the registry, and gets no password.
-            body = b"" if response.is_redirect else _body(response, _TOKEN_LIMIT)
+            body = b"" if response.is_redirect else answers.body(response, _TOKEN_LIMIT)
             return response.status_code, body
-
-    # -- requests
-
-    def _follow(
-        self, url: str, headers: dict[str, str], authorization: str, *, away: bool = True
-    ) -> requests.Response:
-        """Follow redirects by hand: what is ours goes to the registry alone."""
-        origin = _origin(url)
-        for _ in range(_REDIRECTS + 1):
-            sent = dict(headers)
-            if authorization and _origin(url) == origin:
-                sent["Authorization"] = authorization
-            response = self._send("GET", url, sent)
-            location = response.headers.get("Location")
-            if not response.is_redirect or not location:
-                return response
-            target = self._redirected(url, location)
-            response.close()
-            if not away and _origin(target) != origin:
-                raise errors.RegistryError(url, response.status_code, "", f"leads to {target}")
-            url = target
-        raise errors.RegistryUnreachable(url, f"more than {_REDIRECTS} redirects", False)
-
-    def _redirected(self, url: str, location: str) -> str:
-        try:
-            target = urllib.parse.urljoin(url, location)
-        except ValueError:
-            target = ""
-        parts = _parts(target)
-        if not parts.netloc:
-            raise errors.RegistryUnreachable(
-                url, f"leads to what is no URL of HTTP: {shown(location)}", False
-            )
-        if parts.scheme == "http" and url.startswith("https:"):
-            raise errors.RegistryUnreachable(
-                url, f"leads from https to {redacted(target)}, which is not followed", False
-            )
-        return target
-
-    def _send(
-        self,
-        method: str,
-        url: str,
-        headers: dict[str, str],
-        form: Mapping[str, str] | None = None,
-    ) -> requests.Response:
-        # Bytes as they are stored: a body encoded on the way has another digest.
-        headers = {"Accept-Encoding": "identity", "User-Agent": "image-uploader", **headers}
-        parts = urllib.parse.urlsplit(url)
-        try:
-            return self._session(parts.netloc).request(
-                method,
-                url,
-                headers=headers,
-                data=form,
-                allow_redirects=False,
-                timeout=(_CONNECT, self._settings.read_timeout),
-                verify=not self._settings.trust.is_insecure(parts.netloc),
-                proxies=_proxies(url),
-            )
-        except (requests.RequestException, ValueError) as e:  # the latter of what is no URL
-            raise network_errors.unreachable(url, e) from e
-
-    def _session(self, netloc: str) -> requests.Session:
-        with self._lock:
-            if netloc not in self._sessions:
-                context = self._settings.trust.context(netloc)
-                self._sessions[netloc] = session.untrusting(self._settings.limits, context)
-            return self._sessions[netloc]
 
 
 class Registries:
@@ -397,64 +319,11 @@ class Registries:
                 registry.close()
 
 
-def chunks(response: requests.Response) -> Iterator[bytes]:
-    """Return a body as it comes; raises RegistryUnreachable where it breaks off."""
-    try:
-        yield from response.raw.stream(CHUNK, decode_content=False)
-    except (urllib3.exceptions.HTTPError, OSError) as e:
-        raise errors.RegistryUnreachable(response.url, f"the answer breaks off: {e}") from e
-
-
 def _is_pause(response: requests.Response) -> bool:
     status = response.status_code
     return status == http.HTTPStatus.TOO_MANY_REQUESTS or (
         status == http.HTTPStatus.SERVICE_UNAVAILABLE and "Retry-After" in response.headers
     )
-
-
-def whole(response: requests.Response, limit: int) -> bytes | None:
-    """Return a whole body of at most ``limit`` bytes, None for a longer one.
-
-    Raises RegistryUnreachable where it breaks off.
-    """
-    content = bytearray()
-    for chunk in chunks(response):
-        content += chunk
-        if len(content) > limit:
-            return None
-    return bytes(content)
-
-
-def _body(response: requests.Response, limit: int) -> bytes:
-    content = whole(response, limit)
-    if content is None:
-        raise errors.RegistryUnreachable(
-            response.url, f"answers with more than {limit} bytes", False
-        )
-    return content
-
-
-def _granted(response: requests.Response) -> requests.Response:
-    """Return an answer that is what was asked for; raises RegistryError for a refusal."""
-    if response.status_code in (http.HTTPStatus.OK, http.HTTPStatus.PARTIAL_CONTENT):
-        return response
-    with response:
-        try:
-            body = _body(response, _REFUSAL_LIMIT)
-        except errors.RegistryUnreachable:
-            body = b""
-    said = answers.said(body, _secrets(response.request))
-    raise errors.RegistryError(response.url, response.status_code, *said)
-
-
-def _secrets(request: requests.PreparedRequest) -> Iterator[str]:
-    """Yield what a request told the server, and nobody else is to know."""
-    scheme, _, value = request.headers.get("Authorization", "").partition(" ")
-    yield value
-    if scheme == "Basic":
-        yield base64.b64decode(value).decode(errors="replace").partition(":")[2]
-    query = urllib.parse.urlsplit(request.url or "").query
-    yield from (value for _, value in urllib.parse.parse_qsl(query))
 
 
 def _chosen(offered: list[Challenge]) -> Challenge | None:
@@ -464,26 +333,3 @@ def _chosen(offered: list[Challenge]) -> Challenge | None:
             if challenge.scheme == scheme:
                 return challenge
     return None
-
-
-def _parts(url: str) -> urllib.parse.SplitResult:
-    """Return the parts of a URL that a server names, none where it is no URL of HTTP."""
-    try:
-        parts = urllib.parse.urlsplit(url)
-        if parts.scheme in ("http", "https") and (parts.port or parts.hostname):
-            return parts
-    except ValueError:  # of an address or a port that is none
-        pass
-    return urllib.parse.SplitResult("", "", "", "", "")
-
-
-def _origin(url: str) -> tuple[str, str | None, int | None]:
-    parts = urllib.parse.urlsplit(url)
-    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}[parts.scheme]
-
-
-def _proxies(url: str) -> dict[str, str]:
-    """Return the environment's proxies for a URL; what is on this machine has none."""
-    if trust.is_loopback(urllib.parse.urlsplit(url).netloc):
-        return {}
-    return dict(requests.utils.get_environ_proxies(url))

@@ -19,7 +19,7 @@ from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.manifest import Descriptor, Manifest
 from image_uploader_plugins.meter import Meter
 from image_uploader_plugins.reference import Tag
-from image_uploader_plugins.sources import registries, schema1
+from image_uploader_plugins.sources import answers, schema1
 from image_uploader_plugins.sources.registries import Registry
 from image_uploader_plugins.sources.source import Source, without
 from image_uploader_plugins.sources.tries import Tries
@@ -130,7 +130,7 @@ class RegistrySource(Source):
             skip = start - _begin(response)
             if skip < 0:
                 raise _NoSuchPart(response.url, "sends another part than asked for")
-            for chunk in without(registries.chunks(response), skip, self._drop):
+            for chunk in without(answers.chunks(response), skip, self._drop):
                 start += len(chunk)
                 yield chunk
             if descriptor.size is not None and start < descriptor.size and _may_be_cut(response):
@@ -265,7 +265,7 @@ def _begin(response: requests.Response) -> int:
 
 
 def _read(response: requests.Response, limit: int) -> bytes:
-    content = registries.whole(response, limit)
+    content = answers.whole(response, limit)
     if content is None:
         raise errors.ManifestInvalid(f"manifest at {redacted(response.url)} exceeds {limit} bytes")
     return content

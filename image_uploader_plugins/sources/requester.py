@@ -1,0 +1,129 @@
+"""Requests of HTTP to servers that are not trusted, one by one."""
+
+from __future__ import annotations
+
+import threading
+import urllib.parse
+from collections.abc import Mapping
+
+import requests
+
+from image_uploader_plugins import errors
+from image_uploader_plugins.sources import network_errors, session, trust
+from image_uploader_plugins.sources.settings import Settings
+from image_uploader_plugins.text import redacted, shown
+
+_CONNECT = 10.0  # seconds
+_REDIRECTS = 5
+
+
+class Requester:
+    """Asks each host on connections of its own, by ``settings``; safe from several threads."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._lock = threading.Lock()
+        self._sessions: dict[str, requests.Session] = {}
+
+    def close(self) -> None:
+        """Close its connections."""
+        with self._lock:
+            for found in self._sessions.values():
+                found.close()
+            self._sessions.clear()
+
+    def follow(
+        self, url: str, headers: dict[str, str], authorization: str, *, away: bool = True
+    ) -> requests.Response:
+        """Return the answer to GET of a URL, or of where it leads to.
+
+        ``authorization`` is told to the host of the URL alone.  Raises
+        RegistryUnreachable, also for redirects without end and from https to
+        http, and unless ``away`` RegistryError for one to another host.
+        """
+        origin = _origin(url)
+        for _ in range(_REDIRECTS + 1):
+            sent = dict(headers)
+            if authorization and _origin(url) == origin:
+                sent["Authorization"] = authorization
+            response = self.send("GET", url, sent)
+            location = response.headers.get("Location")
+            if not response.is_redirect or not location:
+                return response
+            target = self._redirected(url, location)
+            response.close()
+            if not away and _origin(target) != origin:
+                raise errors.RegistryError(url, response.status_code, "", f"leads to {target}")
+            url = target
+        raise errors.RegistryUnreachable(url, f"more than {_REDIRECTS} redirects", False)
+
+    def _redirected(self, url: str, location: str) -> str:
+        try:
+            target = urllib.parse.urljoin(url, location)
+        except ValueError:
+            target = ""
+        parts = parts_of(target)
+        if not parts.netloc:
+            raise errors.RegistryUnreachable(
+                url, f"leads to what is no URL of HTTP: {shown(location)}", False
+            )
+        if parts.scheme == "http" and url.startswith("https:"):
+            raise errors.RegistryUnreachable(
+                url, f"leads from https to {redacted(target)}, which is not followed", False
+            )
+        return target
+
+    def send(
+        self,
+        method: str,
+        url: str,
+        headers: dict[str, str],
+        form: Mapping[str, str] | None = None,
+    ) -> requests.Response:
+        """Return the answer to one request, its body unread; raises RegistryUnreachable."""
+        # Bytes as they are stored: a body encoded on the way has another digest.
+        headers = {"Accept-Encoding": "identity", "User-Agent": "image-uploader", **headers}
+        parts = urllib.parse.urlsplit(url)
+        try:
+            return self._session(parts.netloc).request(
+                method,
+                url,
+                headers=headers,
+                data=form,
+                allow_redirects=False,
+                timeout=(_CONNECT, self._settings.read_timeout),
+                verify=not self._settings.trust.is_insecure(parts.netloc),
+                proxies=_proxies(url),
+            )
+        except (requests.RequestException, ValueError) as e:  # the latter of what is no URL
+            raise network_errors.unreachable(url, e) from e
+
+    def _session(self, netloc: str) -> requests.Session:
+        with self._lock:
+            if netloc not in self._sessions:
+                context = self._settings.trust.context(netloc)
+                self._sessions[netloc] = session.untrusting(self._settings.limits, context)
+            return self._sessions[netloc]
+
+
+def parts_of(url: str) -> urllib.parse.SplitResult:
+    """Return the parts of a URL that a server names, none where it is no URL of HTTP."""
+    try:
+        parts = urllib.parse.urlsplit(url)
+        if parts.scheme in ("http", "https") and (parts.port or parts.hostname):
+            return parts
+    except ValueError:  # of an address or a port that is none
+        pass
+    return urllib.parse.SplitResult("", "", "", "", "")
+
+
+def _origin(url: str) -> tuple[str, str | None, int | None]:
+    parts = urllib.parse.urlsplit(url)
+    return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}[parts.scheme]
+
+
+def _proxies(url: str) -> dict[str, str]:
+    """Return the environment's proxies for a URL; what is on this machine has none."""
+    if trust.is_loopback(urllib.parse.urlsplit(url).netloc):
+        return {}
+    return dict(requests.utils.get_environ_proxies(url))
