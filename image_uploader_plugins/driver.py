@@ -1,8 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The contract between a tool that copies images and the place they end up.
 
-Every sentence of these docstrings binds a driver; image_uploader_plugins.testing.contract
-has a test for each.
+Every sentence of these docstrings binds a driver.  Most have a test in
+image_uploader_plugins.testing.contract, some of them with a hook that the
+driver's author fills in: damage, several processes, a target that fails, options,
+what clients get.  Three sentences a driver proves on its own, for no test of all
+drivers can: content is durable when a method returns, a tag moves atomically
+and last, and a deleted name disappears before its content.
 """
 
 from __future__ import annotations
@@ -89,7 +93,7 @@ class UploaderDriver(abc.ABC):
     def from_conf(cls, conf: Any) -> Self:
         """Return a driver that is set up from an oslo.config ConfigOpts.
 
-        Registers what list_opts() names.  Raises ConfigurationError or
+        Makes it know the options that list_opts() names.  Raises ConfigurationError or
         StorageError for options that cannot work.
         """
 
@@ -213,7 +217,7 @@ class UploaderDriver(abc.ABC):
         return None
 
     def present(self, target: RepositoryName, layers: Iterable[Descriptor]) -> frozenset[Digest]:
-        """Those of ``layers`` that ``target`` itself holds at the moment, of the right size.
+        """Return those of ``layers`` that ``target`` itself holds now, of the right size.
 
         None of them where the driver does not say: they are then reported as
         mounted.  Changes nothing, and protects nothing from a delete.
@@ -221,7 +225,7 @@ class UploaderDriver(abc.ABC):
         return frozenset()
 
     def census(self) -> Census | None:
-        """How much the target holds; None where the driver does not count."""
+        """Return how much the target holds; None where the driver does not count."""
         return None
 
     def close(self) -> None:  # noqa: B027 - a driver with nothing to release need not say so

@@ -8,18 +8,30 @@ on a fresh target::
         def make_driver(self):
             return MyDriver(...)
 
-The suite knows a driver only through its methods.  What it cannot see
-that way (durability, what clients are served) a driver tests on its own.
+The suite knows a driver through its methods.  What cannot be seen that way it
+tests with hooks, which a driver's author fills in: ``damage``, ``stored_manifest``,
+``make_broken_driver``, ``sections`` and ``works_across_processes``.  A test whose
+hook is not filled in is skipped, and says so.
+
+Three things a driver proves on its own: that what a method returned from
+survives a power cut, that a tag moves atomically and last, and that a delete
+takes names away before content.
 """
 
 from __future__ import annotations
 
 import concurrent.futures
 import gzip
+import multiprocessing
 import pickle
+import tempfile
+import time
 import unittest
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
+
+from oslo_config import cfg
 
 from image_uploader_plugins import errors, media_types
 from image_uploader_plugins.digest import Digest
@@ -73,10 +85,40 @@ class Counted(Content):
             raise ConnectionError("broken off")
 
 
+def put_in_a_process(driver: UploaderDriver, image: Image, tag: Tag) -> None:
+    """Upload an image, in a process that a pickled driver came to."""
+    with driver:
+        for digest, content in image.blobs.items():
+            driver.upload_layer(image.repository, [content], expected=digest)
+        content, media_type = image.manifest.content, image.manifest.media_type
+        driver.put_manifest(image.repository, content, media_type, tag=tag)
+
+
 class DriverContract:
     """One test for each sentence that binds a driver; mix it into a TestCase."""
 
     driver: UploaderDriver
+
+    # -- hooks: what a driver's author says
+
+    works_across_processes = True
+    """False for a target that lives in the process, as one for tests may."""
+
+    def sections(self) -> Mapping[str, Mapping[str, str]] | None:
+        """Return the options, by section and name, that from_conf() makes a driver of."""
+        return None
+
+    def damage(self, digest: Digest) -> bool:
+        """Cut off the last byte of content wherever the target has it; return whether it did."""
+        return False
+
+    def stored_manifest(self, name: RepositoryName, digest: Digest) -> bytes | None:
+        """Return a manifest as clients get it, None where it is not there, or not to be had."""
+        return None
+
+    def make_broken_driver(self) -> UploaderDriver | None:
+        """Return a driver whose target cannot be written to, None where there is no such thing."""
+        return None
 
     def make_driver(self) -> UploaderDriver:
         """Return a driver on a target of its own with nothing in it."""
@@ -401,6 +443,32 @@ class DriverContract:
         image = self.image()
         self.case.assertEqual(self.put(image), self.put(image))
 
+    def test_put_without_a_tag_stays_until_it_is_deleted_by_digest(self) -> None:
+        image = self.image()
+        self.put(image, None)
+        self.put(self.image("other"), Tag("other"))
+        self.case.assertNotIn(image.digest, self.delete(Tag("other"))[0])
+        self.case.assertEqual(self.delete(image.digest)[0], {image.digest})
+
+    def test_put_stores_byte_for_byte(self) -> None:
+        image = self.image()
+        content = b" " + image.manifest.content + b"\n"
+        for digest, blob in image.blobs.items():
+            self.driver.upload_layer(HERE, [blob], expected=digest)
+        put = self.driver.put_manifest(HERE, content, image.manifest.media_type, tag=TAG)
+        self.case.assertEqual(put.digest, Digest.of(content))
+        self.case.assertIn(self.stored_manifest(HERE, put.digest), (None, content))
+
+    def test_what_is_left_out_changes_nothing_else(self) -> None:
+        children = [self.image(), self.image("two", architecture="arm64")]
+        index = images.index(HERE.value, None, children)
+        self.put(children[0], None)
+        for left in ({children[1].digest}, set()):
+            content = index.manifest.content
+            self.driver.put_manifest(HERE, content, index.manifest.media_type, tag=TAG)
+            self.driver.leave_out(HERE, index.digest, left)
+        self.case.assertEqual(self.delete()[0], {index.digest, children[0].digest})
+
     def test_children_may_arrive_later(self) -> None:
         child = self.image()
         index = images.index(HERE.value, None, [child])
@@ -575,7 +643,107 @@ class DriverContract:
             self.case.assertEqual(census.bytes_stored, sum(map(len, content)))
             self.case.assertEqual(census.bytes_shared, 0)
 
+    def test_present_protects_nothing(self) -> None:
+        image = self.image()
+        self.put(image)
+        self.driver.present(HERE, image.manifest.blobs())
+        self.case.assertEqual(self.delete()[1], set(image.blobs))
+
+    def test_a_census_tells_of_uploads_in_flight(self) -> None:
+        self.put(self.image())
+        before = self.driver.census()
+        if before is None:
+            self.case.skipTest("the driver does not count")
+        self.case.assertIsNone(before.oldest_lease)
+        self.driver.upload_layer(HERE, [BLOB], expected=DIGEST)
+        after = self.driver.census()
+        assert after is not None  # noqa: S101 - for the type
+        assert after.oldest_lease is not None  # noqa: S101 - for the type
+        self.case.assertAlmostEqual(after.oldest_lease, time.time(), delta=60)
+
+    # -- damage, where the driver's author can bring it about
+
+    def test_what_is_damaged_is_not_mounted_when_it_is_checked(self) -> None:
+        self.driver.upload_layer(THERE, [BLOB], expected=DIGEST)
+        self._damage(DIGEST)
+        for asked in (LAYER, described(DIGEST)):
+            mounted = self.driver.mount_layers(HERE, [asked], {DIGEST: THERE}, check=True)
+            self.case.assertEqual(mounted, frozenset())
+
+    def test_an_upload_replaces_what_is_damaged(self) -> None:
+        self.driver.upload_layer(HERE, [BLOB], expected=DIGEST)
+        self._damage(DIGEST)
+        self.driver.upload_layer(HERE, [BLOB], expected=DIGEST, size=len(BLOB))
+        self.case.assertEqual(self.driver.mount_layers(HERE, [LAYER], check=True), {DIGEST})
+
+    def test_delete_beside_what_cannot_be_read_removes_nothing_more(self) -> None:
+        image, other = self.image(), self.image("other")
+        self.put(image)
+        self.put(other, Tag("other"))
+        self._damage(image.digest)
+        with self.case.assertRaises((errors.ManifestInvalid, errors.StorageError)):
+            self.delete(Tag("other"))
+        for digest in {*image.blobs, *other.blobs}:
+            self.case.assertTrue(self.holds(HERE, digest))
+
+    def _damage(self, digest: Digest) -> None:
+        if not self.damage(digest):
+            self.case.skipTest("damage() is not filled in")
+
     # -- all of them
+
+    def test_a_driver_is_set_up_from_options(self) -> None:
+        sections = self.sections()
+        if sections is None:
+            self.case.skipTest("sections() is not filled in")
+        conf = self._conf(sections)
+        kind = type(self.driver)
+        with kind.from_conf(conf) as driver:
+            driver.upload_layer(HERE, [BLOB], expected=DIGEST)
+        for group, options in kind.list_opts():
+            for option in options:
+                self.case.assertIn(option.dest, conf[group] if group else conf)
+
+    def _conf(self, sections: Mapping[str, Mapping[str, str]]) -> cfg.ConfigOpts:
+        lines = []
+        for name, values in sections.items():
+            lines += [f"[{name}]", *(f"{option} = {value}" for option, value in values.items())]
+        conf = cfg.ConfigOpts()
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder) / "driver.conf"
+            path.write_text("\n".join(lines) + "\n")
+            conf([], project="contract", default_config_files=[str(path)])
+        return conf
+
+    def test_failures_of_the_target_are_errors_of_the_storage(self) -> None:
+        driver = self.make_broken_driver()
+        if driver is None:
+            self.case.skipTest("make_broken_driver() is not filled in")
+        with self.case.assertRaises(errors.StorageError):
+            driver.upload_layer(HERE, [BLOB], expected=DIGEST)
+
+    def test_as_a_context_manager_a_driver_closes_itself(self) -> None:
+        self.put(self.image())
+        with self.driver as driver:
+            self.case.assertIs(driver, self.driver)
+            driver.upload_layer(HERE, [BLOB], expected=DIGEST)
+        self.case.assertIn(DIGEST, self.delete()[1])
+
+    def test_processes(self) -> None:
+        if not self.works_across_processes:
+            self.case.skipTest("the target lives in this process")
+        tags = [Tag(f"t{number}") for number in range(4)]
+        # Not forked: a lock that another thread holds would be so for ever.
+        context = multiprocessing.get_context("spawn")
+        with concurrent.futures.ProcessPoolExecutor(2, context) as pool:
+            jobs = [
+                pool.submit(put_in_a_process, self.driver, self.image(str(tag)), tag)
+                for tag in tags
+            ]
+            for job in jobs:
+                job.result()
+        for tag in tags:
+            self.case.assertEqual(self.delete(tag)[0], {self.image(str(tag)).digest})
 
     def test_a_pickled_driver_works_on_the_same_target(self) -> None:
         self.put(self.image())

@@ -64,7 +64,8 @@ class MemoryDriver(UploaderDriver):
         check: bool = False,
     ) -> frozenset[Digest]:
         with self._lock:
-            held = {d: c for r in self.repositories.values() for d, c in r.blobs.items()}
+            every = [item for r in self.repositories.values() for item in r.blobs.items()]
+            held = {d: c for d, c in every if not check or Digest.of(c, d.algorithm) == d}
             mounted = {
                 layer.digest: held[layer.digest]
                 for layer in layers
