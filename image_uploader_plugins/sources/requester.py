@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 """Requests of HTTP to servers that are not trusted, one by one."""
 
 from __future__ import annotations
