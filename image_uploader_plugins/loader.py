@@ -85,9 +85,10 @@ _OPTIONS = [
 
 
 def list_opts() -> list[tuple[str | None, list[Any]]]:
-    """All options, of this package and of every driver in it that loads.
+    """Return the options of ``[image_uploader]`` and of local-export, the driver in this package.
 
-    For the entry-point group ``oslo.config.opts``.
+    For the entry-point group ``oslo.config.opts``, in which the package of
+    another driver names that driver's own.
     """
     # A command that prints no sample does without the driver.
     from image_uploader_plugins.local_export import options  # noqa: PLC0415

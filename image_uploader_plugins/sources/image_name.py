@@ -36,7 +36,7 @@ class ImageName:
 
     @property
     def reference(self) -> Tag | Digest:
-        """What it is asked for by: the digest, where there is one."""
+        """Return what the image is asked for by: its digest, or else its tag."""
         return self.digest or self.tag or Tag(_DEFAULT_TAG)
 
     @classmethod
@@ -72,12 +72,12 @@ class ImageName:
 
 
 def is_registry(text: str) -> bool:
-    """Whether clients take ``text``, before the first "/" of a name, for a registry."""
+    """Return whether clients take ``text``, before the first "/" of a name, for a registry."""
     return _looks_like_registry(text) and is_address(text)
 
 
 def is_address(text: str) -> bool:
-    """Whether ``text`` is a host, by name or address, with or without a port."""
+    """Return whether ``text`` is a host, by name or address, with or without a port."""
     match = _REGISTRY.fullmatch(text)
     try:
         return bool(match and (not match[1] or ipaddress.IPv6Address(match[1])))

@@ -37,12 +37,12 @@ class Login:
 
     @property
     def basic(self) -> str:
-        """The value of Authorization (RFC 7617, in UTF-8)."""
+        """Return the value of Authorization (RFC 7617, in UTF-8)."""
         return "Basic " + base64.b64encode(f"{self.username}:{self.password}".encode()).decode()
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """What nobody but its registry is to know, in the forms in which it is sent."""
+        """Return what only its registry may know, in each form in which it is sent."""
         return self.password, self.identity_token, self.basic.partition(" ")[2]
 
 
@@ -125,7 +125,7 @@ def _candidates(registry: str, repository: str) -> Iterator[str]:
 
 
 def _files(environment: Mapping[str, str]) -> Iterator[tuple[Path, bool]]:
-    """Where logins are stored, and whether somebody named the file."""
+    """Yield the files of logins, each with whether somebody named it."""
     if named_file := environment.get("REGISTRY_AUTH_FILE"):
         yield Path(named_file), True
         return

@@ -56,7 +56,7 @@ class Registry:
 
     @property
     def is_verified(self) -> bool:
-        """Whether what it says came by TLS that was verified, as far as anything came."""
+        """Return whether what it says came by TLS that was verified, as far as anything came."""
         with self._lock:
             base = urllib.parse.urlsplit(self._base or self._url("https"))
         return base.scheme == "https" and not self._settings.trust.is_insecure(base.netloc)
@@ -144,7 +144,7 @@ class Registry:
         return f"{scheme}://{_HUB_HOST if self.name == HUB else self.name}/v2"
 
     def _is_plain(self) -> bool:
-        """Whether a port answers in plain HTTP and not in TLS; raises RegistryUnreachable."""
+        """Return whether a port speaks plain HTTP and not TLS; raises RegistryUnreachable."""
         try:
             self._ask_version("https")
         except errors.RegistryUnreachable as e:
@@ -273,7 +273,7 @@ class Registry:
             )
 
     def _may_know_secrets(self, url: str) -> bool:
-        """Whether who is asked is verified, this machine, or named as insecure."""
+        """Return whether who is asked is verified, this machine, or named as insecure."""
         parts = urllib.parse.urlsplit(url)
         insecure = self._settings.trust.may_be_plain(parts.netloc) or (
             self._settings.trust.is_insecure(self.name)

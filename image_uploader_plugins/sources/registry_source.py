@@ -249,7 +249,7 @@ def _is_unknown(error: errors.RegistryError) -> bool:
 
 
 def _may_be_cut(response: requests.Response) -> bool:
-    """Whether nobody can tell the end of a body from a broken line: RFC 9112, 6.3, rule 8."""
+    """Return whether a body has no end but that of the connection: RFC 9112, 6.3, rule 8."""
     coding = response.headers.get("Transfer-Encoding", "")
     return "Content-Length" not in response.headers and coding.strip().lower() != "chunked"
 

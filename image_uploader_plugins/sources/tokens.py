@@ -63,7 +63,7 @@ class Tokens:
         self._grants: dict[_Key, Grant] = {}
 
     def is_over(self, grant: Grant) -> bool:
-        """Whether a grant has ended, or nearly."""
+        """Return whether a grant has ended, or nearly."""
         return grant.until <= self._clock()
 
     def grant(

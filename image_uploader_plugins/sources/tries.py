@@ -30,7 +30,7 @@ class Tries:
         self._failures = 0
 
     def failed(self, error: errors.UploaderError) -> None:
-        """Wait before another try; raises ``error`` where that cannot help, or helped too often."""
+        """Wait before another try; raise ``error`` if no try can help, or if five have not."""
         self._failures += 1
         if not error.retryable or self._failures >= _ATTEMPTS:
             raise error

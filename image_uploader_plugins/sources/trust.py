@@ -60,7 +60,7 @@ class Trust:
         self._networks = [_network(name) for name in names if "/" in name]
 
     def is_insecure(self, registry: str) -> bool:
-        """Whether the operator named a registry as one that need not be verified.
+        """Return whether the operator named a registry as one that need not be verified.
 
         Networks are for addresses: what a name leads to is not the operator's word.
         """
@@ -72,7 +72,7 @@ class Trust:
         return address is not None and any(address in network for network in self._networks)
 
     def may_be_plain(self, registry: str) -> bool:
-        """Whether a registry may be asked by http, if it does not speak TLS."""
+        """Return whether a registry may be asked by http, if it does not speak TLS."""
         return self.is_insecure(registry) or is_loopback(registry)
 
     def context(self, address: str) -> ssl.SSLContext:
@@ -103,7 +103,7 @@ class Trust:
 
 
 def is_loopback(registry: str) -> bool:
-    """Whether ``host[:port]`` is this machine, by its address or as localhost."""
+    """Return whether ``host[:port]`` is this machine, by its address or as localhost."""
     if _host(registry).lower().removesuffix(".") == "localhost":
         return True
     address = _address(registry)

@@ -42,7 +42,7 @@ class Claim:
 
     @property
     def source(self) -> tuple[str, bool, str]:
-        """Those that have the same are the same, whatever the registry says."""
+        """Return what is copied; claims of the same source cannot be of two images."""
         return self.job.source, self.all_platforms, self.role
 
 

@@ -15,7 +15,7 @@ from image_uploader_plugins.text import one_line, redacted
 
 
 def failed(record: ImageRecord, error: BaseException) -> None:
-    """Put down that an image failed, or was interrupted, for this reason."""
+    """Note in a record that an image failed, or was interrupted, for this reason."""
     # tripleo-common knows but few exceptions; what really happened is behind them.
     origin = error if isinstance(error, errors.UploaderError) else error.__cause__ or error
     if isinstance(origin, errors.Interrupted):
@@ -26,7 +26,7 @@ def failed(record: ImageRecord, error: BaseException) -> None:
 
 
 def combined(failures: list[Exception], total: int) -> Exception:
-    """One error for all ``failures`` out of ``total`` images."""
+    """Return one error for all ``failures`` out of ``total`` images."""
     if len(failures) == 1:
         return failures[0]
     reasons = "; ".join(sorted(str(failure) for failure in failures))
@@ -37,7 +37,7 @@ def combined(failures: list[Exception], total: int) -> Exception:
 
 
 def is_transient(error: BaseException) -> bool:
-    """Whether doing the same again can help."""
+    """Return whether doing the same again can help."""
     if isinstance(error, errors.UploaderError):
         return error.retryable
     # Those that are ValueErrors, too, are about what is no URL.

@@ -61,13 +61,13 @@ class Job:
 
     @property
     def source(self) -> str:
-        """The image as any tool would name it."""
+        """Return the image as any tool would name it."""
         separator = "@" if isinstance(self.reference, Digest) else ":"
         return f"{self.host}/{self.name}{separator}{self.reference}"
 
     @property
     def served(self) -> str:
-        """The target as clients will name it."""
+        """Return the target as clients will name it."""
         name = f"{self.served_at}/{self.target}"
         return f"{name}:{self.tag}" if self.tag else f"{name}@{self.reference}"
 

@@ -117,7 +117,7 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
 
     @property
     def journal(self) -> Journal:
-        """The run's, or in a worker process one that nobody reads: records go back from there."""
+        """Return the run's journal; in a worker process one of its own, which nobody reads."""
         if self._journal is None:
             self._journal = Journal()
         return self._journal
@@ -155,7 +155,7 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
 
     @property
     def options(self) -> CopyOptions:
-        """How images are copied, found out once; raises ConfigurationError."""
+        """Return how images are copied, found out once; raises ConfigurationError."""
         if self._options is None and self._find_options:
             self._options = self._find_options()
         return self._options or CopyOptions()
