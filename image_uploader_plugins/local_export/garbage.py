@@ -14,6 +14,7 @@ from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.errors import Doubt
 from image_uploader_plugins.local_export import graph
 from image_uploader_plugins.local_export.graph import Reference
+from image_uploader_plugins.local_export.inventory import take_inventory
 from image_uploader_plugins.local_export.link_counts import LinkCounts
 from image_uploader_plugins.local_export.repository import Repository
 from image_uploader_plugins.manifest import Manifest
@@ -52,7 +53,7 @@ def plan(
 
     Raises StorageError if a manifest or a tag cannot be read for now.
     """
-    inventory = graph.take_inventory(repository)
+    inventory = take_inventory(repository)
     fate = inventory.fate(without)
     dead = sorted(fate.dead)
     # An index that outlived its children in a crash would turn their pins into roots.

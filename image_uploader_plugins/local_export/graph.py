@@ -1,5 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What keeps what alive in a repository; decided here for all who remove, foretell or judge.
+"""What keeps what alive in a repository, for every driver.
+
+All who remove, foretell or judge ask here.  It knows names, digests and
+manifests, and nothing of where they are kept.
 
 Roots are the tags, and the manifests put without one ("pins") that no index
 lists.  From there: an index needs its children; a manifest keeps its
@@ -20,7 +23,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.local_export.repository import Repository
 from image_uploader_plugins.manifest import Descriptor, Manifest
 from image_uploader_plugins.reference import RepositoryName, Tag
 from image_uploader_plugins.storage import NotFound, failed
@@ -119,6 +121,10 @@ class Inventory:
                 found.update(digests)
         return found
 
+    def live(self, without: Collection[Reference] = ()) -> frozenset[Digest]:
+        """Return the manifests that are present and that a name leads to."""
+        return frozenset(closure(self.edges(without), self.roots(without)) & self.present)
+
     def fate(self, without: Collection[Reference] = ()) -> Fate:
         """Return what stays and what may go, as if the names in ``without`` were gone.
 
@@ -128,7 +134,7 @@ class Inventory:
         gone = frozenset(without)
         edges, lost = self.edges(gone), set(self.lost_tags) - gone
         # A name that leads nowhere needs nothing; verification reports it.
-        live = frozenset(closure(edges, self.roots(gone)) & self.present)
+        live = self.live(gone)
         damaged = {digest for digest in self.broken if self._stays(digest, live, gone)}
         # What is deleted goes whole if nothing is left that could have to do with it.
         if not live and not lost and damaged <= closure(edges, self._led_to(gone)):
@@ -186,40 +192,6 @@ class Inventory:
     def _goes(self, tag: Tag, without: Collection[Reference]) -> bool:
         """Whether a tag is among names, or is for a digest that is."""
         return tag in without or self.tagged.get(tag) in without
-
-
-def take_inventory(repository: Repository) -> Inventory:
-    """Read every name and manifest; raises StorageError if one cannot be read for now."""
-    inventory = look(repository)
-    for error in inventory.unread():
-        raise error
-    return inventory
-
-
-def look(repository: Repository) -> Inventory:
-    """Read every name and manifest, and keep what went wrong, also for now, with each.
-
-    Raises StorageError where their names cannot be read.
-    """
-    # Names first: what they lead to was there before them.
-    tags: dict[Tag, list[Digest]] = {}
-    lost: dict[Tag, errors.UploaderError] = {}
-    for tag in sorted(repository.tags()):
-        try:
-            tags[tag] = repository.tag_digests(tag)
-        except (errors.ManifestInvalid, errors.StorageError) as e:
-            lost[tag] = e
-    pins = frozenset(repository.pins())
-    readable: dict[Digest, Manifest] = {}
-    broken: dict[Digest, errors.UploaderError] = {}
-    for digest, outcome in repository.read_manifests():
-        if isinstance(outcome, Manifest):
-            readable[digest] = outcome
-        elif isinstance(outcome, NotFound) and not repository.is_vacant(digest):
-            broken[digest] = errors.ManifestInvalid("is missing, and was there", outcome.path)
-        else:
-            broken[digest] = outcome
-    return Inventory(repository.name, tags, lost, pins, readable, broken)
 
 
 def closure(kept: Mapping[Digest, Iterable[Digest]], roots: Iterable[Digest]) -> set[Digest]:

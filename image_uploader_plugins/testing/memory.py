@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Self
 from image_uploader_plugins import errors, media_types
 from image_uploader_plugins.digest import Digest, VerifiedStream
 from image_uploader_plugins.driver import NO_SOURCES, Deletion, UploaderDriver
+from image_uploader_plugins.local_export.graph import Inventory
 from image_uploader_plugins.manifest import Descriptor, Manifest
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
 
@@ -22,20 +23,11 @@ class _Repository:
         self.pins: set[Digest] = set()
         self.leases: set[Digest] = set()
 
-    def live(self, deleted: object = None) -> set[Digest]:
-        """Return what a name leads to: through indexes, and back from subjects to referrers."""
-        listed = {d.digest for m in self.manifests.values() for d in m.manifests}
-        todo = [*self.tags.values(), *(self.pins - listed)]
-        found: set[Digest] = set()
-        while todo:
-            digest = todo.pop()
-            if digest in found or digest not in self.manifests:
-                continue
-            found.add(digest)
-            todo += [d.digest for d in self.manifests[digest].manifests]
-            referrers = [(n, m) for n, m in self.manifests.items() if n != deleted]
-            todo += [name for name, m in referrers if m.subject and m.subject.digest == digest]
-        return found
+    def live(self, name: RepositoryName, deleted: Tag | Digest) -> frozenset[Digest]:
+        """Return the manifests that names lead to; ``deleted`` goes although its subject stays."""
+        tags = {tag: [digest] for tag, digest in self.tags.items()}
+        found = Inventory(name, tags, {}, frozenset(self.pins), self.manifests, {})
+        return found.live([deleted])
 
 
 class MemoryDriver(UploaderDriver):
@@ -133,7 +125,7 @@ class MemoryDriver(UploaderDriver):
                 if reference in (tag, digest):
                     del repository.tags[tag]
             repository.pins -= {reference}
-            return self._collect(repository, reference)
+            return self._collect(repository, target)
 
     def close(self) -> None:
         with self._lock:
@@ -155,8 +147,8 @@ class MemoryDriver(UploaderDriver):
         if missing:
             raise errors.BlobUnknown(missing)
 
-    def _collect(self, repository: _Repository, deleted: object) -> Deletion:
-        live = repository.live(deleted)
+    def _collect(self, repository: _Repository, target: ImageRef) -> Deletion:
+        live = repository.live(target.repository, target.reference)
         manifests = tuple(digest for digest in repository.manifests if digest not in live)
         freed = 0
         for digest in manifests:

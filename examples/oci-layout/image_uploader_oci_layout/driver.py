@@ -145,7 +145,7 @@ class OciLayoutDriver(UploaderDriver):
             layout.pins.discard(target.reference)
             layout.save()
             held = self._leases.live(_folder(target.repository))
-            return collect(layout, held, target.reference)
+            return collect(layout, held, target)
 
     def close(self) -> None:
         with self._locked():

@@ -13,6 +13,7 @@ from image_uploader_plugins.archives import oci_layout
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import graph
 from image_uploader_plugins.local_export.graph import Inventory
+from image_uploader_plugins.local_export.inventory import take_inventory
 from image_uploader_plugins.local_export.repository import Repository
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.manifest import Descriptor, Manifest
@@ -111,7 +112,7 @@ class _Part:
 
     def __init__(self, repository: Repository, tags: Sequence[Tag], digests: set[Digest]) -> None:
         self._repository = repository
-        self._inventory: Inventory = graph.take_inventory(repository)
+        self._inventory: Inventory = take_inventory(repository)
         self._problems: dict[Digest, str] = {}
         tagged, present = self._inventory.tagged, self._inventory.present
         self._tagged = {tag: tagged[tag] if tagged.get(tag) in present else None for tag in tags}

@@ -13,6 +13,7 @@ from image_uploader_plugins import errors, strict_json
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import graph
 from image_uploader_plugins.local_export.graph import Reference
+from image_uploader_plugins.local_export.inventory import take_inventory
 from image_uploader_plugins.local_export.link_counts import LinkCounts
 from image_uploader_plugins.local_export.reports import elsewhere
 from image_uploader_plugins.local_export.tree import Tree
@@ -64,7 +65,7 @@ class Holdings:
         self.name = name
         self._tree = tree
         self._repository = tree.repository(name)
-        self.inventory = graph.take_inventory(self._repository)
+        self.inventory = take_inventory(self._repository)
         self.tags = tuple(sorted({*self.inventory.tags, *self.inventory.lost_tags}))
         self.manifests = self.inventory.readable
         self.broken = self.inventory.broken

@@ -10,7 +10,8 @@ from pathlib import PurePosixPath
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.local_export import graph, layout
+from image_uploader_plugins.local_export import layout
+from image_uploader_plugins.local_export.inventory import look
 from image_uploader_plugins.local_export.reports import elsewhere
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify.access import Access
@@ -53,9 +54,9 @@ class Inspection:
         self._access = access
         self._misplaced: set[PurePosixPath] = set()
         self.is_unread = False
-        self.inventory = twice(lambda: graph.look(self._repository))
+        self.inventory = twice(lambda: look(self._repository))
         if any(self.inventory.unread()):
-            self.inventory = twice(lambda: graph.look(self._repository))
+            self.inventory = twice(lambda: look(self._repository))
 
     @property
     def is_misplaced(self) -> bool:

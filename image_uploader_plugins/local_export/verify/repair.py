@@ -7,7 +7,7 @@ from pathlib import PurePosixPath
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.local_export import graph
+from image_uploader_plugins.local_export.inventory import take_inventory
 from image_uploader_plugins.local_export.maintenance import adopt
 from image_uploader_plugins.local_export.maintenance.collect import Collector
 from image_uploader_plugins.local_export.reports import elsewhere
@@ -105,7 +105,7 @@ def _mend_repository(verification: Verification, repository: Repository) -> None
 
 def _restore_manifests(verification: Verification, repository: Repository) -> None:
     """From wherever they are intact, also the children that an index lists."""
-    inventory = graph.take_inventory(repository)
+    inventory = take_inventory(repository)
     pending = set(inventory.present)
     seen: set[Digest] = set()
     while pending:

@@ -14,8 +14,10 @@ import pytest
 import yaml
 
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.local_export import graph
+from image_uploader_plugins.local_export.graph import Inventory
+from image_uploader_plugins.local_export.inventory import take_inventory
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
+from image_uploader_plugins.local_export.reports import holdings
 from image_uploader_plugins.local_export.repository import Repository
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
 from image_uploader_plugins.testing import images
@@ -188,16 +190,15 @@ def test_a_tag_that_moves_meanwhile_is_not_damaged(
 ) -> None:
     """The tag moves after tags were read, and its old manifest goes before manifests are read."""
     moves = [images.image("alone", "1.0", [images.layer({"new": b"new"})])]
-    original = graph.take_inventory
 
-    def move_first(repository: Repository) -> graph.Inventory:
+    def move_first(repository: Repository) -> Inventory:
         while moves and repository.name == ALONE.repository:
             with LocalExportDriver(filled) as driver:
                 trees.put(driver, moves.pop())
                 driver.delete(ImageRef(ALONE.repository, ALONE.digest))
-        return original(repository)
+        return take_inventory(repository)
 
-    monkeypatch.setattr(graph, "take_inventory", move_first)
+    monkeypatch.setattr(holdings, "take_inventory", move_first)
     result = run("list", "-f", "value", "-c", "Kind", "alone")
     assert not moves
     assert (result.status, result.out, result.err) == (0, "image\n", "")

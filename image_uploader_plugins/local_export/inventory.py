@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The inventory of a repository in the tree, read from its files."""
+
+from __future__ import annotations
+
+from image_uploader_plugins import errors
+from image_uploader_plugins.digest import Digest
+from image_uploader_plugins.local_export.graph import Inventory
+from image_uploader_plugins.local_export.repository import Repository
+from image_uploader_plugins.manifest import Manifest
+from image_uploader_plugins.reference import Tag
+from image_uploader_plugins.storage import NotFound
+
+
+def take_inventory(repository: Repository) -> Inventory:
+    """Read every name and manifest; raises StorageError if one cannot be read for now."""
+    inventory = look(repository)
+    for error in inventory.unread():
+        raise error
+    return inventory
+
+
+def look(repository: Repository) -> Inventory:
+    """Read every name and manifest, and keep what went wrong, also for now, with each.
+
+    Raises StorageError where their names cannot be read.
+    """
+    # Names first: what they lead to was there before them.
+    tags: dict[Tag, list[Digest]] = {}
+    lost: dict[Tag, errors.UploaderError] = {}
+    for tag in sorted(repository.tags()):
+        try:
+            tags[tag] = repository.tag_digests(tag)
+        except (errors.ManifestInvalid, errors.StorageError) as e:
+            lost[tag] = e
+    pins = frozenset(repository.pins())
+    readable: dict[Digest, Manifest] = {}
+    broken: dict[Digest, errors.UploaderError] = {}
+    for digest, outcome in repository.read_manifests():
+        if isinstance(outcome, Manifest):
+            readable[digest] = outcome
+        elif isinstance(outcome, NotFound) and not repository.is_vacant(digest):
+            broken[digest] = errors.ManifestInvalid("is missing, and was there", outcome.path)
+        else:
+            broken[digest] = outcome
+    return Inventory(repository.name, tags, lost, pins, readable, broken)
