@@ -16,7 +16,7 @@ from image_uploader_plugins.digest import Digest, VerifiedStream
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.manifest import Descriptor, index_fields
 from image_uploader_plugins.patterns import Pattern
-from image_uploader_plugins.storage import Storage
+from image_uploader_plugins.storage import Reader, Storage
 
 
 @dataclasses.dataclass
@@ -84,7 +84,7 @@ class _Manifest(Item):
 class _Blob(Item):
     digest: Digest
     size: int
-    origin: Storage
+    origin: Reader
     path: PurePosixPath
     shared: bool
 
