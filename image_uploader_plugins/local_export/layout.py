@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tree: every path in it is built here, relative to the root.
+"""The tree: its names, and its paths relative to the root.
+
+No other module knows a name; what was read from a folder may be joined to it.
 
 ::
 
@@ -75,6 +77,7 @@ UNFINISHED = STATE / "unfinished"
 UNFINISHED_CATALOG = UNFINISHED / "catalog"
 STATE_FOLDERS = (STAGING, PARTIAL, POOL, LEASES, LOCKS, UNFINISHED)
 
+CONTENT = "index.json"
 GZIP = ".gz"
 TYPE_MAP = ".type-map"
 LEFT_OUT = ".left-out"
@@ -209,7 +212,36 @@ class RepositoryLayout:
 
     def manifest_content(self, digest: Digest) -> PurePosixPath:
         """Return the file with a manifest's bytes."""
-        return self.manifest(digest) / "index.json"
+        return self.manifest(digest) / CONTENT
+
+    def manifest_headers(self, digest: Digest) -> PurePosixPath:
+        """Return the file with the headers of a manifest, for Apache."""
+        return self.manifest(digest) / ".htaccess"
+
+    def typed_manifest(self, digest: Digest, media_type: str) -> PurePosixPath:
+        """Return the name of a manifest's bytes that tells nginx their type."""
+        return self.manifest(digest) / TYPE_FILES[media_type]
+
+    def tag_link(self, tag: Tag) -> PurePosixPath:
+        """Return the link from a tag to its manifest."""
+        return self.tag_links / tag.value
+
+    def default_link(self, tag: Tag) -> PurePosixPath:
+        """Return the link from a tag to the manifest for clients that know no lists."""
+        return self.default_links / tag.value
+
+    def referrers_of(self, subject: Digest) -> PurePosixPath:
+        """Return the folder with the lists of what refers to a manifest."""
+        return self.referrers / subject.value
+
+    def lease(self, digest: Digest, unique: str) -> PurePosixPath:
+        """Return the file of one lease on a blob, of which there may be several."""
+        return self.leases / f"{digest}.{unique}"
+
+    @property
+    def unfinished(self) -> PurePosixPath:
+        """Return the mark of an operation on the repository that has begun."""
+        return UNFINISHED / self.key
 
     def left_out(self, digest: Digest) -> PurePosixPath:
         """Return the file that notes what of an index was left out on purpose."""
@@ -241,7 +273,7 @@ _DIGEST = r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}"
 _TAG = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
 _WORD = r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}"
 _FOLDER = r"sha256:[0-9a-f]{64}|\.sha512:[0-9a-f]{128}"
-_CONTENT = "|".join(map(re.escape, ("index.json", ".htaccess", LEFT_OUT, *TYPE_FILES.values())))
+_CONTENT = "|".join(map(re.escape, (CONTENT, ".htaccess", LEFT_OUT, *TYPE_FILES.values())))
 _DIVISION = r"(?:of-)?[1-9][0-9]*"
 # What may lie below a repository's own folders, and as what.
 _KNOWN = [
@@ -304,6 +336,16 @@ def is_derived(path: PurePosixPath) -> bool:
 def manifest_folder(digest: Digest) -> str:
     """Return the name of the folder in ``manifests/`` that holds a manifest."""
     return digest.value if digest.algorithm == "sha256" else "." + digest.value
+
+
+def copied_content(folder: PurePosixPath) -> PurePosixPath:
+    """Return a manifest's bytes in the folder that a copy with links followed has for a tag."""
+    return folder / CONTENT
+
+
+def link_target(digest: Digest) -> str:
+    """Return where the link of a tag leads to, from the folder that it is in."""
+    return f"../manifests/{manifest_folder(digest)}"
 
 
 def folder_digest(name: str) -> Digest | None:

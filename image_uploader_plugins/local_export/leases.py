@@ -34,15 +34,17 @@ class Leases:
 
     def _renew(self) -> None:
         # A child of fork has none: its parent's uploads go on.
-        self._ours: dict[PurePosixPath, list[PurePosixPath]] = collections.defaultdict(list)
+        self._ours: dict[tuple[PurePosixPath, Digest], list[PurePosixPath]] = (
+            collections.defaultdict(list)
+        )
         self._lock = threading.Lock()
 
     def take(self, repository: RepositoryLayout, digest: Digest) -> None:
         """Take a lease on a blob of a repository, in the name of this process."""
-        path = repository.leases / f"{digest}.{uuid.uuid4().hex}"
+        path = repository.lease(digest, uuid.uuid4().hex)
         self._touch(path)
         with self._lock:
-            self._ours[repository.leases / digest.value].append(path)
+            self._ours[repository.leases, digest].append(path)
 
     def _touch(self, path: PurePosixPath) -> None:
         # Its folder may be removed, empty, between our entering it and making the file.
@@ -59,7 +61,7 @@ class Leases:
         """Drop one of ours for each of ``digests``, if there is one."""
         for digest in digests:
             with self._lock:
-                ours = self._ours.get(repository.leases / digest.value)
+                ours = self._ours.get((repository.leases, digest))
                 path = ours.pop() if ours else None
             if path:
                 self._storage.unlink(path)

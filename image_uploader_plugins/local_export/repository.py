@@ -118,8 +118,9 @@ class Repository:
         """Write the bytes, and what else is in their folder: the headers before all."""
         folder = self.layout.manifest(digest)
         content = self.layout.manifest_content(digest)
-        named = folder / layout.TYPE_FILES[parsed.media_type]
-        self._storage.write(folder / ".htaccess", documents.htaccess(parsed.media_type, digest))
+        named = self.layout.typed_manifest(digest, parsed.media_type)
+        headers = documents.htaccess(parsed.media_type, digest)
+        self._storage.write(self.layout.manifest_headers(digest), headers)
         replaced = self._storage.write(content, parsed.content)
         if replaced or not self._storage.holds(named, parsed.content):
             self._storage.link(content, named)
@@ -155,7 +156,7 @@ class Repository:
         """
         folder = self.layout.manifest(digest)
         for name, kind in self._storage.names(folder).items():
-            if name != "index.json" and kind != "folder":
+            if name != layout.CONTENT and kind != "folder":
                 self._storage.unlink(folder / name)
 
     def remove_manifest(self, digest: Digest) -> int:
@@ -242,13 +243,11 @@ class Repository:
         return variants[-1].digest
 
     def _write_links(self, tag: Tag, digest: Digest, default: Digest) -> None:
-        for folder, target in (
-            (self.layout.tag_links, digest),
-            (self.layout.default_links, default),
+        for link, target in (
+            (self.layout.tag_link(tag), digest),
+            (self.layout.default_link(tag), default),
         ):
-            self._storage.symlink(
-                folder / tag.value, f"../manifests/{layout.manifest_folder(target)}"
-            )
+            self._storage.symlink(link, layout.link_target(target))
 
     def write_pin(self, parsed: Manifest, digest: Digest) -> None:
         """Keep a manifest that has no tag.
@@ -263,8 +262,8 @@ class Repository:
         """Remove a tag, its record first; callers sync before any content goes."""
         self._clear(self.layout.type_map(tag))
         self._clear(self.layout.legacy_tag(tag))
-        self._clear(self.layout.tag_links / tag.value)
-        self._clear(self.layout.default_links / tag.value)
+        self._clear(self.layout.tag_link(tag))
+        self._clear(self.layout.default_link(tag))
 
     def remove_pin(self, digest: Digest) -> None:
         """Remove what keeps a manifest without a tag."""
@@ -326,12 +325,12 @@ class Repository:
 
     def _leads_to(self, tag: Tag) -> Digest | None:
         """Return the manifest that a tag was for, as its link or the copy of a manifest tells."""
-        link = self._storage.link_target(self.layout.tag_links / tag.value)
+        link = self._storage.link_target(self.layout.tag_link(tag))
         if link is not None:
             digest = layout.folder_digest(link.rpartition("/")[2])
             return digest if digest and self.has_manifest(digest) else None
-        for folder in (self.layout.tag_links / tag.value, self.layout.legacy_tag(tag)):
-            path = folder / "index.json"
+        for folder in (self.layout.tag_link(tag), self.layout.legacy_tag(tag)):
+            path = layout.copied_content(folder)
             content = self._storage.read(path) if self._storage.file(path) else b""
             for digest in (Digest.of(content), Digest.of(content, "sha512")):
                 if self.has_manifest(digest):

@@ -222,7 +222,7 @@ class Tree:
         looks at every view.  Yields whether there was such a mark.
         """
         self.claim()
-        mark = layout.UNFINISHED / repository.layout.key
+        mark = repository.layout.unfinished
         resumed = self.storage.file(mark) is not None
         self._write_mark(mark, repository.name)
         if resumed:

@@ -169,17 +169,17 @@ class TreeServer:
             digest = Digest(reference)
         else:
             digest = self._tagged(repository, Tag(reference), request.headers.get("Accept", ""))
-        for media_type, name in layout.TYPE_FILES.items():
+        for media_type in layout.TYPE_FILES:
             with contextlib.suppress(NotFound):
-                path = repository.manifest(digest) / name
+                path = repository.typed_manifest(digest, media_type)
                 return self._file(request, path, media_type, digest, verify=True)
         raise NotFound(repository.manifest(digest))
 
     def _tagged(self, repository: RepositoryLayout, tag: Tag, accept: str) -> Digest:
         """Return the manifest that a tag leads to for a client that takes ``accept``."""
         no_list = negotiation.takes_no_list(accept)
-        links = repository.default_links if no_list else repository.tag_links
-        folder = self._files.readlink(links / tag.value)
+        link = repository.default_link(tag) if no_list else repository.tag_link(tag)
+        folder = self._files.readlink(link)
         return Digest(folder.name.removeprefix("."))
 
     def _catalog(self, request: Request) -> Response:

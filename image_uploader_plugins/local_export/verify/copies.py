@@ -53,5 +53,5 @@ class Copies:
 
 def _names(place: RepositoryLayout, digest: Digest) -> Iterator[PurePosixPath]:
     yield place.manifest_content(digest)
-    for name in layout.TYPE_FILES.values():
-        yield place.manifest(digest) / name
+    for media_type in layout.TYPE_FILES:
+        yield place.typed_manifest(digest, media_type)

@@ -250,7 +250,7 @@ class Inspection:
             yield Finding(layout.CATALOG, problem, Remedy.REPAIR)
 
     def _mark(self) -> Iterator[Finding]:
-        mark = self._storage.file(layout.UNFINISHED / self._layout.key)
+        mark = self._storage.file(self._layout.unfinished)
         if mark:
             problem = f"an operation on {self._repository.name} was cut short"
             yield Finding(mark.path, problem, Remedy.REPAIR)

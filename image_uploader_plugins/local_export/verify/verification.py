@@ -76,24 +76,24 @@ class Verification:
 
     def _told_once(self, garbage: list[Garbage]) -> Iterator[Finding]:
         """Yield garbage as findings, all that one unfinished upload left as one."""
-        tops = {layout.RepositoryLayout(name) for name in self.repositories()}
-        folders = {folder: top.top for top in tops for folder in (top.blobs, top.leases)}
-        left: dict[PurePosixPath, list[Garbage]] = collections.defaultdict(list)
+        places = [layout.RepositoryLayout(name) for name in self.repositories()]
+        folders = {folder: place for place in places for folder in (place.blobs, place.leases)}
+        left: dict[layout.RepositoryLayout, list[Garbage]] = collections.defaultdict(list)
         pooled = {g for g in garbage if layout.pool_digest(g.path)}
         for found in garbage:
             if found.path.parent in folders:
                 left[folders[found.path.parent]].append(found)
         told = {layout.blob_digest(g.path.name) for parts in left.values() for g in parts}
         gone = {g for g in pooled if layout.pool_digest(g.path) in told}
-        for top, parts in left.items():
-            blobs = [g for g in parts if g.path.parent == top / "blobs"]
+        for place, parts in left.items():
+            blobs = [g for g in parts if g.path.parent == place.blobs]
             if len(blobs) > 1:
                 freed = sum(g.size for g in gone if layout.pool_digest(g.path) in _digests(blobs))
                 size = sum(g.size for g in blobs) + freed
                 problem = (
                     f"{len(blobs)} blobs ({size} bytes) of no image, as of an upload cut short"
                 )
-                yield Finding(top / "blobs", problem, Remedy.REPAIR)
+                yield Finding(place.blobs, problem, Remedy.REPAIR)
                 gone.update(parts)
             else:
                 gone -= {g for g in gone if layout.pool_digest(g.path) in _digests(blobs)}

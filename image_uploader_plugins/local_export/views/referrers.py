@@ -51,7 +51,7 @@ class Referrers:
         read: Callable[[Digest], Manifest],
     ) -> None:
         self._storage = storage
-        self._folder = repository.referrers
+        self._layout = repository
         self._read_manifest = read
 
     def check(self, parsed: Manifest, digest: Digest) -> None:
@@ -69,7 +69,7 @@ class Referrers:
         size = len(documents.index(map(_bare, entries.values())))
         if size > manifest.SIZE_LIMIT:
             raise errors.StorageFull(
-                self._storage.root / self._folder / subject.value / ALL,
+                self._storage.root / self._layout.referrers_of(subject) / ALL,
                 f"the list would have {size} bytes, the limit is {manifest.SIZE_LIMIT}",
             )
 
@@ -92,7 +92,7 @@ class Referrers:
 
     def _listed(self, subject: Digest) -> dict[str, _Entry]:
         """Return what is listed with a subject, by digest; raises ValueError for a damaged list."""
-        path = self._folder / subject.value / ALL
+        path = self._layout.referrers_of(subject) / ALL
         if not self._storage.file(path):
             return {}
         try:
@@ -116,17 +116,17 @@ class Referrers:
                 found[parsed.subject.digest].append(entry(parsed, digest))
         for subject in sorted(found):
             self._write(subject, found[subject])
-        for name in sorted(self._storage.names(self._folder)):
+        for name in sorted(self._storage.names(self._layout.referrers)):
             if layout.folder_digest(name) not in found:
-                self._storage.remove_tree(self._folder / name)
+                self._storage.remove_tree(self._layout.referrers / name)
 
     def clear(self) -> None:
         """Remove all lists of referrers."""
-        self._storage.remove_tree(self._folder)
+        self._storage.remove_tree(self._layout.referrers)
 
     def _write(self, subject: Digest, entries: Iterable[_Entry]) -> None:
         texts = {PurePosixPath(name): text for name, text in listings(entries).items()}
-        folder = self._folder / subject.value
+        folder = self._layout.referrers_of(subject)
         for name in sorted(texts):
             self._storage.write(folder / name, texts[name])
         for other in sorted(self._storage.names(folder)):
