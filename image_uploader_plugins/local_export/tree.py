@@ -216,10 +216,10 @@ class Tree:
 
     @contextlib.contextmanager
     def changing(self, repository: Repository) -> Iterator[bool]:
-        """Under the repository's lock: its views are in order before, and a mark says so after.
+        """Mark a repository as being changed; called with its lock held.
 
-        The mark stays when we fail or are killed; whoever comes next then
-        looks at every view.  Yields whether there was such a mark.
+        The mark stays when the change fails or is killed, and then the next
+        one first puts every view in order.  Yields whether that was so.
         """
         self.claim()
         mark = repository.layout.unfinished
