@@ -140,20 +140,19 @@ def test_what_cannot_be_read_stays_and_is_told(root: Path, place: str, number: i
     assert content(root) == before
 
 
-def test_a_short_read_is_no_damage(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_short_read_is_no_damage(root: Path) -> None:
     before = content(root)
     chosen = (root / POOLED).stat().st_ino
-    read, done = os.read, False
+    done = False
 
-    def short(descriptor: int, size: int) -> bytes:
+    def short(primitive: Primitive) -> Any:
         nonlocal done
-        if os.fstat(descriptor).st_ino != chosen:
-            return read(descriptor, size)
+        if primitive.function is not os.read or os.fstat(primitive.args[0]).st_ino != chosen:
+            return primitive()
         done, first = not done, not done
-        return read(descriptor, 10) if first else b""
+        return os.read(primitive.args[0], 10) if first else b""
 
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "read", short)
+    with hooked(short):
         report = trees.mended(root)
     found = {str(f.path): f for f in report.findings}
     finding = found[f"v2/ns/a/blobs/{LAYER}.gz"]
@@ -163,24 +162,23 @@ def test_a_short_read_is_no_damage(root: Path, monkeypatch: pytest.MonkeyPatch) 
     assert content(root) == before
 
 
-def test_bytes_that_were_wrong_once_are_no_damage(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_bytes_that_were_wrong_once_are_no_damage(root: Path) -> None:
     """Memory and controllers flip bits, too."""
     before = content(root)
     chosen = (root / POOLED).stat().st_ino
-    read = os.read
     times: list[int] = []
 
-    def wrong(descriptor: int, size: int) -> bytes:
-        found = read(descriptor, size)
-        if os.fstat(descriptor).st_ino == chosen and found and not times:
-            times.append(1)
-            return found[:-1] + b"x"
-        return found
+    def wrong(primitive: Primitive) -> Any:
+        found = primitive()
+        if primitive.function is not os.read or not found or times:
+            return found
+        if os.fstat(primitive.args[0]).st_ino != chosen:
+            return found
+        times.append(1)
+        return found[:-1] + b"x"
 
-    monkeypatch.setattr(os, "read", wrong)
-    assert trees.mended(root).findings == ()
+    with hooked(wrong):
+        assert trees.mended(root).findings == ()
     assert times
     assert content(root) == before
 
