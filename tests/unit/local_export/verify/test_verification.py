@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,6 +29,7 @@ from image_uploader_plugins.testing import images
 from tests.support import legacy, trees
 from tests.support.commands import Run
 from tests.support.content import OTHER, SUBJECT, related
+from tests.support.faults import Primitive, hooked
 
 NAME = RepositoryName("ns/img")
 LAYER = SUBJECT.manifest.layers[0].digest  # ns/copy has it, too
@@ -400,17 +402,15 @@ def test_a_symbolic_link_in_our_place(filled: Path, tmp_path: Path, place: str) 
     assert outside.exists()
 
 
-def test_a_disk_that_cannot_read(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_disk_that_cannot_read(filled: Path) -> None:
     bad = (filled / pooled(LAYER)).stat().st_ino
-    real = os.read
 
-    def read(descriptor: int, size: int) -> bytes:
-        if os.fstat(descriptor).st_ino == bad:
+    def read(primitive: Primitive) -> Any:
+        if primitive.function is os.read and os.fstat(primitive.args[0]).st_ino == bad:
             raise OSError(5, "Input/output error")
-        return real(descriptor, size)
+        return primitive()
 
-    with monkeypatch.context() as patch:
-        patch.setattr(os, "read", read)
+    with hooked(read):
         assert findings(filled)[blob(LAYER)][0] == "could not be read: Input/output error"
     assert findings(filled) == {}
 
