@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One fetch of a blob at a time, as long as it gets on."""
+"""Fetches of blobs, one at a time for each, as long as it makes progress."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.storage import Lock, Storage
 
 RATE = 16 * 1024
-"""Bytes a second that a fetch must get on by for others to wait for it."""
+"""Bytes per second below which others do not wait for a fetch."""
 
 PATIENCE = 5.0
-"""Seconds over which that is looked at."""
+"""Seconds over which RATE is measured."""
 
 _LOOK = 0.05  # seconds between two looks
 _TELL = 0.25  # seconds between two tellings
@@ -32,19 +32,19 @@ def clock() -> float:
 
 
 def lock_name(digest: Digest, number: int = 0) -> str:
-    """Return the name of the lock for fetching content, of the first who does or one beside it."""
+    """Return the lock's name for fetching content; ``number`` counts fetches beside the first."""
     return f"fetch {digest} {number}"
 
 
 class Fetch:
-    """A fetch that it is one's turn to make; others are slower where it is not the ``first``."""
+    """A fetch whose turn it is; where it is not the ``first``, an earlier one is slow or stuck."""
 
     def __init__(self, lock: Lock, *, first: bool = True) -> None:
         self._lock = lock
         self.first = first
 
     def counted(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
-        """Yield the same chunks, and show those who wait that they come."""
+        """Yield the same chunks, and tell waiting processes how many bytes have come."""
         total, told = 0, clock() - _TELL
         for chunk in chunks:
             total += len(chunk)
@@ -55,7 +55,7 @@ class Fetch:
 
 
 class _Watch:
-    """Whether whoever holds a lock gets on."""
+    """A check whether the fetch that holds a lock makes progress."""
 
     def __init__(self, progress: int) -> None:
         self._progress = progress
@@ -65,18 +65,18 @@ class _Watch:
         got = progress - self._progress
         if 0 <= got < RATE * PATIENCE:
             return clock() - self._since >= PATIENCE
-        # Enough, or the progress of the next one already.
+        # It is fast enough, or the lock belongs to the next fetch already.
         self._progress, self._since = progress, clock()
         return False
 
 
 @contextlib.contextmanager
 def turn(storage: Storage, digest: Digest) -> Iterator[Fetch]:
-    """Wait for whoever fetches ``digest`` at the moment, unless that is slow or stuck.
+    """Wait until nobody else fetches ``digest``, or until that fetch is slow or stuck.
 
-    Then there are two fetches, and those who come later wait for the second:
-    each has a lock of its own, by number.  Whoever has waited looks whether
-    the content has come before fetching it.
+    Beside a slow fetch a second one begins, and later callers wait for the
+    second: each fetch has a lock of its own, by number. A caller that has
+    waited must look whether the content is there before it fetches.
     """
     for number in itertools.count():
         name = lock_name(digest, number)

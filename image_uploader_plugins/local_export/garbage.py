@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a repository does not need any more, and its removal.
+"""Content that a repository does not need any more, and its removal.
 
-Manifests go as graph says.  Blobs are kept for those that stay and for uploads
-in flight.
+The rules for manifests are those of graph. Blobs are kept for the manifests
+that stay and for uploads in flight.
 """
 
 from __future__ import annotations
@@ -23,10 +23,11 @@ from image_uploader_plugins.storage import File, Storage
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
-    """What may go; manifests in the order to remove them.
+    """The content that may be removed; manifests in the order of their removal.
 
-    ``live`` are the manifests that stay and can be read, ``unnamed`` those of
-    them that neither a tag nor a pin names.  ``doubts`` are why more may not go.
+    ``live`` are the manifests that stay and can be read; ``unnamed`` are those
+    of them that neither a tag nor a pin names. ``doubts`` are the reasons why
+    nothing else may be removed.
     """
 
     live: Mapping[Digest, Manifest]
@@ -47,16 +48,17 @@ def plan(
     held: frozenset[Digest],
     without: Collection[Reference] = (),
 ) -> Plan:
-    """Return what no root of the repository and no upload (``held``) needs.
+    """Return what neither a root of the repository nor an upload (``held``) needs.
 
-    As if the names in ``without`` were gone, see graph.Inventory.fate().
+    The answer is as if the names in ``without`` were gone, see
+    graph.Inventory.fate().
 
     Raises StorageError if a manifest or a tag cannot be read for now.
     """
     inventory = take_inventory(repository)
     fate = inventory.fate(without)
     dead = sorted(fate.dead)
-    # An index that outlived its children in a crash would turn their pins into roots.
+    # Indexes last: after a crash, pins of children whose index is gone would be roots.
     dead.sort(key=lambda d: d in inventory.readable and inventory.readable[d].is_index)
     if fate.doubts:
         doubts = tuple(inventory.doubt(reference, without) for reference in fate.doubts)
@@ -70,9 +72,9 @@ def plan(
 
 
 def sweep(storage: Storage, repository: Repository, found: Plan) -> int:
-    """Carry out a plan; return the bytes freed, without those that the pool still links to."""
-    # Once pinned they are also safe from tripleo-common, which knows neither
-    # children nor referrers.
+    """Carry out a plan; return the bytes freed, without those that the pool still holds."""
+    # A pin protects them from tripleo-common, too, which knows neither children
+    # nor referrers.
     for digest in sorted(found.unnamed):
         repository.write_pin(found.live[digest], digest)
     repository.referrers.rebuild(found.live)
@@ -81,7 +83,7 @@ def sweep(storage: Storage, repository: Repository, found: Plan) -> int:
     # A power loss must not bring back a name whose content is gone, or a pin
     # whose index is.
     storage.sync()
-    # Nor may content that is lost look like content that was given up.
+    # Nor may lost content look like content that was given up on purpose.
     for digest in found.manifests:
         repository.strip_manifest(digest)
     storage.sync()

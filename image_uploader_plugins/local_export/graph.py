@@ -1,18 +1,19 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What keeps what alive in a repository, for every driver.
+"""Which manifests of a repository keep which others, for every driver.
 
-All who remove, foretell or judge ask here.  It knows names, digests and
-manifests, and nothing of where they are kept.
+Everything that removes manifests, forecasts a removal or judges one asks this
+module. It knows names, digests and manifests, and nothing of how they are
+stored.
 
-Roots are the tags, and the manifests put without one ("pins") that no index
-lists.  From there: an index needs its children; a manifest keeps its
-referrers.  An edge counts whenever the manifest that it leads to is present,
+The roots are the manifests that tags lead to, and those that were put without a
+tag ("pins") and that no index lists. An index keeps its children, and a
+manifest keeps its referrers. That counts whenever the kept manifest is present,
 readable or not.
 
-What cannot be read may list, refer to and need anything, so absence of
-knowledge is not absence of need: as long as such a manifest stays, and
-something else stays that could have to do with it, nothing goes whose need
-cannot be known.  Whoever deletes it by its digest gives it up.
+A manifest that cannot be read may list, refer to and need anything. While it
+stays, nothing is removed whose need cannot be known, unless nothing else stays
+that could have to do with it. To delete that manifest by its digest is to give
+up what only it needed.
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ Edges = Mapping[Digest, Collection[Digest]]
 
 @dataclasses.dataclass(frozen=True)
 class Fate:
-    """What becomes of a repository's manifests.
+    """The manifests of a repository that stay, and those that may be removed.
 
-    ``live`` are those that names lead to.  ``dead`` may go.  ``doubts`` are
-    why nothing else may: manifests that stay although they cannot be read, and
-    tags of which it is not known what they lead to.
+    ``live`` are the manifests that names lead to. ``dead`` may be removed.
+    ``doubts`` are the reasons why no others may be: manifests that stay
+    although they cannot be read, and tags whose manifest is not known.
     """
 
     live: frozenset[Digest]
@@ -49,9 +50,10 @@ class Fate:
 class Inventory:
     """The names and manifests of a repository, as far as they can be read.
 
-    ``tags`` lead to the manifest that each is for, and then others; ``pins``
-    keep manifests without a tag.  What is present and cannot be read is in
-    ``lost_tags`` and ``broken``, with the reason.
+    ``tags`` has for each tag the manifest that it is for, followed by the
+    others that it leads to; ``pins`` keep manifests without a tag.
+    ``lost_tags`` and ``broken`` are the tags and manifests that are present and
+    cannot be read, with the reason.
     """
 
     name: RepositoryName
@@ -67,17 +69,17 @@ class Inventory:
 
     @functools.cached_property
     def tagged(self) -> Mapping[Tag, Digest]:
-        """The manifest that each tag is for, present or not; no tag that leads nowhere."""
+        """Return the manifest that each tag is for, present or not; no tags that lead nowhere."""
         return {tag: digests[0] for tag, digests in self.tags.items() if digests}
 
     @functools.cached_property
     def listed(self) -> frozenset[Digest]:
-        """What any index lists, present or not."""
+        """Return the manifests that any index lists, present or not."""
         return frozenset(d.digest for m in self.readable.values() for d in m.manifests)
 
     @functools.cached_property
     def children(self) -> Edges:
-        """What each manifest lists, as far as it is there."""
+        """Return the manifests that each manifest lists, as far as they are present."""
         return {
             digest: [d.digest for d in parsed.manifests if d.digest in self.present]
             for digest, parsed in self.readable.items()
@@ -85,7 +87,7 @@ class Inventory:
 
     @functools.cached_property
     def parents(self) -> Edges:
-        """The manifests that list each; also of those that are not there."""
+        """Return, for each listed manifest, present or not, the manifests that list it."""
         found: dict[Digest, list[Digest]] = {}
         for digest, parsed in self.readable.items():
             for child in parsed.manifests:
@@ -94,7 +96,7 @@ class Inventory:
 
     @functools.cached_property
     def referrers(self) -> Edges:
-        """What has each manifest for its subject."""
+        """Return the manifests that refer to each subject."""
         found: dict[Digest, list[Digest]] = {}
         for digest in sorted(self.readable):
             subject = self.readable[digest].subject
@@ -103,9 +105,9 @@ class Inventory:
         return found
 
     def edges(self, without: Collection[Reference] = ()) -> Edges:
-        """Return what each manifest keeps: what it lists, and what has it for a subject.
+        """Return the manifests that each manifest keeps: its children and its referrers.
 
-        A referrer ``without`` which things are looked at is kept by no subject.
+        A referrer that is itself in ``without`` is kept by no subject.
         """
         found = {digest: list(children) for digest, children in self.children.items()}
         for subject, referrers in self.referrers.items():
@@ -126,29 +128,30 @@ class Inventory:
         return frozenset(closure(self.edges(without), self.roots(without)) & self.present)
 
     def fate(self, without: Collection[Reference] = ()) -> Fate:
-        """Return what stays and what may go, as if the names in ``without`` were gone.
+        """Return which manifests stay and which may go, as if the names in ``without`` were gone.
 
-        Tags, and digests with all tags that are for them.  A referrer among
-        them goes although its subject stays.
+        The names are tags, and digests, which stand for the manifest and all
+        tags that are for it. A referrer among them goes although its subject
+        stays.
         """
         gone = frozenset(without)
         edges, lost = self.edges(gone), set(self.lost_tags) - gone
-        # A name that leads nowhere needs nothing; verification reports it.
+        # A name without a manifest keeps nothing; verification reports it.
         live = self.live(gone)
         damaged = {digest for digest in self.broken if self._stays(digest, live, gone)}
-        # What is deleted goes whole if nothing is left that could have to do with it.
+        # If nothing else stays, nothing can need what is deleted: all of it may go.
         if not live and not lost and damaged <= closure(edges, self._led_to(gone)):
             return Fate(live, self.present)
         if not damaged and not lost:
             return Fate(live, self.present - live)
-        # Its own bytes are of no use to anybody, whatever it was to others.
+        # A damaged manifest that is deleted by its digest goes; others may need its children.
         given_up = {digest for digest in self.broken.keys() - live if digest in gone}
         return Fate(live, frozenset(given_up), (*sorted(lost), *sorted(damaged)))
 
     def _stays(self, digest: Digest, live: frozenset[Digest], gone: frozenset[Reference]) -> bool:
         if digest in live:
             return True
-        # A put or a delete that was killed leaves a folder without content or any of its names.
+        # A put or a delete that was killed leaves a folder without content and names.
         return digest not in gone and not isinstance(self.broken[digest], NotFound)
 
     def _led_to(self, names: Iterable[Reference]) -> set[Digest]:
@@ -157,9 +160,9 @@ class Inventory:
         return found.union(*(self.tags.get(tag, ()) for tag in names if isinstance(tag, Tag)))
 
     def named(self, digest: Digest) -> tuple[str, ...]:
-        """Return the tags that lead clients to a manifest, at once or through indexes.
+        """Return the tags that lead clients to a manifest, directly or through indexes.
 
-        Its digest where none does.
+        Where there are none, return its digest.
         """
         return self._names.get(digest) or (f"{self.name}@{digest}",)
 
@@ -173,12 +176,12 @@ class Inventory:
         return {digest: tuple(names) for digest, names in found.items()}
 
     def unread(self) -> Iterator[errors.UploaderError]:
-        """Why something could not be read for now, though it may be intact."""
+        """Yield the errors of what could not be read for now, and may be intact."""
         found = (*self.lost_tags.values(), *self.broken.values())
         return (error for error in found if failed(error))
 
     def doubt(self, reference: Reference, without: Collection[Reference] = ()) -> errors.Doubt:
-        """Why nothing goes beside a tag or manifest that cannot be read.
+        """Return why nothing is removed beside a tag or manifest that cannot be read.
 
         Its images are those that stay when the names in ``without`` are gone.
         """
@@ -190,14 +193,14 @@ class Inventory:
         return errors.Doubt(f"{self.name}@{reference}", str(self.broken[reference]), images)
 
     def _goes(self, tag: Tag, without: Collection[Reference]) -> bool:
-        """Whether a tag is among names, or is for a digest that is."""
+        """Return whether a tag is in ``without``, or is for a digest that is."""
         return tag in without or self.tagged.get(tag) in without
 
 
 def closure(kept: Mapping[Digest, Iterable[Digest]], roots: Iterable[Digest]) -> set[Digest]:
-    """Return the roots, and all that they keep.
+    """Return the roots, and everything that they keep.
 
-    An absent root stays in the result, for the caller to complain about.
+    An absent root stays in the result, so that the caller can report it.
     """
     live: set[Digest] = set()
     pending = list(roots)
@@ -210,5 +213,5 @@ def closure(kept: Mapping[Digest, Iterable[Digest]], roots: Iterable[Digest]) ->
 
 
 def all_blobs(parsed: Manifest) -> Iterable[Descriptor]:
-    """Config and layers, also those that may come from elsewhere."""
+    """Return config and layers, including those that may come from elsewhere."""
     return (d for d in (parsed.config, *parsed.layers) if d)

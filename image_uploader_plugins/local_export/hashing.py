@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a file still is what its name says, asked often enough to believe a no."""
+"""The check whether a file still hashes to its name, read twice before it says no."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from image_uploader_plugins.storage import Storage, failed
 
 
 def _ignore(_: int) -> None:
-    """Nobody wants to know."""
+    """Do nothing with the number of bytes."""
 
 
 def wrong_digest(
@@ -24,11 +24,11 @@ def wrong_digest(
 ) -> Digest | None:
     """Return what the file at ``path`` hashes to instead of ``digest``; None if it is intact.
 
-    An answer other than None comes from reading the whole file twice: one
-    wrong reading may be the reader's, and whoever asks is about to replace or
-    remove the file.  A reading that fails is no answer at all: it is tried
-    again, and its StorageError raised; NotFound where there is no file.
-    ``passed`` is told of the bytes read.
+    The whole file is read twice before the answer is a digest: one wrong
+    reading may be an error of the reader, and the caller is about to replace or
+    remove the file. A reading that fails is tried again, and then its
+    StorageError is raised; NotFound where there is no file. ``passed`` is
+    called with the bytes read.
     """
     if _hashed(storage, path, digest, passed) == digest:
         return None

@@ -13,7 +13,7 @@ from image_uploader_plugins.storage import NotFound
 
 
 def take_inventory(repository: Repository) -> Inventory:
-    """Read every name and manifest; raises StorageError if one cannot be read for now."""
+    """Read every name and manifest; raise StorageError if one cannot be read for now."""
     inventory = look(repository)
     for error in inventory.unread():
         raise error
@@ -21,11 +21,11 @@ def take_inventory(repository: Repository) -> Inventory:
 
 
 def look(repository: Repository) -> Inventory:
-    """Read every name and manifest, and keep what went wrong, also for now, with each.
+    """Read every name and manifest; keep the error of each that cannot be read.
 
-    Raises StorageError where their names cannot be read.
+    Raises StorageError where the names themselves cannot be read.
     """
-    # Names first: what they lead to was there before them.
+    # Names are read first, since a manifest is written before its name.
     tags: dict[Tag, list[Digest]] = {}
     lost: dict[Tag, errors.UploaderError] = {}
     for tag in sorted(repository.tags()):

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The tree: its names, and its paths relative to the root.
+"""The names in a tree, and its paths relative to the root.
 
-No other module knows a name; what was read from a folder may be joined to it.
+No other module knows a name of the tree. Only names that were read from a
+folder are joined to that folder elsewhere.
 
 ::
 
@@ -39,12 +40,12 @@ No other module knows a name; what was read from a folder may be joined to it.
     .local-export/                           private: staging, pool, leases, locks; never served
     .local-export/partial/<algorithm>-<hex>  the first bytes of a blob whose fetch broke off
 
-A sha512 manifest lives in ``.sha512:<hex>``, with ``sha512:<hex>.type-map``
-leading to it.
+A sha512 manifest is in ``.sha512:<hex>``, and ``sha512:<hex>.type-map`` leads
+to it.
 
-NOTE: the production vhost sends every reference but sha256 digests to
-``<reference>.type-map``, and Apache redirects a URL at which a directory
-stands, so no directory may be called like a sha512 digest.
+NOTE: TripleO's virtual host sends every reference except sha256 digests to
+``<reference>.type-map``, and Apache redirects the URL of a directory, so no
+directory may have the name of a sha512 digest.
 """
 
 from __future__ import annotations
@@ -89,7 +90,7 @@ _LONG_NAME = 200
 _SEGMENT = r"[A-Za-z0-9_][A-Za-z0-9._-]*"
 _ITEM = re.compile(rf"{_SEGMENT}(?:/{_SEGMENT})*")
 
-# What nginx makes the Content-Type from; etc/nginx has the other half.
+# nginx makes the Content-Type from these names; etc/nginx has the other half.
 TYPE_FILES = {
     media_types.DOCKER_SCHEMA1: "manifest.docker-v1",
     media_types.DOCKER_SCHEMA1_SIGNED: "manifest.docker-v1-signed",
@@ -111,8 +112,8 @@ _UNSERVABLE_TAGS = (".json", TYPE_MAP)
 def check_tag(tag: Tag) -> None:
     """Raise InvalidReference for a tag that web servers would take for a file.
 
-    NOTE: the production vhost leaves references with these endings alone, so
-    such a tag could be written but never pulled.
+    NOTE: TripleO's virtual host does not rewrite references with these endings,
+    so such a tag could be written but never pulled.
     """
     if tag.value.endswith(_UNSERVABLE_TAGS):
         raise errors.InvalidReference(
@@ -121,9 +122,10 @@ def check_tag(tag: Tag) -> None:
 
 
 class WindowsLayout:
-    """The paths of a list's windows; an item is a tag or, in the catalog, a name with slashes.
+    """The paths of a list's windows; an item is a tag or, in the catalog, a repository's name.
 
-    What follows an item's name cannot be in one: none can be taken for another.
+    An item cannot contain the mark that follows it in a file name, so no path
+    can be taken for another.
     """
 
     def __init__(self, top: PurePosixPath) -> None:
@@ -163,17 +165,17 @@ def item_of(name: str) -> str:
 
 
 def is_item(text: str) -> bool:
-    """Whether this may be an item of a list with windows."""
+    """Return whether this may be an item of a list with windows."""
     return len(text) < 256 and _ITEM.fullmatch(text) is not None
 
 
 def _short(item: str) -> str:
-    """Cut a last segment that would be too long a file name, with what follows it."""
+    """Shorten the last segment of a name where it, with its ending, is too long for a file name."""
     return re.sub(rf"([^/]{{{_LONG_NAME}}})(?=[^/]+$)", rf"\1{CUT}/", item, count=1)
 
 
 class RepositoryLayout:
-    """The paths of one repository; raises InvalidReference for a name that has no place."""
+    """The paths of one repository; raises InvalidReference for a name that cannot be stored."""
 
     def __init__(self, name: RepositoryName) -> None:
         self.name = name
@@ -189,13 +191,13 @@ class RepositoryLayout:
         self.default_links = self.top / ".defaults"
         self.windows = self.top / ".pages"
         self.referrers = self.top / ".referrers"
-        # One file name for any name: ``a/b`` and ``a_b`` must not meet.
+        # Each name needs a file name of its own: ``a/b`` and ``a_b`` must differ.
         self.key = hashlib.sha256(name.value.encode()).hexdigest()
         self.leases = LEASES / self.key
 
     @property
     def folders(self) -> tuple[PurePosixPath, ...]:
-        """The repository's own; anything else below ``top`` is another repository."""
+        """Return the repository's own folders; all else below ``top`` is other repositories."""
         return (self.blobs, self.manifests, self.tags, self.tag_links, self.default_links)
 
     def blob_names(self, digest: Digest) -> tuple[PurePosixPath, PurePosixPath]:
@@ -231,7 +233,7 @@ class RepositoryLayout:
         return self.default_links / tag.value
 
     def referrers_of(self, subject: Digest) -> PurePosixPath:
-        """Return the folder with the lists of what refers to a manifest."""
+        """Return the folder with the lists of the referrers of a manifest."""
         return self.referrers / subject.value
 
     def lease(self, digest: Digest, unique: str) -> PurePosixPath:
@@ -244,7 +246,7 @@ class RepositoryLayout:
         return UNFINISHED / self.key
 
     def left_out(self, digest: Digest) -> PurePosixPath:
-        """Return the file that notes what of an index was left out on purpose."""
+        """Return the file that lists the children of an index that were left out on purpose."""
         return self.manifest(digest) / LEFT_OUT
 
     def type_map(self, tag: Tag) -> PurePosixPath:
@@ -252,7 +254,7 @@ class RepositoryLayout:
         return self.manifests / (tag.value + TYPE_MAP)
 
     def legacy_tag(self, tag: Tag) -> PurePosixPath:
-        """Return the link by which tripleo-common has a tag."""
+        """Return the symbolic link that older versions of tripleo-common write for a tag."""
         return self.manifests / tag.value
 
     def pin(self, digest: Digest) -> PurePosixPath:
@@ -265,7 +267,7 @@ class RepositoryLayout:
 
 
 def is_own_folder(name: str) -> bool:
-    """Whether a folder in a repository's is part of it, and no other repository."""
+    """Return whether a folder in a repository's folder is part of it, not another repository."""
     return name in _OWN_FOLDERS
 
 
@@ -275,7 +277,7 @@ _WORD = r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}"
 _FOLDER = r"sha256:[0-9a-f]{64}|\.sha512:[0-9a-f]{128}"
 _CONTENT = "|".join(map(re.escape, (CONTENT, ".htaccess", LEFT_OUT, *TYPE_FILES.values())))
 _DIVISION = r"(?:of-)?[1-9][0-9]*"
-# What may lie below a repository's own folders, and as what.
+# The paths that may be below a repository's own folders, and their kinds.
 _KNOWN = [
     (re.compile(pattern), kind)
     for pattern, kind in (
@@ -313,17 +315,18 @@ _KNOWN = [
 
 
 def kind_of(path: PurePosixPath) -> str | None:
-    """Return what must be at a path below a repository's folder: "file", "folder" or "link".
+    """Return the kind of a path below a repository's folder: "file", "folder" or "link".
 
-    None where nothing of ours ever is.
+    None where the tree never has anything.
     """
     return next((kind for known, kind in _KNOWN if known.fullmatch(str(path))), None)
 
 
 def is_derived(path: PurePosixPath) -> bool:
-    """Whether what belongs at a path below a repository's folder follows from other files.
+    """Return whether the content of a path below a repository's folder follows from other files.
 
-    Blobs, manifests, tags and pins do not; what serves them does.
+    That is so for all files that serve blobs, manifests, tags and pins, but not
+    for these themselves.
     """
     if path.parts[0] not in ("blobs", "manifests"):
         return kind_of(path) is not None
@@ -339,7 +342,7 @@ def manifest_folder(digest: Digest) -> str:
 
 
 def copied_content(folder: PurePosixPath) -> PurePosixPath:
-    """Return a manifest's bytes in the folder that a copy with links followed has for a tag."""
+    """Return a manifest's bytes in a tag's folder, as a copy has it that followed links."""
     return folder / CONTENT
 
 
@@ -364,13 +367,13 @@ def pool_blob(digest: Digest) -> PurePosixPath:
 
 
 def pool_digest(path: PurePosixPath) -> Digest | None:
-    """Return the digest a file in the pool is for; None for a path that is none's."""
+    """Return the digest a file in the pool is for; None for any other path."""
     digest = _or_none(Digest, f"{path.parent.parent.name}:{path.name}")
     return digest if digest and pool_blob(digest) == path else None
 
 
 def partial(digest: Digest) -> PurePosixPath:
-    """Return the path of what was fetched of a blob so far."""
+    """Return the path of the partial blob: the bytes that were fetched so far."""
     return PARTIAL / f"{digest.algorithm}-{digest.encoded}"
 
 

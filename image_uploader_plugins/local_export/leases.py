@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What protects blobs that an upload has put down and no manifest names yet."""
+"""Leases: they protect blobs of an upload that no manifest names yet."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ _REMOVED_MEANWHILE_TRIES = 100
 
 
 class Leases:
-    """The leases of all uploads into a tree, and which of them are ours.
+    """The leases of all uploads into a tree, and which of them belong to this process.
 
-    Each is a file of its own, so dropping one never takes another upload's
-    protection of the same blob away.  They count for ``timeout`` seconds: a
-    killed process drops nothing.
+    Each lease is a file of its own, so dropping one never removes another
+    upload's protection of the same blob. A lease counts for ``timeout``
+    seconds, since a process that was killed drops none.
     """
 
     def __init__(self, storage: Storage, timeout: int) -> None:
@@ -33,7 +33,7 @@ class Leases:
         fork.in_child(self, Leases._renew)
 
     def _renew(self) -> None:
-        # A child of fork has none: its parent's uploads go on.
+        # A child of fork begins with none: the leases belong to its parent's uploads.
         self._ours: dict[tuple[PurePosixPath, Digest], list[PurePosixPath]] = (
             collections.defaultdict(list)
         )
@@ -58,7 +58,7 @@ class Leases:
                 return
 
     def drop(self, repository: RepositoryLayout, digests: Iterable[Digest]) -> None:
-        """Drop one of ours for each of ``digests``, if there is one."""
+        """Drop one lease of this process for each of ``digests``, if there is one."""
         for digest in digests:
             with self._lock:
                 ours = self._ours.get((repository.leases, digest))
@@ -67,7 +67,7 @@ class Leases:
                 self._storage.unlink(path)
 
     def drop_all(self) -> None:
-        """Drop all that are ours."""
+        """Drop all leases of this process."""
         with self._lock:
             paths = [path for ours in self._ours.values() for path in ours]
             self._ours.clear()
@@ -81,17 +81,17 @@ class Leases:
         )
 
     def expired(self, folder: PurePosixPath = layout.LEASES) -> list[File]:
-        """Those that ran out and protect nothing, of one repository or the whole tree."""
+        """Return the leases that ran out, of one repository or of the whole tree."""
         return [lease for lease in self.all(folder) if self._ran_out(lease)]
 
     def all(self, folder: PurePosixPath = layout.LEASES) -> Iterator[File]:
-        """Every lease in a folder."""
+        """Yield every lease in a folder."""
         for file in self._storage.below(folder):
             if file.kind == "file" and layout.folder_digest(_name(file)):
                 yield file
 
     def tidy(self, repositories: Iterable[RepositoryLayout]) -> None:
-        """Remove the empty folders of repositories other than these."""
+        """Remove the empty lease folders of all repositories but these."""
         kept = {repository.leases.name for repository in repositories}
         for name, kind in self._storage.names(layout.LEASES).items():
             if kind == "folder" and name not in kept:

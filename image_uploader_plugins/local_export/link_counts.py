@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the disk gets back when links to files go: the one place that decides it."""
+"""The bytes that the disk gets back when links to files are removed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from image_uploader_plugins.storage import File
 
 
 class LinkCounts:
-    """Links that went, or would go, since the files were looked at."""
+    """The links that were removed, or would be, since the files were looked at."""
 
     def __init__(self) -> None:
         self._gone: collections.Counter[tuple[int, int]] = collections.Counter()

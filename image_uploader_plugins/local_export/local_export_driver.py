@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The driver ``local-export``: the four verbs."""
+"""The driver ``local-export``: the verbs of the contract on a tree."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from image_uploader_plugins.storage import File, Staged
 
 
 class LocalExportDriver(UploaderDriver):
-    """Writes images into a tree that any web server hands out as a registry."""
+    """A driver that writes images into a tree, which any web server can serve as a registry."""
 
     def __init__(
         self,
@@ -112,7 +112,7 @@ class LocalExportDriver(UploaderDriver):
             stream = VerifiedStream(chunks, size=size)
             staged = self._storage.stage(stream)
             return self._show(target, staged, stream.digest, media_type)
-        # Whoever comes second for the same content waits, and finds it there.
+        # A second upload of the same content waits here, and then finds it.
         with self._tree.fetch_lock(expected) as fetch:
             if self.mount_layers(target, [Descriptor(media_type, expected, size)]):
                 return self._describe(target, expected, media_type)
@@ -142,7 +142,7 @@ class LocalExportDriver(UploaderDriver):
                 replaced = None
                 if staged and manifest.config:
                     with self._tree.pool_lock():
-                        # Dropped below like those of uploads: it must not be another upload's.
+                        # It is dropped below, and must not be the lease of another upload.
                         self._leases.take(repository.layout, manifest.config.digest)
                         replaced = self._publish(repository, manifest.config.digest, staged)
                 self._name(repository, manifest, digest, tag)
@@ -171,10 +171,11 @@ class LocalExportDriver(UploaderDriver):
         references: Collection[Tag | Digest],
         narrow: Callable[[Collection[Tag | Digest]], Collection[Tag | Digest]] = list,
     ) -> Deletion:
-        """Delete several images of one repository, for the cost of one.
+        """Delete several images of one repository in one pass.
 
-        Those that are not there are passed over.  ``narrow`` is asked under
-        the repository's lock which of them are to go by now.
+        Images that are not there are ignored. ``narrow`` is called under the
+        repository's lock, and returns those images that are still to be
+        deleted.
         """
         _, deletion = self._delete(name, references, narrow)
         return deletion
@@ -221,7 +222,7 @@ class LocalExportDriver(UploaderDriver):
         return Descriptor(media_type, digest, staged.size)
 
     def _publish(self, repository: Repository, digest: Digest, staged: Staged) -> File | None:
-        """Make staged content a blob; returns what was damaged in the pool and gave way."""
+        """Publish staged content as a blob; return the pool's damaged file that it replaced."""
         replaced = self._pool.add(digest, staged)
         self._pool.link(digest, repository)
         return replaced
@@ -286,7 +287,7 @@ class LocalExportDriver(UploaderDriver):
             plan = garbage.plan(self._storage, repository, held, references)
             found = self._remove_names(repository, references)
             repository.refresh()
-            # Also for an absent image: what a delete that was killed left behind goes now.
+            # Also when the image is absent: this removes the rest of a delete that was killed.
             deletion = self._collect(repository, plan, resumed=resumed)
             self._tree.remove_if_empty(repository)
         if plan.doubts:
@@ -311,14 +312,14 @@ class LocalExportDriver(UploaderDriver):
             self._storage.unlink(lease.path)
         freed = garbage.sweep(self._storage, repository, plan)
         with self._tree.pool_lock():
-            # Who was killed after removing a repository's names told nobody which.
+            # A process that was killed removed names without a record of which: look at all.
             candidates = [d for d, _ in self._pool.files()] if resumed else plan.digests
             freed += self._pool.sweep(candidates)
         return Deletion(plan.manifests, plan.digests, freed)
 
 
 def _manifest_of(repository: Repository, tag: Tag) -> Digest | None:
-    """Return what a tag is for; None for one that is damaged, which is then left as it is."""
+    """Return the manifest that a tag is for; None for a damaged tag, which then stays as it is."""
     try:
         return repository.manifest_of(tag)
     except errors.ManifestInvalid:

@@ -80,7 +80,7 @@ _OPTIONS = [
 
 
 def list_opts() -> list[tuple[str | None, list[Any]]]:
-    """For the entry-point group ``oslo.config.opts``."""
+    """Return the options, for the entry-point group ``oslo.config.opts``."""
     return [(GROUP, list(_OPTIONS))]
 
 

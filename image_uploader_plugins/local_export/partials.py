@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What was fetched of blobs before it broke off, so that the next fetch gets the rest alone."""
+"""The first bytes of blobs whose fetch broke off, kept so that the next fetch gets the rest."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ _DAY = 24 * 60 * 60  # seconds
 
 
 class Partials:
-    """The partial blobs of a tree: of at most ``limit`` bytes in all, each for so many ``days``.
+    """The partial blobs of a tree: at most ``limit`` bytes in all, each for ``days`` days.
 
-    Each belongs to whoever makes the first fetch of its content: who has that
-    lock may write, rename or remove the file, and nobody else.
+    Only the first fetch of a content, which holds that lock, may write, rename
+    or remove its partial file.
     """
 
     def __init__(self, storage: Storage, pool: Pool, limit: int, days: int) -> None:
@@ -40,10 +40,10 @@ class Partials:
     def stage(
         self, fetch: Fetch, chunks: Iterable[bytes], digest: Digest, size: int | None
     ) -> Staged:
-        """Stage content, verified and durable; what was kept of it is not fetched again.
+        """Stage content, verified and durable; do not fetch the kept part of it again.
 
-        Keeps what has come where ``chunks`` fail.  Raises what they do,
-        DigestMismatch, SizeMismatch and StorageError.
+        Where ``chunks`` fail, the part that has come is kept. Raises the errors
+        of ``chunks``, DigestMismatch, SizeMismatch and StorageError.
         """
         try:
             if isinstance(chunks, Content) and fetch.first and self._is_worth_keeping(size):
@@ -83,7 +83,7 @@ class Partials:
         return self._resume(fetch, content, digest, size)
 
     def _keep(self, digest: Digest) -> None:
-        """Leave what has come for the next fetch, if that is worth it."""
+        """Keep the part that has come for the next fetch, unless that is of no use."""
         path = layout.partial(digest)
         with contextlib.suppress(errors.StorageError):
             file = self._storage.file(path)
@@ -92,16 +92,16 @@ class Partials:
         self._make_room(0)
 
     def _make_room(self, size: int) -> None:
-        """Remove what is not to be kept when so many bytes are to come, as far as possible."""
+        """Remove files, as far as possible, so that ``size`` more bytes fit within the limit."""
         with contextlib.suppress(errors.StorageError):
             for file, reason in self.sweep(self._storage, size):
                 LOG.info("%s: removed: %s", file.path, reason)
 
     def sweep(self, storage: Storage, to_come: int = 0) -> Iterator[tuple[File, str]]:
-        """Remove from ``storage`` what is not to be kept any longer, and say why it went.
+        """Remove from ``storage`` the files that are not to be kept; yield each with the reason.
 
-        What somebody is fetching stays.  ``to_come`` are bytes for which
-        there is to be room within the limit.
+        A file that is being fetched stays. ``to_come`` is the number of bytes
+        for which there must be room within the limit.
         """
         files = sorted(self._files(), key=lambda file: file.modified)
         excess = sum(file.size for file in files) + to_come - self._limit
@@ -120,7 +120,7 @@ class Partials:
                 yield file
 
     def _why_not(self, file: File) -> str | None:
-        """Why a file is not to be kept, whatever else there is."""
+        """Return why a file is not to be kept, whatever other files there are; None if it is."""
         digest = layout.partial_digest(file.path)
         if digest is None or file.kind != "file":
             return "is no part of a tree"
@@ -131,7 +131,7 @@ class Partials:
         return None
 
     def _remove(self, storage: Storage, file: File) -> bool:
-        """Whether it has been removed: not while somebody fetches it, or has done so since."""
+        """Remove a file unless it is being fetched or has changed; return whether that was done."""
         digest = layout.partial_digest(file.path)
         if digest is None:
             storage.remove(file)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every blob of the tree once, by digest; repositories hold links to it."""
+"""The pool: every blob of the tree once, by digest; repositories hold links to it."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ _Identity = tuple[tuple[int, int], int, float]
 
 
 def _identity(file: File) -> _Identity:
-    # A number that was given up is soon another file's.
+    # The number of a removed file is soon used for another file.
     return file.inode, file.size, file.modified
 
 
 def fits(file: File | None, size: int | None) -> bool:
-    """Whether there is a file, of ``size`` bytes or (None) of any size."""
+    """Return whether there is a file, of ``size`` bytes or (None) of any size."""
     return file is not None and size in (None, file.size)
 
 
 class Pool:
-    """Verified content: what is in here hashes to its name.
+    """Verified content: everything in the pool hashes to its name.
 
-    add(), link() and sweep() must be called with the pool's lock held; check()
-    and adopt() take no lock, since they only ever read and stage.
+    Callers of add(), link() and sweep() hold the pool's lock; check() and
+    adopt() need no lock, since they only read and stage.
     """
 
     def __init__(self, storage: Storage) -> None:
@@ -38,11 +38,11 @@ class Pool:
         self._damaged: set[_Identity] = set()
 
     def file(self, digest: Digest) -> File | None:
-        """Return the file under this name, whatever is in it."""
+        """Return the file under this name, whatever its content."""
         return self._storage.file(layout.pool_blob(digest))
 
     def holds(self, digest: Digest, size: int | None = None) -> bool:
-        """Whether it has content of this size (None: of any) that is not known to be damaged."""
+        """Return whether there is content of this size (None: of any) not known to be damaged."""
         return self._may_be(self.file(digest), size)
 
     def _may_be(self, file: File | None, size: int | None) -> bool:
@@ -52,10 +52,10 @@ class Pool:
         return _identity(file) in self._damaged
 
     def check(self, digest: Digest, repository: Repository) -> None:
-        """Read what the pool and a repository hold, and remember what is damaged.
+        """Read the content in the pool and in a repository, and remember which is damaged.
 
-        Takes no lock.  Raises StorageError for what cannot be read: that is
-        no damage.
+        Takes no lock. Raises StorageError for a file that cannot be read: it is
+        not known to be damaged.
         """
         pooled, present = self.file(digest), repository.blob(digest)
         if pooled:
@@ -69,10 +69,10 @@ class Pool:
                 self._damaged.add(_identity(file))
 
     def add(self, digest: Digest, staged: Staged) -> File | None:
-        """Take in staged content unless the pool holds it; returns what was damaged and gave way.
+        """Take in staged content unless the pool holds it; return the damaged file it replaced.
 
-        Staged content has been verified: what is held and has another size
-        has been damaged.
+        Staged content has been verified, so held content of another size is
+        damaged.
         """
         before = self.file(digest)
         if self._may_be(before, staged.size):
@@ -81,9 +81,10 @@ class Pool:
         return before
 
     def link(self, digest: Digest, repository: Repository) -> bool:
-        """Make the repository's blob the pool's file; False where the pool lacks it.
+        """Make the repository's blob the pool's file; return False where the pool lacks it.
 
-        Where links are refused it is made a copy, unless it is one.
+        Where links are refused, the blob becomes a copy unless it is one
+        already.
         """
         pooled, present = self.file(digest), repository.blob(digest)
         if not pooled or self._is_damaged(pooled):
@@ -95,12 +96,12 @@ class Pool:
         return True
 
     def could_link(self, present: File) -> bool:
-        """Whether a repository's file could be the pool's, too, rather than be copied."""
+        """Return whether a repository's file could be the pool's as well, not just a copy."""
         pool = self._storage.status(layout.POOL)
         return pool is None or self._storage.can_link(present, pool)
 
     def is_linked(self, digest: Digest, present: File) -> bool:
-        """Whether a repository's file is the pool's own or, where links are refused, its copy."""
+        """Return whether a repository's file is the pool's or, if links are refused, its copy."""
         pooled = self.file(digest)
         return pooled is not None and (
             pooled.inode == present.inode or self._is_copy(pooled, present)
@@ -118,7 +119,10 @@ class Pool:
         return self._storage.is_copy(pooled, present) or self._is_intact(digest, pooled, present)
 
     def _is_intact(self, digest: Digest, pooled: File, present: File) -> bool:
-        """Read what may have been written by others, once: from then on its time tells."""
+        """Return whether a file of unknown origin is intact; if so, give it the pool's time.
+
+        From then on the time shows that it is a copy, and it is not read again.
+        """
         try:
             if hashing.wrong_digest(self._storage, present.path, digest):
                 return False
@@ -130,10 +134,10 @@ class Pool:
         return True
 
     def is_healed_by(self, replaced: File, digest: Digest, repository: Repository) -> bool:
-        """Whether what a repository holds suffers from what ``replaced`` in the pool did.
+        """Return whether a repository holds the same damage as ``replaced``, once in the pool.
 
-        It is the same file, or where links are refused a copy of it: of
-        another size than the pool's now, or with other bytes.
+        That is the same file or, where links are refused, a copy of it: of
+        another size than the pool's file now, or with other bytes.
         """
         pooled, present = self.file(digest), repository.blob(digest)
         if not pooled or not present or present.inode == pooled.inode:
@@ -148,9 +152,9 @@ class Pool:
     ) -> Staged | None:
         """Stage a blob that ``repository`` holds and the pool does not, if it is intact.
 
-        Such blobs were written by other tools, which left half a blob under
-        its final name when they were killed; or the pool's file is damaged,
-        and links were refused.
+        Other tools wrote such blobs, and leave half a blob under its final name
+        when they are killed. It may also be that the pool's file is damaged and
+        links were refused.
         """
         present = repository.blob(digest)
         if not present or not self._may_be(present, size) or self.holds(digest, size):
@@ -172,18 +176,18 @@ class Pool:
         return Staged(staged, present.size)
 
     def files(self) -> Iterator[tuple[Digest, File]]:
-        """All that it holds, in the order of their digests; other files are passed over."""
+        """Yield all blobs in the order of their digests; other files are ignored."""
         for file in self._storage.below(layout.POOL):
             digest = layout.pool_digest(file.path)
             if digest and file.kind == "file":
                 yield digest, file
 
     def sweep(self, digests: Iterable[Digest]) -> int:
-        """Remove those that no repository links to any more; bytes freed.
+        """Remove the blobs that no repository links to any more; return the bytes freed.
 
         NOTE: where links are refused every repository has a copy, and the
-        pool's file has one link from the start; then it goes with the first
-        delete, which costs a fetch later and no content.
+        pool's file has one link from the start. It then goes with the first
+        delete; no content is lost, but a later upload fetches it again.
         """
         counts, freed = LinkCounts(), 0
         for pooled in self.unlinked(digests, counts):
@@ -192,6 +196,6 @@ class Pool:
         return freed
 
     def unlinked(self, digests: Iterable[Digest], counts: LinkCounts) -> Iterator[File]:
-        """Yield its files of these digests that no repository links to, by these counts."""
+        """Yield the files of these digests that no repository links to, by these counts."""
         pooled = (self.file(digest) for digest in digests)
         return (file for file in pooled if file and counts.is_last(file))

@@ -23,7 +23,7 @@ LOG = logging.getLogger(__name__)
 _TYPE_MAP_LIMIT = 1024 * 1024
 
 Report = Callable[[str, errors.UploaderError], None]
-"""Told of an image that could not be read, and why."""
+"""A callback that is told of an image that could not be read, and why."""
 
 
 def _warn(image: str, error: errors.UploaderError) -> None:
@@ -31,7 +31,7 @@ def _warn(image: str, error: errors.UploaderError) -> None:
 
 
 class Repository:
-    """Callers hold the repository's lock for everything that writes."""
+    """A repository of a tree; callers hold its lock for every method that writes."""
 
     def __init__(self, storage: Storage, name: RepositoryName, architecture: str) -> None:
         self.layout = RepositoryLayout(name)
@@ -60,7 +60,7 @@ class Repository:
                 yield digest, self.layout.blobs / name
 
     def link_blob(self, digest: Digest, source: PurePosixPath) -> None:
-        """Publish the file ``source`` as a blob, under the name its first bytes ask for."""
+        """Publish the file ``source`` as a blob, under the name that fits its first bytes."""
         head = next(self._storage.chunks(source, limit=1), b"")
         gzip = head.startswith(b"\x1f\x8b")
         self._storage.link(source, self.layout.blob(digest, gzip=gzip))
@@ -69,7 +69,7 @@ class Repository:
     # -- manifests
 
     def manifests(self) -> set[Digest]:
-        """All that are there, readable or not, and whatever stands in a folder's place."""
+        """Return the digests of all manifests, readable or not, or misplaced."""
         folders = map(layout.folder_digest, self._storage.names(self.layout.manifests))
         return {digest for digest in folders if digest}
 
@@ -78,7 +78,7 @@ class Repository:
         return self._storage.file(self.layout.manifest_content(digest)) is not None
 
     def read_manifest(self, digest: Digest) -> Manifest:
-        """Return the manifest; raises StorageError or ManifestInvalid, with the path in it."""
+        """Return the manifest; raise StorageError or ManifestInvalid, with the path in it."""
         path = self.layout.manifest_content(digest)
         content = self._storage.read(path, manifest.SIZE_LIMIT)
         try:
@@ -86,15 +86,15 @@ class Repository:
             parsed = Manifest.parse(content)
             if parsed.declares_type:
                 return parsed
-            # What it was put as is what clients were told since.
+            # Clients have been told the type that the manifest was put with.
             return Manifest.parse(content, self._stored_type(digest) or parsed.media_type)
         except (errors.ManifestInvalid, errors.DigestMismatch) as e:
             raise errors.ManifestInvalid(str(e), self._storage.root / path) from e
 
     def read_manifests(self) -> Iterator[tuple[Digest, Manifest | errors.UploaderError]]:
-        """Yield every manifest that is here, in the order of digests, or why it cannot be read.
+        """Yield each manifest that is here, or the error where it cannot be read, sorted by digest.
 
-        That is ManifestInvalid or StorageError.
+        The error is ManifestInvalid or StorageError.
         """
         for digest in sorted(self.manifests()):
             try:
@@ -115,7 +115,7 @@ class Repository:
             self.referrers.rebuild(self.readable_manifests())
 
     def _write_manifest(self, parsed: Manifest, digest: Digest) -> None:
-        """Write the bytes, and what else is in their folder: the headers before all."""
+        """Write the bytes of a manifest and the files beside them, the headers first."""
         folder = self.layout.manifest(digest)
         content = self.layout.manifest_content(digest)
         named = self.layout.typed_manifest(digest, parsed.media_type)
@@ -130,14 +130,14 @@ class Repository:
             self._write_type_map(self.layout.digest_type_map(digest), digest.value, parsed, digest)
 
     def left_out(self, index: Digest) -> frozenset[Digest]:
-        """Return what an index lists and was left out on purpose, as far as it was noted."""
+        """Return the recorded children of an index that were left out on purpose."""
         path = self.layout.left_out(index)
         text = self._storage.read(path, manifest.SIZE_LIMIT) if self._storage.file(path) else b""
         words = text.decode("ascii", "replace").split()
         return frozenset(filter(None, map(layout.folder_digest, words)))
 
     def write_left_out(self, index: Digest, children: Iterable[Digest]) -> None:
-        """Note which manifests were left out; with none, that the index is whole."""
+        """Record which children of an index were left out; with none, that it is whole."""
         text = "".join(f"{digest}\n" for digest in sorted(children))
         if text:
             self._storage.write(self.layout.left_out(index), text.encode())
@@ -145,14 +145,14 @@ class Repository:
             self._storage.unlink(self.layout.left_out(index))
 
     def is_vacant(self, digest: Digest) -> bool:
-        """Whether a manifest's folder never had content, or was given up: no typed name is left."""
+        """Return whether a manifest was never written, or was given up: it has no typed name."""
         names = self._storage.names(self.layout.manifest(digest))
         return names.keys().isdisjoint(layout.TYPE_FILES.values())
 
     def strip_manifest(self, digest: Digest) -> None:
-        """Remove all that is beside a manifest's content, which shows that it is given up.
+        """Remove all files beside a manifest's content, which marks it as given up.
 
-        Callers sync before the content goes.
+        Callers sync before they remove the content.
         """
         folder = self.layout.manifest(digest)
         for name, kind in self._storage.names(folder).items():
@@ -160,30 +160,30 @@ class Repository:
                 self._storage.unlink(folder / name)
 
     def remove_manifest(self, digest: Digest) -> int:
-        """Remove a manifest that nothing names any more; return the bytes freed."""
+        """Remove a manifest that no name leads to any more; return the bytes freed."""
         size = self.manifest_size(digest)
         self._storage.remove_tree(self.layout.manifest(digest))
         return size
 
     def manifest_size(self, digest: Digest) -> int:
-        """Return the bytes that the disk gets back for a manifest; 0 where it has no content."""
+        """Return the bytes that the disk gets back for a manifest; 0 if it has no content."""
         file = self._storage.file(self.layout.manifest_content(digest))
         return file.size if file else 0
 
     def remove_names(self, digest: Digest) -> None:
-        """Remove what leads to a manifest, tags excepted."""
+        """Remove the pin and the type map of a manifest, but not its tags."""
         self._storage.unlink(self.layout.pin(digest))
         self._storage.unlink(self.layout.digest_type_map(digest))
 
-    # -- tags and pins: the names a manifest lives by
+    # -- tags and pins: the names that keep a manifest
 
     def tags(self) -> set[Tag]:
-        """Return all tags, whatever they lead to."""
+        """Return all tags, whether or not they lead to a manifest."""
         tags, _ = self._names()
         return tags
 
     def pins(self) -> set[Digest]:
-        """Return the digests that are kept without a tag."""
+        """Return the digests of the manifests that are kept without a tag."""
         _, pins = self._names()
         return pins
 
@@ -209,7 +209,7 @@ class Repository:
         return next(iter(self.tag_digests(tag)), None)
 
     def tag_digests(self, tag: Tag) -> list[Digest]:
-        """Return the manifests a tag leads to, the one it is for first; none for no such tag."""
+        """Return the manifests that a tag leads to, first the one it is for; none for no tag."""
         legacy = self._storage.link_target(self.layout.legacy_tag(tag))
         if legacy is not None:
             digest = layout.folder_digest(legacy.rstrip("/").rpartition("/")[2])
@@ -226,7 +226,7 @@ class Repository:
             raise errors.ManifestInvalid(str(e), self._storage.root / path) from e
 
     def write_tag(self, tag: Tag, parsed: Manifest, digest: Digest) -> None:
-        """Point a tag at a manifest: the type map first, for it is the record."""
+        """Point a tag at a manifest: the type map first, since it decides what the tag is for."""
         default = self._write_type_map(self.layout.type_map(tag), tag.value, parsed, digest)
         self._storage.unlink(self.layout.legacy_tag(tag))
         self._write_links(tag, digest, default)
@@ -252,36 +252,37 @@ class Repository:
     def write_pin(self, parsed: Manifest, digest: Digest) -> None:
         """Keep a manifest that has no tag.
 
-        A type map, since tripleo-common removes every manifest that none names.
+        The pin is a type map, since tripleo-common removes every manifest that
+        no type map names.
         """
         reference = layout.PIN + digest.value
         variants = [documents.Variant(parsed.media_type, digest)]
         self._storage.write(self.layout.pin(digest), documents.type_map(reference, variants))
 
     def remove_tag(self, tag: Tag) -> None:
-        """Remove a tag, its record first; callers sync before any content goes."""
+        """Remove a tag, its type map first; callers sync before they remove content."""
         self._clear(self.layout.type_map(tag))
         self._clear(self.layout.legacy_tag(tag))
         self._clear(self.layout.tag_link(tag))
         self._clear(self.layout.default_link(tag))
 
     def remove_pin(self, digest: Digest) -> None:
-        """Remove what keeps a manifest without a tag."""
+        """Remove the pin of a manifest."""
         self._storage.unlink(self.layout.pin(digest))
 
     def _clear(self, path: PurePosixPath) -> None:
-        """Remove whatever is at a path: a copy made with links followed has folders for links.
+        """Remove a link or file, or the folder that a copy made with links followed has there.
 
-        But no folder where nothing of ours ever is.
+        A folder stays where the tree never has anything.
         """
         found = self._storage.status(path)
         if found and (found.kind != "folder" or layout.kind_of(path.relative_to(self.layout.top))):
             self._storage.remove(found)
 
-    # -- what stands where something else belongs
+    # -- entries of the wrong kind
 
     def parts(self) -> Iterator[File]:
-        """All that is in the repository's own folders, but not in what is of a wrong kind."""
+        """Yield all entries of the repository's own folders, but not those in misplaced folders."""
         for name in sorted(filter(layout.is_own_folder, self._storage.names(self.layout.top))):
             yield from self._parts(self.layout.top / name)
 
@@ -295,15 +296,15 @@ class Repository:
                 yield from self._parts(path / name)
 
     def is_misplaced(self, file: File) -> bool:
-        """Whether something stands where another kind of thing belongs that can be made anew."""
+        """Return whether an entry is of the wrong kind, in a place that can be written anew."""
         place = file.path.relative_to(self.layout.top)
         return file.kind != layout.kind_of(place) and layout.is_derived(place)
 
     def make_way(self) -> None:
-        """Remove what is misplaced, and write tags whose place is taken; refresh() does the rest.
+        """Remove misplaced entries, and write tags whose place they took; refresh() does the rest.
 
-        A copy of a tree that was made with links followed has folders or
-        files in their places.
+        A copy of a tree that was made with links followed has folders or files
+        in the place of links.
         """
         for tag in sorted(self.tags()):
             digest = self._leads_to(tag) if self._is_taken(tag) else None
@@ -315,7 +316,7 @@ class Repository:
             self._clear(file.path)
 
     def can_restore(self, tag: Tag) -> bool:
-        """Whether make_way() would write a tag anew."""
+        """Return whether make_way() would write a tag anew."""
         return self._is_taken(tag) and self._leads_to(tag) is not None
 
     def _is_taken(self, tag: Tag) -> bool:
@@ -324,7 +325,7 @@ class Repository:
         return bool(found and found.kind != ("file" if found.path == places[0] else "link"))
 
     def _leads_to(self, tag: Tag) -> Digest | None:
-        """Return the manifest that a tag was for, as its link or the copy of a manifest tells."""
+        """Return the manifest that a misplaced tag was for, from its link or a manifest's copy."""
         link = self._storage.link_target(self.layout.tag_link(tag))
         if link is not None:
             digest = layout.folder_digest(link.rpartition("/")[2])
@@ -342,11 +343,11 @@ class Repository:
     def refresh(self, *, thoroughly: bool = False, report: Report = _warn) -> None:
         """Bring tag links and lists in line with the type maps.
 
-        Tags of other tools become like ours on the way: legacy symlinks turn
-        into type maps, lists get their ``qs``.  ``thoroughly`` looks at every
-        tag and every manifest; otherwise only at tags that have no links yet.
-        What cannot be read stays as it is and is reported: a damaged tag must
-        not stop work on others.
+        Tags that other tools wrote are converted on the way: legacy symbolic
+        links become type maps, and type maps of lists get their ``qs``. With
+        ``thoroughly``, every tag and every manifest is looked at; otherwise
+        only tags that have no links yet. What cannot be read stays as it is and
+        is reported: a damaged tag must not stop work on others.
         """
         if thoroughly:
             self._refresh_manifests()
@@ -363,7 +364,7 @@ class Repository:
             self._listing.write((tag.value for tag in tags), thoroughly=thoroughly)
 
     def settle(self) -> None:
-        """Have the storage make durable all that is here, and that nothing else is."""
+        """Have the storage make durable which names are here, and which are not."""
         for folder in (self.layout.top, *self.layout.top.parents):
             self._storage.settle(folder)
         for name in filter(layout.is_own_folder, self._storage.names(self.layout.top)):
@@ -379,7 +380,7 @@ class Repository:
         for digest in sorted(self.pins() & readable.keys()):
             self.write_pin(readable[digest], digest)
         self.referrers.rebuild(readable)
-        # A manifest comes before its pin, and goes after it: one that is not there is going.
+        # A manifest is written before its pin and removed after it, so an absent one is going.
         present = self.manifests()
         for name in sorted(self._storage.names(self.layout.manifests)):
             named = layout.folder_digest(name.removesuffix(layout.TYPE_MAP))
@@ -387,7 +388,7 @@ class Repository:
                 self._storage.unlink(self.layout.manifests / name)
 
     def readable_manifests(self) -> dict[Digest, Manifest]:
-        """All that can be read; raises StorageError if one cannot be read for now."""
+        """Return all that can be read; raise StorageError if one cannot be read for now."""
         found = {}
         for digest, outcome in self.read_manifests():
             if isinstance(outcome, Manifest):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A tree: its parts, and every lock on it."""
+"""A tree: its parts, and all locks on it."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def _lock_of(name: RepositoryName) -> str:
 class Tree:
     """The tree at ``root``.
 
-    Locks are taken in this order: one fetch (while its content
-    streams, and nobody waits for one that does not get on), one
-    repository, the pool, the catalog; never two repositories.
+    Locks are taken in this order: one fetch (while its content streams; nobody
+    waits for a fetch that makes no progress), one repository, the pool, the
+    catalog; never two repositories.
     """
 
     def __init__(
@@ -67,10 +67,10 @@ class Tree:
 
     @classmethod
     def existing(cls, conf: Any, option: str = f"[{options.GROUP}] root") -> Self:
-        """Return the tree that an oslo.config ConfigOpts speaks of; creates nothing.
+        """Return the tree that an oslo.config ConfigOpts names; create nothing.
 
-        Raises ConfigurationError where there is none, and names the ``option``
-        that its directory is from.
+        Raises ConfigurationError where there is none; it names the ``option``
+        that the directory comes from.
         """
         values = options.values(conf)
         tree = cls(
@@ -92,7 +92,7 @@ class Tree:
         self._is_claimed = True
 
     def lay_foundation(self) -> None:
-        """Write what a registry serves before it has a single image."""
+        """Write the files that a registry serves before it has any image."""
         self.claim()
         with self.catalog_lock():
             self.write_foundation(self.storage)
@@ -102,7 +102,7 @@ class Tree:
 
     @staticmethod
     def write_foundation(storage: Storage) -> None:
-        """Write the files that every tree has, whatever it holds."""
+        """Write the files that every tree has, whatever images it holds."""
         storage.write(layout.API_ROOT, documents.API_ROOT)
         storage.write(layout.API_HTACCESS, documents.API_HTACCESS)
         storage.write(layout.NO_REFERRERS, documents.index([]))
@@ -113,15 +113,15 @@ class Tree:
         return Repository(storage or self.storage, name, self._architecture)
 
     def repositories(self) -> list[RepositoryName]:
-        """Those on disk, with anything of theirs in it."""
+        """Return the repositories on disk of which any file exists, sorted."""
         return sorted(self.catalog.walk())
 
     def blobs(
         self, names: Iterable[RepositoryName] | None = None
     ) -> Iterator[tuple[Repository, Digest, PurePosixPath]]:
-        """Yield what these repositories (default: all) hold, where nothing is in the way.
+        """Yield the blobs of these repositories (default: all), where nothing is in the way.
 
-        Raises StorageError where that cannot be read.
+        Raises StorageError where they cannot be read.
         """
         for name in self.repositories() if names is None else names:
             repository = self.repository(name)
@@ -135,15 +135,15 @@ class Tree:
                 yield repository, digest, path
 
     def known(self, name: RepositoryName) -> RepositoryName:
-        """Return the name itself; raises ImageUnknown where the tree has no such repository."""
+        """Return the name itself; raise ImageUnknown where the tree has no such repository."""
         if name not in self.repositories():
             raise errors.ImageUnknown(f"no such repository: {name}", name)
         return name
 
     def adopt(self, digest: Digest, repository: Repository, size: int | None = None) -> bool:
-        """Bring a blob that other tools wrote into the pool; hashes without a lock.
+        """Bring a blob that other tools wrote into the pool; hash it without a lock.
 
-        False if there is nothing to bring, or it is not intact.
+        Returns False if there is nothing to bring, or if it is not intact.
         """
         staged = self.pool.adopt(digest, repository, size)
         if not staged:
@@ -156,9 +156,10 @@ class Tree:
     def heal(self, digest: Digest, replaced: File | None) -> None:
         """Give every repository that shares a damaged file the pool's new one.
 
-        ``replaced`` is what gave way in the pool, if anything did.  Called
-        without locks; whoever mounts the blob meanwhile gets the new file.  A
-        repository that something stands in the way of is left as it is.
+        ``replaced`` is the file that was replaced in the pool, None if there
+        was none. Called without locks; an upload that mounts the blob meanwhile
+        gets the new file. A repository is left as it is where something is in
+        the way.
         """
         for name in self.repositories() if replaced else ():
             repository = self.repository(name)
@@ -175,16 +176,16 @@ class Tree:
         self.storage.sync(repository.layout.blobs)
 
     def remove_if_empty(self, repository: Repository) -> None:
-        """Under its lock: remove what is left of a repository without manifests."""
+        """Remove the rest of a repository without manifests; called with its lock held."""
         if not repository.manifests():
             repository.remove_folders()
             self.list_in_catalog(repository.name, listed=False)
-            # Whoever waits for the lock, or has a lease, makes them anew.
+            # A process that waits for the lock, or takes a lease, makes them anew.
             self.storage.remove_empty(repository.layout.leases)
             self.storage.forget_lock(_lock_of(repository.name))
 
     def close(self) -> None:
-        """Give up the leases that are ours, and leave no temporary file."""
+        """Give up the leases of this process, and leave no temporary file."""
         try:
             self.leases.drop_all()
         finally:
@@ -193,7 +194,7 @@ class Tree:
     # -- locks
 
     def fetch_lock(self, digest: Digest) -> contextlib.AbstractContextManager[Fetch]:
-        """One fetch of the content, or more where one does not get on."""
+        """Return the lock for a fetch; a second fetch may begin beside one that is stuck."""
         return fetches.turn(self.storage, digest)
 
     def repository_lock(self, name: RepositoryName) -> contextlib.AbstractContextManager[Lock]:
@@ -231,7 +232,7 @@ class Tree:
             self.storage.sync()
             repository.refresh(thoroughly=True)
         yield resumed
-        # What was removed must not come back once nobody knows that it might.
+        # Removed names must not come back after the mark is gone.
         self.storage.sync()
         self.storage.unlink(mark)
 
@@ -239,7 +240,7 @@ class Tree:
         try:
             self.storage.write(mark, name.value.encode())
         except errors.StorageFull:
-            # An empty file takes no space: whoever has none left deletes images.
+            # An empty file takes no space, and a full disk must not prevent a delete.
             self.storage.write(mark, b"")
 
     def list_in_catalog(self, name: RepositoryName, *, listed: bool) -> None:

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What is done to a tree now and then, as a whole."""
+"""Work on a tree as a whole: garbage collection, adoption, retention."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Bringing the blobs of a tree that other tools wrote into the pool."""
+"""Adoption: taking blobs that other tools wrote into the pool."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from image_uploader_plugins.reference import RepositoryName
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Adoption:
-    """What became of a blob: ``bytes_freed`` of a copy that gave way to a link.
+    """The result for one blob; ``bytes_freed`` of a copy that a link replaced.
 
-    ``intact`` is False for one whose bytes do not hash to its name, which
-    stays as it is.
+    ``intact`` is False for a blob whose bytes do not hash to its name; it stays
+    as it is.
     """
 
     path: PurePosixPath
@@ -32,8 +32,8 @@ class Adoption:
 def adopt(tree: Tree, names: Iterable[RepositoryName] | None = None) -> Iterator[Adoption]:
     """Make every blob of these repositories (default: all) a link to the pool.
 
-    Each is verified on the way in; of several copies one stays.  Content is
-    hashed without a lock, so writers do not wait for it.
+    Each blob is verified first; of several copies one stays. Content is hashed
+    without a lock, so that writers do not wait.
     """
     damaged = []
     for blob, adoption in parallel.each(lambda b: _adopt(tree, *b), strangers(tree, names)):
@@ -41,14 +41,14 @@ def adopt(tree: Tree, names: Iterable[RepositoryName] | None = None) -> Iterator
             yield adoption
         elif adoption:
             damaged.append(blob)
-    # By now another repository may have given the pool a copy that is intact.
+    # By now the pool may have an intact copy from another repository.
     yield from filter(None, (_adopt(tree, *blob) for blob in damaged))
 
 
 def strangers(
     tree: Tree, names: Iterable[RepositoryName] | None = None
 ) -> Iterator[tuple[Repository, Digest, PurePosixPath]]:
-    """Yield the blobs that are no links to the pool, and could be."""
+    """Yield the blobs that are not links to the pool, and could be."""
     return (blob for blob in tree.blobs(names) if not _is_linked(tree, *blob[1:]))
 
 
@@ -60,7 +60,7 @@ def _is_linked(tree: Tree, digest: Digest, path: PurePosixPath) -> bool:
 def _adopt(
     tree: Tree, repository: Repository, digest: Digest, path: PurePosixPath
 ) -> Adoption | None:
-    with tree.fetch_lock(digest):  # of two copies just one is hashed
+    with tree.fetch_lock(digest):  # only one of two copies is hashed
         tree.adopt(digest, repository)
     with tree.repository_lock(repository.name), tree.pool_lock():
         before = repository.blob(digest)

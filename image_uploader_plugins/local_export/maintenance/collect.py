@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Everything in a tree that nobody needs any more, found or removed."""
+"""Garbage collection: finding or removing everything in a tree that is not needed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from image_uploader_plugins.storage import DryRun
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Garbage:
-    """A path that nobody needs, why, and the bytes that the disk gets back for it."""
+    """A path that is not needed, the reason, and the bytes that the disk gets back for it."""
 
     path: PurePosixPath
     reason: str
@@ -32,11 +32,12 @@ class Garbage:
 
 
 class Collector:
-    """Removes garbage or, in a ``dry_run``, just tells what it would remove.
+    """A garbage collection or, with ``dry_run``, a list of what it would remove.
 
-    Safe beside writers: it holds one repository's lock at a time, and keeps
-    what uploads in flight have a lease on.  ``problems`` are the repositories
-    whose needs cannot be known, and in which it removes nothing.
+    It may run beside writers: it holds one repository's lock at a time, and
+    keeps content that uploads in flight have a lease on. ``problems`` are the
+    repositories in which it removes nothing, since it cannot know what they
+    need.
     """
 
     def __init__(self, tree: Tree, *, dry_run: bool = False) -> None:
@@ -54,7 +55,7 @@ class Collector:
             self._tree.claim()
         if names is None:
             yield from self._leases()
-            # These first: links that a process left there keep content of the pool.
+            # Before the pool: links that a killed process left there keep its content.
             yield from self._staged()
             yield from self._partial()
         for name in self._tree.repositories() if names is None else names:
@@ -105,7 +106,7 @@ class Collector:
             yield Garbage(file.path, "no manifest needs it", counts.remove(file))
 
     def _pooled(self, *, whole: bool) -> Iterator[Garbage]:
-        """By folder, so that nobody waits long for the pool's lock."""
+        """Collect the pool folder by folder, so that nobody waits long for its lock."""
         held = self._held()
         wanted = (f for d, f in self._pool.files() if d not in held and (whole or d in self._swept))
         for _, group in itertools.groupby(wanted, lambda file: file.path.parent):
@@ -119,7 +120,7 @@ class Collector:
             yield from found
 
     def _held(self) -> set[Digest]:
-        """Return what repositories have a copy of: where links are refused, links tell nothing."""
+        """Return the blobs that repositories hold: where links are refused, links do not tell."""
         planned = {change.path for change in getattr(self._storage, "changes", ())}
         return {digest for _, digest, path in self._tree.blobs() if path not in planned}
 
@@ -138,5 +139,5 @@ class Collector:
             yield Garbage(file.path, reason, self._counts().remove(file))
 
     def _counts(self) -> LinkCounts:
-        """Return the links that would have gone by now; none where they really go."""
+        """Return the links that a dry run has counted as removed; none in a real collection."""
         return self._foreseen or LinkCounts()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which tags of a repository stay when it is pruned."""
+"""Retention: which tags of a repository stay when it is pruned."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from image_uploader_plugins.patterns import Pattern
 from image_uploader_plugins.reference import ImageRef, Tag
 
 # Signatures and the like by tag: OCI distribution-spec 1.1, "Referrers Tag
-# Schema", and cosign's, which adds what it is.
+# Schema", and cosign's, which adds a suffix for the kind.
 _ATTACHED = re.compile(r"(sha256|sha512)-([0-9a-f]+)(?:\..+)?")
 
 
 @dataclasses.dataclass(frozen=True)
 class Retention:
-    """What is kept: listed images, what fits a pattern, and the newest tags of each repository."""
+    """The rules of what stays: listed images, patterns, and the newest tags of each repository."""
 
     listed: frozenset[ImageRef] = frozenset()
     patterns: tuple[Pattern, ...] = ()
@@ -32,7 +32,7 @@ class Retention:
         return bool(self.listed or self.patterns or self.newest)
 
     def kept(self, holdings: Holdings, digests: Mapping[Tag, Digest]) -> set[Tag]:
-        """Return the tags that stay, of those for ``digests``, with all that refers to them."""
+        """Return those tags of ``digests`` that stay, including what refers to them."""
         chosen = {tag for tag in digests if self._is_chosen(holdings, tag, digests[tag])}
         images = [tag for tag in digests if not _subject(holdings, tag, digests[tag])]
         chosen |= set(_newest_first(holdings, images)[: self.newest])
@@ -46,16 +46,16 @@ class Retention:
     def _is_chosen(self, holdings: Holdings, tag: Tag, digest: Digest) -> bool:
         return (
             ImageRef(holdings.name, tag) in self.listed
-            # What a list consists of would go with it.
+            # A child goes with its index, so a listed child keeps the index.
             or any(ImageRef(holdings.name, d) in self.listed for d in holdings.needed(digest))
             or any(pattern.fits(holdings.name, tag, digest) for pattern in self.patterns)
         )
 
 
 def read_list(path: Path) -> frozenset[ImageRef]:
-    """Read a file with an image a line; ``#`` begins a comment.
+    """Read a file with one image on each line; ``#`` begins a comment.
 
-    Raises ConfigurationError, with the line's number in it.
+    Raises ConfigurationError, which names the line by its number.
     """
     found = set()
     for number, line in enumerate(files.text(path).splitlines(), 1):
@@ -72,9 +72,10 @@ def _newest_first(holdings: Holdings, tags: Iterable[Tag]) -> list[Tag]:
 
 
 def _subject(holdings: Holdings, tag: Tag, digest: Digest) -> Digest | None:
-    """Return what a tag's manifest refers to, by its subject or by the tag.
+    """Return the manifest that a tag's manifest refers to, by its subject or by the tag's name.
 
-    None for what is not in the repository: then the tag is one like others.
+    None where that is not in the repository: then the tag is treated like any
+    other.
     """
     subject = holdings.manifests[digest].subject
     named = subject.digest if subject else _attached_to(tag)

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Looking at a tree: what it holds, what a deletion would free; nothing is changed."""
+"""Reports on a tree, which change nothing: what it holds, what a deletion would free."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How much a tree holds."""
+"""The census: how much a tree holds."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ _Inode = tuple[int, int]
 
 
 class Counting:
-    """Counts a tree without a lock: writers meanwhile make it a little out of date, no more.
+    """A count of a tree, made without a lock; what is written meanwhile may be missing.
 
-    Raises StorageError, for numbers that leave out what cannot be read would
-    be wrong.
+    Raises StorageError where something cannot be read, since the numbers would
+    then be wrong.
     """
 
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
         self._sizes: dict[_Inode, int] = {}
         self._blobs: set[_Inode] = set()
-        self._linked = 0  # bytes, every name of a file counted
+        self._linked = 0  # bytes, where a file counts once for each of its names
         self._tags = 0
 
     def census(self) -> Census:
-        """Count all that the tree holds."""
+        """Count everything that the tree holds."""
         names = self._tree.repositories()
         for name in names:
             self._count(self._tree.repository(name))

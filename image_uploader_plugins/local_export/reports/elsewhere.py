@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What of a repository's images is not in the tree, and need not be."""
+"""Parts of a repository's images that are not in the tree, on purpose."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from image_uploader_plugins.manifest import Manifest
 def notes(
     repository: Repository, inventory: Inventory, digests: Iterable[Digest]
 ) -> Iterator[tuple[Digest, str]]:
-    """Yield a line for each of these manifests that is, on purpose, not here as a whole.
+    """Yield a line for each of these manifests of which a part is left out on purpose.
 
-    Raises StorageError where that cannot be found out.
+    Raises StorageError where that cannot be read.
     """
     for digest in sorted(inventory.readable.keys() & set(digests)):
         parsed = inventory.readable[digest]
@@ -31,7 +31,7 @@ def notes(
 
 
 def left_out(repository: Repository, inventory: Inventory, index: Digest) -> frozenset[Digest]:
-    """Return what an index lists that was left out on purpose, and has not come since."""
+    """Return the children of an index that were left out on purpose and are still absent."""
     parsed = inventory.readable.get(index)
     if not parsed or not parsed.is_index:
         return frozenset()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What deletes would do, found out without doing anything."""
+"""Forecasts of deletions, which change nothing."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from image_uploader_plugins.reference import RepositoryName
 
 
 class Forecast:
-    """What deletes would do, one after the other; nothing is changed."""
+    """A forecast of several deletions, one after the other; it changes nothing."""
 
     def __init__(self, tree: Tree) -> None:
         self._tree = tree
@@ -27,9 +27,9 @@ class Forecast:
         wanted: Collection[Reference],
         narrow: Callable[[Collection[Reference]], Collection[Reference]] = list,
     ) -> Deletion:
-        """Return what deleting these images of a repository would remove, all others kept.
+        """Return what the deletion of these images of a repository would remove.
 
-        Raises NeedUnknown or StorageError where the delete would.
+        Raises NeedUnknown or StorageError where the deletion would.
         """
         repository = self._tree.repository(name)
         held = self._tree.leases.live(repository.layout)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a repository holds, for whoever looks: read once, without a lock, changing nothing."""
+"""The images of a repository, read once and without a lock; nothing is changed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from image_uploader_plugins.storage import File
 
 DAMAGED = "damaged"
 
-# What builders write for what runs nowhere, as attestations.
+# What builders write as the platform of something that does not run, such as attestations.
 _NOWHERE = "unknown/unknown"
 
 
@@ -31,11 +31,11 @@ _NOWHERE = "unknown/unknown"
 class Image:
     """A tag, or a manifest without one; sizes in bytes, ``changed`` in seconds since the epoch.
 
-    ``size`` is all that a pull of all platforms gets.  ``own`` is what the
-    disk gets back when the image is deleted, and what goes with it; ``shared``
-    is what others need of ``size``.  ``changed`` is when the
-    file that is the name was written.  ``manifest`` is None where ``problem``
-    says why it cannot be read.
+    ``size`` is everything that a pull of all platforms gets. ``own`` is what
+    the disk gets back when the image is deleted, with all that goes with it;
+    ``shared`` is the part of ``size`` that others need. ``changed`` is when the
+    tag's or the pin's file was written. ``manifest`` is None where it cannot be
+    read, and ``problem`` says why.
     """
 
     name: RepositoryName
@@ -56,7 +56,7 @@ class Image:
 
 
 class Holdings:
-    """All of one repository.
+    """Everything that one repository holds.
 
     Raises StorageError where a manifest cannot be read for now.
     """
@@ -74,7 +74,7 @@ class Holdings:
     # -- images
 
     def images(self, *, untagged: bool = False) -> Iterator[Image]:
-        """One for each tag, in their order; then for what no tag is for."""
+        """Yield an image for each tag, sorted; then for each manifest that no tag is for."""
         for tag in self.tags:
             yield from self.tagged(tag)
         if untagged:
@@ -100,7 +100,7 @@ class Holdings:
             yield self._image(None, digest, digest, file.modified)
 
     def changed(self, tag: Tag) -> float | None:
-        """When a tag's file was written, in seconds since the epoch; None where it has gone."""
+        """Return when a tag's file was written, in seconds since the epoch; None if it is gone."""
         layout = self._repository.layout
         found = map(self._tree.storage.status, (layout.type_map(tag), layout.legacy_tag(tag)))
         return next((file.modified for file in found if file), None)
@@ -130,7 +130,10 @@ class Holdings:
         )
 
     def readable_tags(self) -> dict[Tag, Digest]:
-        """Return what each tag is for; raises ManifestInvalid or StorageError if it is unknown."""
+        """Return the manifest of each tag.
+
+        Raises ManifestInvalid or StorageError where that of one is unknown.
+        """
         for error in self.inventory.lost_tags.values():
             raise error
         tagged = self.inventory.tagged
@@ -143,28 +146,28 @@ class Holdings:
         return dict(tagged)
 
     def doubts(self) -> tuple[errors.Doubt, ...]:
-        """Return what cannot be read, so that nothing beside it may be given up."""
+        """Return the tags and manifests that cannot be read: nothing beside them may be removed."""
         return tuple(map(self.inventory.doubt, self.inventory.fate().doubts))
 
     def notes(self, digest: Digest) -> list[str]:
-        """Return what of an image is not in the tree, and need not be."""
+        """Return a line for each part of an image that is left out on purpose."""
         needed = self.needed(digest)
         return [text for _, text in elsewhere.notes(self._repository, self.inventory, needed)]
 
     def left_out(self, index: Digest) -> frozenset[Digest]:
-        """Return what an index lists and was left out on purpose."""
+        """Return the children of an index that were left out on purpose."""
         return elsewhere.left_out(self._repository, self.inventory, index)
 
     def needed(self, digest: Digest) -> set[Digest]:
-        """Return a manifest, and what it lists, as far as it is there, readable or not."""
+        """Return a manifest and its children, as far as they are present, readable or not."""
         return graph.closure(self.inventory.children, [digest])
 
     def referrers(self, digest: Digest) -> tuple[Digest, ...]:
-        """Return what has a manifest for its subject."""
+        """Return the manifests that refer to a manifest by their subject."""
         return tuple(self.inventory.referrers.get(digest, ()))
 
     def tags_of(self, digest: Digest) -> list[Tag]:
-        """Return the tags that are for just this manifest."""
+        """Return the tags that are for exactly this manifest."""
         return [tag for tag, tagged in self.inventory.tagged.items() if tagged == digest]
 
     def platforms(self, digest: Digest) -> tuple[str, ...]:
@@ -181,7 +184,7 @@ class Holdings:
         return tuple(dict.fromkeys(p for p in found if p and p != _NOWHERE))
 
     def config(self, manifest: Manifest) -> strict_json.Fields:
-        """Return an image's configuration; nothing where it is missing or unreadable."""
+        """Return an image's configuration; empty where it is missing or unreadable."""
         with contextlib.suppress(errors.ManifestInvalid, errors.StorageError):
             file = self._repository.blob(manifest.config.digest) if manifest.config else None
             if file:
@@ -189,7 +192,7 @@ class Holdings:
         return {}
 
     def _sizes(self, digest: Digest) -> dict[Digest, int]:
-        """Return the bytes of all that an image is made of."""
+        """Return the size in bytes of each part of an image, by digest."""
         manifests = {d: self.manifests[d] for d in self.needed(digest) & self.manifests.keys()}
         sizes = {d: len(manifest.content) for d, manifest in manifests.items()}
         for manifest in manifests.values():
@@ -209,7 +212,7 @@ class Holdings:
         return self._repository.blob(digest)
 
     def uses(self, blobs: Collection[Digest]) -> Iterator[tuple[str, Digest]]:
-        """Which images need which of these blobs; what no tag leads to goes by its digest."""
+        """Yield each image with each of these blobs that it needs; by digest if it has no tag."""
         reached: set[Digest] = set()
         for tag, tagged in self.inventory.tagged.items():
             needed = self.needed(tagged) & self.manifests.keys()
@@ -222,13 +225,13 @@ class Holdings:
         listed = (blob.digest for d in manifests for blob in self.manifests[d].blobs())
         return {digest for digest in listed if digest in blobs}
 
-    # -- what a delete would take
+    # -- what a deletion would remove
 
     def lost(self, without: Collection[Reference]) -> set[Digest]:
         """Return the manifests that nothing needs once these names are gone.
 
-        Looks at what hangs on them alone, so that a list of all images costs
-        little more than reading them.
+        It looks only at manifests that these names keep, so that a list of all
+        images costs little more than reading them.
         """
         if self._is_damaged:
             return set(self.inventory.fate(without).dead - self.inventory.fate().dead)
@@ -244,7 +247,7 @@ class Holdings:
         return hanging - graph.closure({d: self._kept_by(d, gone) for d in hanging}, kept)
 
     def _kept_by(self, digest: Digest, gone: set[Reference]) -> list[Digest]:
-        """Return what a manifest keeps, but for referrers that go by their own digests."""
+        """Return the manifests that a manifest keeps, without referrers that are being deleted."""
         listed = self.inventory.children.get(digest, ())
         return [d for d in self.edges.get(digest, ()) if d not in gone or d in listed]
 
@@ -257,14 +260,14 @@ class Holdings:
         return not keepers <= hanging
 
     def _freed(self, lost: set[Digest], without: Collection[Reference]) -> dict[Digest, int]:
-        """Return the bytes that the disk gets back for each part, when these manifests go."""
+        """Return the bytes that the disk gets back for each part when these manifests go."""
         freed = {digest: self._repository.manifest_size(digest) for digest in lost}
         for digest in self._unneeded(lost, without) - freed.keys():
             freed[digest] = self._freed_for(digest)
         return freed
 
     def _freed_for(self, digest: Digest) -> int:
-        """Return the bytes that the disk gets back for a blob of which nobody has need."""
+        """Return the bytes that the disk gets back for a blob that nothing needs any more."""
         counts, files = LinkCounts(), self._files(digest)
         freed = sum(map(counts.remove, files))
         pooled = self._tree.pool.unlinked([digest] if files else (), counts)
@@ -291,7 +294,7 @@ class Holdings:
         names = () if digest in self._held else self._repository.layout.blob_names(digest)
         return [file for file in map(self._tree.storage.file, names) if file]
 
-    # -- found out once, and only if somebody asks
+    # -- computed once, when first needed
 
     @functools.cached_property
     def _for(self) -> Mapping[Digest, list[Tag]]:
@@ -302,7 +305,7 @@ class Holdings:
 
     @functools.cached_property
     def _names(self) -> Mapping[Digest, set[Reference]]:
-        """The names that keep each manifest."""
+        """Return the names that keep each manifest."""
         found: dict[Digest, set[Reference]] = collections.defaultdict(set)
         for tag, digests in self.inventory.tags.items():
             for digest in digests:
@@ -317,7 +320,7 @@ class Holdings:
 
     @functools.cached_property
     def _keepers(self) -> Mapping[Digest, set[Digest]]:
-        """What keeps each manifest, of what is kept itself."""
+        """Return, for each kept manifest, the kept manifests that keep it."""
         found: dict[Digest, set[Digest]] = collections.defaultdict(set)
         for keeper in self._live:
             for digest in self.edges.get(keeper, ()):
@@ -326,7 +329,7 @@ class Holdings:
 
     @functools.cached_property
     def _users(self) -> Mapping[Digest, set[Digest]]:
-        """The manifests that need each blob."""
+        """Return the manifests that need each blob."""
         found: dict[Digest, set[Digest]] = collections.defaultdict(set)
         for digest in self._live & self.manifests.keys():
             for blob in graph.all_blobs(self.manifests[digest]):
@@ -346,13 +349,13 @@ def images(tree: Tree, name: RepositoryName, *, untagged: bool = False) -> list[
     found = list(Holdings(tree, name).images(untagged=untagged))
     if not any(image.problem for image in found):
         return found
-    # Damaged, or put or deleted while it was read: under the lock nobody does that.
+    # It is damaged, or was put or deleted meanwhile, which the lock prevents.
     with tree.repository_lock(name):
         return list(Holdings(tree, name).images(untagged=untagged))
 
 
 def exists(tree: Tree, image: ImageRef) -> bool:
-    """Whether a delete would find an image."""
+    """Return whether a deletion would find an image."""
     repository = tree.repository(image.repository)
     if isinstance(image.reference, Tag):
         return image.reference in repository.tags()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a tree is complete and intact, and mending it from what is in it."""
+"""Verification that a tree is complete and intact, and repair from its own content."""
 
 from image_uploader_plugins.local_export.verify.finding import Finding, Remedy, Report
 from image_uploader_plugins.local_export.verify.repair import repair

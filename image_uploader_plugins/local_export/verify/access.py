@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether everything in a tree belongs to whom the root does, with the mode it should have."""
+"""Verification of owners and modes: everything belongs to the owner of the root."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _ROOT = PurePosixPath()
 
 
 class Access:
-    """Finds what a web server cannot read, what others could write, and what is another user's."""
+    """A check for files that a web server cannot read, that others can write, or own."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
@@ -31,16 +31,17 @@ class Access:
             yield Finding(file.path, " and ".join(problems), remedy)
 
     def root(self) -> Iterator[Finding]:
-        """Yield findings of the root, which may be there for a group alone."""
+        """Yield findings of the root, which may be open to a group alone."""
         file = self._storage.status(_ROOT)
         if file and not (self._is_for_a_group(file) and not file.mode & 0o007):
             yield from self.findings(file)
 
     def can_mend(self, file: File) -> bool:
-        """Whether this process may change the mode, and the owner if that is to be changed.
+        """Return whether this process may change the mode and, where that is needed, the owner.
 
-        NOTE: who could have made a link to a file of root's elsewhere would
-        own it; a file whose links are all in the tree is the tree's.
+        NOTE: a file with a link outside the tree is not given away, since
+        another user could have linked a file of root into the tree and would
+        then own it.
         """
         if os.geteuid() == 0:
             return not self._is_foreign(file) or not self._is_linked_outside(file)
@@ -63,7 +64,7 @@ class Access:
         return file.links > self._names[file.inode]
 
     def _is_for_a_group(self, file: File) -> bool:
-        """Whether a folder is open to a group that its owner has been put into, or not."""
+        """Return whether a folder is open to its group, which is not its owner's primary group."""
         owner = self._storage.owner
         try:
             own = pwd.getpwuid(file.uid).pw_gid
@@ -73,7 +74,7 @@ class Access:
 
 
 def _wrong_mode(file: File) -> Iterator[str]:
-    """Whether a web server's user can read what is served, nothing else, and write nowhere."""
+    """Yield a wrong mode: served files are for all to read, others for the owner alone."""
     needed = {"file": 0o444, "folder": 0o555}.get(file.kind)
     refused = 0o002
     if layout.PLACES.is_private(file.path):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether everything that one image needs is there."""
+"""Verification that everything is present that one image needs."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from image_uploader_plugins.meter import Meter
 
 
 def problems(tree: Tree, holdings: Holdings, digest: Digest, *, hashing: bool) -> Iterator[str]:
-    """Yield what is wrong with an image's parts; with ``hashing``, all content is read."""
+    """Yield each problem of an image's parts; with ``hashing``, read all content."""
     contents = Contents(tree.storage, Meter()) if hashing else None
     seen: set[Digest] = set()
     for needed in sorted(holdings.needed(digest)):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What files hash to, each read once."""
+"""The digests of files, each read once."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _T = TypeVar("_T")
 
 @dataclasses.dataclass(frozen=True)
 class Damage:
-    """A file that was read whole and is not what its name says."""
+    """A file that was read whole and does not hash to its name."""
 
     actual: object
 
@@ -31,7 +31,7 @@ class Damage:
 
 @dataclasses.dataclass(frozen=True)
 class Unread:
-    """A file that could not be read, twice: what is in it is not known."""
+    """A file that could not be read, twice: its content is not known."""
 
     reason: str
 
@@ -43,14 +43,17 @@ Problem = Damage | Unread
 
 
 def blame(root: Path, error: errors.StorageError) -> tuple[PurePosixPath, str]:
-    """Where in the tree something could not be looked at, and why."""
+    """Return the path in the tree that could not be looked at, and the reason."""
     path = PurePosixPath(str(error.path))
     path = path.relative_to(root) if path.is_relative_to(root) else path
     return path, str(Unread(error.reason)) if failed(error) else error.reason
 
 
 def twice(look: Callable[[], _T]) -> _T:
-    """Look, and once more where the disk or the process failed; raises what the second raises."""
+    """Return what ``look`` returns; call it again where the disk or the process failed.
+
+    Raises the StorageError of the second call.
+    """
     try:
         return look()
     except errors.StorageError as e:
@@ -60,7 +63,7 @@ def twice(look: Callable[[], _T]) -> _T:
 
 
 class Contents:
-    """Remembers inodes: all links to a file are read with the first of them."""
+    """The problems of files, by inode: all links to a file are read with the first of them."""
 
     def __init__(self, storage: Storage, meter: Meter) -> None:
         self._storage = storage
@@ -70,9 +73,9 @@ class Contents:
         self.bytes_read = 0
 
     def read(self, files: Iterable[tuple[Digest, File]]) -> None:
-        """Hash what has not been hashed, without a lock; files may go meanwhile.
+        """Hash the files that have not been hashed, without a lock; files may be removed meanwhile.
 
-        What could not be read before is read again.
+        Files that could not be read before are read again.
         """
         new = {(_key(file), digest): file for digest, file in files}
         wanted = [(key[1], file) for key, file in new.items() if not self._is_known(key)]
@@ -84,18 +87,18 @@ class Contents:
         return key in self._problems and not isinstance(self._problems[key], Unread)
 
     def problem(self, digest: Digest, file: File) -> Problem | None:
-        """Why a file cannot be what ``digest`` names; reads it now if it is new."""
+        """Return why a file cannot be what ``digest`` names, or None; read it now if it is new."""
         key = (_key(file), digest)
         if key not in self._problems:
             self._note(digest, file, self._read((digest, file)))
         return self._problems[key]
 
     def is_damaged(self, digest: Digest, file: File) -> bool:
-        """Whether just this file was read whole, twice, and was wrong both times."""
+        """Return whether exactly this file was read whole, twice, and was wrong both times."""
         return isinstance(self._problems.get((_key(file), digest)), Damage)
 
     def remedy(self, digest: Digest) -> Remedy:
-        """Return what helps where a blob is damaged or missing: an intact copy, seen anywhere."""
+        """Return the remedy for a damaged or missing blob: repair if an intact copy was seen."""
         return Remedy.REPAIR if digest in self._whole else Remedy.FETCH
 
     def _note(self, digest: Digest, file: File, problem: Problem | None) -> None:
@@ -110,7 +113,7 @@ class Contents:
             actual = hashing.wrong_digest(self._storage, file.path, digest, self._meter.add)
             now = self._storage.file(file.path) if actual else None
         except NotFound:
-            return None  # deleted meanwhile; whether it is missed is another question
+            return None  # deleted meanwhile; another check tells whether it is needed
         except errors.StorageError as e:
             return Unread(e.reason)
         if now and _key(now) != _key(file):

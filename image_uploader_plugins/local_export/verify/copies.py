@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Intact manifests to restore others from, wherever in the tree they are."""
+"""Intact copies of manifests, from anywhere in the tree, to restore others from."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from image_uploader_plugins.manifest import Manifest
 
 
 class Copies:
-    """Looks through the tree once, when it is first asked."""
+    """All intact manifests of a tree, found when the first is asked for."""
 
     def __init__(self, tree: Tree) -> None:
         self._tree = tree

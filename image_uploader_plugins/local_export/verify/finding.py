@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a verification has to tell."""
+"""The results of a verification."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import PurePosixPath
 
 
 class Remedy(enum.Enum):
-    """What helps: mending from the tree itself, fetching again, or a person who looks."""
+    """The remedy of a finding: repair from the tree itself, fetch again, or look in person."""
 
     REPAIR = "repair"
     FETCH = "fetch"
@@ -18,9 +18,9 @@ class Remedy(enum.Enum):
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Finding:
-    """Something wrong at ``path`` (relative to the root).
+    """A problem at ``path`` (relative to the root).
 
-    ``images`` are the names that clients know what is wrong by.
+    ``images`` are the affected images, by the names that clients use.
     """
 
     path: PurePosixPath
@@ -35,7 +35,7 @@ class Finding:
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Note:
-    """Something worth knowing about what is at ``path``, and nothing wrong."""
+    """A remark about ``path``, which is not a problem."""
 
     path: PurePosixPath
     text: str
@@ -48,7 +48,7 @@ class Note:
 
 @dataclasses.dataclass
 class Report:
-    """The findings and notes, sorted, and what was looked at; sizes in bytes."""
+    """The findings and notes, sorted, and counts of what was looked at; sizes in bytes."""
 
     findings: tuple[Finding, ...] = ()
     notes: tuple[Note, ...] = ()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One repository, looked at under its lock."""
+"""The verification of one repository, under its lock."""
 
 from __future__ import annotations
 
@@ -31,10 +31,9 @@ Section = Callable[[], Iterator[Finding]]
 
 
 class Inspection:
-    """Finds what is wrong with a repository; its lock must be held.
+    """A search for problems of a repository; its lock must be held.
 
-    ``is_unread`` says then whether anything could not be read, and
-    ``is_misplaced`` whether something stands where another thing belongs.
+    Afterwards ``is_unread`` tells whether anything could not be read.
     """
 
     def __init__(
@@ -60,11 +59,11 @@ class Inspection:
 
     @property
     def is_misplaced(self) -> bool:
-        """Return whether something stands where another thing belongs."""
+        """Return whether an entry is of the wrong kind, in a place that can be written anew."""
         return bool(self._misplaced)
 
     def findings(self) -> Iterator[Finding]:
-        """Yield what is wrong with the repository."""
+        """Yield the problems of the repository."""
         for section in (
             *(self._files, self._blobs, self._unreadable, self._missing, self._children),
             *(self._tags, self._views, self._catalog, self._mark),
@@ -72,14 +71,14 @@ class Inspection:
             yield from self._looked(section)
 
     def notes(self) -> Iterator[Note]:
-        """Yield what is as it should be, and worth knowing."""
+        """Yield remarks that are not problems."""
         readable = self.inventory.readable
         for digest, text in elsewhere.notes(self._repository, self.inventory, readable):
             path = self._layout.manifest_content(digest)
             yield Note(path, text, self.inventory.named(digest))
 
     def _looked(self, section: Section) -> list[Finding]:
-        """Return what a section finds, or that something could not be read for it."""
+        """Return the findings of a section; where it could not be read, one about the error."""
         try:
             return twice(lambda: list(section()))
         except errors.StorageError as e:
@@ -127,7 +126,7 @@ class Inspection:
             yield Finding(path, problem, remedy, self.inventory.named(digest))
 
     def _missing(self) -> Iterator[Finding]:
-        """Yield what manifests need that is not there, or not of the size they say."""
+        """Yield blobs that manifests need and that are missing, or not of the size they say."""
         readable = self.inventory.readable.values()
         needed = {(b.digest, b.size) for m in readable for b in m.blobs()}
         for digest, size in sorted(needed, key=str):
@@ -143,7 +142,7 @@ class Inspection:
             yield Finding(file.path, problem, Remedy.LOOK, self._users(digest))
 
     def _children(self) -> Iterator[Finding]:
-        """Yield what indexes list and is not there, once for each index."""
+        """Yield children of indexes that are missing, one finding for each index."""
         told: set[Digest] = set()
         for index, parsed in self.inventory.readable.items():
             absent = {c.digest for c in parsed.manifests} - self.inventory.present
@@ -191,7 +190,7 @@ class Inspection:
         return Finding(path, self._problem(error, path), Remedy.FETCH, image)
 
     def _problem(self, error: errors.UploaderError, path: PurePosixPath) -> str:
-        """Return what is wrong at ``path``, without the path where the error is about it."""
+        """Return the problem at ``path``; without the path where the error is about it."""
         here = self._storage.root / path
         if isinstance(error, errors.ManifestInvalid | errors.StorageError) and error.path == here:
             return error.reason
@@ -210,7 +209,7 @@ class Inspection:
         return found
 
     def _images(self, path: PurePosixPath) -> tuple[str, ...]:
-        """Return the images that something at a path in the repository is for."""
+        """Return the images that a path in the repository belongs to."""
         for part in reversed(path.parts):
             name = part.removesuffix(layout.TYPE_MAP).removeprefix(layout.PIN)
             digest = layout.folder_digest(name) or layout.blob_digest(name)

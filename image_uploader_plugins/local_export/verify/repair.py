@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Mending what can be mended from the tree itself."""
+"""Repair of a tree from its own content."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from image_uploader_plugins.storage import failed, is_temporary
 
 
 def repair(verification: Verification, report: Report) -> Report:
-    """Mend what ``report`` tells of and the tree can give; returns what is still wrong.
+    """Mend the findings of ``report`` as far as the tree can; return a report of the rest.
 
-    Damaged content goes where no intact copy is left, since no name may lie:
-    it must be fetched again.  Only what was read whole, twice, and was wrong
-    both times is damaged; a repository in which something cannot be read is
-    left as it is.  Damaged manifests stay, so that what they need is not taken
-    for garbage meanwhile.
+    Damaged content is removed where no intact copy is left, and must be fetched
+    again: what a name says is what the bytes hash to. Content counts as damaged
+    only if it was read whole, twice, and was wrong both times; a repository in
+    which something cannot be read is left as it is. Damaged manifests stay,
+    since what they need would otherwise be taken for garbage.
     """
     tree = verification.tree
     tree.lay_foundation()
@@ -34,7 +34,7 @@ def repair(verification: Verification, report: Report) -> Report:
         _mend_file(verification, path)
     _remove_damaged_from_pool(verification)
     names = [name for name in verification.repositories() if name not in verification.unread]
-    # From here on every intact blob is a link to the pool, also where a copy was damaged.
+    # Adoption makes every intact blob a link to the pool, also where a copy was damaged.
     _adopt(tree, names)
     for name in names:
         _mend(verification, name)
@@ -50,7 +50,7 @@ def _mend_file(verification: Verification, path: PurePosixPath) -> None:
     try:
         file = tree.storage.status(path)
     except errors.StorageError:
-        return  # a link or a file where a folder belongs; or it is told again
+        return  # a link or file in a folder's place; what stays is reported again
     if file and is_temporary(file.path.name):
         tree.storage.unlink(file.path)
     elif file and any(access.findings(file)) and access.can_mend(file):
@@ -73,7 +73,7 @@ def _adopt(tree: Tree, names: list[RepositoryName]) -> None:
     except errors.StorageError as e:
         if not failed(e) or isinstance(e, errors.StorageFull | errors.StorageDenied):
             raise
-        # What could not be read just now is told by the report that follows.
+        # The report that follows tells what could not be read just now.
 
 
 def _mend(verification: Verification, name: RepositoryName) -> None:
@@ -82,7 +82,7 @@ def _mend(verification: Verification, name: RepositoryName) -> None:
     except (errors.StorageFull, errors.StorageDenied):
         raise
     except errors.StorageError:
-        return  # something that is not ours is in the way, and is found again
+        return  # something foreign is in the way, and is reported again
 
 
 def _mend_repository(verification: Verification, repository: Repository) -> None:
@@ -104,7 +104,7 @@ def _mend_repository(verification: Verification, repository: Repository) -> None
 
 
 def _restore_manifests(verification: Verification, repository: Repository) -> None:
-    """From wherever they are intact, also the children that an index lists."""
+    """Restore damaged and missing manifests, children of indexes too, from intact copies."""
     inventory = take_inventory(repository)
     pending = set(inventory.present)
     seen: set[Digest] = set()

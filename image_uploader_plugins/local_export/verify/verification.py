@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A whole tree, or some of its repositories, looked at."""
+"""The verification of a whole tree, or of some of its repositories."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ _T = TypeVar("_T")
 
 
 class Verification:
-    """Looks at these repositories of a tree or, with None, at all of it and its state.
+    """A search for problems in these repositories or, with None, in the whole tree.
 
-    Changes nothing.  Safe beside writers: content is hashed without a lock,
-    everything else is looked at under the lock of whoever changes it.  Asked
-    for another report, it does not read again what it has read.  ``meter``
-    counts the bytes that are hashed, and may stop it.
+    It changes nothing and may run beside writers: content is hashed without a
+    lock, everything else is looked at under the lock that its writers take. A
+    second report does not hash again what was hashed before. ``meter`` counts
+    the bytes that are hashed, and may stop the verification.
     """
 
     def __init__(
@@ -48,21 +48,21 @@ class Verification:
         self.access = Access(tree.storage)
         self.names = None if names is None else sorted(set(names))
         self.copies = Copies(tree)
-        # Repositories of which something could not be read, and those with things out of place.
+        # Repositories with something unreadable, and those with misplaced entries.
         self.unread: set[RepositoryName] = set()
         self.misplaced: set[RepositoryName] = set()
         self._notes: list[Note] = []
         self._failures: list[Finding] = []
 
     def report(self) -> Report:
-        """Return what is found; raises StorageError where the tree cannot be read at all."""
+        """Return the findings; raise StorageError where the tree cannot be read at all."""
         report = Report()
         self.copies = Copies(self.tree)
         self.unread, self.misplaced, self._notes, self._failures = set(), set(), [], []
         garbage = self._looked(self._garbage)
         self.contents.read(self._looked(self._files))
         found = set(self._findings(report))
-        # Of what is to go nobody needs to know what else is wrong with it.
+        # Other problems of garbage do not matter.
         paths = {g.path for g in garbage}
         found = {finding for finding in found if not _is_below(finding.path, paths)}
         found |= set(self._told_once(garbage))
@@ -75,7 +75,7 @@ class Verification:
         return Collector(self.tree, dry_run=True).collect(self.names)
 
     def _told_once(self, garbage: list[Garbage]) -> Iterator[Finding]:
-        """Yield garbage as findings, all that one unfinished upload left as one."""
+        """Yield garbage as findings; the rest of one unfinished upload is one finding."""
         places = [layout.RepositoryLayout(name) for name in self.repositories()]
         folders = {folder: place for place in places for folder in (place.blobs, place.leases)}
         left: dict[layout.RepositoryLayout, list[Garbage]] = collections.defaultdict(list)
@@ -100,7 +100,7 @@ class Verification:
         yield from (Finding(g.path, g.reason, Remedy.REPAIR) for g in garbage if g not in gone)
 
     def repositories(self) -> Sequence[RepositoryName]:
-        """Those to look at, also where an operation that was cut short left nothing else."""
+        """Return the repositories to look at, with those of which only a mark is left."""
         if self.names is not None:
             return self.names
         return sorted({*self.tree.repositories(), *self._marked()})
@@ -134,7 +134,7 @@ class Verification:
         yield from self._failures
 
     def _looked(self, look: Callable[[], Iterator[_T]]) -> list[_T]:
-        """Return what a look comes to; nothing where it fails, which is told in the end."""
+        """Return the results of a look; none where it fails, which becomes a finding."""
         try:
             return twice(lambda: list(look()))
         except errors.StorageError as e:
@@ -164,7 +164,7 @@ class Verification:
             found += self.access.findings(status) if status else ()
         return found
 
-    # -- what all repositories share
+    # -- the parts that all repositories share
 
     def _served(self) -> Iterator[Finding]:
         dry_run = DryRun(self.tree.storage.root, layout.PLACES)
@@ -202,7 +202,7 @@ class Verification:
             yield Finding(layout.UNFINISHED_CATALOG, problem, Remedy.REPAIR)
 
     def _exists(self, text: str) -> bool:
-        """Whether a name in the catalog is one of a repository, with nobody at work on it."""
+        """Return whether a name in the catalog is right; look under the locks of its writers."""
         try:
             name = RepositoryName(text)
             with self.tree.repository_lock(name), self.tree.catalog_lock():
@@ -223,14 +223,14 @@ class Verification:
         report.blobs = blobs
         suspects = self._linked_outside()
         if suspects:
-            with self.tree.pool_lock():  # nobody makes a link meanwhile
+            with self.tree.pool_lock():  # so that no link is made meanwhile
                 suspects &= self._linked_outside()
         for path in suspects:
             outside = "has a link outside the tree; whoever writes to that writes here"
             yield Finding(path, outside, Remedy.LOOK)
 
     def _linked_outside(self) -> set[PurePosixPath]:
-        # Links may go meanwhile: counted before, they make a file look right, never wrong.
+        # A link that is removed after it was counted can only hide a link outside, not feign one.
         held = (file for _, file in self._repository_files())
         counts = collections.Counter(file.inode for file in held)
         files = (file for _, file in self.tree.pool.files())

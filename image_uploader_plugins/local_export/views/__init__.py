@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What web servers and clients read of a tree: files derived from others."""
+"""Views of a tree: files that are derived from others and that web servers read."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The list of repositories, a view of the tree."""
+"""The catalog: the list of repositories, a view of the tree."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _OURS = documents.catalog([]).removesuffix(b"]}")
 
 
 class Catalog:
-    """Callers hold the catalog's lock for everything that writes."""
+    """The catalog of a tree; callers hold its lock for every method that writes."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
@@ -33,10 +33,10 @@ class Catalog:
         )
 
     def is_right(self, name: RepositoryName, *, listed: bool) -> bool:
-        """Whether there is nothing to write for ``name`` to be listed, or not; costs no parsing.
+        """Return whether ``name`` is listed, or not, as it should be; parse nothing.
 
-        tripleo-common spaces its catalog differently, and does not sort it:
-        that is never right.
+        tripleo-common writes its catalog with other spaces and unsorted: that
+        is never right.
         """
         if self._is_unfinished():
             return False
@@ -44,7 +44,7 @@ class Catalog:
         return text.startswith(_OURS) and listed == (json.dumps(name.value).encode() in text)
 
     def listed(self) -> set[str] | None:
-        """Return the names it lists; None unless it is written just as we write it."""
+        """Return the names in the catalog; None unless it is written exactly as we write it."""
         try:
             text = self._read()
             names = documents.parse_catalog(text)
@@ -53,28 +53,28 @@ class Catalog:
         return names if text == documents.catalog(names) else None
 
     def add(self, name: RepositoryName) -> None:
-        """List a repository."""
+        """Add a repository to the catalog."""
         self._write(self._names() | {name.value})
 
     def remove(self, name: RepositoryName) -> None:
-        """List a repository no longer."""
+        """Remove a repository from the catalog."""
         self._write(self._names() - {name.value})
 
     def ensure(self) -> None:
-        """Write the catalog of a tree that has none, or has no windows of it."""
+        """Write the catalog of a tree that has no catalog, or no windows of it."""
         has_windows = self._storage.file(WindowsLayout(layout.CATALOG_WINDOWS).none) is not None
         self._write(self._names(), thoroughly=not has_windows)
 
     def rebuild(self) -> None:
-        """List just what is on disk."""
+        """Write the catalog from the repositories on disk."""
         self._write(self._on_disk(), thoroughly=True)
 
     def settle(self, names: Iterable[str]) -> None:
-        """Write the catalog of just these names, looking at every window."""
+        """Write the catalog with exactly these names, and check every window."""
         self._files.write(set(names), thoroughly=True)
 
     def _write(self, names: set[str], *, thoroughly: bool = False) -> None:
-        """Write the catalog; a mark stays when we fail or are killed, for whoever comes next."""
+        """Write the catalog; when that fails or is killed, a mark stays for the next writer."""
         if not thoroughly and not self._is_unfinished() and names == self.listed():
             return
         mark = layout.UNFINISHED_CATALOG
@@ -102,16 +102,16 @@ class Catalog:
         try:
             return bool(self._storage.names(layout.RepositoryLayout(name).manifests))
         except errors.StorageError:
-            return True  # who knows; what is listed stays so
+            return True  # not known, so it stays listed
 
     def _read(self) -> bytes:
-        """Return the catalog's text; none for what is no file, whose place the next one takes."""
+        """Return the catalog's text; empty where there is no file, or another thing instead."""
         if not self._storage.file(layout.CATALOG):
             return b""
         return self._storage.read(layout.CATALOG)
 
     def walk(self, folder: PurePosixPath = layout.V2) -> Iterator[RepositoryName]:
-        """Yield the repositories on disk, at any depth, also what is left of one."""
+        """Yield the repositories on disk, at any depth, also incomplete ones."""
         names = self._storage.names(folder)
         if folder != layout.V2 and any(layout.is_own_folder(name) for name in names):
             yield RepositoryName(str(folder.relative_to(layout.V2)))

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Texts that web servers and clients read, as pure functions.
+"""Documents that web servers and clients read, made by pure functions.
 
-Everything that goes into a web server's configuration is a Digest, a Tag or
-one of media_types.MANIFEST_TYPES: values that cannot carry a quote or a newline.
+Only a Digest, a Tag or one of media_types.MANIFEST_TYPES gets into a web
+server's configuration: values that cannot contain a quote or a newline.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from image_uploader_plugins.reference import RepositoryName
 
 API_ROOT = b"{}"
 
-# What the production vhost does not say; the reasons stand beside the rules.
+# The rules that TripleO's virtual host lacks; the file gives the reasons.
 API_HTACCESS = resources.files(__package__).joinpath("api.htaccess").read_bytes()
 
-# Reads what it shows from the registry's API, in the browser.
+# In the browser, the page reads everything from the registry's API.
 PAGE = resources.files(__package__).joinpath("page.html").read_bytes()
 
 
 @dataclasses.dataclass(frozen=True)
 class Variant:
-    """What a reference offers for one media type; ``quality`` as in RFC 9110, 12.4.2."""
+    """A manifest that a reference offers, by its media type; ``quality`` as in RFC 9110, 12.4.2."""
 
     media_type: str
     digest: Digest
@@ -40,9 +40,9 @@ class Variant:
 def htaccess(media_type: str, digest: Digest) -> bytes:
     """Return the headers of one manifest, for Apache.
 
-    NOTE: our own vhost reads these two lines by a regular expression; their
-    order and quoting are those of tripleo-common.  The ETag is said in
-    v2/.htaccess, for all.
+    NOTE: our own virtual host reads these two lines with a regular expression;
+    their order and quoting are those of tripleo-common. The ETag is set in
+    v2/.htaccess, for all manifests.
     """
     _check_type(media_type)
     return (
@@ -53,8 +53,9 @@ def htaccess(media_type: str, digest: Digest) -> bytes:
 def type_map(reference: str, variants: Iterable[Variant]) -> bytes:
     """Return a type map (Apache, mod_negotiation) that leads to manifests.
 
-    NOTE: without qs Apache picks the smallest variant.  A single variant has
-    none, so that tripleo-common finds the media type it knows.
+    NOTE: without qs Apache chooses the smallest variant. A single variant has
+    no qs, so that tripleo-common finds the media type in the form that it
+    knows.
     """
     variants = list(variants)
     records = [f"URI: {reference}\n\n"]
@@ -67,13 +68,13 @@ def type_map(reference: str, variants: Iterable[Variant]) -> bytes:
 
 
 def parse_type_map(text: bytes) -> list[Digest]:
-    """Parse a type map: the digests it leads to, the one that clients prefer first.
+    """Return the digests that a type map leads to, the one that clients prefer first.
 
-    Reads what type_map() and tripleo-common write; raises ManifestInvalid
-    for a map that leads anywhere else.
+    Reads the type maps of type_map() and of tripleo-common; raises
+    ManifestInvalid for any other.
 
-    NOTE: tripleo-common also writes a list and a child without a quality: the
-    list is what the reference is for.
+    NOTE: tripleo-common also writes a list and a child without a quality: then
+    the reference is for the list.
     """
     found: list[tuple[float, bool, Digest]] = []
     media_type, quality = "", 1.0
@@ -92,27 +93,27 @@ def parse_type_map(text: bytes) -> list[Digest]:
 
 
 def tags_list(name: RepositoryName, tags: Iterable[str]) -> bytes:
-    """OCI distribution-spec 1.1, "Listing Tags": in lexical order."""
+    """Return a list of tags in lexical order (OCI distribution-spec 1.1, "Listing Tags")."""
     return _json({"name": name.value, "tags": sorted(tags)})
 
 
 def catalog(names: Iterable[str]) -> bytes:
-    """Docker Registry HTTP API V2, "Listing Repositories"."""
+    """Return a list of repositories (Docker Registry HTTP API V2, "Listing Repositories")."""
     return _json({"repositories": sorted(names)})
 
 
 def window_type_map(name: str, window: str) -> bytes:
-    """Return a type map that leads to a window, so that the production vhost learns its name."""
+    """Return a type map that leads to a window, which tells TripleO's virtual host its name."""
     return f"URI: {name}\n\nContent-Type: {media_types.JSON}\nURI: {window}\n\n".encode()
 
 
 def index(manifests: Iterable[Mapping[str, Any]]) -> bytes:
-    """OCI image-spec 1.1, image-index.md, of descriptors as they are."""
+    """Return an index of these descriptors (OCI image-spec 1.1, image-index.md)."""
     return _json(index_fields(manifests))
 
 
 def parse_catalog(text: bytes) -> set[str]:
-    """Parse a catalog: its names; raises ValueError, KeyError or TypeError if it is none."""
+    """Return the names in a catalog; raise ValueError, KeyError or TypeError if it is none."""
     names = json.loads(text)["repositories"]
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError("a catalog must be a list of names")
@@ -120,7 +121,7 @@ def parse_catalog(text: bytes) -> set[str]:
 
 
 def parse_tags_list(name: RepositoryName, text: bytes) -> set[str]:
-    """Parse a list of tags of ``name``; raises ValueError, KeyError or TypeError for others."""
+    """Return the tags in a list of ``name``; raise ValueError, KeyError or TypeError for others."""
     fields = json.loads(text)
     tags = fields["tags"]
     if fields["name"] != name.value or not isinstance(tags, list):

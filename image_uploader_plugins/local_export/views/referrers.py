@@ -1,10 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What refers to the manifests of one repository: a view of their subjects.
+"""Lists of referrers: for each manifest of a repository, those that have it as subject.
 
-Source: OCI distribution-spec 1.1, "Listing Referrers".  It wants every
-descriptor to carry the annotations of its manifest, and clients read no index
-of more than 4 MiB: where both cannot be had, all referrers are listed, and
-the longest annotations are left to the manifests that they are from.
+Source: OCI distribution-spec 1.1, "Listing Referrers". Every descriptor must
+have the annotations of its manifest, and clients read no index of more than 4
+MiB. Where both are not possible, all referrers are listed, and those with the
+longest annotations are listed without them.
 """
 
 from __future__ import annotations
@@ -29,18 +29,18 @@ ALL = "all"
 
 _Entry = Mapping[str, Any]
 
-# NOTE: the web servers' configurations split the filter in the same way; they
-# answer any other type unfiltered, and say so by saying nothing.
+# NOTE: the web servers' configurations split the filter in the same way. For any
+# other type they send the whole list, without the header OCI-Filters-Applied.
 _WORD = r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}"
 _TYPE = re.compile(rf"({_WORD})/({_WORD})(?:\+({_WORD}))?")
-# RFC 6838, 4.2: two names of up to 127 letters; what is longer is no media type.
+# RFC 6838, 4.2: two names of up to 127 letters; a longer one is not a media type.
 _TYPE_LIMIT = 255
 
 
 class Referrers:
-    """Callers hold the repository's lock for everything that writes.
+    """The lists of one repository; callers hold its lock for every method that writes.
 
-    ``read`` gives a manifest of the repository by its digest, or raises an
+    ``read`` returns a manifest of the repository by its digest, or raises an
     UploaderError.
     """
 
@@ -57,7 +57,8 @@ class Referrers:
     def check(self, parsed: Manifest, digest: Digest) -> None:
         """Raise StorageFull for a manifest with which its subject's list would be too long.
 
-        That is: more than manifest.SIZE_LIMIT bytes, without any annotation.
+        Too long is more than manifest.SIZE_LIMIT bytes, without any
+        annotations.
         """
         if parsed.subject is None:
             return
@@ -76,7 +77,8 @@ class Referrers:
     def add(self, parsed: Manifest, digest: Digest) -> bool:
         """List a manifest with its subject, if it has one.
 
-        False if the list that is there cannot be read: it must be rebuilt.
+        Returns False if the list that is there cannot be read, and must be
+        rebuilt.
         """
         if parsed.subject is None:
             return True
@@ -91,7 +93,7 @@ class Referrers:
         return True
 
     def _listed(self, subject: Digest) -> dict[str, _Entry]:
-        """Return what is listed with a subject, by digest; raises ValueError for a damaged list."""
+        """Return the entries of a subject's list, by digest; raise ValueError if it is damaged."""
         path = self._layout.referrers_of(subject) / ALL
         if not self._storage.file(path):
             return {}
@@ -109,7 +111,7 @@ class Referrers:
         return entry(self._read_manifest(digest), digest)
 
     def rebuild(self, manifests: Mapping[Digest, Manifest]) -> None:
-        """List exactly these manifests."""
+        """Write all lists, with exactly these manifests."""
         found: dict[Digest, list[_Entry]] = collections.defaultdict(list)
         for digest, parsed in manifests.items():
             if parsed.subject:
@@ -135,7 +137,7 @@ class Referrers:
 
 
 def entry(parsed: Manifest, digest: Digest) -> _Entry:
-    """Return a referrer as its subject's list describes it."""
+    """Return the entry of a referrer in its subject's list."""
     artifact_type = parsed.artifact_type or (parsed.config.media_type if parsed.config else None)
     described = Descriptor(
         parsed.media_type, digest, len(parsed.content), artifact_type=artifact_type or None
@@ -152,7 +154,7 @@ def _checked(described: _Entry) -> bool:
 
 
 def _bare(described: _Entry) -> _Entry:
-    """Return an entry at its shortest; that it has lost its annotations can be seen."""
+    """Return an entry without annotations and overlong type, and with a mark of what is lost."""
     lost: dict[str, Any] = {"annotations": {}} if "annotations" in described else {}
     if len(described.get("artifactType", "")) > _TYPE_LIMIT:
         lost["annotations"] = {}
@@ -161,7 +163,7 @@ def _bare(described: _Entry) -> _Entry:
 
 
 def _text(entries: Iterable[_Entry]) -> bytes:
-    """Return the index of these entries, the longest of them bare where it would be too long."""
+    """Return the index of these entries; the longest without annotations if it is too long."""
     fitted = {str(described["digest"]): described for described in entries}
     text = documents.index(fitted.values())
     surplus = len(text) - manifest.SIZE_LIMIT
@@ -191,6 +193,6 @@ def listings(entries: Iterable[_Entry]) -> dict[str, bytes]:
 
 
 def file_name(artifact_type: str | None) -> str | None:
-    """Return the file that lists an artifact type; None for a type that is never filtered by."""
+    """Return the file that lists an artifact type; None for a type that cannot be filtered by."""
     match = _TYPE.fullmatch(artifact_type or "")
     return "+".join(part for part in match.groups() if part) if match else None

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""tags/list of one repository, whole and window by window: a view of its tags."""
+"""The list of a repository's tags, whole and in windows: a view of its tags."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from image_uploader_plugins.local_export.views import documents
 from image_uploader_plugins.local_export.views.window_files import WindowFiles
 from image_uploader_plugins.storage import Storage
 
-# What trees of earlier versions have.
+# Files of trees that earlier versions wrote.
 _FORMER = (".after", ".next", ".first")
 
 
 class Listing:
-    """Callers hold the repository's lock for everything that writes."""
+    """The list of tags of one repository; callers hold its lock for every method that writes."""
 
     def __init__(self, storage: Storage, layout: RepositoryLayout) -> None:
         self._storage = storage
@@ -26,17 +26,17 @@ class Listing:
         self._files = WindowFiles(storage, layout.windows, layout.tags_list, render, parse)
 
     def write(self, tags: Iterable[str], *, thoroughly: bool = False) -> None:
-        """Make the lists say ``tags``.
+        """Write the list and its windows for these tags.
 
-        Looks only at windows that the tags which came or went have changed,
-        or, ``thoroughly``, at every window.
+        Only windows that differ because of tags that came or went are written
+        or, with ``thoroughly``, every window is checked.
         """
         self._files.write(set(tags), thoroughly=thoroughly)
         if thoroughly:
             self._remove_former()
 
     def clear(self) -> None:
-        """Remove the list of tags, also what earlier versions wrote beside it."""
+        """Remove the list of tags, and the files that earlier versions wrote beside it."""
         self._files.clear()
         self._remove_former()
 

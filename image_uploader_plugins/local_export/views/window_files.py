@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The files of a list's windows, which web servers find without reading any.
+"""The files of a list's windows, which web servers find without reading a file.
 
-A division of the list is a folder.  In it, a window is a file that is called
-after its last item, and a link called after the item that it comes after
-leads there: nginx learns from the target where to lead on.  A link to the
-division says for which numbers of items it is; another leads to the next
-finer one, for clients that come from where no window of this one begins.
+Each division of the list has a folder. In it, a window is a file with the name
+of its last item. A link with the name of the item before the window leads to
+it; from the target, nginx learns where the next window begins. For each number
+of items that a client may ask for, a link leads to the division to use. Another
+link leads from a division to the next finer one, for clients that continue
+after an item at which no window of the first one begins.
 """
 
 from __future__ import annotations
@@ -41,14 +42,14 @@ Entry = tuple[PurePosixPath, bytes | str]
 
 @dataclasses.dataclass
 class _Changes:
-    """What to write, in this order, and then to remove.
+    """The files and links to write, in this order, and then those to remove.
 
-    Whoever asks meanwhile never gets more items than wanted, never lacks one
-    that was there all the time, and every link leads somewhere: divisions
-    that are new come first; clients are sent to finer ones before windows grow,
-    and to coarser ones after others have shrunk; a window that begins sooner
-    than before is written before what leads there, one that begins later
-    after that.
+    A client that reads meanwhile never gets more items than it asked for, never
+    misses an item that was there all the time, and finds every link leading
+    somewhere. So new divisions are written first. Clients are led to finer
+    divisions before windows grow, and to coarser ones after others have shrunk.
+    A window that now begins earlier is written before the links to it, one that
+    begins later after them.
     """
 
     new: list[Entry] = dataclasses.field(default_factory=list)
@@ -69,10 +70,10 @@ class _Changes:
 
 
 class WindowFiles:
-    """The windows below ``top`` of the list ``whole``, whose text ``render`` makes.
+    """The windows below ``top`` of the list ``whole``, whose text ``render`` returns.
 
     ``parse`` reads such a text, and raises ValueError, KeyError or TypeError
-    for any other.  Callers hold a lock for everything that writes.
+    for any other. Callers hold a lock for every method that writes.
     """
 
     def __init__(
@@ -90,11 +91,11 @@ class WindowFiles:
         self._parse = parse
 
     def write(self, items: Collection[str], *, thoroughly: bool = False) -> None:
-        """Make the list and its windows be of ``items``.
+        """Write the list and its windows for these items.
 
-        Writes what the items that came or went have changed or,
-        ``thoroughly``, all that is not as it should be, and removes what is
-        no part of it.
+        Only files that differ because of items that came or went are written.
+        With ``thoroughly``, all files that are not as they should be are
+        written, and all others removed.
         """
         listed = None if thoroughly else self._listed()
         if listed is None:
@@ -109,12 +110,13 @@ class WindowFiles:
         self._storage.unlink(self._whole)
         self._storage.remove_tree(self._layout.top)
 
-    # -- what is there
+    # -- the files that are there
 
     def _listed(self) -> set[str] | None:
-        """Return what the windows are of; None unless the list is just as we write it.
+        """Return the items of the windows; None unless the list is exactly as we write it.
 
-        NOTE: tripleo-common spaces its lists differently, and knows no windows.
+        NOTE: tripleo-common writes its lists with other spaces, and without
+        windows.
         """
         if not self._storage.file(self._layout.none) or not self._storage.file(self._whole):
             return None
@@ -125,11 +127,11 @@ class WindowFiles:
         except (ValueError, KeyError, TypeError, RecursionError):
             return None
         if listed and not self._storage.link_target(self._layout.rest):
-            return None  # a copy of a tree, made with links followed or left out
+            return None  # a copy of a tree without its links
         return listed if is_ours else None
 
     def _begun_after(self) -> set[str]:
-        """All items after which some window begins."""
+        """Return all items after which a window begins."""
         return {*self._names(_ONE), *self._names(GONE)} - {START}
 
     def _names(self, label: str) -> Iterator[str]:
@@ -139,7 +141,7 @@ class WindowFiles:
                 yield item
 
     def _gone(self, gone: Iterable[str], items: Collection[str], were: Iterable[str]) -> set[str]:
-        """Which of the items that are gone to remember: what ends long windows, then the latest."""
+        """Return which removed items to remember: those that end long windows, then the latest."""
         now = set(were).difference(items)
         before = set(gone).difference(items)
         if len(now) + len(before) <= windows.REMEMBERED:
@@ -154,14 +156,14 @@ class WindowFiles:
         return file.modified if file else 0.0
 
     def _below(self, folder: PurePosixPath, start: str = "") -> Iterator[str]:
-        """Yield the names of all that is not a folder, at any depth."""
+        """Yield the names of all entries that are not folders, at any depth."""
         for name, kind in self._storage.names(folder).items():
             if kind == "folder":
                 yield from self._below(folder / name, f"{start}{name}/")
             else:
                 yield start + name
 
-    # -- what should be there
+    # -- the files that should be there
 
     def _write_changes(self, old: DividedList, new: DividedList) -> None:
         changes = _Changes(whole=[(self._whole, self._render(new.items))])
@@ -178,7 +180,7 @@ class WindowFiles:
         try:
             self._storage.publish_all(changes.entries())
         except errors.StorageFull:
-            # Whoever has no space left deletes images: what goes makes room for what is changed.
+            # A full disk must not prevent a delete: removed files make room for changed ones.
             self._remove_all(changes)
             self._storage.publish_all(changes.entries())
         self._remove_all(changes)
@@ -200,7 +202,7 @@ class WindowFiles:
         division: Division,
         changed: set[str],
     ) -> None:
-        """One division that was there before."""
+        """Add the changes of one division that was there before."""
         self._change_links(changes, division.label, old.lasts, division.lasts)
         touched = {last for last, _ in division.afters.items() - old.afters.items()}
         touched |= {division.last(item) for item in changed} & division.afters.keys()
@@ -215,7 +217,7 @@ class WindowFiles:
     def _change_links(
         self, changes: _Changes, label: str, before: Mapping[str, str], now: Mapping[str, str]
     ) -> None:
-        # One that is new before any that leads to it.
+        # A new link is written before the links of items that were there before.
         for item, last in sorted(now.items() - before.items(), key=lambda i: (i[0] in before, i)):
             changes.links += self._link(label, item, last)
             if last in (END, NONE) and before.get(item, END) not in (END, NONE):
@@ -249,7 +251,7 @@ class WindowFiles:
             changes.folders.append(self._layout.division(TAILS))
 
     def _change_ways(self, changes: _Changes, old: DividedList, new: DividedList) -> None:
-        """Which division is for whom, and which is finer than which."""
+        """Add the changes of the links that lead clients to divisions, and to finer ones."""
         before, now = dict(self._ladder(old)), dict(self._ladder(new))
         changes.links += sorted(now.items() - before.items())
         changes.surplus += sorted(before.keys() - now.keys())
@@ -303,7 +305,7 @@ class WindowFiles:
     # -- one by one
 
     def _ladder(self, divided: DividedList) -> Iterator[tuple[PurePosixPath, str]]:
-        """Which division is finer than which, and the coarsest."""
+        """Yield the link from each division to the next finer one, and to the coarsest."""
         labels = [*([GONE] if divided.gone else []), *divided.divisions]
         labels += [TAILS] if divided.tails() else []
         for finer, label in itertools.pairwise(labels if divided.items else ()):
@@ -332,9 +334,10 @@ class WindowFiles:
         return path.is_relative_to(self._layout.top)
 
     def _make_way(self, path: PurePosixPath, wanted: str) -> None:
-        """Remove a folder where none belongs, and whatever stands where one does.
+        """Remove a folder where a file or link belongs, and anything else where a folder belongs.
 
-        A copy of a tree that was made with links followed has folders for links.
+        A copy of a tree that was made with links followed has folders in the
+        place of links.
         """
         found = self._storage.status(path)
         if found and found.kind != wanted and "folder" in (found.kind, wanted):
@@ -346,7 +349,7 @@ class WindowFiles:
         return self._storage.holds(path, content)
 
     def _remove(self, path: PurePosixPath) -> None:
-        """Remove what is not there any more, and the folders of names that became empty."""
+        """Remove a file or link, and the folders of names that become empty."""
         self._storage.unlink(path)
         for folder in path.parents:
             if self._layout.top in (folder, folder.parent) or not self._storage.remove_empty(
@@ -362,7 +365,7 @@ class WindowFiles:
 
 
 def _rerouted(old: DividedList, new: DividedList) -> Iterator[tuple[int, str | None, str | None]]:
-    """Yield the numbers that another division is for now: which was, and which is."""
+    """Yield each number of items whose division changes, with its old and its new one."""
     steps = sorted((old.steps() | new.steps()) - {0})
     for first, following in itertools.pairwise(steps):
         before, now = old.label(first), new.label(first)

@@ -1,22 +1,23 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a sorted list falls into windows; pure functions.
+"""The windows of a sorted list, computed by pure functions.
 
-Source: OCI distribution-spec 1.1, "Listing Tags".  A window may hold fewer
-items than a client asked for as long as a ``Link`` leads on.
+Source: OCI distribution-spec 1.1, "Listing Tags". A window may hold fewer items
+than a client asked for as long as a ``Link`` leads to the next.
 
-The list is divided into windows several times: into windows of one item, of up to
-4, 16, 22, 31, 43 and so on, each about 1.4 times as long as the ones before,
-and into 8, 5, 3 and 2 parts.  A client gets the windows of the coarsest
-division whose longest window is not longer than it asked for.  Every window but
-the last is at least 0.74 times as long as it may be, and so a client never
-gets more than 2 T / n of them, with T items in all.
+The list is divided into windows in several ways: into windows of one item, of
+up to 4, 16, 22, 31, 43 and so on, each about 1.4 times as long as the one
+before, and into 8, 5, 3 and 2 parts. A client gets the windows of the coarsest
+division whose longest window is not longer than it asked for. Every window but
+the last has at least 0.74 times the items that it may have, so a client never
+gets more than 2 T / n windows, with T items in all.
 
-A window ends with whichever of the last items that it may hold has the largest
-checksum.  So where windows end follows from the items alone, never from the
-order in which they came; an item that comes or goes changes the window that it
-is in, rarely where that ends, and hardly ever more than a few windows further
-on.  And many windows of different divisions end with the same items: a client
-that comes from anywhere finds its way to long windows after few short ones.
+A window ends, among the last items that it may hold, with the one whose
+checksum is the largest. So the ends of windows depend on the items alone, never
+on the order in which they came. An item that comes or goes changes the window
+that contains it, rarely the end of that window, and hardly ever more than a few
+windows after it. Windows of different divisions often end with the same item,
+so a client that continues after any item gets to long windows after a few short
+ones.
 """
 
 from __future__ import annotations
@@ -36,20 +37,20 @@ NONE = ".none"
 HEADS, TAILS, GONE = ".heads", ".tails", ".gone"
 
 FEW = 15
-"""A client that asks for up to so many items gets just so many from the start of the list."""
+"""The most items for which a client gets exactly as many as it asked for, at the start."""
 
 MANY = 32
-"""In a list of up to so many items there is a window of all that follow, for each item."""
+"""The longest list that has, for each item, a window of all items after it."""
 
 REMEMBERED = 256
-"""So many items that are gone are remembered, for clients that come from there."""
+"""How many removed items are remembered, for clients that continue after one of them."""
 
-# The longest windows of the divisions; the first two are not for the bound but for the way.
+# The longest windows of the divisions; the two finest lead clients to the others.
 _FIRST = 16
 _RATIO = 1.4
 _SHORTEST = 0.74
 _FINE = {1: 1, 4: 2}
-# With so few windows the bound needs their number, with more their length.
+# For few windows, the bound of 2 T / n needs their number fixed; for more, their length.
 _PARTS = (8, 5, 3, 2)
 _TOLERANCE = 0.05
 
@@ -58,8 +59,9 @@ _TOLERANCE = 0.05
 class Division:
     """One way to divide the list.
 
-    ``longest`` bounds the length of its windows, ``ends`` are the last items of
-    all windows but the last one, sorted; ``final`` is the last item of all.
+    ``longest`` is the most items that its windows have, ``ends`` are the last
+    items of all windows but the last one, sorted; ``final`` is the last item of
+    all.
     """
 
     label: str
@@ -69,14 +71,14 @@ class Division:
 
     @functools.cached_property
     def afters(self) -> Mapping[str, str]:
-        """The last item of each window, to the one before its first; END and START at the ends."""
+        """Return, for each window's last item (or END), the item before its first (or START)."""
         if self.final is None:
             return {}
         return dict(zip((*self.ends, END), (START, *self.ends), strict=True))
 
     @functools.cached_property
     def lasts(self) -> Mapping[str, str]:
-        """The same the other way round; after all items of the finest division NONE."""
+        """Return the inverse of afters; in the finest division also NONE after the last item."""
         found = {after: last for last, after in self.afters.items()}
         return found | ({self.final: NONE} if self.final and self.longest == 1 else {})
 
@@ -88,18 +90,18 @@ class Division:
 
 @dataclasses.dataclass(frozen=True)
 class Window:
-    """A window that is in no division: its last item, END or NONE, and all of them."""
+    """A window that is in no division: its last item, END or NONE, and all its items."""
 
     last: str
     items: tuple[str, ...]
 
 
 class DividedList:
-    """A list and all its divisions, the finest first; ``gone`` are items that it had."""
+    """A list and all its divisions, the finest first; ``gone`` are items that were removed."""
 
     def __init__(self, items: Iterable[str], gone: Iterable[str] = ()) -> None:
         self.items = tuple(sorted(items))
-        # After nothing nothing comes: an empty list leaves no trace.
+        # Nothing follows in an empty list, so it remembers no items.
         self.gone = tuple(sorted(set(gone).difference(self.items))) if self.items else ()
         self.divisions = {division.label: division for division in _divisions(self.items)}
 
@@ -114,12 +116,12 @@ class DividedList:
         return self._heads() if label == HEADS else self._after_gone()
 
     def _heads(self) -> dict[str, Window]:
-        """So many from the start, as long as more follow."""
+        """Return a window of the first n items for each small n, as long as more items follow."""
         numbers = range(1, min(FEW + 1, len(self.items)))
         return {f"{n}{START}": Window(self.items[n - 1], self.items[:n]) for n in numbers}
 
     def _after_gone(self) -> dict[str, Window]:
-        """Return the one item after each that is gone, where that would be."""
+        """Return, for each removed item, the window of the one item after its place."""
         found = {}
         for item in self.gone:
             at = bisect_left(self.items, item)
@@ -140,18 +142,18 @@ class DividedList:
         return next(fitting)
 
     def steps(self) -> set[int]:
-        """Return the numbers of items from which on a client gets another division."""
+        """Return the numbers of items at which a client gets another division."""
         return {len(self.items), *(division.longest for division in self.divisions.values())}
 
 
 def checksum(item: str) -> int:
-    """By which ends of windows are chosen."""
-    # NOTE: the CRCs of names that differ in a digit are alike; a factor (Knuth's) ends that.
+    """Return the number by which the ends of windows are chosen."""
+    # NOTE: names that differ in one digit have similar CRCs; Knuth's factor spreads them.
     return zlib.crc32(item.encode()) * 0x9E3779B1 & 0xFFFFFFFF
 
 
 def order(label: str | None) -> tuple[int, int]:
-    """Sorts labels, the finest first; None is the whole list."""
+    """Return a sort key for labels, the finest division first; None is the whole list."""
     if label is None:
         return (2, 0)
     kind, _, parts = label.partition("-")
@@ -172,10 +174,10 @@ def _divisions(items: Sequence[str]) -> Iterator[Division]:
 
 
 def plan(total: int) -> list[tuple[str, int]]:
-    """Return the divisions of a list of so many items: labels, and their longest windows."""
+    """Return the label and longest window of each division of a list of ``total`` items."""
     parts = [(f"of-{number}", _longest(total, number)) for number in _PARTS]
     while parts[1:] and parts[1][1] <= _FIRST:
-        del parts[0]  # nobody would ever be sent there
+        del parts[0]  # no client would be led there
     sizes = itertools.takewhile(lambda size: size < parts[0][1], _sizes())
     found = [(str(size), size) for size in (*_FINE, *sizes) if size < max(total, 2)]
     return found + (parts if total > _FIRST else [])
@@ -186,22 +188,22 @@ def _sizes() -> Iterator[int]:
 
 
 def shortest(size: int) -> int:
-    """Return the fewest items of a window but the last, in the division by up to ``size``."""
+    """Return the fewest items of a window of up to ``size`` items, except the last window."""
     return _FINE.get(size) or -int(-_SHORTEST * size // 1)
 
 
 def _chain(checksums: Sequence[int], size: int) -> Iterator[int]:
-    """Where windows of up to ``size`` end, but for the last: numbers of items from the start."""
+    """Yield where windows of up to ``size`` items end, except the last, counted in items."""
     end, total, least = 0, len(checksums), shortest(size)
     while total - end > size:
-        # NOTE: _best() again, for lists of many thousands.
+        # This is _best() written out, which is faster for lists of many thousands.
         following = checksums[end + least - 1 : end + size]
         end += least + following.index(max(following))
         yield end
 
 
 def _bounds(total: int, parts: int) -> list[tuple[int, int]]:
-    """Where each of so many parts may end, and the list begins and ends."""
+    """Return the first and last place where each part may end, with the list's two ends."""
     ideal = [total * part / parts for part in range(1, parts)]
     slack = total / parts * _TOLERANCE
     inner = [(min(round(at), int(at - slack) + 1), max(round(at), int(at + slack))) for at in ideal]
@@ -214,6 +216,6 @@ def _longest(total: int, parts: int) -> int:
 
 
 def _best(checksums: Sequence[int], first: int, last: int) -> int:
-    """Return the cut between these two, both included, after the largest checksum."""
+    """Return the place from ``first`` to ``last`` after the item with the largest checksum."""
     between = checksums[first - 1 : last]
     return first + between.index(max(between))
