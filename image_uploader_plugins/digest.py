@@ -36,12 +36,12 @@ class Digest:
 
     @property
     def algorithm(self) -> str:
-        """Return what stands before the colon: ``sha256`` or ``sha512``."""
+        """Return the part before the colon: ``sha256`` or ``sha512``."""
         return self.value.partition(":")[0]
 
     @property
     def encoded(self) -> str:
-        """Return what stands behind the colon, in hexadecimal digits."""
+        """Return the part after the colon, in hexadecimal digits."""
         return self.value.partition(":")[2]
 
     def verify(self, content: bytes) -> None:
@@ -55,16 +55,16 @@ class Digest:
 
 
 class VerifiedStream:
-    """Chunks of bytes, hashed once while they pass.
+    """Chunks of bytes that are hashed once while they pass.
 
-    Iterating raises DigestMismatch or SizeMismatch *instead of* ending when
-    the content is not ``expected`` or not ``size`` bytes long, so a consumer
-    that publishes after its loop cannot publish bad content.  More than
-    ``size`` bytes are refused at once: an endless body ends there.  An empty
-    chunk is passed over; it does not mean the end.
+    Iterating raises DigestMismatch or SizeMismatch *instead of* ending when the
+    content is not ``expected`` or not ``size`` bytes long, so a consumer that
+    publishes after its loop cannot publish bad content. More than ``size``
+    bytes are refused at once, so that an endless body ends there. Empty chunks
+    are skipped; they do not mean the end.
 
     ``digest`` (sha256 when nothing was expected) and ``size`` (bytes so far)
-    describe what has passed.
+    describe the chunks that have passed.
     """
 
     def __init__(

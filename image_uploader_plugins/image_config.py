@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The config of an image: what its layers are when they are unpacked.
+"""The config of an image, which has the digests of its uncompressed layers.
 
 Source: OCI image-spec 1.1.1, config.md, "rootfs".
 """
@@ -19,8 +19,8 @@ _NAMES = ("rootfs", "diff_ids")
 def diff_ids(content: bytes) -> tuple[Digest, ...] | None:
     """Return the digests of an image's layers before they were compressed, the lowest first.
 
-    None where the config does not speak of any.  Raises ManifestInvalid or
-    InvalidReference for what is no config, or names more than 1000.
+    None where the config has none. Raises ManifestInvalid or InvalidReference
+    for content that is not a config, or has more than 1000 digests.
     """
     fields = strict_json.load(content, "config")
     strict_json.check_names(fields, _NAMES)
@@ -37,10 +37,11 @@ def diff_ids(content: bytes) -> tuple[Digest, ...] | None:
 
 
 def describes(manifest: Manifest) -> bool:
-    """Return whether a manifest's config speaks of its layers.
+    """Return whether a manifest's config describes its layers.
 
-    Not for an index, schema 1, or an artifact that goes as an image: its
-    layers are no tars (image-spec, manifest.md, "Guidelines for Artifact Usage").
+    It does not for an index, schema 1, or an artifact in the form of an image,
+    whose layers are no tars (image-spec, manifest.md, "Guidelines for Artifact
+    Usage").
     """
     return (
         manifest.config is not None
@@ -51,9 +52,9 @@ def describes(manifest: Manifest) -> bool:
 
 
 def disagreement(layers: Sequence[Descriptor], diff_ids: int) -> str | None:
-    """Return how a manifest's layers and the number of its config's differ; None if they do not.
+    """Return how a manifest's layers and its config's number of them differ; None if they agree.
 
-    Layers that are elsewhere may count or not.
+    Layers that are elsewhere may be counted or not.
     """
     if sum(not layer.urls for layer in layers) <= diff_ids <= len(layers):
         return None

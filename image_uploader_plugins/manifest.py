@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Manifests: what an image is made of, read without changing a byte.
+"""Manifests, parsed without changing a byte of their content.
 
 Sources: OCI image-spec 1.1.1 (manifest.md, image-index.md, descriptor.md),
 Docker "Image Manifest Version 2, Schema 1" and "Schema 2".
@@ -19,7 +19,7 @@ from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.strict_json import Fields
 from image_uploader_plugins.text import shown
 
-# What a manifest is for whoever pulls it.
+# The kinds of manifests, as clients see them.
 IMAGE = "image"
 LIST = "list"
 ARTIFACT = "artifact"
@@ -34,7 +34,7 @@ _MEDIA_TYPE = re.compile(
     r"(?:[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126})/(?:[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126})"
 )
 
-# Every field that is read here, or acted upon by clients, wherever it stands.
+# All fields that this module reads or that clients act upon, at any level.
 _NAMES = (
     *("schemaVersion", "mediaType", "artifactType", "annotations", "subject"),
     *("config", "layers", "manifests", "fsLayers", "blobSum", "signatures", "history"),
@@ -48,7 +48,7 @@ _LARGEST = 2**63 - 1  # clients keep a size in an int64 (descriptor.md)
 
 @dataclasses.dataclass(frozen=True)
 class Platform:
-    """What an entry of an index runs on: text as written, of no grammar."""
+    """The platform of an entry in an index; the text is as written and follows no grammar."""
 
     architecture: str | None = None
     os: str | None = None
@@ -58,20 +58,21 @@ class Platform:
         return "/".join(filter(None, (self.os, self.architecture, self.variant)))
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON has it: what is known of it."""
+        """Return the known fields as JSON has them."""
         return {name: text for name, text in dataclasses.asdict(self).items() if text is not None}
 
 
 @dataclasses.dataclass(frozen=True)
 class Descriptor:
-    """Content by type, digest and size in bytes as stored.
+    """The media type, digest and size in bytes of stored content.
 
     ``size`` is None for the layers of a schema 1 manifest, which does not
-    record any.  ``urls`` names other places the content may come from; a
+    record sizes. ``urls`` names other places that the content may come from; a
     registry need not hold it (OCI image-spec, descriptor.md).
-    ``is_attestation`` says of an entry of an index that it describes another
-    one and runs nowhere (BuildKit, "Image attestation storage").  Raises
-    ManifestInvalid for a media type outside RFC 6838 or an impossible size.
+    ``is_attestation`` says of an entry in an index that it describes another
+    entry and runs on no platform (BuildKit, "Image attestation storage").
+    Raises ManifestInvalid for a media type outside RFC 6838 or an impossible
+    size.
     """
 
     media_type: str
@@ -90,7 +91,7 @@ class Descriptor:
 
     @classmethod
     def parse(cls, fields: object) -> Descriptor:
-        """Read one from a manifest; raises ManifestInvalid or InvalidReference."""
+        """Return the descriptor in these fields; raise ManifestInvalid or InvalidReference."""
         if not isinstance(fields, dict):
             raise errors.ManifestInvalid("a descriptor must be an object")
         strict_json.check_names(fields, _NAMES)
@@ -108,7 +109,7 @@ class Descriptor:
         return described
 
     def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON has it (descriptor.md), but for what marks an attestation."""
+        """Return the fields as JSON has them (descriptor.md), but no mark of an attestation."""
         fields: dict[str, Any] = {"mediaType": self.media_type, "digest": self.digest.value}
         optional = {
             "size": self.size,
@@ -120,18 +121,18 @@ class Descriptor:
 
     @property
     def runs_nowhere(self) -> bool:
-        """Whether an entry of an index is no image that anybody could start."""
+        """Return whether an entry of an index is not an image that can run."""
         return self.is_attestation or str(self.platform).startswith("unknown/")
 
 
 @dataclasses.dataclass(frozen=True)
 class Manifest:
-    """A manifest of any kind; ``content`` holds the bytes as they came.
+    """A manifest of any kind; ``content`` holds the original bytes.
 
-    ``layers`` are in the manifest's order.  ``manifests`` is empty but for
-    an index or list.  ``artifact_type`` and ``annotations`` are as written:
-    neither need follow any grammar.  ``told`` is the digest that its source
-    calls it by, if that says so.
+    ``layers`` are in the manifest's order. ``manifests`` is empty except for an
+    index or list. ``artifact_type`` and ``annotations`` are as written and need
+    not follow any grammar. ``told`` is the digest that the manifest's source
+    gives it, if any.
     """
 
     content: bytes = dataclasses.field(repr=False)
@@ -147,13 +148,13 @@ class Manifest:
 
     @classmethod
     def parse(cls, content: bytes, media_type: str | None = None) -> Manifest:
-        """Read ``content``, of ``media_type`` or, if None, of the type it says.
+        """Return the manifest in ``content``, which must be of ``media_type`` unless that is None.
 
-        Content that says none is of the type that whoever has it says, or of
-        OCI's.
+        Content that declares no type gets ``media_type`` or, if that is None,
+        OCI's type.
 
-        Raises ManifestInvalid for anything a registry must not serve: over
-        4 MiB, not a JSON object, a type that is unknown or contradicts the
+        Raises ManifestInvalid for anything a registry must not serve: over 4
+        MiB, not a JSON object, a type that is unknown or contradicts the
         content, an image and an index at once (CVE-2021-41190), broken
         descriptors.
         """
@@ -173,7 +174,7 @@ class Manifest:
             raise errors.ManifestInvalid(str(e)) from e
         blobs = [*parsed.layers, *filter(None, [parsed.config])]
         _check_agreement("size", ((d.digest, d.size) for d in (*blobs, *parsed.manifests)))
-        # A blob may be of several types; a manifest says itself what it is.
+        # Only manifests: they declare their own type, while a blob may have several.
         _check_agreement("type", ((d.digest, d.media_type) for d in parsed.manifests))
         return parsed
 
@@ -184,7 +185,7 @@ class Manifest:
 
     @property
     def kind(self) -> str:
-        """Return what it is for whoever pulls it: IMAGE, LIST, ARTIFACT or SCHEMA1."""
+        """Return what kind of image clients get: IMAGE, LIST, ARTIFACT or SCHEMA1."""
         if self.is_index:
             return LIST
         if self.media_type in media_types.SCHEMA1_TYPES:
@@ -198,7 +199,7 @@ class Manifest:
         return Digest.of(self.content)
 
     def blobs(self) -> Iterator[Descriptor]:
-        """Yield what the repository must hold: config and layers, each digest once."""
+        """Yield the blobs that the repository must hold: config and layers, each digest once."""
         seen = set()
         for descriptor in (self.config, *self.layers):
             if descriptor and not descriptor.urls and descriptor.digest not in seen:
@@ -208,11 +209,11 @@ class Manifest:
     def default(
         self, architecture: str, present: frozenset[Digest] | None = None
     ) -> Descriptor | None:
-        """Return the entry for clients that know no lists, out of those ``present`` or of all.
+        """Return the entry for clients that know no lists, of those ``present`` or (None) of all.
 
-        The first image for ``architecture`` (linux before others, and what
-        runs on every machine of it before what needs v2 or v3), else the first
-        image; None where there is none.
+        It is the first image for ``architecture`` (linux before others, and a
+        variant that runs on every machine before those that need v2 or v3),
+        else the first image; None where there is no image.
         """
         images = [
             d
@@ -249,13 +250,13 @@ def index_fields(
 
 
 def write_image(media_type: str, config: Descriptor, layers: Iterable[Descriptor]) -> bytes:
-    """Return the manifest of an image that has none, the same bytes every time."""
+    """Return a manifest for an image that has none; the bytes are the same every time."""
     fields = image_fields(media_type, _size_first(config), map(_size_first, layers))
     return json.dumps(fields, indent=2).encode()
 
 
 def _size_first(descriptor: Descriptor) -> dict[str, Any]:
-    # NOTE: as Docker writes it; what is in trees by its digest was written so, too.
+    # NOTE: Docker's order, which also keeps the digests of manifests that are in trees.
     fields = descriptor.as_dict()
     return {name: fields.pop(name) for name in ("mediaType", "size") if name in fields} | fields
 
@@ -349,7 +350,7 @@ def _platform(fields: Fields) -> Platform:
 
 
 def _check_data(fields: Fields, described: Descriptor) -> None:
-    """Check that a descriptor embeds what it describes (descriptor.md, "Embedded Content")."""
+    """Raise ManifestInvalid unless embedded data is right (descriptor.md, "Embedded Content")."""
     data = _text(fields, "data")
     if data is None:
         return
@@ -365,7 +366,7 @@ def _check_data(fields: Fields, described: Descriptor) -> None:
 
 
 def _check_agreement(what: str, claims: Iterable[tuple[Digest, object]]) -> None:
-    """However often content is listed, the same is said of it."""
+    """Raise ManifestInvalid where a digest is listed several times with different claims."""
     known: dict[Digest, object] = {}
     for digest, claim in claims:
         if known.setdefault(digest, claim) != claim:

@@ -30,10 +30,10 @@ _NAME_LIMIT = 255
 
 @dataclasses.dataclass(frozen=True, order=True)
 class RepositoryName:
-    """A repository: ``segment[/segment]...``, any depth, no host.
+    """The name of a repository: ``segment[/segment]...``, any depth, no host.
 
     Raises InvalidReference for a name outside the grammar, of more than 255
-    characters, or with a segment the registry API itself uses.
+    characters, or with a segment that the registry API itself uses.
     """
 
     value: str
@@ -82,11 +82,11 @@ class ImageRef:
 
     @classmethod
     def parse(cls, text: str) -> ImageRef:
-        """Read ``[host:port/]name:tag``, ``name@digest`` or ``name:tag@digest``.
+        """Return the image of ``[host:port/]name:tag``, ``name@digest`` or ``name:tag@digest``.
 
-        A digest wins over a tag beside it.  A host is recognised by its port
-        and dropped: a target has no host.  Raises InvalidReference, also when
-        neither a tag nor a digest is given: nothing is ever guessed.
+        A digest takes precedence over a tag beside it. A host is recognised by
+        its port and dropped: a target has no host. Raises InvalidReference,
+        also when there is neither a tag nor a digest: no default is assumed.
         """
         whole, digest = split_digest(text)
         name, colon, tag = _HOST_AND_PORT.sub("", whole, count=1).partition(":")
@@ -103,11 +103,11 @@ class ImageRef:
 
 
 def split_digest(text: str) -> tuple[str, Digest | None]:
-    """Return what stands before ``@`` and the digest after it, None without ``@``.
+    """Return the text before ``@`` and the digest after it; None without ``@``.
 
-    Raises InvalidReference, without repeating ``text``, for anything else
-    after ``@``: whoever writes a user and a password before the host of a name
-    must not find them in a log.
+    Raises InvalidReference for anything else after ``@``. The error does not
+    repeat ``text``, which may contain a user and a password before the host of
+    a name.
     """
     name, at, rest = text.partition("@")
     if at and not rest.startswith(("sha256:", "sha512:")):

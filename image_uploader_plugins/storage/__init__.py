@@ -1,16 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files below a directory, the root: what others see of them is whole, and survives a power loss.
+"""Files below a directory, the root, that are published whole and survive a power loss.
 
-What is published goes one way: a private temporary file in the state folder,
-write, set owner and mode, flush, rename into place, flush the folder.  Every
-system call that changes what is published passes through Folders.call, so each
-is one point at which tests can fail it.
+Everything is published in one way: a private temporary file in the state
+folder, write, set owner and mode, flush, rename into place, flush the folder.
+Every system call that changes published files passes through Folders.call, so
+that tests can fail each of them.
 
-Paths are relative to the root and are walked folder by folder without
-following symbolic links, so none leads out of it.
+Paths are relative to the root and are entered folder by folder without
+following symbolic links, so that no path leads out of the root.
 
-A Reader looks, a Storage changes as well, a DryRun says what a Storage would
-change.  Nothing here knows what the files are for.
+A Reader reads, a Storage also changes files, a DryRun notes what a Storage
+would change. Nothing here knows what the files are for.
 """
 
 from image_uploader_plugins.storage import fork

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What would be changed, found out without changing anything."""
+"""Dry runs: the changes that would be made, found without making any."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from image_uploader_plugins.storage.storage import Storage
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
-# What changes nothing on the disk, whatever its arguments.
+# Calls that change nothing on the disk, whatever their arguments.
 _HARMLESS: frozenset[Callable[..., Any]] = frozenset(
     {os.fstat, os.stat, os.read, os.readlink, listing, missing_of}
 )
@@ -31,19 +31,18 @@ SURPLUS = "should not be there"
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Change:
-    """A path that would be changed, and what is wrong with it."""
+    """A path that would be changed, and the reason."""
 
     path: PurePosixPath
     reason: str
 
 
 class DryRun(Storage):
-    """A storage that notes what it is asked to change, and changes nothing.
+    """A storage that notes the changes that it is asked for, and makes none.
 
-    What it says of the disk stays true throughout: changes that follow from
-    other changes are not seen.  What it cannot note, and any system call that
-    is not known to be harmless, it refuses with an AssertionError: whoever
-    wants to know what would happen must not ask for it.
+    It always reads the real state of the disk, so changes that follow from
+    other changes are not seen. It raises AssertionError for changes that it
+    cannot note, and for any system call that is not known to be harmless.
     """
 
     def __init__(self, root: Path, places: Places) -> None:
@@ -85,7 +84,7 @@ class DryRun(Storage):
         return found
 
     def remove_empty(self, path: PurePosixPath) -> bool:
-        # What was in it is noted; that an empty folder would go interests nobody.
+        # The removal of its files is noted, and that of the empty folder is not worth a note.
         return not self.names(path)
 
     def sync(self, *folders: PurePosixPath) -> None:
@@ -96,7 +95,7 @@ class DryRun(Storage):
         return True
 
     def _walk_creating(self, path: PurePosixPath) -> NoReturn:
-        # Lock files are made in a folder that was opened to be written to, and not by call().
+        # Lock files are made in a folder that is opened here, without call().
         raise AssertionError(f"a dry run would write in {path}")
 
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Entries of folders: what each is, and what is known of it."""
+"""Entries of folders: their kinds and attributes."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import os
 import stat
 from pathlib import PurePosixPath
 
-# NOTE: ext4 has it in its root, closed to all but root; no name in a tree has a plus.
+# NOTE: ext4 has this folder in its root, for root alone; no name in a tree has a plus.
 _FOUND_BY_FSCK = "lost+found"
 _KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "link"}
 
 
 @dataclasses.dataclass(frozen=True)
 class File:
-    """What lstat(2) says of a path: not of a file alone.
+    """The result of lstat(2) for a path, which need not be a file.
 
     ``kind`` is "file", "folder", "link" or "other", ``size`` in bytes,
     ``links`` the number of its names, ``inode`` device and inode number,
     ``mode`` the permission bits, ``modified_ns`` when it was written, in
-    nanoseconds since the epoch, ``uid`` the user whom it belongs to.
+    nanoseconds since the epoch, ``uid`` its owner.
     """
 
     path: PurePosixPath
@@ -34,20 +34,20 @@ class File:
 
     @property
     def modified(self) -> float:
-        """When it was written, in seconds since the epoch."""
+        """Return when it was written, in seconds since the epoch."""
         return self.modified_ns / 1e9
 
 
 @dataclasses.dataclass(frozen=True)
 class Staged:
-    """A complete and durable temporary file that nobody sees yet; ``size`` in bytes."""
+    """A complete and durable temporary file that is not published yet; ``size`` in bytes."""
 
     path: PurePosixPath
     size: int
 
 
 def entry(path: PurePosixPath, found: os.stat_result) -> File:
-    """Return what os.stat, which followed no link, ``found`` at a path."""
+    """Return the entry at a path, from the result of os.stat, which must not follow links."""
     return File(
         path,
         _KINDS.get(stat.S_IFMT(found.st_mode), "other"),

@@ -30,16 +30,16 @@ _WRONG_THINGS = (
     *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP),
     *(errno.EEXIST, errno.ENOTEMPTY, errno.EINVAL),
 )
-# What file systems without locks answer.
+# Errors of file systems without locks.
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
-# What file systems that know no owners answer.
+# Errors of file systems without owners.
 _NO_OWNERS = (errno.ENOTSUP, errno.ENOSYS)
 _REMOVED_MEANWHILE_TRIES = 100
 _FLUSHING_AT_ONCE = 4
 
 
 class NotFound(errors.StorageError):
-    """Nothing of that name."""
+    """There is nothing at a path."""
 
 
 class Owner(NamedTuple):
@@ -56,12 +56,12 @@ class Owner(NamedTuple):
 
 
 class Folders:
-    """The folders below ``root``, entered and made.
+    """The folders below ``root``; missing ones can be made.
 
-    Where it is ``owned``, all that is made belongs to whom the root belongs:
-    one run as root would lock the owner out otherwise.  The state folder of
-    ``places`` is private; those who only read need no places.  ``remedy`` says
-    in errors what the owner can do about files of others.
+    Where it is ``owned``, everything that is made gets the owner of the root,
+    since files that a run as root makes would lock out the owner. The state
+    folder of ``places`` is private; readers need no places. ``remedy`` tells in
+    errors what the owner can do about files of others.
     """
 
     def __init__(
@@ -74,11 +74,11 @@ class Folders:
         self._durable: set[tuple[int, int]] = set()
 
     def make_root(self) -> None:
-        """Make the root and its parents where they are missing; what exists keeps its mode."""
+        """Make the root and its parents where they are missing; existing ones keep their mode."""
         way = [self.root, *self.root.parents]
         missing = self.call(PurePosixPath(), missing_of, way)
-        # What is below is as durable as the way to it: whoever made the last folder
-        # that is there may have been killed before it was.
+        # Files are as durable as the folders above them. The process that made the
+        # last existing one may have been killed before it was durable.
         for folder in reversed(way[: len(missing) + 1]):
             path = PurePosixPath(folder)
             if folder in missing:
@@ -92,21 +92,21 @@ class Folders:
         *args: _P.args,
         **kwargs: _P.kwargs,
     ) -> _T:
-        """Return what ``function`` returns; its OSError is raised as a StorageError about ``path``.
+        """Return what ``function`` returns; raise its OSError as a StorageError about ``path``.
 
-        The one place where system calls are made on what is below the root.
+        All system calls on paths below the root are made here.
         """
         try:
             return function(*args, **kwargs)
         except OSError as e:
-            # NOTE: made for an error alone, the whole path costs nothing otherwise.
+            # The whole path is made only for an error, to save time.
             raise _translate(self.root / path, e, self._advice) from e
 
     # -- whose it is
 
     @functools.cached_property
     def owner(self) -> Owner | None:
-        """The owner of the root; None where that makes no difference."""
+        """Return the owner of the root; None where owners make no difference."""
         if not self._owned:
             return None
         # Not by call(), which asks for the owner when something is not permitted.
@@ -116,7 +116,8 @@ class Folders:
     def give(self, path: PurePosixPath, descriptor: int, *, made: bool = True) -> None:
         """Give an open file or folder, ``made`` just now or not, to the root's owner.
 
-        Raises StorageDenied where that would take rights that the process has not.
+        Raises StorageDenied where that needs rights that the process does not
+        have.
         """
         if self.owner and not (made and self._is_ours()):
             with self._tolerating(functools.partial(os.fstat, descriptor)):
@@ -170,7 +171,7 @@ class Folders:
 
     @contextlib.contextmanager
     def folder(self, path: PurePosixPath, *, create: bool = False) -> Iterator[int]:
-        """Open a folder for a block, which gets the descriptor; ``create`` makes missing ones."""
+        """Open a folder for a block and yield its descriptor; ``create`` makes missing folders."""
         descriptor = self._walk(path) if not create else self._walk_creating(path)
         try:
             yield descriptor
@@ -217,7 +218,7 @@ class Folders:
         return child
 
     def _settle(self, parent: int, child: int, path: PurePosixPath, made: bool) -> None:
-        """Make a folder's mode and owner right and its name durable, whoever made it."""
+        """Set a folder's mode and owner, and make its name durable, whoever made the folder."""
         mode = self.folder_mode(path)
         status = self.call(path, os.fstat, child)
         if status.st_mode & mode != mode:
@@ -225,7 +226,7 @@ class Folders:
         if made:
             self.give(path, child)
         elif os.geteuid() == 0 and self.is_foreign(status.st_uid):
-            # Who made it was killed just then; a file system without owners has no other.
+            # The process that made it was killed just then. Without owners, this does nothing.
             with contextlib.suppress(errors.StorageDenied):
                 self.give(path, child, made=False)
         identity = (status.st_dev, status.st_ino)
@@ -235,7 +236,7 @@ class Folders:
 
 
 def mapped(path: Path, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-    """Return what ``function`` returns, errors mapped as by call(); for any absolute path."""
+    """Return what ``function`` returns, with errors as by call(); for any absolute path."""
     try:
         return function(*args, **kwargs)
     except OSError as e:
@@ -244,12 +245,12 @@ def mapped(path: Path, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.
 
 @functools.lru_cache(maxsize=1024)
 def _way(path: PurePosixPath) -> tuple[PurePosixPath, ...]:
-    """Return the folders on the way to a path, and the path; every call of a storage walks it."""
+    """Return the folders on the way to a path, and the path; cached, since every call needs it."""
     return (*reversed(path.parents), path)[1:]
 
 
 def failed(error: errors.UploaderError) -> bool:
-    """Return whether the disk or the process failed, rather than that wrong things are there."""
+    """Return whether an error means a failing disk or process, not a wrong entry."""
     found = error.errno if isinstance(error, errors.StorageError) else None
     return found is not None and found not in _WRONG_THINGS
 
@@ -285,7 +286,7 @@ def make_root_folder(path: Path) -> None:
 
 def sync_folder(path: Path) -> None:
     """Flush the names in a folder to disk, as far as that is permitted."""
-    # NOTE: who may not list a folder cannot make it durable.
+    # NOTE: a process that may not list a folder cannot make it durable.
     with contextlib.suppress(PermissionError):
         descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:

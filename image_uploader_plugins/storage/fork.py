@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a child of fork must not take over from its parent."""
+"""The state that a child of fork must not take over from its parent."""
 
 from __future__ import annotations
 
@@ -14,9 +14,10 @@ _renewals: weakref.WeakKeyDictionary[Any, Callable[[Any], None]] = weakref.WeakK
 
 
 def in_child(owner: _T, renew: Callable[[_T], None]) -> None:
-    """Have a child of fork call ``renew`` on its copy of ``owner``, as long as there is one.
+    """Have a child of fork call ``renew`` on its copy of ``owner``, while ``owner`` exists.
 
-    What another thread of the parent held stays locked in the child for good.
+    A mutex that another thread of the parent holds would stay locked in the
+    child forever.
     """
     _renewals[owner] = renew
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A file that is written in several goes, by one process after the other."""
+"""Files that are written in several parts, by one process after the other."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _GO_ON = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Growing:
-    """An open file to add to; ``begun`` of its bytes are from before.
+    """An open file to append to; ``begun`` of its bytes were there before.
 
-    Whoever opens it sees to it that nobody else writes to it.
+    The caller ensures that no other process writes to it.
     """
 
     def __init__(self, storage: Storage, path: PurePosixPath, descriptor: int, begun: int) -> None:
@@ -33,7 +33,7 @@ class Growing:
         self.begun = begun
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield what was there before; must be read to its end before anything is written."""
+        """Yield the bytes that were there before; read all of them before the first write()."""
         rest = self.begun
         while rest:
             count = min(_CHUNK, rest)
@@ -44,12 +44,12 @@ class Growing:
             yield chunk
 
     def write(self, chunk: bytes) -> None:
-        """Add bytes at the end."""
+        """Append bytes."""
         self._storage.write_all(self._path, self._descriptor, chunk)
         self._size += len(chunk)
 
     def finish(self) -> Staged:
-        """Return it as a staged file, durable; raises StorageError where others wrote to it."""
+        """Return it as a durable staged file; raise StorageError where others wrote to it."""
         self._storage.complete(self._path, self._descriptor)
         if os.fstat(self._descriptor).st_size != self._size:
             raise errors.StorageError(self._storage.root / self._path, "is written to by others")
@@ -58,10 +58,10 @@ class Growing:
 
 @contextlib.contextmanager
 def growing(storage: Storage, path: PurePosixPath, limit: int) -> Iterator[Growing]:
-    """Open a file to add to; a new one unless there is one of ours of at most ``limit`` bytes.
+    """Open a file to append to; a new one unless there is one of at most ``limit`` bytes.
 
-    Anything else in its place is removed: links, pipes, files with other
-    names, those of somebody else, and what cannot be opened.
+    Anything else in its place is removed: links, pipes, files with other names,
+    files of other users, and anything that cannot be opened.
     """
     with storage.folder(path.parent, create=True) as folder:
         descriptor = _again(storage, path, folder, limit)
@@ -75,7 +75,7 @@ def growing(storage: Storage, path: PurePosixPath, limit: int) -> Iterator[Growi
 
 
 def _again(storage: Storage, path: PurePosixPath, folder: int, limit: int) -> int | None:
-    # Looked at before, too: opening a device may have it do something.
+    # Look before opening, too, since opening a device may have effects.
     if storage.file(path) is None:
         return None
     try:

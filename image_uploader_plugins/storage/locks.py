@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Locks that hold among threads and processes."""
+"""Locks among threads and processes."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from image_uploader_plugins.storage.places import Places
 
 # NOTE: O_NONBLOCK, since opening a FIFO would wait for somebody at its other end.
 _OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_UNIT = 1024  # bytes of progress that a byte of a lock file's size stands for
+_UNIT = 1024  # bytes of progress for each byte of a lock file's size
 
-# A child of fork must know of every descriptor that it inherits.
+# A child of fork must know every descriptor that it inherits.
 _opening = threading.Lock()
 os.register_at_fork(
     before=_opening.acquire, after_in_parent=_opening.release, after_in_child=_opening.release
@@ -32,8 +32,8 @@ os.register_at_fork(
 class Lock:
     """A lock that is held.
 
-    Its file stays for the next holder, unless it is to go with the lock
-    (``transient``).
+    Its file stays for the next holder, unless it is ``transient``: then it is
+    removed with the lock.
     """
 
     def __init__(self, descriptor: int, transient: bool) -> None:
@@ -41,19 +41,19 @@ class Lock:
         self.transient = transient
 
     def tell(self, progress: int) -> None:
-        """Show those who wait how many bytes what the lock is held for has come to."""
-        with contextlib.suppress(OSError):  # they learn less, and nothing else is lost
-            # Where it has another name, it may be another file's.
+        """Show waiting processes the progress in bytes of the work that the lock is held for."""
+        with contextlib.suppress(OSError):  # waiting processes learn less, and nothing else is lost
+            # With a second name, the file may be used for something else.
             if os.fstat(self.descriptor).st_nlink <= 1:
                 os.ftruncate(self.descriptor, progress // _UNIT)
 
 
 class Locks:
-    """The locks below a root, by whichever path it is reached.
+    """The locks below a root, the same by whichever path the root is reached.
 
-    Each is a file, opened anew by every holder, and locked by flock(2), which
-    belongs to the open file and so holds among threads as well.  A file is
-    removed by whoever holds its lock; who comes to hold the lock of a file
+    Each lock is a file, which every holder opens anew and locks by flock(2).
+    Such a lock belongs to the open file and so holds among threads as well. The
+    holder of a lock removes its file. A process that gets the lock of a file
     that is gone, or no longer the one of that name, tries again.
 
     Where the file system has no locks they hold among the threads of this
@@ -78,26 +78,26 @@ class Locks:
 
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[Lock]:
-        """Hold ``name`` for a block, after waiting for it as long as it takes."""
+        """Hold ``name`` for a block; wait for it without a limit."""
         with self._taken(name, wait) as lock:
-            if lock:  # always: it was waited for
+            if lock:  # always true after waiting
                 yield lock
 
     def try_lock(
         self, name: str, *, transient: bool = False
     ) -> contextlib.AbstractContextManager[Lock | None]:
-        """Hold ``name`` for a block, which gets None where somebody else does.
+        """Hold ``name`` for a block; yield None where another holder has it.
 
         The file of a ``transient`` lock is removed when it is released.
         """
         return self._taken(name, take, transient=transient)
 
     def forget(self, name: str) -> None:
-        """Have the file of ``name`` removed when the lock, which is held here, is released."""
+        """Have the file of ``name`` removed when the lock, which this object holds, is released."""
         self._held[name].transient = True
 
     def progress(self, name: str) -> int:
-        """Return the bytes that the holder of ``name`` told of, in steps of 1024; 0 without one."""
+        """Return the bytes that the holder of ``name`` told, in steps of 1024; 0 without one."""
         path = self._path(name)
         try:
             with self._folders.folder(path.parent) as folder:
@@ -106,7 +106,7 @@ class Locks:
             return 0  # it has just been released
 
     def exclude(self) -> bool:
-        """Return whether, of two open files of one name, just one can be locked.
+        """Return whether only one of two open files of one name can be locked.
 
         Raises StorageError where the file system has no locks at all.
         """
@@ -124,7 +124,7 @@ class Locks:
                     self._close(descriptor)
 
     def remove_unused(self, kept: Iterable[str]) -> None:
-        """Remove the files of locks that nobody holds, except of the names in ``kept``."""
+        """Remove the files of locks that nobody holds, except the names in ``kept``."""
         spared = {self._path(name).name for name in kept}
         with (
             self._folders.folder(self._top, create=True) as folder,
@@ -167,7 +167,7 @@ class Locks:
             self._close(lock.descriptor)
 
     def _lock_file(self, path: PurePosixPath, how: Callable[[int], bool]) -> int | None:
-        """Return a descriptor of the locked file; None where somebody else has it."""
+        """Return a descriptor of the locked file; None where another process has the lock."""
         while True:
             descriptor = self._open_file(path)
             try:
@@ -273,7 +273,7 @@ def _open_or_make(name: str, folder: int) -> tuple[int, bool]:
 
 
 def take(descriptor: int) -> bool:
-    """Lock an open file, or return False where that would take waiting."""
+    """Lock an open file; return False where that would mean waiting."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -282,12 +282,12 @@ def take(descriptor: int) -> bool:
 
 
 def wait(descriptor: int) -> bool:
-    """Lock an open file, however long that takes."""
+    """Lock an open file; wait without a limit."""
     if not take(descriptor):
         block(descriptor)
     return True
 
 
 def block(descriptor: int) -> None:
-    """Lock an open file, waiting; an exception of a signal's handler ends the wait."""
+    """Lock an open file; an exception of a signal's handler ends the wait."""
     fcntl.flock(descriptor, fcntl.LOCK_EX)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Which file system a file lies on, and whether other machines see the locks on it.
+"""Mounts: which file system a file is on, and whether other machines see the locks on it.
 
 Sources: proc_pid_mountinfo(5), proc_pid_fdinfo(5); nfs(5), mount.cifs(8) and
-what each file system's own documentation says of flock(2).
+each file system's own documentation of flock(2).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from image_uploader_plugins.text import one_line
 
 MOUNTINFO = Path("/proc/self/mountinfo")
 
-# What is one machine's: in its memory, on its disks, or laid over those.
+# File systems of one machine: in its memory, on its disks, or on top of those.
 _LOCAL = frozenset(
     {
         *("ext2", "ext3", "ext4", "xfs", "btrfs", "zfs", "bcachefs", "f2fs", "jfs", "nilfs2"),
@@ -26,11 +26,11 @@ _LOCAL = frozenset(
         *("vfat", "msdos", "exfat", "ntfs", "ntfs3", "fuseblk", "udf", "iso9660", "squashfs"),
         *("erofs", "cramfs", "romfs", "tmpfs", "ramfs", "rootfs", "devtmpfs", "hugetlbfs"),
         *("overlay", "overlayfs", "aufs", "unionfs", "ecryptfs", "shiftfs", "simfs"),
-        # The layers of a container of an unprivileged user.
+        # The layers of an unprivileged user's container.
         "fuse.fuse-overlayfs",
     }
 )
-# What takes locks to all machines that have it, and the options that end that.
+# File systems whose locks all machines see, and the options that prevent it.
 _SHARED: dict[str, frozenset[str]] = {
     **dict.fromkeys(
         ("nfs", "nfs4"),
@@ -43,7 +43,7 @@ _SHARED: dict[str, frozenset[str]] = {
     "ocfs2": frozenset({"localflocks"}),
     "lustre": frozenset({"localflock", "noflock"}),
 }
-# What has no locks, or local ones, unless an option says otherwise.
+# File systems with no or only local locks, unless an option says otherwise.
 _NEEDED = {"lustre": "flock"}
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
@@ -66,16 +66,16 @@ class Mount:
 
     @property
     def is_local(self) -> bool:
-        """Return whether no other machine has what is on it.
+        """Return whether no other machine can have the same files.
 
-        A file system that nobody here knows is taken for that where it is on
-        a disk.
+        A file system that is not known here counts as local where it is on a
+        disk.
         """
         on_disk = not self.device.startswith("0:")
         return self.kind in _LOCAL or (on_disk and self.kind not in _SHARED)
 
     def flaw(self) -> str | None:
-        """Return why other machines that have it do not see its locks; None where they do."""
+        """Return why other machines with the same files do not see its locks; None if they do."""
         if self.kind not in _SHARED:
             return "whose locks other machines do not see, as far as is known"
         missing = {_NEEDED[self.kind]} - self.options if self.kind in _NEEDED else set()
@@ -87,14 +87,14 @@ class Mount:
 
 
 def read() -> list[Mount]:
-    """Return the mounts that this process sees; none where nobody tells."""
+    """Return the mounts that this process sees; none where they cannot be read."""
     with contextlib.suppress(OSError):
         return parse(MOUNTINFO.read_text("utf-8", "surrogateescape"))
     return []
 
 
 def parse(text: str) -> list[Mount]:
-    """Parse a mountinfo; lines that are none are left out."""
+    """Return the mounts in a mountinfo; lines that are not valid are left out."""
     return [mount for line in text.splitlines() if (mount := _parsed(line))]
 
 
@@ -115,7 +115,7 @@ def _parsed(line: str) -> Mount | None:
 
 
 def _plain(text: str) -> str:
-    """Return a field without its escapes: space, tab, newline, backslash and "#" in octal."""
+    """Return a field with its octal escapes (space, tab, newline, backslash and "#") decoded."""
     return _ESCAPE.sub(lambda match: chr(int(match[1], 8)), text)
 
 
@@ -133,13 +133,13 @@ def mount_of(mounts: Sequence[Mount], descriptor: int) -> Mount | None:
 
 
 def covering(mounts: Sequence[Mount], path: PurePath, device: str) -> Mount | None:
-    """Return the mount that an absolute path without links is on, by what is mounted where.
+    """Return the mount that an absolute path without links is on, by the mount points.
 
-    Of several the innermost and last, if possible one of the ``device`` that
-    stat(2) tells.
+    Of several, it is the innermost and last one, if possible of the ``device``
+    that stat(2) returns.
 
-    NOTE: one may be hidden by another; a subvolume of btrfs has a device
-    that is not listed.
+    NOTE: one mount may hide another; a subvolume of btrfs has a device that is
+    not listed.
     """
     found = [mount for mount in mounts if path.is_relative_to(mount.point)]
     found = [mount for mount in found if mount.device == device] or found
@@ -147,16 +147,16 @@ def covering(mounts: Sequence[Mount], path: PurePath, device: str) -> Mount | No
 
 
 def below(mounts: Iterable[Mount], path: PurePath) -> list[Mount]:
-    """Return what is mounted inside a folder."""
+    """Return the mounts inside a folder."""
     return [mount for mount in mounts if path in mount.point.parents]
 
 
 def mount_id(descriptor: int) -> int | None:
-    """Return the number of the mount that an open file or folder is on; None where nobody tells.
+    """Return the number of the mount that an open file or folder is on; None if unknown.
 
-    NOTE: the device tells less: one file system can be mounted at two places,
-    between which it refuses links, and a subvolume of btrfs has a device of
-    its own.
+    NOTE: the device is not enough: one file system can be mounted at two
+    places, between which it refuses links, and a subvolume of btrfs has a
+    device of its own.
     """
     with contextlib.suppress(OSError, ValueError):
         for line in Path(f"/proc/self/fdinfo/{descriptor}").read_text().splitlines():

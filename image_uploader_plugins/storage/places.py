@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where a storage keeps what is its own, and the temporary names that it gives elsewhere."""
+"""The folders of a storage's own files, and temporary names in other folders."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from pathlib import PurePosixPath
 
 @dataclasses.dataclass(frozen=True)
 class Places:
-    """The folders of a storage's own, below ``state``, which is private: a name at the top."""
+    """A storage's own folders, below ``state``, which is private and at the top of the root."""
 
     state: PurePosixPath
 
     @property
     def staging(self) -> PurePosixPath:
-        """The folder of temporary files, which are complete when they leave it."""
+        """Return the folder of temporary files; they are complete when they leave it."""
         return self.state / "staging"
 
     @property
     def locks(self) -> PurePosixPath:
-        """The folder of lock files."""
+        """Return the folder of lock files."""
         return self.state / "locks"
 
     def is_private(self, path: PurePosixPath) -> bool:
@@ -30,10 +30,10 @@ class Places:
 
 
 def beside(path: PurePosixPath, name: str) -> PurePosixPath:
-    """Return a temporary name in the folder of ``path``, where another file system begins."""
+    """Return a temporary name in the folder of ``path``, for a folder on another file system."""
     return path.with_name(f".{name}")
 
 
 def is_temporary(name: str) -> bool:
-    """Return whether a name is one of beside()'s: a dot and 32 hexadecimal digits."""
+    """Return whether beside() made a name: a dot and 32 hexadecimal digits."""
     return re.fullmatch(r"\.[0-9a-f]{32}", name) is not None

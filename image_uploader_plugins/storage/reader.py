@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reading files, links and folders."""
+"""Reading of files, links and folders."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ class Reader(Folders):
     """The files, links and folders below ``root``; no link is ever followed.
 
     Raises StorageDenied or another StorageError with the path in it; NotFound
-    where something that must be there is not.
+    where something that must be there is missing.
     """
 
-    # -- what is there
+    # -- entries
 
     def status(self, path: PurePosixPath) -> File | None:
-        """Return what is at ``path``, if there is anything."""
+        """Return the entry at ``path``; None if there is none."""
         try:
             with self.folder(path.parent) as folder:
                 name = path.name or "."
@@ -40,15 +40,15 @@ class Reader(Folders):
         return entry(path, found)
 
     def file(self, path: PurePosixPath) -> File | None:
-        """Return the regular file at ``path``, if there is one."""
+        """Return the regular file at ``path``; None if there is none."""
         found = self.status(path)
         return found if found and found.kind == "file" else None
 
     def names(self, path: PurePosixPath) -> dict[str, str]:
         """Return the names in a folder, each with "file", "folder", "link" or "other".
 
-        Nothing where there is no folder.  Left out is what belongs to the
-        file system itself, see listing().
+        Empty where there is no folder. Entries of the file system itself are
+        left out, see listing().
         """
         try:
             with self.folder(path) as folder:
@@ -57,7 +57,7 @@ class Reader(Folders):
             return {}
 
     def below(self, path: PurePosixPath) -> Iterator[File]:
-        """Yield everything in a folder, at any depth, a folder before what it holds."""
+        """Yield all entries in a folder, at any depth, a folder before its content."""
         for name in sorted(self.names(path)):
             found = self.status(path / name)
             if found:
@@ -66,7 +66,7 @@ class Reader(Folders):
                     yield from self.below(found.path)
 
     def link_target(self, path: PurePosixPath) -> str | None:
-        """Return where the symbolic link at ``path`` leads; None if there is no link."""
+        """Return the target of the symbolic link at ``path``; None if there is no link."""
         try:
             with self.folder(path.parent) as folder:
                 return self.call(path, os.readlink, path.name, dir_fd=folder)
@@ -80,7 +80,7 @@ class Reader(Folders):
     # -- content
 
     def read(self, path: PurePosixPath, limit: int = 64 * _CHUNK) -> bytes:
-        """Return a whole file; raises StorageError for one of more than ``limit`` bytes."""
+        """Return a whole file; raise StorageError if it has more than ``limit`` bytes."""
         content = b"".join(self.chunks(path, limit))
         if len(content) > limit:
             raise errors.StorageError(self.root / path, f"has more than {limit} bytes")
@@ -102,14 +102,14 @@ class Reader(Folders):
             os.close(descriptor)
 
     def _check_end(self, path: PurePosixPath, descriptor: int, size: int) -> None:
-        """Raise StorageError for a file that ended before its size: not all of it was read."""
+        """Raise StorageError for a file that ended before its size: a part of it was not read."""
         whole = os.fstat(descriptor).st_size
         if size < whole:
             reason = f"ended after {size} of {whole} bytes"
             raise errors.StorageError(self.root / path, reason, errno.EIO)
 
     def _open(self, path: PurePosixPath, fits: Callable[[int], bool]) -> int:
-        """Open a file to read; ``fits`` says of a mode whether it is of the right kind."""
+        """Open a file to read; ``fits`` returns whether a mode is of the right kind."""
         if not path.name:
             return self._walk(path)
         with self.folder(path.parent) as folder:
@@ -124,7 +124,7 @@ class Reader(Folders):
         file = self.file(path)
         return bool(file and file.size == len(content) and self.read(path) == content)
 
-    # -- for those who serve: what is of another kind than is asked for is NotFound
+    # -- for servers: an entry of another kind is NotFound
 
     def open(self, path: PurePosixPath) -> BinaryIO:
         """Open a file to read; raises NotFound, StorageDenied or another StorageError."""
@@ -136,7 +136,7 @@ class Reader(Folders):
         return os.fdopen(descriptor, "rb", buffering=0)
 
     def is_folder(self, path: PurePosixPath) -> bool:
-        """Return whether a folder is there, and no link to one; raises StorageError."""
+        """Return whether there is a folder, which a link to one is not; raise StorageError."""
         try:
             with _of_its_kind(), self.folder(path):
                 return True
@@ -144,7 +144,7 @@ class Reader(Folders):
             return False
 
     def readlink(self, path: PurePosixPath) -> PurePosixPath:
-        """Return where a symbolic link leads; raises what open() does."""
+        """Return the target of a symbolic link; raise the errors of open()."""
         with _of_its_kind(), self.folder(path.parent) as folder:
             return PurePosixPath(self.call(path, os.readlink, path.name, dir_fd=folder))
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Folders of temporary files, of which others can tell whether the process still runs."""
+"""Folders of temporary files; other processes can tell whether their owner still runs."""
 
 from __future__ import annotations
 
@@ -22,13 +22,14 @@ _OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Staging:
-    """One process's folder below ``places.staging``, made when it is first asked for.
+    """One process's folder below ``places.staging``, made when it is first needed.
 
-    Beside it lies a file that the process keeps locked as long as it lives:
-    whoever can lock it knows that nobody uses the folder any more.
+    Beside it is a file that the process keeps locked as long as it lives. A
+    process that can lock it knows that the folder is not used any more.
 
-    NOTE: flock belongs to the open file, lockf would belong to the process
-    and let two instances in one process take each other's folder for stale.
+    NOTE: a lock of flock belongs to the open file. One of lockf would belong to
+    the process, so that two instances in one process would take each other's
+    folder for stale.
     """
 
     def __init__(self, folders: Folders, places: Places) -> None:
@@ -44,7 +45,7 @@ class Staging:
         self._mutex = threading.Lock()
 
     def new(self) -> PurePosixPath:
-        """Return a path that nobody has used."""
+        """Return a path that is not in use."""
         with self._mutex:
             # A child of fork makes a folder of its own: the parent's goes with the parent.
             if self._owner != os.getpid():
@@ -56,7 +57,7 @@ class Staging:
             return self._folder / uuid.uuid4().hex
 
     def close(self) -> None:
-        """Remove the folder; the next path has a new one."""
+        """Remove the folder; the next path is in a new one."""
         with self._mutex:
             if self._owner == os.getpid() and self._release:
                 self._release()
@@ -68,7 +69,7 @@ class Staging:
             with self._folders.folder(self._top, create=True) as parent:
                 descriptor = self._open_lock(folder, parent)
             self._lock(folder, descriptor)
-            # Whoever tidies up may have taken it for stale before it was locked.
+            # A cleanup may have removed it as stale before it was locked.
             if os.fstat(descriptor).st_nlink:
                 return folder, descriptor
             os.close(descriptor)
@@ -77,7 +78,7 @@ class Staging:
         try:
             self._folders.call(folder, fcntl.flock, descriptor, fcntl.LOCK_EX)
         except errors.StorageError as e:
-            # Then nobody can know, and what is left is left for good.
+            # Without locks no process can tell, and the files of a killed one stay.
             if e.errno not in NO_LOCKS:
                 raise
 
@@ -102,20 +103,20 @@ def lock_of(folder: PurePosixPath) -> PurePosixPath:
 
 
 def sessions(top: PurePosixPath, names: Mapping[str, str]) -> list[PurePosixPath]:
-    """Return the folders of processes in ``top``, of whose entries these are names and kinds."""
+    """Return the folders of processes in ``top``, from the names and kinds of its entries."""
     known = (n for n, kind in names.items() if kind == "folder" or n.endswith(_LOCK))
     return sorted({top / name.removesuffix(_LOCK) for name in known})
 
 
 @contextlib.contextmanager
 def unused(folders: Folders, folder: PurePosixPath) -> Iterator[bool]:
-    """Say in a block whether a folder belongs to no process; nobody gets it during the block."""
+    """Yield whether a folder belongs to no process; none gets it during the block."""
     lock = lock_of(folder)
     try:
         with folders.folder(lock.parent) as parent:
             descriptor = folders.call(lock, os.open, lock.name, _OPEN, dir_fd=parent)
     except NotFound:
-        yield True  # the lock is made before the folder, and goes after it
+        yield True  # the lock is made before the folder and removed after it
         return
     try:
         try:

@@ -22,11 +22,10 @@ from image_uploader_plugins.storage.writer import Writer
 
 
 class Storage(Writer):
-    """The directory ``root``, with all that can be done to what is in it.
+    """The directory ``root``, with all operations on its content.
 
-    Only make_root() makes the root; the state folder of ``places`` is made
-    when something is first written.  Folders says what ``owned`` and
-    ``remedy`` are.
+    Only make_root() makes the root; the state folder of ``places`` is made with
+    the first write. Folders explains ``owned`` and ``remedy``.
     """
 
     def __init__(
@@ -44,10 +43,10 @@ class Storage(Writer):
     def claim(self, content: PurePosixPath, *, one_writer: bool = False, remedy: str = "") -> None:
         """Raise StorageDenied where this process must not write.
 
-        It must not where it cannot give what it writes to the root's owner.
-        Unless there is just ``one_writer`` at a time, it must not either where
-        another machine could write to the root, or to the folder ``content``,
-        without seeing our locks; that error ends with ``remedy``.
+        It must not write where it cannot give its files to the root's owner.
+        Unless there is only ``one_writer`` at a time, it must not write either
+        where another machine could write to the root, or to the folder
+        ``content``, without seeing our locks; that error ends with ``remedy``.
         """
         reason = None if one_writer else self._unshared_locks(content)
         if reason:
@@ -71,7 +70,7 @@ class Storage(Writer):
         try:
             return self.locks_exclude()
         except errors.StorageFull:
-            return True  # whoever has no space left deletes images
+            return True  # a full disk must not prevent a delete
         except errors.StorageError as e:
             if e.errno not in NO_LOCKS:
                 raise
@@ -93,7 +92,7 @@ class Storage(Writer):
         return mounts.unshared(holding, written) if holding else None
 
     def _mounted(self, path: PurePosixPath, table: Sequence[Mount]) -> Mount | None:
-        """Return the mount that a folder is on; None where there is no folder, or nobody tells."""
+        """Return the mount that a folder is on; None if there is no folder, or it is not known."""
         try:
             with self.folder(path) as folder:
                 return mounts.mount_of(table, folder)
@@ -109,7 +108,7 @@ class Storage(Writer):
     def unlink(self, path: PurePosixPath, *, durable: bool = False) -> bool:
         """Remove a file or link; return False where there is none.
 
-        Unless it is ``durable``, a power loss may bring it back until sync().
+        Unless it is ``durable``, a power loss may undo it until sync().
         """
         try:
             with self.folder(path.parent) as folder:
@@ -127,20 +126,20 @@ class Storage(Writer):
         try:
             with self.folder(path.parent) as folder:
                 self.call(path, os.rmdir, path.name, dir_fd=folder)
-                # What is there next may be a link, and need not be as durable.
+                # The next entry of that name may be a link, and sync() need not flush it.
                 self._unsynced.discard(path)
                 self._unsynced.add(path.parent)
         except NotFound:
             return True
         except errors.StorageError as e:
-            # Busy is where another file system is mounted.
+            # A mount point is busy.
             if e.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY):
                 return False
             raise
         return True
 
     def remove_tree(self, path: PurePosixPath) -> None:
-        """Remove a folder and all in it."""
+        """Remove a folder and everything in it."""
         for name, kind in self.names(path).items():
             if kind == "folder":
                 self.remove_tree(path / name)
@@ -149,7 +148,7 @@ class Storage(Writer):
         self.remove_empty(path)
 
     def remove(self, file: File) -> None:
-        """Remove a file, a link, or a folder and all in it."""
+        """Remove a file, a link, or a folder with everything in it."""
         if file.kind == "folder":
             self.remove_tree(file.path)
         else:
@@ -168,17 +167,17 @@ class Storage(Writer):
     def settle(self, folder: PurePosixPath) -> None:
         """Have sync() make the names in a folder durable, whoever made or removed them.
 
-        What is found in its place is not durable yet if whoever put it there
-        was killed, or failed, just then.
+        A name that is found there need not be durable: the process that made it
+        may have failed or been killed just then.
         """
         self._unsynced.add(folder)
 
     def sync(self, *folders: PurePosixPath) -> None:
-        """Make durable what was removed or settled: a power loss undoes none of it.
+        """Make removed and settled names durable: a power loss undoes none of it.
 
-        In these ``folders`` alone, where any are given.
+        With ``folders``, only in these.
         """
-        # Whoever finds nothing to do may count on it only after the other is done.
+        # A thread that finds nothing left to flush must wait for the one that flushes.
         with self._syncing:
             wanted = self._unsynced.intersection(folders) if folders else self._unsynced.copy()
             for path in sorted(wanted):
@@ -189,7 +188,7 @@ class Storage(Writer):
     # -- temporary files of others
 
     def staged_by_others(self) -> list[PurePosixPath]:
-        """Return what lies in the staging folder and belongs to no process that runs."""
+        """Return the entries of the staging folder that belong to no running process."""
         found = []
         for path in staging.sessions(self.places.staging, self.names(self.places.staging)):
             with staging.unused(self, path) as stale:
@@ -197,7 +196,7 @@ class Storage(Writer):
         return found
 
     def remove_staged(self, path: PurePosixPath) -> None:
-        """Remove what staged_by_others() found, unless somebody uses it after all."""
+        """Remove an entry of staged_by_others(), unless a process uses it after all."""
         with staging.unused(self, path) as stale:
             if stale:
                 self.remove_tree(path)
@@ -212,18 +211,18 @@ class Storage(Writer):
     def try_lock(
         self, name: str, *, transient: bool = False
     ) -> contextlib.AbstractContextManager[Lock | None]:
-        """Lock without waiting; the block gets None where there is another holder.
+        """Lock without waiting; yield None where there is another holder.
 
-        Nothing is left of a ``transient`` lock when it is released.
+        The file of a ``transient`` lock is removed when it is released.
         """
         return self._locks.try_lock(name, transient=transient)
 
     def forget_lock(self, name: str) -> None:
-        """Have a lock that is held here leave no file when it is released."""
+        """Have the file of a lock that this process holds removed when it is released."""
         self._locks.forget(name)
 
     def lock_progress(self, name: str) -> int:
-        """Return the bytes that the holder of ``name`` told of by Lock.tell(); 0 without one."""
+        """Return the bytes that the holder of ``name`` told by Lock.tell(); 0 without one."""
         return self._locks.progress(name)
 
     def locks_exclude(self) -> bool:
@@ -234,5 +233,5 @@ class Storage(Writer):
         return self._locks.exclude()
 
     def remove_unused_locks(self, kept: Iterable[str]) -> None:
-        """Remove the files of locks that nobody holds, except of the names in ``kept``."""
+        """Remove the files of locks that nobody holds, except the names in ``kept``."""
         self._locks.remove_unused(kept)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Making files and links: each is whole and durable before anybody sees it."""
+"""Writing of files and links: each is whole and durable before it is published."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _T = TypeVar("_T")
 
 _AT_ONCE = 64
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-# NOTE: EPERM is what file systems without hard links and fs.protected_hardlinks answer.
+# NOTE: EPERM is the error of file systems without hard links and of fs.protected_hardlinks.
 _LINK_REFUSED = (errno.EXDEV, errno.EMLINK, errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
 
 
@@ -45,7 +45,7 @@ class Writer(Reader):
     def stage(self, chunks: Iterable[bytes], modified_ns: int | None = None) -> Staged:
         """Write ``chunks`` to a temporary file and make it durable; their errors pass unchanged.
 
-        ``modified_ns`` is the time to give it, in nanoseconds since the epoch
+        ``modified_ns`` is the time of the file, in nanoseconds since the epoch
         (None: now).
         """
         path = self._staging.new()
@@ -89,7 +89,7 @@ class Writer(Reader):
             rest = rest[self.call(path, os.write, descriptor, rest) :]
 
     def publish(self, staged: PurePosixPath, path: PurePosixPath) -> None:
-        """Move a temporary file or link to ``path``, over what is there, or discard it."""
+        """Move a temporary file or link to ``path``, replacing any other; discard it on failure."""
         try:
             with (
                 self.folder(staged.parent) as source,
@@ -115,7 +115,7 @@ class Writer(Reader):
     def _publish_across(
         self, staged: PurePosixPath, source: int, path: PurePosixPath, target: int
     ) -> None:
-        """Publish on another file system than the state directory's."""
+        """Publish on another file system than the state folder's."""
         near = beside(path, staged.name)
         try:
             file = self.file(staged)
@@ -131,14 +131,14 @@ class Writer(Reader):
         """Write files (bytes) and symbolic links (str, the target) without looking before.
 
         They become visible in this order, each whole, and all are durable when
-        this returns: much cheaper than one by one.
+        this returns. That is much faster than one by one.
         """
         folders: set[PurePosixPath] = set()
         for batch in _batches(wanted):
             try:
                 self._publish_batch(batch)
             except errors.StorageFull:
-                # One by one: each makes room for the next, where it replaces something.
+                # One by one: where a file replaces another, it makes room for the next.
                 for entry in batch:
                     self._publish_batch([entry])
             folders.update(path.parent for path, _ in batch)
@@ -207,7 +207,7 @@ class Writer(Reader):
         return self.stage(self.chunks(source), file.modified_ns if file else None).path
 
     def try_link(self, source: PurePosixPath, origin: Reader) -> PurePosixPath | None:
-        """Make a temporary hard link here to a file of ``origin``; None where links are refused."""
+        """Make a temporary hard link here to a file of ``origin``; None if links are refused."""
         staged = self._staging.new()
         with self.folder(staged.parent, create=True):
             return staged if self._link(source, origin, staged) else None
@@ -242,15 +242,15 @@ class Writer(Reader):
             return file.inode[0], mounts.mount_id(folder)
 
     def _is_link_refused(self, source: File) -> bool:
-        """Return whether the file system has no hard links: try it where nobody looks."""
+        """Return whether the file system has no hard links, by a trial in the state folder."""
         device = source.inode[0]
         if device not in self._refusing:
-            # What a process leaves there that is killed just then is removed as a stale lock.
+            # If the process is killed just then, the rest is removed as a stale lock.
             probe = staging.lock_of(self.places.staging / uuid.uuid4().hex)
             try:
                 self._refusing[device] = not self._link(source.path, self, probe)
             except errors.StorageError:
-                return False  # who may not write cannot know
+                return False  # a process that may not write cannot try
             self.discard(probe)
         return self._refusing[device]
 
@@ -285,7 +285,7 @@ class Writer(Reader):
         self.give_link(path, folder)
 
     def touch(self, path: PurePosixPath) -> None:
-        """Make an empty file, which a power loss may undo."""
+        """Make an empty file; a power loss may undo it."""
         with self.folder(path.parent, create=True) as folder:
             descriptor = self.call(path, os.open, path.name, CREATE, 0o600, dir_fd=folder)
             try:
@@ -294,7 +294,7 @@ class Writer(Reader):
                 os.close(descriptor)
 
     def set_access(self, path: PurePosixPath) -> None:
-        """Set the owner and mode of what is at ``path`` to what such a thing has here."""
+        """Set the owner and mode that the entry at ``path`` must have."""
         file = self.status(path)
         if file and file.kind == "link":
             with self.folder(path.parent) as folder:
@@ -323,7 +323,7 @@ class Writer(Reader):
             self.discard(staged.path)
 
     def discard(self, staged: PurePosixPath) -> None:
-        """Remove a temporary file where there is one; errors are passed over."""
+        """Remove a temporary file where there is one; ignore errors."""
         with contextlib.suppress(errors.StorageError), self.folder(staged.parent) as folder:
             self._unlink(staged, folder)
 
@@ -336,7 +336,7 @@ class Writer(Reader):
 
 
 def _batches(items: Iterable[_T]) -> Iterator[list[_T]]:
-    """Yield lists short enough for every item to have an open descriptor."""
+    """Yield lists that are short enough to have a descriptor open for each item."""
     rest = iter(items)
     while batch := list(itertools.islice(rest, _AT_ONCE)):
         yield batch

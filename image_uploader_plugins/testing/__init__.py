@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the author of a driver tests with: the contract, images, a registry, a driver in memory."""
+"""Tools for the author of a driver: the contract, images, a registry, a driver in memory."""

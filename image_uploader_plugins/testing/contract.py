@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The contract of UploaderDriver as a test suite, for whoever writes a driver.
+"""The contract of UploaderDriver as a test suite, for the authors of drivers.
 
 Derive from DriverContract and unittest.TestCase, and say how to make a driver
 on a fresh target::
@@ -8,14 +8,14 @@ on a fresh target::
         def make_driver(self):
             return MyDriver(...)
 
-The suite knows a driver through its methods.  What cannot be seen that way it
-tests with hooks, which a driver's author fills in: ``damage``, ``stored_manifest``,
-``make_broken_driver``, ``sections`` and ``works_across_processes``.  A test whose
+The suite uses a driver through its methods. For everything else there are hooks,
+which the driver's author fills in: ``damage``, ``stored_manifest``,
+``make_broken_driver``, ``sections`` and ``works_across_processes``. A test whose
 hook is not filled in is skipped, and says so.
 
-Three things a driver proves on its own: that what a method returned from
-survives a power cut, that a tag moves atomically and last, and that a delete
-takes names away before content.
+Each driver's own tests must prove three things: that stored content survives a
+power cut once the method has returned, that a tag moves atomically and last, and
+that a delete removes names before content.
 """
 
 from __future__ import annotations
@@ -46,31 +46,31 @@ THERE = RepositoryName("contract/there")
 TAG = Tag("1.0")
 BLOB = gzip.compress(b"layer" * 1000, mtime=0)
 DIGEST = Digest.of(BLOB)
-# Some drivers keep nothing of what is small.
+# Some drivers keep nothing of small blobs.
 _PIECE = 1024 * 1024
 LARGE = bytes(range(256)) * (4 * _PIECE // 256)
 LAYER = Descriptor(media_types.OCTET_STREAM, DIGEST, len(BLOB))
 
 
 def untouchable() -> Iterator[bytes]:
-    """Chunks that fail the test as soon as somebody asks for one."""
+    """Yield no chunks: fail the test when one is asked for."""
     raise AssertionError("chunks were consumed")
     yield b""
 
 
 def described(digest: Digest, size: int | None = None) -> Descriptor:
-    """Return what mount_layers() is asked for; of any size where ``size`` is None."""
+    """Return a descriptor for mount_layers(); of any size where ``size`` is None."""
     return Descriptor(media_types.OCTET_STREAM, digest, size)
 
 
 def breaking(error: Exception) -> Iterator[bytes]:
-    """Chunks of a transfer that ends in an error."""
+    """Yield the chunks of a transfer that ends with ``error``."""
     yield BLOB[:100]
     raise error
 
 
 class Counted(Content):
-    """Content that notes in ``starts`` where it is begun, and breaks off after ``end`` bytes."""
+    """Content that records its offsets in ``starts`` and, with ``end``, breaks off there."""
 
     def __init__(self, content: bytes, end: int | None = None) -> None:
         self._content = content
@@ -86,7 +86,7 @@ class Counted(Content):
 
 
 def put_in_a_process(driver: UploaderDriver, image: Image, tag: Tag) -> None:
-    """Upload an image, in a process that a pickled driver came to."""
+    """Upload an image; called in another process, with a pickled driver."""
     with driver:
         for digest, content in image.blobs.items():
             driver.upload_layer(image.repository, [content], expected=digest)
@@ -95,33 +95,33 @@ def put_in_a_process(driver: UploaderDriver, image: Image, tag: Tag) -> None:
 
 
 class DriverContract:
-    """One test for each sentence that binds a driver; mix it into a TestCase."""
+    """Tests for each sentence that binds a driver; a mix-in for a TestCase."""
 
     driver: UploaderDriver
 
-    # -- hooks: what a driver's author says
+    # -- hooks, which a driver's author fills in
 
     works_across_processes = True
     """False for a target that lives in the process, as one for tests may."""
 
     def sections(self) -> Mapping[str, Mapping[str, str]] | None:
-        """Return the options, by section and name, that from_conf() makes a driver of."""
+        """Return options for from_conf(), by section and name; None to skip their test."""
         return None
 
     def damage(self, digest: Digest) -> bool:
-        """Cut off the last byte of content wherever the target has it; return whether it did."""
+        """Cut off the last byte of content wherever the target has it; return whether it has."""
         return False
 
     def stored_manifest(self, name: RepositoryName, digest: Digest) -> bytes | None:
-        """Return a manifest as clients get it, None where it is not there, or not to be had."""
+        """Return a manifest as clients get it; None where it is missing, or clients get none."""
         return None
 
     def make_broken_driver(self) -> UploaderDriver | None:
-        """Return a driver whose target cannot be written to, None where there is no such thing."""
+        """Return a driver whose target cannot be written to; None to skip its tests."""
         return None
 
     def make_driver(self) -> UploaderDriver:
-        """Return a driver on a target of its own with nothing in it."""
+        """Return a driver on a new, empty target."""
         raise NotImplementedError
 
     def setUp(self) -> None:
@@ -132,14 +132,14 @@ class DriverContract:
 
     @property
     def case(self) -> unittest.TestCase:
-        """Return this as the TestCase that it is mixed into."""
+        """Return this object as a TestCase, which it is mixed into."""
         assert isinstance(self, unittest.TestCase)  # noqa: S101 - how a mix-in is used
         return self
 
-    # -- what the tests are written in
+    # -- helpers of the tests
 
     def put(self, image: Image, tag: Tag | None = TAG) -> Digest:
-        """Upload an image with all that is in it; return its digest."""
+        """Upload an image with all its parts; return its digest."""
         for part in image.walk():
             for digest, content in part.blobs.items():
                 self.driver.upload_layer(part.repository, [content], expected=digest)
@@ -152,15 +152,15 @@ class DriverContract:
         return image.digest
 
     def holds(self, name: RepositoryName, digest: Digest) -> bool:
-        """Return whether a repository has a blob, which is then mounted."""
+        """Return whether a repository has a blob; mount it for that."""
         return bool(self.driver.mount_layers(name, [described(digest)]))
 
     def image(self, text: str = "one", **fields: Any) -> Image:
-        """Return an image of one layer, which holds ``text``."""
+        """Return an image of one layer that contains ``text``."""
         return images.image(HERE.value, None, [images.layer({"file": text.encode()})], **fields)
 
     def delete(self, reference: Tag | Digest = TAG) -> tuple[set[Digest], set[Digest]]:
-        """Delete an image; return the manifests and the blobs that went."""
+        """Delete an image; return the digests of the removed manifests and blobs."""
         deletion = self.driver.delete(ImageRef(HERE, reference))
         return set(deletion.manifests), set(deletion.blobs)
 
@@ -606,7 +606,7 @@ class DriverContract:
             self.delete()
         self.put(image)
 
-    # -- what reports and metrics tell, where the driver tells it
+    # -- for reports and metrics, where the driver tells it
 
     def test_resolve_says_what_a_name_leads_to(self) -> None:
         old, new = self.image("old"), self.image("new")
@@ -733,7 +733,7 @@ class DriverContract:
         if not self.works_across_processes:
             self.case.skipTest("the target lives in this process")
         tags = [Tag(f"t{number}") for number in range(4)]
-        # Not forked: a lock that another thread holds would be so for ever.
+        # Not forked: a lock that another thread holds would stay locked in the child.
         context = multiprocessing.get_context("spawn")
         with concurrent.futures.ProcessPoolExecutor(2, context) as pool:
             jobs = [

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Small but real images, made on the spot; the same bytes every time."""
+"""Sample images, small but real; their bytes are the same every time."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class Image:
         return self.manifest.digest
 
     def walk(self) -> Iterator[Image]:
-        """Everything to push, children before the index that lists them."""
+        """Yield all images to push, children before the index that lists them."""
         for child in self.children:
             yield from child.walk()
         yield self
@@ -86,7 +86,7 @@ def layer(files: Mapping[str, bytes], *, oci: bool = False, plain: bool = False)
 
 def _gzipped(data: bytes) -> bytes:
     packed = gzip.compress(data, mtime=0)
-    # NOTE: Python 3.13 says "unknown" where those before say "Unix" (RFC 1952, 2.3.1); an image
+    # NOTE: Python 3.13 writes "unknown", earlier ones "Unix" (RFC 1952, 2.3.1); an image
     # is to have one digest with all of them.
     return packed[:9] + b"\x03" + packed[10:]
 
@@ -131,7 +131,7 @@ def artifact(
 def index(
     name: str, tag: str | None, children: Iterable[Image], *, oci: bool = False, **fields: Any
 ) -> Image:
-    """Return a manifest list or OCI index; the children's platform is read from their config."""
+    """Return a manifest list or OCI index; read the children's platforms from their configs."""
     children = tuple(children)
     media_type = media_types.OCI_INDEX if oci else media_types.DOCKER_LIST
     described = [child.descriptor(**_platform(child)) for child in children]
@@ -140,7 +140,7 @@ def index(
 
 
 def corpus() -> list[Image]:
-    """Shared layers, a manifest list, an OCI image and index, a plain layer, nested names."""
+    """Return images with shared layers, lists, OCI types, a plain layer, nested names."""
     hello = {"hello": b"#!/bin/sh\necho hello\n" * 400}
     shared, oci_base = layer(hello), layer(hello, oci=True)
 

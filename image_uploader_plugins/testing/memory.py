@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A driver that keeps everything in memory: what the contract needs, and no more."""
+"""A driver that keeps everything in memory, and does just what the contract asks for."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class _Repository:
 
 
 class MemoryDriver(UploaderDriver):
-    """Instances of one ``name`` share their content, as those of one tree do."""
+    """A driver in memory; instances of one ``name`` share their content."""
 
     _targets: ClassVar[dict[str, dict[RepositoryName, _Repository]]] = {}
     _lock = threading.RLock()

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A registry that holds a few images in memory, to copy from."""
+"""A registry in memory to copy images from."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _PATH = re.compile(r"/v2/(?P<name>[^?]+)/(?P<kind>manifests|blobs|tags)/(?P<refe
 
 
 class SourceRegistry:
-    """An Application for web_server: pull by tag or digest, as docker-registry answers."""
+    """An Application for web_server: pulls by tag or digest, with docker-registry's answers."""
 
     def __init__(self, images: Iterable[Image]) -> None:
         self.manifests: dict[tuple[str, str], Manifest] = {}
@@ -27,7 +27,7 @@ class SourceRegistry:
             self.add(image)
 
     def add(self, image: Image) -> None:
-        """Publish an image with all that is in it, under its tag if it has one."""
+        """Publish an image with all its parts, under its tag if it has one."""
         for part in image.walk():
             name = part.repository.value
             self.manifests[name, str(part.digest)] = part.manifest
@@ -52,7 +52,7 @@ class SourceRegistry:
         return self.blob(name, reference)
 
     def manifest(self, name: str, reference: str, accept: str) -> Answer:
-        """Answer for a manifest; an index that ``accept`` lacks by its child for amd64."""
+        """Return a manifest; for an index whose type ``accept`` lacks, its child for amd64."""
         found = self.manifests.get((name, reference))
         if found and found.is_index and ":" not in reference and found.media_type not in accept:
             # As docker-registry does for clients that know no lists.
@@ -63,7 +63,7 @@ class SourceRegistry:
         return Answer.of(found.content, found.media_type, Docker_Content_Digest=str(found.digest))
 
     def blob(self, name: str, digest: str) -> Answer:
-        """Answer for a blob."""
+        """Return a blob."""
         content = self.blobs.get((name, digest))
         if content is None:
             return NOT_FOUND

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The smallest web server that can show what a registry and a tree answer."""
+"""A minimal web server for the answers of a registry or of a tree."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Answer:
 
     @classmethod
     def of(cls, content: bytes, media_type: str, **headers: str) -> Answer:
-        """Return an answer of status 200; fields are named with ``_`` for their hyphens."""
+        """Return an answer of status 200; a ``_`` in the name of a header stands for a hyphen."""
         fields = {name.replace("_", "-"): value for name, value in headers.items()}
         fields |= {"Content-Type": media_type, "Content-Length": str(len(content))}
         return cls(200, fields, [content])
@@ -31,12 +31,12 @@ class Answer:
 NOT_FOUND = Answer(404, {"Content-Length": "0"})
 
 Application = Callable[[str, Message], Answer]
-"""From a path (with its query) and request headers to an answer; GET and HEAD alike."""
+"""A function of a path (with its query) and request headers; for GET and HEAD."""
 
 
 @contextlib.contextmanager
 def serving(application: Application) -> Iterator[str]:
-    """Serve on a free port of 127.0.0.1; yields ``host:port``."""
+    """Serve on a free port of 127.0.0.1 until the block ends; yield ``host:port``."""
     server = _Server(("127.0.0.1", 0), _Handler)
     server.application = application
     with running(server) as address:
@@ -45,7 +45,7 @@ def serving(application: Application) -> Iterator[str]:
 
 @contextlib.contextmanager
 def running(server: ThreadingHTTPServer) -> Iterator[str]:
-    """Run a server that listens on 127.0.0.1 until the block ends; yields ``host:port``."""
+    """Run a server that listens on 127.0.0.1 until the block ends; yield ``host:port``."""
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
@@ -62,7 +62,7 @@ class _Server(ThreadingHTTPServer):
     application: Application
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients go away, and some try TLS first: nothing to tell of."""
+        """Print nothing: clients break off connections, and some try TLS first."""
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -76,7 +76,7 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(body=False)
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Quiet."""
+        """Print nothing."""
 
     def _answer(self, *, body: bool) -> None:
         answer = self.server.application(self.path, self.headers)
