@@ -326,7 +326,7 @@ class Doubt:
 
     @property
     def advice(self) -> str:
-        """Say what helps, for whoever operates the target."""
+        """Return a sentence for operators that says what to do."""
         if not self.images:
             return f"delete {self.name} if nobody needs it"
         images = ", ".join(self.images[:_LISTED])

@@ -20,7 +20,7 @@ _WINDOW = 30.0  # seconds of waiting for a server that are looked at together
 
 @dataclasses.dataclass(frozen=True)
 class Limits:
-    """What one answer of a server is held to; 0 switches a limit off.
+    """The limits for one answer of a server; 0 switches a limit off.
 
     ``minimum_rate`` in bytes a second, ``deadline`` in seconds for the whole
     answer.

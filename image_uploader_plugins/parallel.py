@@ -14,10 +14,10 @@ _R = TypeVar("_R")
 
 
 def each(function: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[tuple[_T, _R]]:
-    """Items and what the function makes of them, in order, from as many threads as cores.
+    """Yield each item and the function's result, in order, from as many threads as cores.
 
-    Hashing lets go of the interpreter, so threads do.  Takes few more items
-    than it has given back; ends early with the first error.
+    Hashing releases the interpreter's lock, so threads are enough. Takes only a
+    few more items than it has yielded; ends early with the first error.
     """
     workers = len(os.sched_getaffinity(0))
     with concurrent.futures.ThreadPoolExecutor(workers) as pool:

@@ -2,8 +2,8 @@
 """JSON that everybody reads alike.
 
 Clients are written in Go, whose decoder takes the last of two fields of one
-name and ignores case, so a document may say one thing to us and another to
-whoever pulls it.  What can be read in two ways is refused.
+name and ignores case, so a document may mean one thing to us and another to
+clients. A document that can be read in two ways is refused.
 """
 
 from __future__ import annotations

@@ -4,10 +4,10 @@
 manifest.json lists images by config, names and layers, the latter as tars.
 There is no manifest that a registry could serve, so one is made here: Docker
 schema 2, since the config is Docker's, with each layer as it lies in the
-archive.  An uncompressed layer's digest is its diff_id, which the config
-vouches for, so the manifest is the same whoever saved the image; compressed,
-it would depend on the compressor.  It differs from that of the registry the
-image came from, which docker does not save.
+archive. The digest of an uncompressed layer is its diff_id, which is in the
+config, so the manifest is always the same. With compression, it would depend on
+the compressor. It differs from the manifest in the image's registry, which
+docker does not save.
 
 Source: Docker "Image Specification v1.2", "Combined Image JSON + Filesystem
 Changeset Format".

@@ -17,7 +17,7 @@ from image_uploader_plugins.text import shown
 def open_archive(path: Path, *, sparse: bool = False) -> Archive:
     """Open the archive at ``path``, a directory, a tar, or ``-`` for standard input.
 
-    Whoever opens it closes it.  Raises ArchiveInvalid or StorageError.
+    The caller must close it. Raises ArchiveInvalid or StorageError.
     """
     is_folder = path != STANDARD_INPUT and path.is_dir()
     files: Files = Folder(path) if is_folder else Tar(path)

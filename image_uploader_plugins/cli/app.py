@@ -34,10 +34,10 @@ _LINE_LIMIT = 20_000  # characters: one line tells of all images that failed
 
 
 class PrintableFormatter(logging.Formatter):
-    """Formats each message as one line without secrets and without control characters.
+    """A formatter that makes each message one line without secrets and control characters.
 
-    What is logged may be a server's answer, or a URL with a password, whoever
-    logs it.  A traceback stays several lines.
+    Any library may log a server's answer, or a URL with a password. A traceback
+    keeps its lines.
     """
 
     def format(self, record: logging.LogRecord) -> str:

@@ -53,12 +53,12 @@ class Base(command.Command):
 
     @functools.cached_property
     def meter(self) -> Meter:
-        """The meter of the command's work, which a signal stops."""
+        """Return the meter of the command's work; a signal stops it."""
         return Meter()
 
     @property
     def conf(self) -> cfg.ConfigOpts:
-        """The options of all sections, read anew; raises ConfigurationError."""
+        """Return the options of all sections, read anew; raise ConfigurationError."""
         return loader.load_conf(config_files=self.app.options.config_file)
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -78,7 +78,7 @@ class Base(command.Command):
             self.app.LOG.error("%s", e)
             return interruption.end(e.status)
         except BrokenPipeError:
-            raise  # whoever reads our output has seen enough
+            raise  # the reader of our output has closed it
         except Exception as e:
             if self.app.options.debug:
                 raise

@@ -33,7 +33,7 @@ class Interruption(KeyboardInterrupt):
 def handled(stop: Callable[[], None]) -> Iterator[None]:
     """Have a signal call ``stop``, for other threads to end, and raise Interruption.
 
-    A signal that whoever started us has us ignore stays ignored.
+    A signal that the parent process has set to be ignored stays ignored.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

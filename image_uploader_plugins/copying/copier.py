@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Copying one image from a source to a driver, whoever asks for it."""
+"""Copying one image from a source to a driver."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ class Copier:
         """Copy the image under ``reference`` and call it ``tag``; return its manifest.
 
         An index is copied whole with ``all_platforms``, or where its digest
-        was asked for (whoever names a digest pulls by it); otherwise just its
-        linux/amd64 image, or its first, is.  Raises UploaderErrors.
+        was asked for, since clients pull by that digest; otherwise only its
+        linux/amd64 image is copied, or its first. Raises UploaderErrors.
         """
         if isinstance(reference, Descriptor):
             manifest, digest = fetch(self._source, reference), reference.digest

@@ -93,7 +93,7 @@ def _walk(
 
 @contextlib.contextmanager
 def naming(subject: str) -> Iterator[None]:
-    """Note on an error of ours what it was about, for whoever reports it."""
+    """Add a note to UploaderErrors that names their subject, for the report."""
     try:
         yield
     except errors.UploaderError as e:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a run copies its images, as whoever starts it says."""
+"""The options of a run: how it copies its images."""
 
 from __future__ import annotations
 

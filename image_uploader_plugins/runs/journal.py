@@ -79,7 +79,7 @@ class Journal:
 
     @property
     def images(self) -> tuple[ImageRecord, ...]:
-        """In the order in which they were asked for."""
+        """Return the records in the order in which the images were asked for."""
         with self._lock:
             return tuple(self._images)
 
@@ -89,7 +89,7 @@ class Journal:
             return [(record, meter) for record, meter, _ in self._at_work.values()]
 
     def progress(self) -> tuple[int, int, int]:
-        """Images that are done, those of them that failed, and all."""
+        """Return the numbers of images: those that are done, those of them that failed, and all."""
         with self._lock:
             failed = sum(
                 image.status is Status.FAILED and id(image) not in self._at_work
@@ -98,9 +98,9 @@ class Journal:
             return self._begun - len(self._at_work), failed, len(self._images)
 
     def expected(self) -> tuple[int, bool]:
-        """Bytes of the whole run, and whether all of it is known by now.
+        """Return the bytes of the whole run, and whether that number is final.
 
-        Images whose turn has not come count as much as the others on average.
+        Images that have not begun count as the average of the others.
         """
         with self._lock:
             total, begun = len(self._images), self._begun

@@ -152,7 +152,7 @@ class RunRecord:
         return sum(image.bytes_fetched for image in self.images)
 
     def count(self) -> dict[Status, int]:
-        """How many images have which status."""
+        """Return the number of images of each status."""
         found = [image.status for image in self.images]
         return {status: found.count(status) for status in Status}
 

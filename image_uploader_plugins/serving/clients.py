@@ -72,22 +72,22 @@ class Mirror:
 
     @property
     def secure(self) -> bool:
-        """Whether clients ask it by https."""
+        """Return whether clients ask it by https."""
         return self.url.startswith("https://")
 
     @property
     def address(self) -> str:
-        """``host[:port]``."""
+        """Return ``host[:port]``."""
         return self.url.partition("://")[2].partition("/")[0]
 
     @property
     def path(self) -> str:
-        """What names begin with in the tree, without a slash at either end; "" for nothing."""
+        """Return the prefix of names in the tree, without a slash at either end; "" for none."""
         return self.url.partition("://")[2].partition("/")[2]
 
     @property
     def server(self) -> str:
-        """The URL without the path."""
+        """Return the URL without the path."""
         return self.url.removesuffix(f"/{self.path}") if self.path else self.url
 
 

@@ -62,7 +62,7 @@ class Application(Protocol):
 
 
 class Connection:
-    """A client's socket, which never blocks: whoever calls step() is soon free again.
+    """A client's socket, which never blocks: step() returns soon.
 
     ``since`` is when the present request was waited for, or when its answer
     began (monotonic seconds); ``deadline`` until when something must happen;
@@ -110,23 +110,23 @@ class Connection:
     def drop(self) -> None:
         """End it, from any thread: the next step is the last one, and comes at once."""
         self._dropped = True
-        # NOTE: an SSLSocket's own would change it under whoever uses it.
+        # NOTE: an SSLSocket's own shutdown() would change it while another thread uses it.
         with contextlib.suppress(OSError):
             socket.socket.shutdown(self._socket, socket.SHUT_RDWR)
 
     @property
     def dropped(self) -> bool:
-        """Whether drop() was called."""
+        """Return whether drop() was called."""
         return self._dropped
 
     @property
     def begun(self) -> bool:
-        """Whether a request is under way."""
+        """Return whether a request is under way."""
         return self.answering or bool(self._received)
 
     @property
     def rate(self) -> float:
-        """Bytes a second of the present answer that the client has taken."""
+        """Return the rate at which the client takes the present answer, in bytes per second."""
         return self.taken / max(time.monotonic() - self.since, 0.001)
 
     @property

@@ -51,13 +51,13 @@ class Head:
 
     @property
     def persistent(self) -> bool:
-        """Whether the client may send another request (RFC 9112, 9.3)."""
+        """Return whether the client may send another request (RFC 9112, 9.3)."""
         options = self.list("connection")
         return "close" not in options and (self.version != "HTTP/1.0" or "keep-alive" in options)
 
     @property
     def waits(self) -> bool:
-        """Whether the client waits for a word before it sends the body (RFC 9110, 10.1.1)."""
+        """Return whether the client waits for a 100 before it sends the body (RFC 9110, 10.1.1)."""
         return self.length != 0 and "100-continue" in self.list("expect")
 
     def list(self, name: str) -> list[str]:

@@ -89,7 +89,7 @@ class Listener:
 
     @property
     def address(self) -> str:
-        """``host:port``, as a URL has it."""
+        """Return ``host:port``, as a URL has it."""
         return f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
 
     @property
@@ -98,7 +98,7 @@ class Listener:
         return f"{'https' if self._tls else 'http'}://{self.address}"
 
     def prepare(self) -> None:
-        """Listen; raises ConfigurationError that names the address."""
+        """Listen; raise ConfigurationError, which names the address."""
         try:
             self._socket = _listen(self._host, self._port)
         except (OSError, UnicodeError) as e:  # the latter of names that DNS cannot have
@@ -325,7 +325,7 @@ def run(listener: Listener, ready: Callable[[str], None]) -> None:
             if not thread.is_alive():
                 raise errors.UploaderError(f"the server ended: {listener.failure!r}")
     finally:
-        # Whoever was impatient meant the same.
+        # Further signals meanwhile mean the same.
         while signal.sigtimedwait(_STOP_SIGNALS, 0):
             pass
         signal.pthread_sigmask(signal.SIG_SETMASK, before)

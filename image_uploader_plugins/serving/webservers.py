@@ -50,7 +50,7 @@ class Site:
 
     @property
     def address(self) -> str:
-        """``host:port`` with brackets around IPv6; without a host, ``port``."""
+        """Return ``host:port`` with brackets around IPv6; ``port`` where there is no host."""
         if self.host is None:
             return str(self.port)
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"

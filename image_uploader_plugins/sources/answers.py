@@ -92,7 +92,7 @@ def fields(body: bytes) -> dict[str, Any]:
 def said(body: bytes, secrets: Iterable[str] = ()) -> tuple[str, str]:
     """Return the code and the message of the first error in an answer, "" where there is none.
 
-    Without the ``secrets``, which servers repeat to whoever sent them.
+    The ``secrets``, which servers may repeat, are removed from them.
 
     Source: OCI distribution-spec 1.1, "Error Codes".  Token servers say
     "details", "error_description" or "message" instead; proxies write HTML, or

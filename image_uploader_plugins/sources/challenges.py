@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a server wants from whoever asks: the field WWW-Authenticate.
+"""Challenges: the authentication that a server demands, in the field WWW-Authenticate.
 
 Source: RFC 9110, 11.2 to 11.6.
 """

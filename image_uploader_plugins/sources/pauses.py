@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Asking a registry no faster than it wants to be asked, whoever asks.
+"""Pauses: all threads together ask a registry no faster than it wants.
 
 Source: RFC 9110, 10.2.3 (Retry-After), 15.5.30 and 15.6.4 (429 and 503).
 """

@@ -219,7 +219,7 @@ class Registry:
     ) -> Grant | None:
         """Return a grant for a repository that is new, if one can be had; None where none can."""
         with self._lock:
-            # Who refuses a token with 400 does not say again what it wants.
+            # A registry that refuses a token with 400 does not repeat its challenge.
             chosen = _chosen(offered) or self._challenges.get(repository)
             if chosen is None:
                 return None
@@ -290,7 +290,7 @@ class Registry:
         method = "POST" if form else "GET"
         ask = functools.partial(self._requester.send, method, url, dict(headers), form)
         with self._patiently(ask, check) as response:
-            # Whoever it leads to was not named by the registry, and gets no password.
+            # The registry did not name the redirect's target, so that gets no password.
             body = b"" if response.is_redirect else answers.body(response, _TOKEN_LIMIT)
             return response.status_code, body
 
@@ -327,7 +327,7 @@ def _is_pause(response: requests.Response) -> bool:
 
 
 def _chosen(offered: list[Challenge]) -> Challenge | None:
-    """Bearer before Basic; schemes that are not known here are passed over."""
+    """Return the challenge to answer: Bearer before Basic; None where neither is offered."""
     for scheme in ("bearer", "basic"):
         for challenge in offered:
             if challenge.scheme == scheme:

@@ -38,7 +38,7 @@ _PAGES_LIMIT = 100  # of a list of referrers
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/(?:[0-9]{1,18}|\*)", re.IGNORECASE)
 _UNKNOWN_CODES = frozenset({"MANIFEST_UNKNOWN", "NAME_UNKNOWN", "BLOB_UNKNOWN", "NOT_FOUND"})
 
-# What may pass; a blob that came damaged is fetched again by whoever hashes it.
+# Errors that may pass; the caller that hashes a blob fetches it again if it is damaged.
 _TRANSIENT = (errors.SourceError, errors.ContentMismatch)
 
 # How ranges are refused: RFC 9110, 15.5.17, and by those who know nothing of them.

@@ -78,7 +78,7 @@ def _pools(limits: Limits) -> dict[str, Any]:
 
 
 class _Adapter(adapters.HTTPAdapter):
-    """Asks once, and leaves bodies to whoever reads them.
+    """An adapter that asks once, and leaves the reading of bodies to the caller.
 
     NOTE: requests itself reads all of a redirect's body, and urllib3 would
     sleep as long as Retry-After says.

@@ -78,9 +78,8 @@ class Tokens:
     ) -> Grant:
         """Return a token that the challenge asks for, for ``scope`` where it names none.
 
-        Whoever asks for the same gets the same one, but not an Authorization
-        that was ``refused``.  Raises RegistryError where the token server
-        gives none.
+        The same question gets the same token, but not an Authorization that
+        was ``refused``. Raises RegistryError where the token server gives none.
         """
         parameters = challenge.parameters
         scopes = tuple((parameters.get("scope") or scope).split())
@@ -90,7 +89,7 @@ class Tokens:
         )
         with self._lock:
             lock = self._locks.setdefault(key, threading.Lock())
-        with lock:  # whoever comes second gets what the first has fetched
+        with lock:  # a second thread gets the token that the first has fetched
             held = self._grants.get(key)
             if held is None or held.authorization == refused or self.is_over(held):
                 held = self._grants[key] = self._fetch(key, login, ask)
@@ -140,7 +139,7 @@ def _url(key: _Key, login: Login | None) -> str:
 
 
 def _life(fields: Mapping[str, Any]) -> float:
-    """For how many seconds a token is good from now on."""
+    """Return for how many seconds a token is good from now on."""
     life = fields.get("expires_in")
     if isinstance(life, bool) or not isinstance(life, int | float) or not 0 < life < 2**31:
         return _SHORTEST

@@ -164,7 +164,7 @@ def _load(context: ssl.SSLContext, path: Path, what: str) -> None:
 
 
 def _load_folder(context: ssl.SSLContext, folder: Path) -> None:
-    """CAs are ``*.crt``; a client's certificate is ``NAME.cert`` with ``NAME.key``."""
+    """Load CAs (``*.crt``) and clients' certificates (``NAME.cert`` with ``NAME.key``)."""
     try:
         names = sorted(path.name for path in folder.iterdir())
     except (FileNotFoundError, NotADirectoryError):

@@ -26,7 +26,7 @@ LOG = logging.getLogger(__name__)
 
 
 class Template(string.Formatter):
-    """What a tag is made of: the name of a label, or text with names of labels in braces.
+    """The form of a tag: the name of a label, or text with names of labels in braces.
 
     Raises ImageUploaderException for a text that is no such template.
     """

@@ -169,7 +169,7 @@ def _conf(conf: cfg.ConfigOpts | None) -> cfg.ConfigOpts:
 
 
 def _upload(manager: Any, default: str, journal: Journal) -> list[dict[str, Any]]:
-    """ImageUploadManager.upload, with each entry given to the uploader it names."""
+    """Do the work of ImageUploadManager.upload; give each entry to the uploader it names."""
     items = _items(manager.config_files, default)
     upload(manager, items, [plan(journal, item, default) for item in items], journal)
     return items

@@ -17,7 +17,7 @@ PARAMETER = "DockerRegistryMirror"
 def checked(mirror: object, trust: Trust) -> str:
     """Return a mirror's URL without a slash or the API's path at its end, https if it says none.
 
-    Raises ConfigurationError, also for http with whoever need not be asked in the clear.
+    Raises ConfigurationError, also for http unless the host may be asked without TLS.
     """
     if not isinstance(mirror, str):
         raise errors.ConfigurationError(f"{PARAMETER} must be a URL, as https://mirror.example.com")

@@ -23,7 +23,7 @@ _WORKERS = 16
 
 
 class PushingUploader(image_uploader.PythonImageUploader):  # type: ignore[misc]
-    """Pushes as tripleo-common's own, and finds tags and labels as whoever pulls would.
+    """tripleo-common's own pushing uploader, but it finds tags and labels as clients do.
 
     NOTE: tripleo-common looks for a tag in the first window of a list, and takes
     the list's last tag where it does not find it there: another version.

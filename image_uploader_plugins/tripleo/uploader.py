@@ -273,7 +273,7 @@ def registries_for(uploader: Any, settings: Settings) -> Registries:
 
 @dataclasses.dataclass
 class _Done:
-    """What came of a task: its record, and what tripleo-common wants to know."""
+    """The result of a task: its record, and what tripleo-common needs."""
 
     record: ImageRecord
     local_images: list[str] = dataclasses.field(default_factory=list)

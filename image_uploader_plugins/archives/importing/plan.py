@@ -134,7 +134,7 @@ def _parse(entry: Entry) -> ImageName:
 
 
 def _without_pins(jobs: Iterable[Job]) -> list[Job]:
-    """Each once, and none just by digest where the same has a tag in the repository."""
+    """Return each job once; none by digest alone whose image has a tag in the same repository."""
     found = list(dict.fromkeys(jobs))
     tagged = {(job.repository, job.descriptor.digest) for job in found if job.tag}
     return [
@@ -145,7 +145,7 @@ def _without_pins(jobs: Iterable[Job]) -> list[Job]:
 def _attachments(
     archive: Archive, placed: Sequence[tuple[Entry, Job]], images: Sequence[Entry]
 ) -> list[Job]:
-    """Jobs for what cosign attaches to images, under the tags where it looks for them."""
+    """Return jobs for what cosign attaches to images, under the tags where it looks for them."""
     owners: dict[ImageName | None, list[Job]] = collections.defaultdict(list)
     for entry, job in placed:
         owners[_key(entry)].append(job)
@@ -216,7 +216,7 @@ class _Family:
         }
 
     def followers(self, jobs: Sequence[Job], *, renamed: bool) -> list[Job]:
-        """Jobs for the unnamed entries that refer to what ``jobs`` bring somewhere."""
+        """Return jobs for the unnamed entries that refer to images of ``jobs``."""
         if not self._loose:
             return []
         referring = collections.defaultdict(list)
