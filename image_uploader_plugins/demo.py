@@ -27,7 +27,7 @@ from image_uploader_plugins.testing.registry import SourceRegistry
 
 Say = Callable[[str], None]
 
-# Where clients of a real deployment would pull from; the demonstration serves elsewhere.
+# The address in a real deployment; the demonstration serves on another one.
 SERVED_AT = "localhost:8787"
 
 _DIGEST = re.compile(r"(sha(?:256|512):[0-9a-f]{8})[0-9a-f]+")

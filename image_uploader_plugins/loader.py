@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From options to a driver: what oslo.config says, stevedore loads."""
+"""The loading of drivers: oslo.config's options name one, and stevedore loads it."""
 
 from __future__ import annotations
 

@@ -33,5 +33,5 @@ INDEX_TYPES = frozenset({DOCKER_LIST, OCI_INDEX})
 # cannot reach a web server's configuration through a manifest.
 MANIFEST_TYPES = SCHEMA1_TYPES | IMAGE_TYPES | INDEX_TYPES
 
-# What a container runtime starts; a manifest with any other config is an artifact.
+# The configs of images that a runtime can start; with any other, it is an artifact.
 CONFIG_TYPES = frozenset({DOCKER_CONFIG, OCI_CONFIG})

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many bytes of some work are done, for progress and reports, and a way to stop it."""
+"""A meter: counts the bytes of some work, for progress and reports, and can stop it."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How slow a server may be before it is given up."""
+"""Limits for slow servers: when an answer is given up."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class Entry:
 
 
 class Archive(Source):
-    """What all kinds of archives have in common: content by digest.
+    """An archive of any kind: content by digest.
 
     ``entries`` are the images to be had, ``skipped`` says what else is listed
     and cannot be, ``notes`` what else there is to know.  With ``sparse`` an

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How many bytes may be read and unpacked from one archive: a bound against bombs."""
+"""The bytes that may be read and unpacked from one archive: a bound against bombs."""
 
 from __future__ import annotations
 

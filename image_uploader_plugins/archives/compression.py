@@ -48,7 +48,7 @@ class InvalidCompression(ValueError):
 
 
 class _Unpacker(Protocol):
-    """What the standard library's decompressors have in common."""
+    """The interface of the standard library's decompressors."""
 
     @property
     def eof(self) -> bool: ...
@@ -159,7 +159,7 @@ class Compression:
 
 
 class _Feeder(threading.Thread):
-    """Writes chunks to a process; what went wrong with them is raised by check()."""
+    """A thread that writes chunks to a process; check() raises their error."""
 
     def __init__(self, chunks: Iterable[bytes], process: subprocess.Popen[bytes]) -> None:
         super().__init__(daemon=True)

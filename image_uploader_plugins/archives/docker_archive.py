@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What ``docker save`` and ``podman save --format docker-archive`` write.
+"""Archives of ``docker save`` and ``podman save --format docker-archive``.
 
 manifest.json lists images by config, names and layers, the latter as tars.
 There is no manifest that a registry could serve, so one is made here: Docker

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What archives call an image, in all spellings.
+"""Names of images in archives, in all spellings.
 
 Source: distribution's package reference, "normalize" (Docker's familiar
 names): a first segment with a dot or a port is a host, and so is

@@ -30,7 +30,7 @@ CONTAINERD_NAME = "io.containerd.image.name"
 REPOSITORY = "org.openstack.image-uploader.repository"
 ABSENT = "org.openstack.image-uploader.absent"
 
-# What `cosign save` and hauler say of entries, several of which have one name.
+# The kinds that `cosign save` and hauler give to entries of the same name.
 _KIND = re.compile(r"dev\.(?:cosignproject\.cosign|hauler)/(\w+)(?:/.*)?")
 _SUFFIXES = {"sigs": ".sig", "atts": ".att", "sboms": ".sbom"}
 

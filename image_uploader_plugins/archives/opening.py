@@ -31,7 +31,7 @@ def open_archive(path: Path, *, sparse: bool = False) -> Archive:
 def _archive(files: Files, sparse: bool) -> Archive:
     saved = files.size(docker_archive.LIST) is not None
     if files.size(oci_layout.VERSION_FILE) is not None:
-        # What docker saves since version 25 is both, and only the layout has its manifests.
+        # Archives of docker since version 25 are both; only the layout has manifests.
         found = oci_layout.Layout(files, sparse=sparse)
         return _whole(found, files, sparse) if saved else found
     if saved and files.size(image_folders.VERSION_FILE) is None:

@@ -34,9 +34,9 @@ _NAMES_LIMIT = 32 * 1024**2  # characters, all in all
 _HEADER_LIMIT = 1024 * 1024  # bytes for one member, with all its extensions
 _EXTENSIONS_LIMIT = 64 * 1024**2  # bytes of headers that not every member has, all in all
 _LINKS_LIMIT = 8
-# What a header for all members may say: nothing that renames or resizes them.
+# The fields allowed in a header for all members: none may rename or resize them.
 _HARMLESS = frozenset({"comment", "atime", "ctime", "mtime", "uid", "gid", "uname", "gname"})
-# What tarfile raises for headers that make no sense.
+# The exceptions of tarfile for invalid headers.
 _HEADER_ERRORS = (
     *(tarfile.TarError, ArithmeticError, LookupError, OSError, RecursionError, ValueError),
 )

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What command lines are made of: types of arguments, for argparse.
+"""Types of arguments of command lines, for argparse.
 
 Each raises ArgumentTypeError, in words that say what was wrong.
 """

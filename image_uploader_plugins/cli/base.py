@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the subcommands have in common."""
+"""The base of all subcommands."""
 
 from __future__ import annotations
 

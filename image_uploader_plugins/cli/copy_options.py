@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a run copies its images: the options of upload and prepare."""
+"""The options of upload and prepare for copying images."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How far work has come: lines that change on a terminal, plain lines elsewhere.
+"""The progress of work: lines that change on a terminal, plain lines elsewhere.
 
 No library draws these lines: rich would make every start 0.03 seconds longer,
 tqdm redraws nothing by itself, and both would leave the thread, the loggers
@@ -115,7 +115,7 @@ class Rate:
         since, before = self._seen[0]
         speed = (done - before) / (now - since) if now > since else 0.0
         about = "" if certain else "about "
-        # Where sizes are unknown, more comes than was expected.
+        # Where sizes are unknown, more bytes may come than were expected.
         line = f"{size(done)} of {about}{size(max(done, expected))}"
         if speed > 0:
             line += f", {size(speed)}/s, {about}{clock((expected - done) / speed)} left"

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What delete and prune have in common: they delete images, or tell what would go."""
+"""The common part of delete and prune: deleting images, or listing what would go."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Narrow = Callable[[RepositoryName, Collection[Reference]], Collection[Reference]
 
 
 class Target(Protocol):
-    """Where images are deleted, or would be."""
+    """A place where images are deleted, or a forecast of that."""
 
     def delete_all(
         self,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How a command that copies reports its run: progress, --report and --metrics."""
+"""Reporting of a command that copies: progress, --report and --metrics."""
 
 from __future__ import annotations
 

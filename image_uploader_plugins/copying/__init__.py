@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""From a source into any driver: an image, its blobs, and what signs it."""
+"""Copying from a source into any driver: images, their blobs and signatures."""

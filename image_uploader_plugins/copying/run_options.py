@@ -10,7 +10,7 @@ from image_uploader_plugins.sources.settings import Settings
 
 @dataclasses.dataclass(frozen=True)
 class CopyOptions:
-    """How a run copies its images.
+    """The options of a run that copies images.
 
     With ``check_present`` what the driver holds is read before it counts;
     ``settings`` say how registries are asked; with ``signatures`` what signs

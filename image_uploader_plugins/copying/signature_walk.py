@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What signs and describes an image, and what signs that, within bounds."""
+"""Signatures and other artifacts of an image, and those of these, within bounds."""
 
 from __future__ import annotations
 

@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What happened in a run: records, the journal that collects them, and how they are written."""
+"""The results of a run: records, the journal that collects them, and their output."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What became of a run, an image, a blob: values whose field names are those of the report."""
+"""The results of a run, an image, a blob: values with the report's field names."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def reason(why: str | None) -> str | None:
 
 
 class Outcome(enum.StrEnum):
-    """What became of a blob."""
+    """The result for a blob."""
 
     FETCHED = "fetched"  # over the network
     MOUNTED = "mounted"  # from elsewhere in the target
@@ -33,7 +33,7 @@ class Outcome(enum.StrEnum):
 
 
 class Status(enum.StrEnum):
-    """What became of an image, or of one that a list lists."""
+    """The result for an image, or for one in a list."""
 
     COPIED = "copied"
     UNCHANGED = "unchanged"  # the target had all of it, under that name
@@ -42,14 +42,14 @@ class Status(enum.StrEnum):
 
 
 class Kind(enum.StrEnum):
-    """What a blob is to its manifest."""
+    """The role of a blob in its manifest."""
 
     CONFIG = "config"
     LAYER = "layer"
 
 
 class Ending(enum.StrEnum):
-    """How a run ended."""
+    """The end of a run."""
 
     SUCCEEDED = "succeeded"
     FAILED = "failed"
@@ -174,7 +174,7 @@ class Tally:
 
 @dataclasses.dataclass(frozen=True)
 class Totals:
-    """What copying some images took, for people: counts, bytes, and seconds of wall-clock time.
+    """The sums over some images, for people: counts, bytes, seconds of wall-clock time.
 
     ``images`` are those that the target has now.  ``bytes_fetched`` came over
     the network, in vain or not; ``bytes_saved`` did not have to, since the

@@ -38,7 +38,7 @@ LOG = logging.getLogger(__name__)
 _PATH = re.compile(r"/v2/(.+)/(manifests|blobs|referrers|tags)/([^/]+)")
 # The first component of a name, as far as it can be a registry's host.
 _REGISTRY = re.compile(r"[a-z0-9][a-z0-9.-]{0,254}")
-# What a digest names is that for ever; anything else is asked for again.
+# Content by digest never changes; caches must ask again for anything else.
 _FOR_EVER = "max-age=31536000, immutable"
 _ASK_AGAIN = "no-cache"
 _UNKNOWN = {
@@ -246,7 +246,7 @@ class TreeServer:
 
 
 class _Content(Protocol):
-    """What is sent, or parts of it."""
+    """The content to send, or parts of it."""
 
     size: int
 

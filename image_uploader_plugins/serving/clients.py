@@ -128,7 +128,7 @@ def containerd(registry: str, mirror: Mirror) -> Files:
     url = f"{mirror.server}/v2/{mirror.path}" if mirror.path else mirror.server
     fields = _containerd_fields(mirror, folder)
     if mirror.only:
-        # What stands first is of the server, which is asked after all other hosts.
+        # The first keys are about the server, which is asked after all other hosts.
         # NOTE: containerd 1 does not read a file without this table.
         content = {"server": url, **fields, "host": {}}
     else:

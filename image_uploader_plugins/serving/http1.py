@@ -35,7 +35,7 @@ class Refused(Exception):
 
 @dataclasses.dataclass(frozen=True)
 class Head:
-    """What a request says before its body.
+    """The part of a request before its body.
 
     ``path`` is decoded, one character a byte, as in WSGI; the names of
     ``fields`` are in lower case, and lines of one name are one list (RFC 9110,

@@ -205,7 +205,7 @@ def _nginx_origins(origins: tuple[str, ...]) -> list[tuple[str, str]]:
         f'if ($http_origin ~ "^(?:{allowed})$") {{',
         f"    set $oci_origin {'*' if anybody else '$http_origin'};",
         "}",
-        # What a browser asks first has no credentials: it is answered before they are asked for.
+        # A browser's first request has no credentials: it is answered before they are checked.
         "if ($request_method = OPTIONS) {",
         "    return 204;",
         "}",
@@ -232,7 +232,7 @@ def _apache_origins(origins: tuple[str, ...]) -> list[tuple[str, str]]:
         pattern = "|".join(map(re.escape, origins))
         rules = [f'SetEnvIf Origin "^(?:{pattern})$" image_serve_origin=$0']
         vary = ["Header always merge Vary Origin"]
-    # What a browser asks first has no credentials, and is answered before they are asked for.
+    # A browser's first request has no credentials, and is answered before they are checked.
     rules += ["RewriteCond %{REQUEST_METHOD} =OPTIONS", "RewriteRule ^ - [R=204,L]"]
     headers = [
         f"Header always set Access-Control-Allow-Origin {allowed}{condition}",

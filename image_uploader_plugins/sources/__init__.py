@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where images come from: registries, who may read them, and how they are asked."""
+"""Sources of images: registries, the logins for them, and the requests to them."""

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What registries and token servers answer, read without trust."""
+"""Answers of registries and token servers, read without trust."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ from image_uploader_plugins import errors
 ANSWER_TIMEOUT = 60.0  # seconds
 _ANSWER_LIMIT = 1024 * 1024  # bytes
 _PIECE = 0.1  # seconds after which a wait looks whether the program has ended
-# What a helper writes that works and has nothing: an error only to programs.
+# The message of a helper that works but has no login; its status is that of an error.
 _UNKNOWN = b"credentials not found"
 
 
@@ -89,7 +89,7 @@ def _run(program: str, question: bytes) -> tuple[int, bytes]:
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
-        # What it starts ends with it, and nobody is asked on the terminal.
+        # In a session of its own, its children end with it and cannot use the terminal.
         start_new_session=True,
     )
     deadline = time.monotonic() + ANSWER_TIMEOUT

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What people call images, as docker and podman read it.
+"""Names of images as people write them, read as docker and podman do.
 
 Source: Docker's reference grammar (distribution/reference) and the names of
 Docker Hub.

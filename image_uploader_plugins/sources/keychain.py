@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Who we are at which registry.
+"""The logins for registries.
 
 Sources: containers-auth.json(5), docker's config.json and its credential
 helpers (docker-credential-helpers, "Development").

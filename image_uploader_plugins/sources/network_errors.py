@@ -14,16 +14,16 @@ from image_uploader_plugins import errors
 
 # TLS alerts are what a server says that speaks TLS.
 _ALERT = re.compile(r"ALERT")
-# What it says of a client's certificate that it got: RFC 8446, 6.2.
+# Alerts of a server about a client's certificate that it got: RFC 8446, 6.2.
 _REFUSED = re.compile(r"ALERT_(?:\w+_CERTIFICATE|CERTIFICATE_(?!REQUIRED)\w+|UNKNOWN_CA)")
-# What OpenSSL says of a server's: X509_STORE_CTX_get_error(3).
+# OpenSSL's errors about a server's certificate: X509_STORE_CTX_get_error(3).
 _NOT_NOW = frozenset({9, 10})
 _OTHER_NAME = frozenset({62, 64})
 # NOTE: http.client says what a proxy answers to CONNECT in no other way.
 _TUNNEL = re.compile(r"Tunnel connection failed: (\d{3})\b")
 
 NAMING = "DockerInsecureRegistryAddress or [image_uploader] insecure_registries"
-"""Where an operator names a registry that need not be verified."""
+"""The place where an operator names a registry that need not be verified."""
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -55,7 +55,7 @@ def unreachable(url: str, error: Exception) -> errors.RegistryUnreachable:
         if isinstance(cause, ssl.SSLError):
             return _tls(url, cause)
         if tunnel := _TUNNEL.search(str(cause)) if isinstance(cause, OSError) else None:
-            # What it says besides may repeat what it was sent.
+            # The rest of its answer may repeat the request.
             transient = int(tunnel[1]) in errors.TRANSIENT_STATUSES
             return errors.RegistryUnreachable(url, f"the proxy refuses: {tunnel[1]}", transient)
     # Those that are ValueErrors, too, are about what is no URL.

@@ -29,7 +29,7 @@ from image_uploader_plugins.text import shown
 _HUB_HOST = "registry-1.docker.io"
 _RENEWALS = 5
 _TOKEN_LIMIT = 1024 * 1024  # bytes of what a token server says
-# What refuses a token that is no longer good: RFC 9110, 15.5.2, and ECR's ways to say it.
+# Statuses for an expired token: RFC 9110, 15.5.2, and those of ECR.
 _EXPIRED = frozenset({400, 401, 403})
 
 Check = Callable[[], None]

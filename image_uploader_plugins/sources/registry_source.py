@@ -31,7 +31,7 @@ LOG = logging.getLogger(__name__)
 UNKNOWN_SIZE_LIMIT = 16 * 1024**3
 
 _ACCEPT = ", ".join(sorted(media_types.MANIFEST_TYPES))
-# What cosign appends to a digest for the tags of its manifests.
+# The endings that cosign appends to a digest for the tags of its manifests.
 COSIGN_SUFFIXES = (".sig", ".att", ".sbom")
 _ENCODED_LIMIT = 64  # OCI distribution-spec 1.1, "Referrers Tag Schema"
 _PAGES_LIMIT = 100  # of a list of referrers
@@ -41,7 +41,7 @@ _UNKNOWN_CODES = frozenset({"MANIFEST_UNKNOWN", "NAME_UNKNOWN", "BLOB_UNKNOWN", 
 # Errors that may pass; the caller that hashes a blob fetches it again if it is damaged.
 _TRANSIENT = (errors.SourceError, errors.ContentMismatch)
 
-# How ranges are refused: RFC 9110, 15.5.17, and by those who know nothing of them.
+# Statuses that refuse ranges: RFC 9110, 15.5.17, and of servers that know no ranges.
 _PARTS_REFUSED = frozenset({400, 412, 416, 501})
 
 

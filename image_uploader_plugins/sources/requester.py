@@ -19,7 +19,7 @@ _REDIRECTS = 5
 
 
 class Requester:
-    """Asks each host on connections of its own, by ``settings``; safe from several threads."""
+    """A client with connections of its own for each host; safe from several threads."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings

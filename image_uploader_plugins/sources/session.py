@@ -21,7 +21,7 @@ urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
 
 
 class _PacedReader(io.RawIOBase):
-    """What comes from a server, as long as it keeps ``pace``."""
+    """The bytes from a server, as long as it keeps ``pace``."""
 
     def __init__(self, raw: io.RawIOBase, pace: Pace) -> None:
         self._raw = raw

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How registries are asked.
+"""Settings for requests to registries.
 
 Apart from what asks them: commands that ask none need no HTTP.
 """

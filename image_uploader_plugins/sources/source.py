@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where images are copied from, whatever it is."""
+"""The interface of a source of images."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from image_uploader_plugins.reference import Tag
 
 
 class Source(abc.ABC):
-    """Where manifests and blobs come from; safe to use from several threads."""
+    """A source of manifests and blobs; safe to use from several threads."""
 
     @abc.abstractmethod
     def manifest(self, reference: Tag | Digest, size: int | None = None) -> Manifest:

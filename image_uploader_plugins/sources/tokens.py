@@ -32,7 +32,7 @@ _NO_FORMS = frozenset({404, 405})
 
 Answer = tuple[int, bytes]
 Ask = Callable[[str, Mapping[str, str], Mapping[str, str] | None], Answer]
-"""From a URL, headers and maybe a form to POST, to a status and a body."""
+"""A function of a URL, headers and maybe a form to POST; returns a status and a body."""
 
 
 @dataclasses.dataclass(frozen=True)

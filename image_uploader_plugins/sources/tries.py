@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""How often something is tried that may pass: the one layer of retries."""
+"""Retries of errors that may pass; no other module retries."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LONGEST_BACKOFF = 10.0  # seconds
 
 
 class Tries:
-    """Counts the failures of one piece of work since it last made progress."""
+    """The failures of one piece of work since it last made progress."""
 
     def __init__(self, check: Callable[[], None]) -> None:
         self._check = check

@@ -31,7 +31,7 @@ LOG = logging.getLogger(__name__)
 CERTIFICATES = (Path("/etc/containers/certs.d"), Path("/etc/docker/certs.d"))
 REGISTRIES_CONF = Path("/etc/containers/registries.conf")
 
-# What requests' and curl's users name for CAs of their own.
+# Variables by which users of requests and curl name their own CAs.
 _BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 
 
@@ -83,7 +83,7 @@ class Trust:
 
     @functools.cached_property
     def _insecure_in_files(self) -> frozenset[str]:
-        # What a later file says of a registry replaces what an earlier one does.
+        # For the same registry, a later file replaces the settings of an earlier one.
         said: dict[str, bool] = {}
         for file in _conf_files(self._registries_conf, self._environment):
             said.update(_insecure(file))

@@ -222,7 +222,7 @@ class Locks:
             self._remove(path)
 
     def _remove(self, path: PurePosixPath) -> None:
-        # What cannot be removed is in nobody's way.
+        # A file that cannot be removed does no harm.
         with (
             contextlib.suppress(OSError, errors.StorageError),
             self._folders.folder(path.parent) as folder,

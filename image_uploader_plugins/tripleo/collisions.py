@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What images will be called in a target: no name for two of them."""
+"""The check that no two images get the same name in a target."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What goes wrong, as tripleo-common knows it."""
+"""Errors, translated into those of tripleo-common."""
 
 from __future__ import annotations
 

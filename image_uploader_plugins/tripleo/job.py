@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What an upload task asks for, read from what its author wrote.
+"""The work of an upload task, read from the values that its author wrote.
 
 tripleo-common's UploadTask takes a port for a tag and ``name@sha256:x`` for the
 tag ``x``, so nothing it derives is used here.

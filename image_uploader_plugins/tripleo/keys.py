@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the keys of an entry may say, in ContainerImagePrepare and in lists of images.
+"""The keys of an entry and their values, in ContainerImagePrepare and in lists of images.
 
 Heat and quotes make strings of booleans, so "true" and "false" are read as
 what they mean; whatever else a key cannot mean is refused.
@@ -16,7 +16,7 @@ from image_uploader_plugins.reference import RepositoryName
 from image_uploader_plugins.sources.image_name import is_registry
 from image_uploader_plugins.text import shown
 
-# What an entry may wish of a run's options for itself.
+# The options of a run that an entry can set for itself.
 OPTIONS = ("signatures", "foreign_layers")
 WISHES = (*OPTIONS, "names")
 

@@ -31,7 +31,7 @@ LOG = logging.getLogger(__name__)
 
 CLEANUP = image_uploader.CLEANUP
 
-# What container_images_prepare_multi reads of an entry, and what we read.
+# The keys of an entry: those of container_images_prepare_multi, and ours.
 _ENTRY_KEYS = frozenset(
     {
         *("set", "push_destination", "pull_source", "tag_from_label", "excludes", "includes"),

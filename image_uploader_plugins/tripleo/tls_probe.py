@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a target speaks TLS, for the parameters that tripleo-common writes for its clients."""
+"""A probe whether a target speaks TLS, for parameters that tripleo-common writes."""
 
 from __future__ import annotations
 

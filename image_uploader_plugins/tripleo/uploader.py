@@ -178,7 +178,7 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
         except BaseException:
             self.journal.meter.stop()
             pool.shutdown(wait=False, cancel_futures=True)
-            # What is in flight ends at its next piece; nobody waits for servers that say nothing.
+            # Transfers end at their next piece; those of silent servers are not waited for.
             running = [job for job in jobs if not job.cancelled()]
             concurrent.futures.wait(running, timeout=_GRACE)
             raise

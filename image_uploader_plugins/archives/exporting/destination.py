@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Where an export is written to: a directory or a tar, which looks whole only when it is."""
+"""The target of an export: a directory or a tar, which is valid only when it is whole."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _RECORD = 20 * tarfile.BLOCKSIZE  # pax, "ustar Interchange Format": 20 blocks u
 
 _INDEX = PurePosixPath(oci_layout.INDEX)
 _OURS = frozenset({oci_layout.VERSION_FILE, oci_layout.INDEX, oci_layout.BLOBS, STATE.name})
-# What else may be at the top of a disk.
+# Other entries that may be at the top of a disk.
 _HARMLESS = frozenset({"lost+found"})
 
 
@@ -44,7 +44,7 @@ class Item(abc.ABC):
 
 
 class Destination(abc.ABC):
-    """Where a layout is written to."""
+    """A place that a layout is written to."""
 
     @abc.abstractmethod
     def write(self, items: Iterable[Item], version: bytes, index: bytes) -> None:

@@ -21,7 +21,7 @@ from image_uploader_plugins.storage import Reader, Storage
 
 @dataclasses.dataclass
 class Outcome:
-    """What an export wrote: counts, and sizes in bytes; what it had to leave out, and why."""
+    """The result of an export: counts, sizes in bytes, and what was left out, and why."""
 
     images: int = 0
     blobs: int = 0
@@ -65,7 +65,7 @@ class Exporter:
         if file is None:
             raise errors.BlobUnknown([blob.digest])
         pooled = tree.pool.file(blob.digest)
-        # What is not in the pool was never verified, and others may write to it.
+        # A blob that is not in the pool was never verified, and others may write to it.
         shared = pooled is not None and pooled.inode == file.inode and not self._copied
         return _Blob(blob.digest, file.size, tree.storage, file.path, shared)
 

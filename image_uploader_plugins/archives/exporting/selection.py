@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What of a tree is exported: found under its locks, and leased until the export ends."""
+"""The images to export: chosen under the tree's locks, and leased until the end."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class _Selector:
 
 
 class _Part:
-    """What is chosen of one repository, with what it lists and what refers to it."""
+    """The chosen images of one repository, with their children and referrers."""
 
     def __init__(self, repository: Repository, tags: Sequence[Tag], digests: set[Digest]) -> None:
         self._repository = repository

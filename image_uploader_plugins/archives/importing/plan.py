@@ -35,7 +35,7 @@ class Job:
 
 @dataclasses.dataclass(frozen=True)
 class Name:
-    """What ``--as`` says; without a tag each image keeps its own."""
+    """The name of ``--as``; without a tag each image keeps its own tag."""
 
     repository: RepositoryName
     tag: Tag | None = None

@@ -231,7 +231,7 @@ class Inspection:
             if not repository.manifests():
                 repository.remove_folders()
         except errors.StorageError as e:
-            # What stands in the way is found, and views can be looked at when it is gone.
+            # The obstacle is a finding of its own; views can be checked when it is gone.
             if failed(e) or not self._misplaced:
                 raise
         for change in dry_run.changes:
