@@ -73,7 +73,7 @@ def _word(word: str) -> str:
 def _url(rest: str) -> str:
     """Return what follows a URL's scheme, from its host to the end of its path."""
     visible, *hidden = re.split(r"[?#]", rest, maxsplit=1)
-    # Passwords may hold what should be encoded: then nobody knows where the host begins.
+    # A password may have characters that should be encoded, which hide where the host begins.
     if any(map(_AT.search, hidden)):
         return _HIDDEN
     return _AT.split(visible)[-1]

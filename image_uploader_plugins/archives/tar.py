@@ -180,7 +180,7 @@ class Tar(Files):
 
     def _add(self, info: tarfile.TarInfo, end: int) -> None:
         if info.isdir():
-            return  # nobody asks for one
+            return  # no reader asks for a folder
         name = clean(info.name)
         if name is None:
             raise self.invalid(info.name, "leads out of the archive, or is no name")

@@ -188,7 +188,7 @@ def _width(stream: TextIO) -> int:
 
 
 def _say(stream: TextIO, record: ImageRecord) -> None:
-    with contextlib.suppress(OSError):  # nobody reads it any more
+    with contextlib.suppress(OSError):  # the reader has closed it
         stream.write(f"{record.source}: {_outcome(record)}\n")
         stream.flush()
 

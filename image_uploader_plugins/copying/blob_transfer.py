@@ -163,7 +163,7 @@ class BlobCopier:
                 media_type=blob.media_type,
             )
         except Exception:
-            transfer.expect(blob.size or 0)  # who has kept a part of it will say so
+            transfer.expect(blob.size or 0)  # a driver that has kept a part of it will say so
             raise
         transfer.expect(0)
         return stored.size or 0, Outcome.FETCHED if transfer.begun else Outcome.MOUNTED

@@ -371,7 +371,7 @@ def _environ(client: str, head: http1.Head | None = None) -> WSGIEnvironment:
         "wsgi.run_once": False,
     }
     for name, value in head.fields.items() if head else ():
-        # NOTE: WSGI has one name for "a-b" and "a_b": nobody may say the one with the other.
+        # NOTE: WSGI has one name for "a-b" and "a_b": a client must not forge one with the other.
         if "_" not in name and name not in ("content-length", "content-type"):
             environ["HTTP_" + name.upper().replace("-", "_")] = value
     return environ

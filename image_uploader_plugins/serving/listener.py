@@ -38,7 +38,7 @@ _DESCRIPTORS = 1024
 _RESERVED = 48
 # The part of the places that one address may have.
 _SHARE = 3 / 4
-# Seconds in which nobody is slow.
+# Seconds in which no client counts as slow.
 _YOUNG = 1
 # Clients that the kernel keeps until they are taken, and that are taken in one go.
 _BACKLOG = 511
@@ -157,7 +157,7 @@ class Listener:
 
     def _patience(self) -> float:
         if self._stop_at != math.inf:
-            return min(_TICK, _PAUSE)  # nobody tells when the last client has left
+            return min(_TICK, _PAUSE)  # no event tells when the last client has left
         return _PAUSE if self._paused_until else _TICK
 
     def _work(self) -> None:

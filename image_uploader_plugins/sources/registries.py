@@ -169,7 +169,7 @@ class Registry:
                 now = self._pauses.now()
                 self._pauses.refused(response.headers, now, now)
 
-    # -- who may
+    # -- logins and tokens
 
     def _authorized(
         self,
@@ -186,7 +186,7 @@ class Registry:
         grant, fresh = self._grant(repository, url, check), False
         for _ in range(_RENEWALS):
             response = follow(grant.authorization)
-            # An answer that there is no such thing is one to somebody who may ask.
+            # "Not found" is an answer to a client that is allowed to ask.
             if response.ok or response.status_code == http.HTTPStatus.NOT_FOUND:
                 grant.has_served |= bool(grant.authorization)
                 return response

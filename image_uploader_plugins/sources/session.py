@@ -16,7 +16,7 @@ from requests import adapters
 
 from image_uploader_plugins.pace import Limits, Pace
 
-# NOTE: who is not verified is told once, by name, where that is decided; urllib3 tells each time.
+# NOTE: trust.py warns once of each host that is not verified; urllib3 would warn each time.
 urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
 
 
