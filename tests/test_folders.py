@@ -47,6 +47,7 @@ def foreign(folder: str, source: str) -> set[str]:
     return set(imported(source)) - {folder, SUPPORT}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("file", FILES, ids=lambda file: str(file.relative_to(TESTS)))
 def test_only_support_is_imported_from_elsewhere(file: Path) -> None:
     assert foreign(folder_of(file), file.read_text()) == set()

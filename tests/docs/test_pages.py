@@ -134,6 +134,7 @@ def test_looking(reader: Reader) -> None:
     assert trees.problems(reader.home / "var-lib" / "image-serve") == []
 
 
+@pytest.mark.slow
 def test_moving_a_tree(reader: Reader) -> None:
     root = reader.home / "image-serve"
     reader.elsewhere["/var/lib/image-serve"] = str(root)

@@ -54,11 +54,13 @@ def test_it_passes_its_tests(installed: Path, tmp_path: Path) -> None:
     _python(installed, *run, "test_driver.py", cwd=tmp_path)
 
 
+@pytest.mark.slow
 def test_it_is_found_by_its_name(installed: Path) -> None:
     name = "from image_uploader_plugins import loader; print(loader.installed())"
     assert _python(installed, "-c", name).strip() == "['local-export', 'oci-layout']"
 
 
+@pytest.mark.slow
 def test_its_options_are_in_samples(installed: Path) -> None:
     sample = _python(
         *(installed, "-c", "from oslo_config import generator; generator.main()"),
@@ -68,6 +70,7 @@ def test_its_options_are_in_samples(installed: Path) -> None:
     assert "#root = /var/lib/oci-layouts" in sample
 
 
+@pytest.mark.slow
 def test_images_are_uploaded_into_it(installed: Path, tmp_path: Path) -> None:
     skopeo = programs.require("skopeo")
     image = images.image("edge/nova", "1.0", [images.layer({"file": b"one"})], oci=True)

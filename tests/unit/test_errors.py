@@ -164,6 +164,7 @@ def parsed(tree: ast.AST) -> Iterator[int]:
                 yield node.lineno
 
 
+@pytest.mark.slow
 def test_no_message_is_parsed() -> None:
     found = {}
     for path in PACKAGE.rglob("*.py"):

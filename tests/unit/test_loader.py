@@ -49,6 +49,7 @@ def test_an_unknown_driver_is_named_with_what_is_installed(tmp_path: Path) -> No
         assert part in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_driver_that_fails_to_import_says_why(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -123,6 +123,7 @@ JSON = strategies.recursive(
 )
 
 
+@pytest.mark.slow
 @hypothesis.given(
     strategies.sampled_from(["config", "layers", "manifests", "subject", "mediaType", "fsLayers"]),
     JSON,

@@ -79,6 +79,7 @@ def test_twice_is_once(text: str) -> None:
     assert redacted(redacted(text)) == redacted(text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("piece", [":", "@", "a:", "https://", "basic ", "'token': '", "(", "/?"])
 def test_its_work_grows_with_the_length_alone(piece: str) -> None:
     # With work that grows faster, this would not end.

@@ -49,6 +49,7 @@ def tag(root: Path, name: str, tag: str) -> Manifest:
 # -- what skopeo writes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["oci", "oci-archive"])
 @pytest.mark.parametrize("image", [IMAGE, LIST], ids=["image", "list"])
 def test_skopeo_writes_layouts(
@@ -101,6 +102,7 @@ def test_skopeo_copies_all_of_it(skopeo: Run, exported: Path, tmp_path: Path) ->
 # -- podman
 
 
+@pytest.mark.slow
 def test_podman_loads_and_saves(podman: Run, exported: Path, root: Path, tmp_path: Path) -> None:
     """After podman has loaded and saved an image, its layers unpack to the same content."""
     single = tmp_path / "single.tar"
@@ -125,6 +127,7 @@ def test_podman_loads_and_saves(podman: Run, exported: Path, root: Path, tmp_pat
 # -- tar
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["gnu", "pax", "ustar"])
 @pytest.mark.parametrize("how", ["-cf", "-czf"])
 def test_tar_packs_a_layout(

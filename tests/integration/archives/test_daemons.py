@@ -21,6 +21,8 @@ from tests.support import archives, programs, trees
 from tests.support.archives import bring, carry, fill
 from tests.support.clients import Run
 
+pytestmark = pytest.mark.slow
+
 PLAIN = [images.layer({"file": text * 3000}, plain=True) for text in (b"one", b"two")]
 # Two images that share a layer, as most do.
 ONE = images.image("x", None, PLAIN)

@@ -397,6 +397,7 @@ def test_these_are_good(driver: LocalExportDriver, root: Path, tmp_path: Path) -
 # -- what must not take memory, time or disk
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["archive", "layer"])
 def test_a_bomb(
     target: LocalExportDriver, tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch

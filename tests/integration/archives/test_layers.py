@@ -67,6 +67,7 @@ def docker_25(image: Image = IMAGE, **fields: Any) -> archives.Files:
 # -- missing
 
 
+@pytest.mark.slow
 def test_layers_that_only_the_list_beside_a_layout_knows(
     root: Path, tmp_path: Path, run: Run
 ) -> None:
@@ -260,6 +261,7 @@ def test_one_layer_under_many_names_is_unpacked_once(
         assert bring(path, memory) == ["ns/img:1.0"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["tar", "folder", "gzip"])
 def test_what_all_layers_unpack_to_is_bounded(
     memory: MemoryDriver, tmp_path: Path, place: str, monkeypatch: pytest.MonkeyPatch

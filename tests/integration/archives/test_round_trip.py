@@ -85,6 +85,7 @@ def test_the_names_are_in_the_layout(original: Path, tmp_path: Path) -> None:
     assert {"ns/img:1.0", "openstack/nova/compute:wallaby", None} <= names
 
 
+@pytest.mark.slow
 def test_any_driver_is_a_target(original: Path, tmp_path: Path) -> None:
     carry(original, tmp_path / "layout")
     driver = MemoryDriver("carry")
@@ -92,6 +93,7 @@ def test_any_driver_is_a_target(original: Path, tmp_path: Path) -> None:
     assert ATTACHED.digest in driver.repositories[ATTACHED.repository].manifests
 
 
+@pytest.mark.slow
 def test_a_second_import_reads_and_changes_nothing(root: Path, tmp_path: Path) -> None:
     fill(root, [generation(2), ATTACHED, REFERRER])
     carry(root, tmp_path / "layout")
@@ -140,6 +142,7 @@ def test_a_name_that_there_is_not(original: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "layout").exists()
 
 
+@pytest.mark.slow
 def test_referrers_go_along_with_a_new_name(original: Path, root: Path, tmp_path: Path) -> None:
     carry(original, tmp_path / "layout")
     with LocalExportDriver(root) as driver:
@@ -411,6 +414,7 @@ def _cut(number: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     yield number
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", range(6))
 def test_cut_short_and_done_again(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
@@ -447,6 +451,7 @@ carry(Path(sys.argv[1]), Path(sys.argv[2]))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["layout", "layout.tar"])
 def test_killed_and_done_again(root: Path, tmp_path: Path, name: str) -> None:
     """An earlier export stays until the next one is whole, and no temporary file is left."""
@@ -475,6 +480,7 @@ def test_killed_and_done_again(root: Path, tmp_path: Path, name: str) -> None:
 # -- the commands
 
 
+@pytest.mark.slow
 def test_the_commands(original: Path, root: Path, tmp_path: Path, run: Run) -> None:
     """Two operators list blobs, export and import."""
     fill(root, [ATTACHED])
@@ -522,6 +528,7 @@ def test_to_another_disk(root: Path, tmp_path: Path) -> None:
         assert bring(disk / "lost+found/layout.tar", driver) == ["ns/app:1.0"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["layout", "layout.tar"])
 def test_a_full_disk(root: Path, tmp_path: Path, name: str) -> None:
     """The error names the full disk, nothing looks whole, and a second try has the room."""

@@ -100,6 +100,7 @@ def test_refused(
     assert not list(temporary.iterdir())
 
 
+@pytest.mark.slow
 def test_a_terminal_is_no_archive(config: Path) -> None:
     """A terminal as standard input is refused at once."""
     script = [programs.require("script", "bsdutils"), "-qec"]

@@ -19,6 +19,8 @@ from tests.support import programs
 from tests.support.browser import PLAIN_HOST, Browser
 from tests.support.content import everything
 
+pytestmark = pytest.mark.slow
+
 NAMES = sorted({image.repository.value for image in gallery()})
 
 
@@ -26,14 +28,12 @@ def by_name(name: str) -> Image:
     return next(image for image in everything() if image.repository.value == name)
 
 
-@pytest.mark.slow
 def test_every_repository_is_listed(browser: Browser, site: str) -> None:
     browser.open(site)
     assert browser.texts("#names bdi") == NAMES
     assert browser.text("#count") == f"{len(NAMES)} repositories"
 
 
-@pytest.mark.slow
 def test_search(browser: Browser, site: str) -> None:
     browser.open(site)
     browser.click("#search")
@@ -47,7 +47,6 @@ def test_search(browser: Browser, site: str) -> None:
     assert browser.text("#count") == f"0 of {len(NAMES)} repositories"
 
 
-@pytest.mark.slow
 def test_search_takes_a_reference(browser: Browser, site: str) -> None:
     browser.open(site)
     browser.click("#search")
@@ -81,7 +80,6 @@ def test_an_image(browser: Browser, site: str) -> None:
     assert browser.run("return document.title").startswith("openstack/nova-api:wallaby \u2013 ")
 
 
-@pytest.mark.slow
 def test_platforms_of_an_index(browser: Browser, site: str) -> None:
     browser.open(f"{site}#/multi/oci:1.0")
     assert browser.texts("main td a") == ["linux/amd64", "linux/arm64", "linux/s390x"]
@@ -102,14 +100,12 @@ def test_platforms_of_an_index(browser: Browser, site: str) -> None:
     browser.until_says("Platforms")
 
 
-@pytest.mark.slow
 def test_an_index_that_is_not_complete(browser: Browser, site: str) -> None:
     browser.open(f"{site}#/odd/sparse:1.0")
     browser.until_says("Not held by this repository")
     assert "B or more" in browser.text(".facts")
 
 
-@pytest.mark.slow
 def test_schema_1(browser: Browser, site: str) -> None:
     browser.open(f"{site}#/old/schema1:1.0")
     assert "Docker image, schema 1" in browser.text(".facts")
@@ -117,14 +113,12 @@ def test_schema_1(browser: Browser, site: str) -> None:
     assert len(browser.texts(".layers li")) == 1
 
 
-@pytest.mark.slow
 def test_an_artifact_has_commands_of_its_own(browser: Browser, site: str) -> None:
     browser.open(f"{site}#/odd/artifact:1.0")
     assert "application/vnd.example.sbom+json" in browser.text(".facts")
     assert browser.texts(".commands b") == ["oras", "skopeo"]
 
 
-@pytest.mark.slow
 def test_referrers(browser: Browser, site: str) -> None:
     subject, signature, _ = signed()
     browser.open(f"{site}#/signed/app:1.0")
@@ -135,7 +129,6 @@ def test_referrers(browser: Browser, site: str) -> None:
     assert str(subject.digest) not in browser.texts("main code")
 
 
-@pytest.mark.slow
 def test_the_manifest_as_it_is(browser: Browser, site: str) -> None:
     browser.open(f"{site}#/base:1.0")
     browser.click("summary")
@@ -143,7 +136,6 @@ def test_the_manifest_as_it_is(browser: Browser, site: str) -> None:
     assert browser.text("details pre") == by_name("base").manifest.content.decode()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fragment", "title", "selector"),
     [
@@ -172,7 +164,6 @@ NOWHERE = [
 ]
 
 
-@pytest.mark.slow
 def test_links_that_lead_nowhere(browser: Browser, site: str) -> None:
     browser.open(site + NOWHERE[0])
     for fragment in NOWHERE:
@@ -181,7 +172,6 @@ def test_links_that_lead_nowhere(browser: Browser, site: str) -> None:
     assert len(browser.asked()) <= 4  # the page, its icon and the list
 
 
-@pytest.mark.slow
 def test_back_and_forth(browser: Browser, site: str) -> None:
     browser.open(site)
     browser.click("#names a", "edge/")
@@ -196,7 +186,6 @@ def test_back_and_forth(browser: Browser, site: str) -> None:
     browser.until("return document.querySelector('h1').textContent === 'edge/oci'")
 
 
-@pytest.mark.slow
 def test_shared_layers(browser: Browser, site: str) -> None:
     """Nine images have the layer of base, whatever type they say it is of."""
     browser.open(f"{site}#/base:1.0")
@@ -215,7 +204,6 @@ def test_shared_layers(browser: Browser, site: str) -> None:
     assert 1 < browser.run("return window.spy.most") <= 6
 
 
-@pytest.mark.slow
 def test_comparing_can_be_stopped(browser: Browser, pretended: str, registry: Pretender) -> None:
     for number in range(200):
         registry.add(images.image(f"ns/{number}", "1.0", [images.layer({"file": b"one"})]))
@@ -229,7 +217,6 @@ def test_comparing_can_be_stopped(browser: Browser, pretended: str, registry: Pr
     browser.messages()
 
 
-@pytest.mark.slow
 def test_copying(browser: Browser, site: str) -> None:
     browser.allow_clipboard(site)
     browser.open(f"{site}#/base:1.0")
@@ -243,7 +230,6 @@ def test_copying(browser: Browser, site: str) -> None:
     )
 
 
-@pytest.mark.slow
 def test_copying_over_plain_http(browser: Browser, site: str) -> None:
     """No clipboard interface, and no hashing: not a secure context."""
     browser.open(site.replace("127.0.0.1", PLAIN_HOST) + "#/base:1.0")
@@ -261,7 +247,6 @@ def test_copying_over_plain_http(browser: Browser, site: str) -> None:
     assert not browser.texts("textarea")
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", ["base:1.0", "odd/artifact:1.0", "multi/oci:1.0"])
 def test_the_commands_work(browser: Browser, site: str, tmp_path: Path, name: str) -> None:
     """Skopeo's, run as they are copied; clients as such are tested elsewhere."""

@@ -42,6 +42,7 @@ def test_one_that_is_right_is_left_alone(root: Path) -> None:
     assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("harm", "problem"),
     [

@@ -20,6 +20,7 @@ PLAIN = ["base", "openstack/nova-api", "openstack/nova/compute", "openstack/plai
 LISTS = ["multi/docker", "multi/oci"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PLAIN + LISTS)
 def test_skopeo_sees_the_bytes(skopeo: str, server: str, name: str) -> None:
     image = by_name(name)
@@ -38,6 +39,7 @@ def test_skopeo_sees_the_bytes(skopeo: str, server: str, name: str) -> None:
         assert done.stdout == part.manifest.content
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PLAIN)
 @pytest.mark.parametrize("by", ["tag", "digest"])
 def test_skopeo_copies(skopeo: str, server: str, tmp_path: Path, name: str, by: str) -> None:
@@ -56,6 +58,7 @@ def test_skopeo_copies_all_platforms(skopeo: str, server: str, tmp_path: Path, n
     assert copied(tmp_path) == blobs_of(image)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LISTS)
 @pytest.mark.parametrize("number", [0, 1, 2])
 def test_skopeo_chooses_the_architecture(
@@ -86,6 +89,7 @@ ODD = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in ODD if name not in _NOT_FOR_SKOPEO])
 def test_skopeo_carries_the_unusual(skopeo: str, server: str, tmp_path: Path, name: str) -> None:
     image = by_name(name)
@@ -94,6 +98,7 @@ def test_skopeo_carries_the_unusual(skopeo: str, server: str, tmp_path: Path, na
     assert copied(tmp_path) == blobs_of(image)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ODD)
 def test_skopeo_reads_every_manifest(skopeo: str, server: str, name: str) -> None:
     image = by_name(name)

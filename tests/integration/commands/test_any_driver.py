@@ -59,6 +59,7 @@ def imported(run: Run, layouts: Path, filled: Path, tmp_path: Path) -> Path:
     return layouts
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("layouts")
 @pytest.mark.parametrize("name", TREE_COMMANDS)
 def test_what_needs_a_tree_refuses_in_one_line(run: Run, filled: Path, name: str) -> None:
@@ -72,6 +73,7 @@ def test_what_needs_a_tree_refuses_in_one_line(run: Run, filled: Path, name: str
     assert trees.served(filled) == before
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("layouts")
 @pytest.mark.parametrize("name", TREE_COMMANDS)
 def test_a_tree_that_is_named_is_worked_on_all_the_same(

@@ -75,6 +75,7 @@ def test_wrong_usage(run: Run, filled: Path, arguments: list[str]) -> None:
     assert trees.served(filled) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -76,6 +76,7 @@ def test_the_selected_one_is_missing(run: Run, config: Path) -> None:
     assert "local-export" in result.out
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("filled")
 @pytest.mark.parametrize(
     ("name", "value", "reason"),

@@ -105,6 +105,7 @@ def test_a_pattern_that_nothing_fits_is_an_error_after_the_list(run: Run) -> Non
     assert run("list", "ns/img:").status == 2
 
 
+@pytest.mark.slow
 def test_own_is_what_a_delete_frees(run: Run, filled: Path, tmp_path: Path) -> None:
     with LocalExportDriver(filled) as driver:
         for image in content.MORE:

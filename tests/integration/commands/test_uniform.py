@@ -114,6 +114,7 @@ def environment(request: pytest.FixtureRequest) -> dict[str, str]:
     return {**os.environ, "PYTHONUNBUFFERED": request.param}
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tree")
 def test_a_reader_that_leaves_is_no_trouble(config: Path, environment: dict[str, str]) -> None:
     reader, writer = os.pipe()
@@ -129,6 +130,7 @@ def test_a_reader_that_leaves_is_no_trouble(config: Path, environment: dict[str,
     assert (done.returncode, done.stderr) == (141, b"")
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("tree")
 def test_output_that_cannot_be_written_is_a_failure(
     config: Path, environment: dict[str, str]
@@ -175,6 +177,7 @@ def test_completion(run: Run, tmp_path: Path) -> None:
     assert completed(script, "gc", "--d") == ["--dry-run"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["commands.list_", "commands.gc", "commands.verify", "app"])
 def test_commands_that_ask_no_registry_load_no_http(name: str) -> None:
     code = f"import sys, image_uploader_plugins.cli.{name}; sys.exit('requests' in sys.modules)"

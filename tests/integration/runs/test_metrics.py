@@ -54,6 +54,7 @@ def ran(status: Ending = Ending.SUCCEEDED, command: str = "upload", ended: float
     return RunRecord(command, ended - 2, 2, status, None, (record,))
 
 
+@pytest.mark.slow
 def test_a_run_and_its_target(cli: Cli, source: str, file: Path) -> None:
     before = time.time()
     done = cli.run("upload", cli.images(source, *corpus(), multi_arch=True), "--metrics", file)
@@ -179,6 +180,7 @@ def test_copies_where_links_are_refused_save_nothing(root: Path) -> None:
     assert after.bytes_stored == before.bytes_stored + len(content)
 
 
+@pytest.mark.slow
 def test_a_target_that_cannot_be_counted_leaves_the_metrics_of_the_run(
     cli: Cli, source: str, file: Path
 ) -> None:
@@ -191,6 +193,7 @@ def test_a_target_that_cannot_be_counted_leaves_the_metrics_of_the_run(
     assert value(text, "repositories") is None
 
 
+@pytest.mark.slow
 def test_an_earlier_file_that_makes_no_sense(cli: Cli, source: str, file: Path) -> None:
     file.write_bytes(b'image_uploader_failures_total{command="\xff 1\n')
     done = cli.run("upload", cli.images(source, by_name("base")), "--metrics", file)
@@ -199,6 +202,7 @@ def test_an_earlier_file_that_makes_no_sense(cli: Cli, source: str, file: Path) 
     assert value(file.read_text(), "failures_total", **COMMAND) == 0
 
 
+@pytest.mark.slow
 def test_other_names_are_refused(cli: Cli, source: str, tmp_path: Path) -> None:
     path = tmp_path / "metrics.txt"
     done = cli.run("upload", cli.images(source, by_name("base")), "--metrics", path)
@@ -207,6 +211,7 @@ def test_other_names_are_refused(cli: Cli, source: str, tmp_path: Path) -> None:
     assert not cli.root.exists()
 
 
+@pytest.mark.slow
 def test_a_dry_run_has_no_metrics(cli: Cli, tmp_path: Path, file: Path) -> None:
     environment = tmp_path / "environment.yaml"
     entry = {"push_destination": demo.SERVED_AT, "set": {"namespace": SERVED_AT}}

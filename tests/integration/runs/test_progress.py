@@ -224,6 +224,7 @@ def on_terminal(cli: Cli, *arguments: object, until: str | None = None) -> tuple
     return status, text
 
 
+@pytest.mark.slow
 def test_an_interrupted_upload_on_a_terminal(
     cli: Cli, endless: Endless, endless_source: str
 ) -> None:
@@ -243,6 +244,7 @@ def test_an_interrupted_upload_on_a_terminal(
     assert text.count("\x1b[A") == text.count("\n") - 1
 
 
+@pytest.mark.slow
 def test_upload_on_a_terminal(cli: Cli, source: str) -> None:
     status, text = on_terminal(cli, "upload", cli.images(source, *corpus()))
     assert status == 0
@@ -254,6 +256,7 @@ def test_upload_on_a_terminal(cli: Cli, source: str) -> None:
     assert drawn.count("\n") == drawn.count("\x1b[A")
 
 
+@pytest.mark.slow
 def test_verify_on_a_terminal(cli: Cli, source: str) -> None:
     cli.run("upload", cli.images(source, *corpus()))
     status, text = on_terminal(cli, "verify")
@@ -264,6 +267,7 @@ def test_verify_on_a_terminal(cli: Cli, source: str) -> None:
     assert drawn == "" or re.match(r"Read .* of ", drawn)
 
 
+@pytest.mark.slow
 def test_verify_counts_what_it_hashes(cli: Cli, source: str) -> None:
     cli.run("upload", cli.images(source, *corpus()))
     meter = Meter()
@@ -271,6 +275,7 @@ def test_verify_counts_what_it_hashes(cli: Cli, source: str) -> None:
     assert meter.done == meter.expected == report.bytes_read > 0
 
 
+@pytest.mark.slow
 def test_elsewhere_there_are_plain_lines(cli: Cli, source: str) -> None:
     done = cli.run("upload", cli.images(source, *corpus()))
     lines = done.stderr.splitlines()
@@ -290,6 +295,7 @@ def test_quiet(cli: Cli, source: str) -> None:
     assert line.startswith(f"ERROR: {source}/absent:1.0: not found")
 
 
+@pytest.mark.slow
 def test_quiet_means_no_warnings(cli: Cli, source: str, tmp_path: Path) -> None:
     cli.root.write_text("no folder")
     arguments = ("upload", cli.images(source, by_name("base")), "--metrics", tmp_path / "m.prom")
@@ -298,6 +304,7 @@ def test_quiet_means_no_warnings(cli: Cli, source: str, tmp_path: Path) -> None:
     assert line.startswith("ERROR: ")
 
 
+@pytest.mark.slow
 def test_all_that_was_expected_is_done_in_the_end(source: str, tmp_path: Path, root: Path) -> None:
     conf = loader.load_conf(config_files=[])
     options.values(conf)

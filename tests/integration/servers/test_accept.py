@@ -104,6 +104,7 @@ def of(image: Image) -> tuple[str, str]:
     return image.manifest.media_type, str(image.digest)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize("name", ["multi/docker", "multi/oci"])
 def test_clients_that_know_lists(server: str, name: str, method: str) -> None:
@@ -113,6 +114,7 @@ def test_clients_that_know_lists(server: str, name: str, method: str) -> None:
             assert client.gets(lines, method) == of(image), who
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["multi/docker", "multi/oci"])
 def test_every_order_of_lines(server: str, name: str) -> None:
     image = by_name(name)

@@ -88,6 +88,7 @@ def test_what_a_digest_names(server: str, kind: web.Kind, path: str, method: str
     assert ask(server, path, method, If_Modified_Since=FUTURE).status_code == 200
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 @pytest.mark.parametrize(
     ("name", "accept"),

@@ -152,6 +152,7 @@ def test_what_a_browser_asks_first(listed: str, open_to_all: str, target: str) -
         assert headers["Cache-Control"] == "no-cache"
 
 
+@pytest.mark.slow
 def test_nothing_of_it_without_the_option(kind: web.Kind, root: Path) -> None:
     with allowing(kind, root) as server:
         for method, status in (("GET", 200), ("OPTIONS", 405)):

@@ -26,6 +26,8 @@ from image_uploader_plugins.testing.images import Image
 from tests.support import trees, web
 from tests.support.content import referrer
 
+pytestmark = pytest.mark.slow
+
 TIMEOUT = 30
 SBOM = "application/vnd.example.sbom+json"
 PLAIN_TYPE = "application/vnd.example.signature"
@@ -116,7 +118,6 @@ def _each_letter(text: str) -> str:
     return "".join(f"%{ord(letter):02X}" for letter in text)
 
 
-@pytest.mark.slow
 def test_all_at_once(listing: str) -> None:
     answer = get(listing, "/v2/many/tags/list")
     assert tags(answer) == sorted(MANY)
@@ -126,7 +127,6 @@ def test_all_at_once(listing: str) -> None:
 SIZES = {"few": 20, "many": 150, "large": 2000}
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("name", SIZES)
 def test_as_many_as_there_are_at_once(listing: str, name: str) -> None:
     for n in (SIZES[name], SIZES[name] + 1, 10_000, 10**25):
@@ -271,7 +271,6 @@ def test_pages_of_an_absent_repository(listing: str) -> None:
         assert answer.headers["Content-Type"] == "application/json"
 
 
-@pytest.mark.slow
 def test_tags_that_go_between_two_pages(kind: web.Kind) -> None:
     names = [f"v{number:02}" for number in range(60)]
     with served_driver(kind) as (server, driver, _):
@@ -312,7 +311,6 @@ def names(answer: requests.Response) -> list[str]:
     return found
 
 
-@pytest.mark.slow
 def test_the_catalog_at_once(catalog: str) -> None:
     for query in ("", "?n=70", "?n=10000"):
         answer = get(catalog, f"/v2/_catalog{query}")
@@ -320,7 +318,6 @@ def test_the_catalog_at_once(catalog: str) -> None:
         assert "Link" not in answer.headers
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("n", [1, 4, 15, 16, 35, 69])
 def test_the_catalog_page_by_page(catalog: str, n: int) -> None:
     pages = followed(catalog, f"/v2/_catalog?n={n}", "repositories")
@@ -452,7 +449,6 @@ def test_deleting_referrers(kind: web.Kind, subject: Image, referrers: list[Imag
         assert not trees.problems(root)
 
 
-@pytest.mark.slow
 def test_a_referrer_that_comes_first(kind: web.Kind) -> None:
     """A subject need not exist (distribution-spec, "Pushing Manifests with Subject")."""
     missing = images.artifact("late", "1.0", "application/vnd.example", b"late")
@@ -465,7 +461,6 @@ def test_a_referrer_that_comes_first(kind: web.Kind) -> None:
         assert found(ask(server, missing)) == {str(early.digest)}
 
 
-@pytest.mark.slow
 def test_the_referrers_tag(kind: web.Kind, subject: Image, referrers: list[Image]) -> None:
     """The tag of a registry without the API is one like others; the API has the referrers, too."""
     tag = str(subject.digest).replace(":", "-")

@@ -128,6 +128,7 @@ def answered(url: str, verify: str | bool) -> int:
     return count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", [nothing, drip, keep, body, stare, sip])
 def test_http(folder: Path, attack: Attack) -> None:
     with web.started(folder / "tree") as (process, url):
@@ -137,6 +138,7 @@ def test_http(folder: Path, attack: Attack) -> None:
         assert peak(process.pid) - before < 64 * 1024
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attack", [nothing, begin])
 def test_tls(folder: Path, attack: Attack) -> None:
     certificate, key = folder / tls.CERTIFICATE, folder / tls.KEY
@@ -148,6 +150,7 @@ def test_tls(folder: Path, attack: Attack) -> None:
         assert answered(url, verify=str(certificate)) == GOOD
 
 
+@pytest.mark.slow
 def test_tls_readers(folder: Path) -> None:
     """Readers over TLS take a bounded memory, with the keys and buffers of each."""
     certificate, key = folder / tls.CERTIFICATE, folder / tls.KEY

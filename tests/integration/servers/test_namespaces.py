@@ -112,6 +112,7 @@ def test_what_has_no_name_is_the_same_for_all(server: str) -> None:
         assert get(server, path, "ns=quay.io") == get(server, path, "")
 
 
+@pytest.mark.slow
 def test_containerd_s_mirror_of_everything(server: str, ctr: Run, tmp_path: Path) -> None:
     options = ("--mirror", f"http://{server}", "--for", "containerd")
     fetched(ctr, configured(tmp_path, *options, registry="*"))

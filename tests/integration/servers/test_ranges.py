@@ -25,6 +25,8 @@ from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.images import Blob, Image
 from tests.support import commands, programs, proxy, raw, trees, web
 
+pytestmark = pytest.mark.slow
+
 # No two places of it are alike.
 LAYER = Blob(random.Random(4).randbytes(4 * 1024 * 1024), media_types.OCI_LAYER_GZIP)  # noqa: S311
 IMAGE: Image = images.image("ranges/large", "1.0", [LAYER], oci=True)

@@ -68,6 +68,7 @@ def skopeo(reference: str, *options: object) -> None:
         assert (copy / "manifest.json").read_bytes() == IMAGE.manifest.content
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_it_ends_well(root: Path, number: signal.Signals) -> None:
     with web.started(root) as (process, url):
@@ -76,6 +77,7 @@ def test_it_ends_well(root: Path, number: signal.Signals) -> None:
         assert process.wait(TIMEOUT) == 0
 
 
+@pytest.mark.slow
 def test_its_port_is_free_at_once(root: Path) -> None:
     """The port is free for the next start, while clients still have connections open."""
     port = ("--port", web.free_port())
@@ -89,6 +91,7 @@ def test_its_port_is_free_at_once(root: Path) -> None:
                 assert process.wait(TIMEOUT) == 0
 
 
+@pytest.mark.slow
 def test_what_is_in_flight_is_finished(root: Path) -> None:
     with web.started(root) as (process, url), raw.connected(url.removeprefix("http://")) as client:
         request = f"GET /v2/{IMAGE.repository}/blobs/{BLOB} HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -111,6 +114,7 @@ def refused(url: str) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_blobs_are_streamed(root: Path) -> None:
     """A blob of 256 MB goes to several clients at once, and takes a few MB of memory."""
     with web.started(root) as (process, url), contextlib.ExitStack() as stack:
@@ -133,6 +137,7 @@ def peak(pid: int) -> int:
     return int(match[1])
 
 
+@pytest.mark.slow
 def test_a_line_for_each_request(root: Path) -> None:
     with web.started(root, "-v") as (process, url):
         server = url.removeprefix("http://")
@@ -155,6 +160,7 @@ def test_a_line_for_each_request(root: Path) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_quiet_without_v(root: Path) -> None:
     with web.started(root) as (process, url):
         raw.get(url.removeprefix("http://"), "/v2/")
@@ -163,6 +169,7 @@ def test_quiet_without_v(root: Path) -> None:
         assert process.stdout.read() == ""
 
 
+@pytest.mark.slow
 def test_tls(root: Path, folder: Path) -> None:
     with web.command(root, *secured(folder)) as url:
         assert url.startswith("https://127.0.0.1:")
@@ -175,6 +182,7 @@ def test_tls(root: Path, folder: Path) -> None:
             assert requests.get(url + "/v2/", verify=trusted, timeout=TIMEOUT).json() == {}
 
 
+@pytest.mark.slow
 def test_ipv6(root: Path) -> None:
     try:
         socket.create_server(("::1", 0), family=socket.AF_INET6).close()
@@ -185,6 +193,7 @@ def test_ipv6(root: Path) -> None:
         assert requests.get(url + "/v2/", timeout=TIMEOUT).json() == {}
 
 
+@pytest.mark.slow
 def test_what_cannot_be_served(root: Path, folder: Path, tmp_path: Path) -> None:
     """The command says in one line what cannot be served, with status 1."""
     certificate, key = folder / tls.CERTIFICATE, folder / tls.KEY
@@ -274,6 +283,7 @@ WEB = pytest.mark.parametrize("kind", ["nginx", "httpd"])
 REFUSED = {"nginx": "$", "httpd": "\"$%'*?[\\]"}
 
 
+@pytest.mark.slow
 @WEB
 @pytest.mark.parametrize("secure", [False, True])
 def test_what_is_printed_serves(kind: web.Kind, secure: bool) -> None:
@@ -314,6 +324,7 @@ def documented(first: str) -> str:
     raise AssertionError(f"no block begins with {first!r}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "first"), [("nginx", "auth_basic registry;"), ("httpd", '<Location "/">')]
 )

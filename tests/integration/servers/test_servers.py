@@ -55,6 +55,7 @@ def check(server: str, path: str, expected: Manifest, digest: Digest, **more: An
         assert answer.content == (expected.content if method == "GET" else b"")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [image.repository.value for image in everything()])
 def test_manifests(server: str, name: str) -> None:
     image = by_name(name)
@@ -63,6 +64,7 @@ def test_manifests(server: str, name: str) -> None:
         check(server, url(part, part.digest), part.manifest, part.digest)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [image.repository.value for image in everything()])
 def test_blobs(server: str, name: str) -> None:
     """OCI distribution-spec 1.1, "Pulling blobs"; clients name no types for them."""
@@ -89,6 +91,7 @@ def test_no_redirect_from_ours(server: str, kind: web.Kind) -> None:
         assert answer.status_code == 200
 
 
+@pytest.mark.slow
 def test_sha512_manifest(kind: web.Kind) -> None:
     image = by_name("odd/sha512")
     digest = Digest.of(image.manifest.content, "sha512")
@@ -101,6 +104,7 @@ def test_sha512_manifest(kind: web.Kind) -> None:
             check(server, url(image, digest), image.manifest, digest)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["multi/docker", "multi/oci"])
 @pytest.mark.parametrize(
     ("accept", "expects_index"),
@@ -163,6 +167,7 @@ def test_the_root_of_the_api(server: str) -> None:
         assert answer.headers["Docker-Distribution-Api-Version"] == "registry/2.0"
 
 
+@pytest.mark.slow
 def test_lists(server: str) -> None:
     answer = ask(server, "/v2/_catalog")
     assert answer.headers["Content-Type"] == "application/json"

@@ -352,6 +352,7 @@ def test_nothing_changes_in_deployments(tree: Path, deployed: Answers, name: str
     assert changed(found, deployed) == {}
 
 
+@pytest.mark.slow
 def test_what_deployments_cannot_have(tree: Path, deployed: Answers) -> None:
     """Files below v2 cannot switch off mod_mime_magic, which names an encoding of archives."""
     found = below_v2(served(tree, SURROUNDINGS["mime_magic"], "production"))
@@ -377,6 +378,7 @@ def printed(tree: Path, site: Site, inside: str = "", before: str = "") -> Itera
         yield server
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["inside", "before"])
 def test_what_an_operator_adds_holds_on_every_answer(tree: Path, place: str) -> None:
     hsts = 'Header always set Strict-Transport-Security "max-age=1"'

@@ -53,6 +53,7 @@ def prepared(source: str, tmp_path: Path) -> str:
     return str(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["upload", "prepare"])
 @pytest.mark.parametrize("check", [False, True])
 def test_check_present_of_a_command(
@@ -76,6 +77,7 @@ def test_check_present_of_a_command(
         assert trees.problems(root) == []
 
 
+@pytest.mark.slow
 def test_options_reach_every_session(
     source: str, conf: cfg.ConfigOpts, listed: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -94,6 +96,7 @@ def test_options_reach_every_session(
     assert seen <= {Limits(7, 77), Limits()}  # finding out whether TLS is spoken has no options
 
 
+@pytest.mark.slow
 def test_an_image_of_a_registry_that_is_too_slow_fails_by_name(
     source: str, conf: cfg.ConfigOpts, listed: str, monkeypatch: pytest.MonkeyPatch, root: Path
 ) -> None:

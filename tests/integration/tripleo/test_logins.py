@@ -140,6 +140,7 @@ def listed(folder: Path, *names: str) -> str:
     return str(path)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 def test_upload_with_what_is_stored(
     server: str, home: Path, conf: cfg.ConfigOpts, root: Path, way: str
@@ -149,6 +150,7 @@ def test_upload_with_what_is_stored(
     assert trees.tags(root, str(IMAGE.repository)) == [str(IMAGE.tag)]
 
 
+@pytest.mark.slow
 def test_prepare_with_credentials_of_the_environment(
     server: str, home: Path, conf: cfg.ConfigOpts, root: Path
 ) -> None:
@@ -162,6 +164,7 @@ def test_prepare_with_credentials_of_the_environment(
     assert trees.tags(root, str(IMAGE.repository)) == [str(IMAGE.tag)]
 
 
+@pytest.mark.slow
 def test_a_pull_through_cache(
     folder: Path, tmp_path: Path, conf: cfg.ConfigOpts, root: Path
 ) -> None:
@@ -185,6 +188,7 @@ HELPERS = {
 }
 
 
+@pytest.mark.slow
 def test_helpers_that_fail(
     passwords: str,
     home: Path,
@@ -209,6 +213,7 @@ def test_helpers_that_fail(
         assert re.search(rf"\b{passwords}/{name}/app:1: [^;]*{reason}", said.err), name
 
 
+@pytest.mark.slow
 def test_a_wrong_password(
     server: str, home: Path, root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

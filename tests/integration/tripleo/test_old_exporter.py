@@ -50,6 +50,7 @@ def whole(root: Path, image: Image) -> bool:
     )
 
 
+@pytest.mark.slow
 def test_it_adds_beside_ours_and_we_go_on(driver: LocalExportDriver, root: Path) -> None:
     for image in corpus():
         trees.put(driver, image)
@@ -64,6 +65,7 @@ def test_it_adds_beside_ours_and_we_go_on(driver: LocalExportDriver, root: Path)
     assert not trees.problems(root)
 
 
+@pytest.mark.slow
 def test_its_delete_spares_what_is_ours(driver: LocalExportDriver, root: Path) -> None:
     """It removes each directory of manifests that no type map names."""
     for image in corpus():

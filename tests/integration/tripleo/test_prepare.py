@@ -41,6 +41,7 @@ def command(source: str, conf: cfg.ConfigOpts, config: Path) -> Any:
     return functools.partial(commands.process, config)
 
 
+@pytest.mark.slow
 def test_uploader_is_honoured_entry_by_entry(
     source: str, conf: cfg.ConfigOpts, root: Path, tmp_path: Path
 ) -> None:
@@ -55,6 +56,7 @@ def test_uploader_is_honoured_entry_by_entry(
     assert parameters["ContainerCephDaemonImage"] == f"{demo.SERVED_AT}/openstack/plain:wallaby"
 
 
+@pytest.mark.slow
 def test_without_a_key_the_configured_driver_is_the_target(
     source: str, conf: cfg.ConfigOpts, root: Path
 ) -> None:
@@ -64,6 +66,7 @@ def test_without_a_key_the_configured_driver_is_the_target(
     assert trees.catalog(root) == ["base"]
 
 
+@pytest.mark.slow
 def test_multi_arch_of_an_entry_is_its_own(source: str, conf: cfg.ConfigOpts, root: Path) -> None:
     """In tripleo-common, an entry's key switches it off, and for all entries after it."""
     entries = [entry(source, "multi/oci"), entry(source, "multi/docker", multi_arch=False)]
@@ -77,6 +80,7 @@ def trees_index(name: str) -> images.Image:
     return next(image for image in corpus() if image.repository.value == name)
 
 
+@pytest.mark.slow
 def test_additional_architectures(source: str, conf: cfg.ConfigOpts, root: Path) -> None:
     item = entry(source, "multi/oci")
     del item["multi_arch"]
@@ -85,6 +89,7 @@ def test_additional_architectures(source: str, conf: cfg.ConfigOpts, root: Path)
     assert (root / "v2/multi/oci/.tags/1.0").resolve().name == expected
 
 
+@pytest.mark.slow
 def test_a_tag_from_a_label(
     registry: TamperedRegistry, source: str, conf: cfg.ConfigOpts, root: Path
 ) -> None:
@@ -120,6 +125,7 @@ def test_dry_run_copies_nothing(source: str, conf: cfg.ConfigOpts, root: Path) -
     assert not root.exists()
 
 
+@pytest.mark.slow
 def test_nothing_of_the_environment_is_changed(source: str, conf: cfg.ConfigOpts) -> None:
     given = environment(entry(source))
     before = json.dumps(given)
@@ -144,6 +150,7 @@ def test_entries_that_cannot_work_are_refused_before_anything_is_done(
     assert not root.exists()
 
 
+@pytest.mark.slow
 def test_a_key_that_has_no_effect_is_told_of(
     source: str, conf: cfg.ConfigOpts, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -151,6 +158,7 @@ def test_a_key_that_has_no_effect_is_told_of(
     assert "entry 1: 'push_destinaton' is unknown" in caplog.text
 
 
+@pytest.mark.slow
 def test_prepare_writes_the_parameters(
     command: Any, source: str, root: Path, tmp_path: Path
 ) -> None:
@@ -167,6 +175,7 @@ def test_prepare_writes_the_parameters(
     assert "1 images, 1 layers uploaded, 0 layers mounted" in done.stderr.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_prepare_prints_the_parameters(command: Any, source: str, tmp_path: Path) -> None:
     file = tmp_path / "environment.yaml"
     file.write_text(yaml.safe_dump(environment(entry(source))))
@@ -223,6 +232,7 @@ def test_upload_fails_in_one_line(command: Any, source: str, tmp_path: Path) -> 
     assert len(lines) == 2
 
 
+@pytest.mark.slow
 def test_upload_sums_up(command: Any, source: str, root: Path, tmp_path: Path) -> None:
     file = tmp_path / "images.yaml"
     items = [
@@ -236,6 +246,7 @@ def test_upload_sums_up(command: Any, source: str, root: Path, tmp_path: Path) -
     assert len(trees.catalog(root)) == len(items)
 
 
+@pytest.mark.slow
 def test_an_output_file_that_cannot_be_written(command: Any, source: str, tmp_path: Path) -> None:
     file = tmp_path / "environment.yaml"
     file.write_text(yaml.safe_dump(environment(entry(source))))
@@ -257,6 +268,7 @@ def test_the_installed_command_shows_the_demonstration(tmp_path: Path) -> None:
     assert not trees.problems(tmp_path / "tree")
 
 
+@pytest.mark.slow
 def test_the_example_in_etc_is_understood(
     conf: cfg.ConfigOpts, registry: TamperedRegistry, source: str, root: Path
 ) -> None:

@@ -67,6 +67,7 @@ def manifest_file(root: Path, image: Image) -> Path:
     return folder / "index.json"
 
 
+@pytest.mark.slow
 def test_every_image_keeps_its_bytes(source: str, conf: Any, root: Path, tmp_path: Path) -> None:
     file = write(tmp_path, *(entry(source, image, multi_arch=True) for image in corpus()))
     totals = tripleo.upload_files([file], conf)
@@ -95,6 +96,7 @@ def test_each_kind_of_lock(source: str, root: Path, tmp_path: Path, kind: str) -
     assert not list((root / ".local-export" / "leases").rglob("*.*"))
 
 
+@pytest.mark.slow
 def test_content_comes_over_the_network_once(
     source: str, conf: Any, root: Path, tmp_path: Path
 ) -> None:
@@ -107,6 +109,7 @@ def test_content_comes_over_the_network_once(
     assert second.layers_mounted == first.layers_mounted + first.layers_uploaded
 
 
+@pytest.mark.slow
 def test_without_multi_arch_a_list_becomes_its_amd64_image(
     source: str, conf: Any, root: Path, tmp_path: Path
 ) -> None:
@@ -118,6 +121,7 @@ def test_without_multi_arch_a_list_becomes_its_amd64_image(
         assert len(list((root / "v2" / name / "manifests").glob("sha256:*"))) == 1
 
 
+@pytest.mark.slow
 def test_with_multi_arch_the_tag_is_the_lists_and_a_plain_image_has_one(
     source: str, conf: Any, root: Path, tmp_path: Path
 ) -> None:
@@ -129,6 +133,7 @@ def test_with_multi_arch_the_tag_is_the_lists_and_a_plain_image_has_one(
         assert tag.resolve().name == str(image.digest)
 
 
+@pytest.mark.slow
 def test_an_image_by_digest_keeps_it(source: str, conf: Any, root: Path, tmp_path: Path) -> None:
     plain, index = by_name("base"), by_name("multi/oci")
     tagged = entry(source, f"{plain.repository}:7.0@{plain.digest}")
@@ -140,6 +145,7 @@ def test_an_image_by_digest_keeps_it(source: str, conf: Any, root: Path, tmp_pat
         assert manifest_file(root, part).read_bytes() == part.manifest.content
 
 
+@pytest.mark.slow
 def test_a_name_with_a_port_and_no_tag_is_latest(
     source: str, conf: Any, root: Path, tmp_path: Path
 ) -> None:
@@ -148,6 +154,7 @@ def test_a_name_with_a_port_and_no_tag_is_latest(
     assert trees.tags(root, "untagged") == ["latest"]
 
 
+@pytest.mark.slow
 def test_namespace_of_the_destination_and_appended_tag(
     source: str, conf: Any, root: Path, tmp_path: Path
 ) -> None:
@@ -156,6 +163,7 @@ def test_namespace_of_the_destination_and_appended_tag(
     assert trees.tags(root, "site/a/base") == ["1.0-mod"]
 
 
+@pytest.mark.slow
 def test_pull_source(source: str, conf: Any, root: Path, tmp_path: Path) -> None:
     short = {"imagename": "nova-api:wallaby", "pull_source": f"{source}/openstack/"}
     file = write(tmp_path, {**short, "push_destination": SERVED_AT})
@@ -163,6 +171,7 @@ def test_pull_source(source: str, conf: Any, root: Path, tmp_path: Path) -> None
     assert trees.catalog(root) == ["openstack/nova-api"]
 
 
+@pytest.mark.slow
 def test_each_entry_goes_where_it_says(source: str, conf: Any, root: Path, tmp_path: Path) -> None:
     """tripleo-common gives all of a file's tasks to the uploader of the last entry."""
     with registries.docker_registry(tmp_path) as target:
@@ -178,6 +187,7 @@ def test_each_entry_goes_where_it_says(source: str, conf: Any, root: Path, tmp_p
     assert catalog == {"repositories": ["openstack/plain"]}
 
 
+@pytest.mark.slow
 def test_sections_of_two_files(source: str, conf: Any, root: Path, tmp_path: Path) -> None:
     """tripleo-common reads neither where each file has just one of them."""
     first = write(tmp_path, entry(source, by_name("base")), section="uploads")
@@ -186,6 +196,7 @@ def test_sections_of_two_files(source: str, conf: Any, root: Path, tmp_path: Pat
     assert trees.catalog(root) == ["base", "edge/oci"]
 
 
+@pytest.mark.slow
 def test_upload_delete_upload_in_one_process(
     source: str, manager: Any, driver: LocalExportDriver, root: Path, tmp_path: Path
 ) -> None:
@@ -201,6 +212,7 @@ def test_upload_delete_upload_in_one_process(
         uploader.delete(f"{SERVED_AT}/base:1.0")
 
 
+@pytest.mark.slow
 def test_any_driver_will_do(source: str, manager: Any, tmp_path: Path) -> None:
     driver = MemoryDriver(str(tmp_path))
     manager.config_files = [
@@ -213,6 +225,7 @@ def test_any_driver_will_do(source: str, manager: Any, tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_schema_1(source: str, conf: Any, root: Path, tmp_path: Path) -> None:
     """By tag and by digest; the digest of a signed one is that of its payload."""
     image = by_name("base")
@@ -268,6 +281,7 @@ def test_of_tripleo_commons_own_uploader_nobody_knows_which_image_failed(
     assert str(journal.images[0].why).startswith("one of 2 images failed, which is not known: ")
 
 
+@pytest.mark.slow
 def test_one_failure_does_not_keep_the_others_back(
     source: str, conf: Any, root: Path, tmp_path: Path
 ) -> None:
@@ -336,6 +350,7 @@ def test_tags_the_tree_cannot_serve_are_refused(
     assert trees.catalog(root) == []
 
 
+@pytest.mark.slow
 def test_a_zstd_layer_stays_what_it_was(source: str, conf: Any, root: Path, tmp_path: Path) -> None:
     """Defect 26: tripleo-common puts it into a Docker manifest, which no client takes."""
     media_type = "application/vnd.oci.image.layer.v1.tar+zstd"
@@ -375,6 +390,7 @@ def test_credentials_and_mirrors_reach_ours(conf: Any) -> None:
     assert uploader.mirrors["docker.io"] == "http://mirror.example.com/"
 
 
+@pytest.mark.slow
 def test_json_of_the_tree_is_what_was_pushed(
     source: str, conf: Any, root: Path, tmp_path: Path
 ) -> None:

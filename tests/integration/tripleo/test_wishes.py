@@ -69,6 +69,7 @@ def copy(
     return copy
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("option", "key", "expected"),
     [
@@ -87,6 +88,7 @@ def test_signatures(
     assert trees.tags(root, "app") == sorted(["1", *record.signatures])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("option", "key", "expected"),
     [

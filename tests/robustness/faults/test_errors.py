@@ -28,11 +28,13 @@ STEPS: list[tuple[str, int | None]] = [
 _seen: set[object] = set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "step"), quick.alone({(name, 0) for name in QUICK}, STEPS))
 def test_a_broken_disk_at_any_call(name: str, step: int | None) -> None:
     faults.spread(functools.partial(_failed, name, step, errno.EIO), range(len(calls(name, step))))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "step"), quick.alone({(name, 0) for name in QUICK}, STEPS))
 def test_a_full_disk_at_any_call(name: str, step: int | None) -> None:
     """Reading takes no space."""

@@ -13,6 +13,7 @@ from tests.robustness.faults.snapshot import take
 from tests.support import faults, quick
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", quick.alone(QUICK, FLOWS))
 def test_killed_at_any_step(name: str) -> None:
     effects = course(name).effects

@@ -20,6 +20,7 @@ from tests.support.faults import SYNCS, Dying, Killed, Primitive
 Loss = tuple[str, int, Snapshot]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", quick.alone(QUICK, FLOWS))
 def test_a_power_loss_at_any_step(name: str) -> None:
     faults.spread(functools.partial(_lost, name), _losses(name))
@@ -63,6 +64,7 @@ def _lost(name: str, loss: Loss) -> list[str]:
     return [f"{text}: {problem}" for problem in problems]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", quick.alone(QUICK, FLOWS))
 def test_a_kill_and_then_a_power_loss(name: str) -> None:
     """What the second attempt finds in its place may not be durable."""

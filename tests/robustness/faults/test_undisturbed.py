@@ -10,6 +10,7 @@ from tests.robustness.faults.flows import FLOWS
 from tests.support import trees
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", FLOWS)
 def test_the_reader_finds_nothing_wrong(name: str) -> None:
     flow = course(name).flow

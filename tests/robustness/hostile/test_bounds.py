@@ -148,6 +148,7 @@ def check_error(error: BaseException, subject: str) -> None:
     assert len(text) <= 1000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "header",
     ["x", 'Bearer realm="', "Bearer realm=x,service=y", 'Bearer realm="file:///x"', "y" * 60000],
@@ -167,6 +168,7 @@ def test_a_challenge_that_is_none(
     assert not (root / "v2/ns").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["manifests/", f"blobs/{LAYER.digest}"])
 def test_a_redirect_with_a_body_and_without_an_end(
     upload: Any,
@@ -193,6 +195,7 @@ def test_redirects_end(upload: Any, registry: TamperedRegistry, root: Path) -> N
     assert trees.catalog(root) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "headers", [{"X-Long": "x" * 70_000}, {f"X-{n}": "x" for n in range(200)}], ids=["long", "many"]
 )
@@ -383,6 +386,7 @@ def test_what_a_registry_says_reaches_no_terminal(tmp_path: Path, config: Path) 
             assert "\x1b" not in done.stderr
 
 
+@pytest.mark.slow
 def test_what_an_argument_says_reaches_no_terminal(tmp_path: Path) -> None:
     """A message that no part of ours made."""
     done = commands.process(Path(f"{tmp_path}/{ESCAPES}"), "verify")
@@ -425,6 +429,7 @@ def test_a_label_that_becomes_a_tag(upload: Any, root: Path, label: str) -> None
 # -- what is temporary
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", quick.alone({"embedded"}, web.KINDS))
 def test_what_a_killed_process_leaves_beside_has_no_url(kind: web.Kind) -> None:
     """Where another file system begins, a temporary file lies in a folder that is served."""
@@ -479,6 +484,7 @@ def test_strings_without_an_end_cost_no_time(text: str) -> None:
         strict_json.load(text.encode() + b"," * 250_001)
 
 
+@pytest.mark.slow
 def test_the_most_descriptors_that_a_manifest_holds_are_taken() -> None:
     least = {"mediaType": "a/b", "digest": corpus.ABSENT, "size": 1}
     count = 35_000

@@ -132,6 +132,7 @@ def test_copied(driver: LocalExportDriver, root: Path, odd: Odd, no_waiting: Non
         assert [path for path in registry.asked if "/blobs/" in path] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "protected",
     [
@@ -152,6 +153,7 @@ def test_a_signature_for_another_manifest(
     assert trees.catalog(root) == []
 
 
+@pytest.mark.slow
 def test_a_signed_manifest_by_its_digest(driver: LocalExportDriver, root: Path) -> None:
     payload = json.dumps(corpus.schema1(), indent=3).encode()
     odd = Odd("signed", corpus.signed(corpus.schema1()), media_types.DOCKER_SCHEMA1_SIGNED)

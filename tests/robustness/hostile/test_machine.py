@@ -213,6 +213,7 @@ def _refused(root: Path, uid: int) -> str:
     return "allowed"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("closed", ["", "v2", "v2/ns/img/manifests", ".local-export"])
 def test_another_user_may_not_write(closed: str) -> None:
     """``closed`` is what root keeps; everything else is the user's."""
@@ -247,6 +248,7 @@ def in_pieces(root: Path, piece: str) -> Iterator[LocalExportDriver]:
         yield LocalExportDriver(root)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("piece", [".local-export", "v2", "v2/ns", "v2/ns/img/blobs"])
 def test_another_file_system(root: Path, piece: str, tmp_path: Path) -> None:
     whole = tmp_path / "whole"
@@ -278,6 +280,7 @@ def _die_before_the_rename_beside(root: Path) -> None:
     put(LocalExportDriver(root))
 
 
+@pytest.mark.slow
 def test_killed_between_write_and_rename_on_another_file_system(root: Path) -> None:
     """What is left lies beside its place, and no web server has a URL for it."""
     with in_pieces(root, "v2") as driver:
@@ -295,6 +298,7 @@ def test_killed_between_write_and_rename_on_another_file_system(root: Path) -> N
         assert driver._tree.repository(NAME).tags() == {Tag("1.0")}
 
 
+@pytest.mark.slow
 def test_too_many_links(driver: LocalExportDriver, root: Path, tmp_path: Path) -> None:
     """For real where a file system has its limit within reach (ext4: 65000)."""
     trees.put(driver, one())
@@ -573,6 +577,7 @@ def test_a_lease_that_is_a_link_or_a_folder(
 # -- one whose clock is wrong
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("jump", [-10 * 365 * 86400, -1, 0, 1, 3599])
 def test_a_clock_that_jumps_within_a_lease(
     root: Path, monkeypatch: pytest.MonkeyPatch, jump: int
@@ -678,6 +683,7 @@ def test_a_referrer_with_long_annotations_shuts_no_other_out(
     assert len(listing(root)[digests[2]]["annotations"]["long"]) == 2_000_000
 
 
+@pytest.mark.slow
 def test_a_referrer_whose_type_is_no_type(driver: LocalExportDriver, root: Path) -> None:
     """An artifactType of megabytes goes the same way; RFC 6838 knows none of 256 letters."""
     trees.put(driver, SUBJECT)

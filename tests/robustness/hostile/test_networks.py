@@ -130,6 +130,7 @@ def table(root: Path, kind: str, options: str, state: str = "") -> str:
     return "\n".join([*lines, state])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "options", "told"),
     [
@@ -198,6 +199,7 @@ def refuse_locks(patch: pytest.MonkeyPatch, number: int) -> None:
     patch.setattr(fcntl, "flock", flock)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", LOCKLESS)
 def test_a_file_system_without_locks(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
@@ -223,6 +225,7 @@ def test_locks_that_everybody_gets(root: Path, monkeypatch: pytest.MonkeyPatch) 
     put(root, one_writer=True)
 
 
+@pytest.mark.slow
 def test_one_writer_has_threads(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Those of one process see to each other, locks or no locks."""
     refuse_locks(monkeypatch, errno.ENOLCK)
@@ -268,6 +271,7 @@ def test_a_tree_that_was_moved_copied_or_bound_elsewhere(root: Path, tmp_path: P
     assert trees.problems(moved) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ext4", "btrfs", "tmpfs", "overlay"])
 def test_a_file_system_of_this_machine(tmp_path: Path, kind: str) -> None:
     folder = tmp_path / "folder"

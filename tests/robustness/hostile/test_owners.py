@@ -111,6 +111,7 @@ def test_what_root_writes_belongs_to_the_trees_owner(theirs: Path) -> None:
     assert Verification(Tree(theirs)).report().findings == ()
 
 
+@pytest.mark.slow
 def test_a_root_that_is_made_belongs_to_whom_the_run_does() -> None:
     with web.open_folder() as folder:
         os.chown(folder, OWNER, GROUP)
@@ -169,6 +170,7 @@ PLACES = (
 )
 
 
+@pytest.mark.slow
 def test_verify_sees_what_belongs_to_others(theirs: Path) -> None:
     everything(theirs, "root")
     places = [text.format(lock=Digest.of(b"pool").encoded) for text in PLACES]
@@ -202,6 +204,7 @@ def test_the_owner_cannot_mend_that(theirs: Path) -> None:
     assert as_user(OWNER, _everything, theirs, "owner") == "done"
 
 
+@pytest.mark.slow
 def test_a_tree_of_roots_takes_back_what_others_have(theirs: Path) -> None:
     """The other way round: nothing that root serves may be somebody's to change."""
     os.chown(theirs, 0, 0)
@@ -213,6 +216,7 @@ def test_a_tree_of_roots_takes_back_what_others_have(theirs: Path) -> None:
     assert owners(theirs).keys() == {(0, 0)}
 
 
+@pytest.mark.slow
 def test_a_link_to_a_file_of_roots_is_not_given_away(theirs: Path) -> None:
     """Who can have a link to it in the tree does not get the file for that."""
     everything(theirs, "root")
@@ -232,6 +236,7 @@ def test_a_link_to_a_file_of_roots_is_not_given_away(theirs: Path) -> None:
     assert (status.st_uid, status.st_gid, stat.S_IMODE(status.st_mode)) == (0, 0, 0o600)
 
 
+@pytest.mark.slow
 def test_files_of_one_inode_are_given_back_together(theirs: Path) -> None:
     everything(theirs, "root")
     for path in theirs.rglob("*"):
@@ -241,6 +246,7 @@ def test_files_of_one_inode_are_given_back_together(theirs: Path) -> None:
     assert owners(theirs).keys() == {(OWNER, GROUP)}
 
 
+@pytest.mark.slow
 def test_a_folder_whose_maker_was_killed_is_given_by_the_next(theirs: Path) -> None:
     everything(theirs, "root")
     (theirs / "v2/ns/new/blobs").mkdir(parents=True)
@@ -279,6 +285,7 @@ def test_the_mode_of_the_root(root: Path, mode: int, group: int, wrong: bool) ->
     assert stat.S_IMODE(root.stat().st_mode) == (0o755 if wrong else mode)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", ["", "/staging", "/pool", "/pool/sha256", "/locks", "/leases"])
 def test_the_state_is_private(root: Path, place: str) -> None:
     everything(root, "root")
@@ -292,6 +299,7 @@ def test_the_state_is_private(root: Path, place: str) -> None:
 # -- pins
 
 
+@pytest.mark.slow
 def test_a_pin_that_leads_elsewhere(root: Path) -> None:
     everything(root, "root")
     one_pin, other = sorted((root / "v2/ns/img/manifests").glob(".pin-*"))[:2]
@@ -306,6 +314,7 @@ def test_a_pin_that_leads_elsewhere(root: Path) -> None:
 # -- by the command
 
 
+@pytest.mark.slow
 def test_the_command_says_it_in_a_line(
     theirs: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:

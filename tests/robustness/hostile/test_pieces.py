@@ -132,6 +132,7 @@ def refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "link", link)
 
 
+@pytest.mark.slow
 def test_where_links_are_refused(root: Path, refused: None) -> None:
     put(root, one())
     put(root, one(name="ns/other"))
@@ -150,6 +151,7 @@ def test_where_links_are_refused(root: Path, refused: None) -> None:
         assert written["bytes"] <= MARKS
 
 
+@pytest.mark.slow
 def test_a_delete_where_links_are_refused(root: Path, refused: None) -> None:
     """The pool's copy goes with the first image; that others have no second one is no damage."""
     put(root, one())
@@ -165,6 +167,7 @@ def test_a_delete_where_links_are_refused(root: Path, refused: None) -> None:
     assert problems(root) == []
 
 
+@pytest.mark.slow
 def test_a_copy_of_others_is_read_once_and_kept(root: Path, refused: None) -> None:
     """Without knowing who wrote it, it is hashed; then its time tells."""
     put(root, one())
@@ -182,6 +185,7 @@ def test_a_copy_of_others_is_read_once_and_kept(root: Path, refused: None) -> No
     assert blob.stat().st_mtime_ns != 1_000_000_000
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["flipped", "longer"])
 def test_a_copy_that_is_none_is_made_anew(root: Path, refused: None, change: str) -> None:
     put(root, one())
@@ -195,6 +199,7 @@ def test_a_copy_that_is_none_is_made_anew(root: Path, refused: None, change: str
     assert problems(root) == []
 
 
+@pytest.mark.slow
 def test_a_copy_becomes_a_link_where_links_are_granted(root: Path, tmp_path: Path) -> None:
     put(root, one())
     (blob,) = (root / "v2/ns/img/blobs").glob(f"{one().manifest.layers[0].digest}*")

@@ -222,6 +222,7 @@ def test_a_manifest_with_hostile_text(shared: LocalExportDriver, given: tuple[by
         shared.upload_layer(NAME, [blob], expected=Digest(digest))
 
 
+@pytest.mark.slow
 @SETTINGS
 @hypothesis.given(hostile, hostile, hostile)
 def test_names_tags_and_digests_given_to_every_verb(
@@ -250,6 +251,7 @@ def test_names_tags_and_digests_given_to_every_verb(
     assert trees.served(root) == before
 
 
+@pytest.mark.slow
 @SETTINGS
 @hypothesis.given(hostile)
 def test_a_tag_that_is_put_is_served_under_its_name(shared: LocalExportDriver, text: str) -> None:
@@ -289,6 +291,7 @@ def test_references_come_back_as_they_were(name: str, tag: str, digest: str) -> 
 PATHS_OF_NAMES = re.compile(r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*")
 
 
+@pytest.mark.slow
 @hypothesis.given(st.from_regex(r"\A[a-z0-9]+(/[a-z0-9]+){0,3}\Z"), st.from_regex(rf"\A{_TAG}\Z"))
 def test_good_references_are_taken(name: str, tag: str) -> None:
     hypothesis.assume(
@@ -325,6 +328,7 @@ def test_text_of_strangers_is_short_and_prints(text: str, limit: int) -> None:
         assert line == text
 
 
+@pytest.mark.slow
 @hypothesis.given(anything)
 def test_values_of_strangers_are_short_and_print(value: Any) -> None:
     assert shown(value).isprintable()
@@ -334,6 +338,7 @@ def test_values_of_strangers_are_short_and_print(value: Any) -> None:
 # -- options
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     [

@@ -203,6 +203,7 @@ def test_a_target_that_is_slow_is_not_the_servers_fault(clock: Clock) -> None:
     assert got == BODY
 
 
+@pytest.mark.slow
 def test_an_answer_ends_in_time_at_whatever_rate(clock: Clock) -> None:
     """And is not asked for again, which would take as long."""
     clock.step = 100.0

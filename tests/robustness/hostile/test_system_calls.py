@@ -52,6 +52,7 @@ def rewriting(found: list[Call], root: Path) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_every_verb_with_everything_odd(root: Path, tmp_path: Path) -> None:
     workload.write_old_tree(root)
     command = calls.python("-m", "tests.robustness.hostile.workload", str(root))
@@ -87,6 +88,7 @@ def headers(**changed: str) -> Callable[[Answer, Message], Answer]:
     return lambda answer, _: dataclasses.replace(answer, headers={**answer.headers, **named})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("part", "change", "code"),
     [

@@ -290,6 +290,7 @@ def test_a_slow_source_that_lies_harms_nobody(root: Path, time: Time) -> None:
     assert trees.problems(root) == []
 
 
+@pytest.mark.slow
 def test_nobody_waits_for_another_content(root: Path, time: Time) -> None:
     """Of however many there are: the whole digest is the lock."""
     slow = Upload(root, "slow")

@@ -311,6 +311,7 @@ def test_a_holder_that_is_killed_leaves_no_lock(root: Path) -> None:
 # -- what locks and leases are for
 
 
+@pytest.mark.slow
 def test_eight_at_once_fetch_a_blob_once(root: Path, link: Path, events: Events) -> None:
     threads, names = 8, [RepositoryName(f"ns/{n // 2}") for n in range(8)]
     go_on = threading.Event()
@@ -343,6 +344,7 @@ def test_eight_at_once_fetch_a_blob_once(root: Path, link: Path, events: Events)
     assert blobs[0].read_bytes() == LAYER.content
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mounting", [False, True], ids=["uploaded", "mounted"])
 def test_nothing_is_swept_from_an_upload_that_has_no_manifest_yet(
     root: Path, mounting: bool
@@ -393,6 +395,7 @@ def test_many_threads_and_a_lock_whose_file_goes_each_time(root: Path) -> None:
     assert lock_files(root) == set()
 
 
+@pytest.mark.slow
 def test_many_processes_and_a_lock_whose_file_goes_each_time(root: Path, tmp_path: Path) -> None:
     storage = Storage(root, PLACES)
     storage.make_root()

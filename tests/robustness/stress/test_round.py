@@ -23,6 +23,7 @@ def test_readers_see_nothing_bad_and_the_tree_is_as_in_order() -> None:
     assert min(report.reads.values()) > 1000
 
 
+@pytest.mark.slow
 def test_a_plan_is_made_of_its_seed_alone() -> None:
     assert SHAPE.plan() == SHAPE.plan()
     assert list(SHAPE.plan().steps()) != list(Shape(2, 2, 2, 30, 20).plan().steps())

@@ -69,6 +69,7 @@ def unpack(content: bytes, step: int = 2**20, limit: int = 2**30) -> list[bytes]
 # -- what programs write
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "command",
     [
@@ -132,6 +133,7 @@ def test_a_name_in_a_tar_may_look_like_anything(memory: MemoryDriver, tmp_path: 
 # -- the bytes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [0, 1, 2**20 - 1, 2**20, 2**20 + 1, 3 * 2**20])
 @pytest.mark.parametrize("step", [1, 7, 2**20])
 @pytest.mark.parametrize("name", METHODS)
@@ -243,6 +245,7 @@ def test_a_dictionary_without_bound() -> None:
         unpack(bytes(packed))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", METHODS)
 def test_members_without_end_are_not_copied_for_each(name: str) -> None:
     """Many small members do not each copy all of the input that is left."""

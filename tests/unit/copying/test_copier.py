@@ -98,6 +98,7 @@ def referrers_api(*found: Image) -> Any:
 # -- signatures
 
 
+@pytest.mark.slow
 def test_signatures_by_cosigns_tags() -> None:
     app = image("app", "1")
     signed = [cosign(app, suffix) for suffix in (".sig", ".att", ".sbom")]
@@ -113,6 +114,7 @@ def test_signatures_by_cosigns_tags() -> None:
         assert copy.repository.manifests[part.digest].content == part.manifest.content
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["api", "tag", "both"])
 def test_signatures_that_refer(way: str) -> None:
     """Also to the children of a list, and to what refers to them."""
@@ -133,6 +135,7 @@ def test_signatures_that_refer(way: str) -> None:
     assert copy.tags == {"1"}
 
 
+@pytest.mark.slow
 def test_referrers_of_one_platform_alone() -> None:
     child, other = image("child"), image("other", architecture="arm64")
     app = images.index(NAME, "1", [child, other], oci=True)
@@ -141,6 +144,7 @@ def test_referrers_of_one_platform_alone() -> None:
     assert copy.record.signatures == [str(found[0].digest)]
 
 
+@pytest.mark.slow
 def test_referrers_in_pages() -> None:
     """Wherever the link leads, it is this registry that is asked; a circle ends."""
     app = image("app", "1")
@@ -166,6 +170,7 @@ def test_referrers_in_pages() -> None:
     assert len(registry.paths(path)) == 4
 
 
+@pytest.mark.slow
 def test_a_page_of_referrers_that_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     app = image("app", "1")
     path = f"/v2/{NAME}/referrers/{app.digest}"
@@ -190,6 +195,7 @@ def test_signatures_are_left_behind() -> None:
     assert not registry.paths("sha256-") + registry.paths("/referrers/")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 405])
 def test_none_that_can_be_found_is_no_error(status: int, caplog: pytest.LogCaptureFixture) -> None:
     """Nor is a registry that refuses to say; but that is told, once."""
@@ -204,6 +210,7 @@ def test_none_that_can_be_found_is_no_error(status: int, caplog: pytest.LogCaptu
     assert len(told) == (status != 404)
 
 
+@pytest.mark.slow
 def test_signatures_are_bounded(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -215,6 +222,7 @@ def test_signatures_are_bounded(
     assert "more than 3 signatures" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_chain_of_signatures_ends() -> None:
     chain = [image("app", "1")]
     for number in range(8):
@@ -243,6 +251,7 @@ def attestation(subject: Image) -> tuple[Image, dict[str, Any]]:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("field", ["platform", "annotations"])
 def test_an_attestation_is_no_image(field: str) -> None:
     """Whichever of the two says so, and wherever it stands."""
@@ -264,6 +273,7 @@ def test_nothing_but_attestations() -> None:
         Copy(OddRegistry([app]))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("order", [[0, 1, 2], [1, 2, 0], [2, 1, 0]])
 def test_the_plain_variant_is_taken_and_told(
     order: list[int], caplog: pytest.LogCaptureFixture
@@ -276,6 +286,7 @@ def test_the_plain_variant_is_taken_and_told(
     assert f"several images for amd64, taking linux/amd64 ({variants[0].digest})" in caplog.text
 
 
+@pytest.mark.slow
 def test_another_architecture_is_told(caplog: pytest.LogCaptureFixture) -> None:
     arm = image("arm", architecture="arm64")
     Copy(OddRegistry([images.index(NAME, "1", [arm], oci=True)]))
@@ -293,6 +304,7 @@ def untyped(found: Image) -> Image:
     return Image(found.repository, found.tag, parsed, found.blobs, found.children)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("oci", [True, False])
 @pytest.mark.parametrize("nested", [True, False])
 def test_a_child_without_a_type_is_what_its_descriptor_says(oci: bool, nested: bool) -> None:
@@ -322,6 +334,7 @@ def test_a_child_that_is_of_another_type_is_refused() -> None:
         Copy(OddRegistry([app]), all_platforms=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["application/vnd.example.v1+json", "text/x.y-z_1", "a/b"])
 def test_types_of_layers_stay_what_they_are(kind: str) -> None:
     layer = images.Blob(b"content", kind)
@@ -330,6 +343,7 @@ def test_types_of_layers_stay_what_they_are(kind: str) -> None:
     assert copy.repository.manifests[app.digest].layers[0].media_type == kind
 
 
+@pytest.mark.slow
 def test_a_manifest_keeps_the_name_that_its_source_gives() -> None:
     app = image("app", "1")
     long = Digest.of(app.manifest.content, "sha512")
@@ -346,6 +360,7 @@ def test_a_manifest_keeps_the_name_that_its_source_gives() -> None:
     assert Copy(OddRegistry([app], hook), reference=long).digest == long
 
 
+@pytest.mark.slow
 def test_signatures_of_a_long_name() -> None:
     """The fallback tag has 64 of its characters (distribution-spec 1.1, "Referrers Tag Schema")."""
     app = image("app", "1")
@@ -388,6 +403,7 @@ def test_layers_that_are_elsewhere_are_told_of(away: tuple[Image, OddRegistry]) 
     assert storage.asked == []
 
 
+@pytest.mark.slow
 def test_layers_that_are_elsewhere_are_fetched_on_request(
     away: tuple[Image, OddRegistry],
 ) -> None:

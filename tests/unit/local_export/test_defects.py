@@ -202,6 +202,7 @@ def _hang_in_a_layer(root: Path, started: multiprocessing.synchronize.Event) -> 
     LocalExportDriver(root).upload_layer(NAME, chunks(), expected=Digest.of(b"half and half"))
 
 
+@pytest.mark.slow
 def test_defect_12_killed_in_a_layer_and_uploaded_again(root: Path) -> None:
     context = multiprocessing.get_context("spawn")
     started = context.Event()

@@ -141,6 +141,7 @@ def test_repair_and_prune_leave_it_too_and_an_upload_heals(root: Path, run: Run,
     assert status == 0, output
 
 
+@pytest.mark.slow
 def test_a_put_alone_heals(root: Path) -> None:
     """Its bytes and all its names, whatever stands there."""
     for damage in (damages.flip, damages.empty):
@@ -157,6 +158,7 @@ def test_a_put_alone_heals(root: Path) -> None:
 # -- those who know what they do go on
 
 
+@pytest.mark.slow
 def test_by_digest_it_is_given_up(root: Path, run: Run) -> None:
     fill(root, [MULTI])
     damages.flip(manifest_of(root, ARM64.digest))
@@ -190,6 +192,7 @@ def test_what_an_index_lists_stays_though_it_is_deleted_by_digest(root: Path) ->
     assert content(root) == before
 
 
+@pytest.mark.slow
 def test_two_that_are_damaged_are_given_up_one_by_one(root: Path, run: Run) -> None:
     fill(root, [PINNED, SUBJECT])
     for damaged in (PINNED, SUBJECT):
@@ -200,6 +203,7 @@ def test_two_that_are_damaged_are_given_up_one_by_one(root: Path, run: Run) -> N
     assert run("verify").status == 0
 
 
+@pytest.mark.slow
 def test_the_last_image_goes_whole(root: Path, run: Run) -> None:
     """Nothing is left that a damaged manifest could have to do with."""
     with LocalExportDriver(root) as driver:
@@ -210,6 +214,7 @@ def test_the_last_image_goes_whole(root: Path, run: Run) -> None:
     assert run("verify").status == 0
 
 
+@pytest.mark.slow
 def test_what_a_killed_put_left_is_no_damage(root: Path, run: Run) -> None:
     fill(root, [MULTI])
     folder = manifest_of(root, Digest.of(b"never came"), folder=True)
@@ -236,6 +241,7 @@ def test_a_damaged_tag_keeps_what_it_may_lead_to(root: Path, run: Run) -> None:
     assert not (root / "v2/ns").exists()
 
 
+@pytest.mark.slow
 def test_every_manifest_that_is_missing_names_its_image(root: Path) -> None:
     fill(root, [OUTER])
     folder = manifest_of(root, ARM64.digest, folder=True)

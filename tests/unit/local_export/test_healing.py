@@ -136,6 +136,7 @@ def test_a_damaged_pool_is_healed_by_an_upload(
     assert copy(root, image, check=True) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", DAMAGES)
 def test_a_damaged_copy_is_healed_from_the_pool(
     root: Path, kind: str, monkeypatch: pytest.MonkeyPatch
@@ -148,6 +149,7 @@ def test_a_damaged_copy_is_healed_from_the_pool(
     assert blob(root, "ns/a").read_bytes() == LAYER.content
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", DAMAGES)
 def test_a_damaged_pool_is_healed_from_an_intact_copy(
     root: Path, kind: str, monkeypatch: pytest.MonkeyPatch
@@ -191,6 +193,7 @@ def test_without_a_check_a_flipped_bit_is_not_seen(root: Path) -> None:
     assert copy(root, A) == []
 
 
+@pytest.mark.slow
 def test_a_wrong_size_in_a_manifest_harms_nothing(root: Path) -> None:
     fill(root)
     before = pooled(root).stat()
@@ -273,6 +276,7 @@ def failing_reads(
     return left
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ENOMEM, errno.EMFILE])
 def test_a_read_that_fails_once_is_tried_again(
     root: Path, number: int, monkeypatch: pytest.MonkeyPatch
@@ -283,6 +287,7 @@ def test_a_read_that_fails_once_is_tried_again(
     assert left == [0]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [errno.EIO, errno.ESTALE, errno.ENOMEM, errno.EMFILE])
 def test_what_cannot_be_read_is_reported_and_stays(
     root: Path, number: int, monkeypatch: pytest.MonkeyPatch

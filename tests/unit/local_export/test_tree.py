@@ -31,6 +31,7 @@ def test_an_empty_registry_has_an_empty_catalog(driver: LocalExportDriver, root:
     assert (root / "v2/index.json").read_bytes() == b"{}"
 
 
+@pytest.mark.slow
 def test_the_corpus(driver: LocalExportDriver, root: Path) -> None:
     for image in images.corpus():
         trees.put(driver, image)
@@ -139,6 +140,7 @@ def test_modes_do_not_depend_on_the_umask(root: Path) -> None:
     assert stat.S_IMODE((root / ".local-export").stat().st_mode) == 0o700
 
 
+@pytest.mark.slow
 def test_no_staged_file_stays(driver: LocalExportDriver, root: Path) -> None:
     for image in images.corpus():
         trees.put(driver, image)
@@ -153,6 +155,7 @@ def test_no_staged_file_stays(driver: LocalExportDriver, root: Path) -> None:
     assert [path for path in left if path.is_file()] == []
 
 
+@pytest.mark.slow
 def test_a_delete_leaves_no_trace(driver: LocalExportDriver, root: Path) -> None:
     before = trees.served(root)
     for image in images.corpus():
@@ -233,6 +236,7 @@ def test_a_lease_of_the_future_protects(driver: LocalExportDriver, root: Path) -
     assert list((root / "v2").rglob(f"{blob.digest}*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("refusal", [errno.EXDEV, errno.EMLINK, errno.EPERM])
 def test_content_is_copied_where_links_are_refused(
     root: Path, monkeypatch: pytest.MonkeyPatch, refusal: int

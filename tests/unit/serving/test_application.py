@@ -170,6 +170,7 @@ def test_a_damaged_manifest_is_not_sent(
     assert client.get(child).data == CHILD.manifest.content
 
 
+@pytest.mark.slow
 def test_every_file_is_closed(client: Client, tree: Path) -> None:
     """Each file is closed by us; Python warns of those that it has to close itself."""
     folder = tree / "v2" / IMAGE.repository.value / "manifests" / str(CHILD.digest)

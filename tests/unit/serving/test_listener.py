@@ -222,6 +222,7 @@ class Swallower:
         pass
 
 
+@pytest.mark.slow
 def test_others_have_their_turn(tree: Path) -> None:
     """One step of a client ends, however fast it is and however many requests it sends."""
     client = Swallower()
@@ -261,6 +262,7 @@ def test_of_two_addresses_the_one_with_most_has_to_go(serve: Callable[..., Clien
     assert all(map(answers, few))
 
 
+@pytest.mark.slow
 def test_the_slowest_reader_goes_for_the_newest(serve: Callable[..., Clients]) -> None:
     clients = serve(_DESCRIPTORS=FIFTY, _YOUNG=0)
     first = clients.reader(OTHER)
@@ -309,6 +311,7 @@ def test_an_owner_of_ipv6(tree: Path) -> None:
     assert len(set(found)) == len(owners) - 1
 
 
+@pytest.mark.slow
 def test_a_client_that_comes_without_a_descriptor(
     serve: Callable[..., Clients], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -389,6 +392,7 @@ def test_requests_one_after_another(serve: Callable[..., Clients]) -> None:
     assert answer.count(b"HTTP/1.1 405 ") == 100
 
 
+@pytest.mark.slow
 def test_stopping_has_an_end(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The server ends also where a client takes nothing more."""
     monkeypatch.setattr(listener, "STOPPING", 0.2)

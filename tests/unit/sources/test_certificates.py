@@ -101,6 +101,7 @@ def said(pull: Pull, address: str) -> str:
     return str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [0, 1])
 def test_a_ca_of_one_registry(
     shop: Shop, folders: tuple[Path, ...], pull: Pull, number: int
@@ -121,6 +122,7 @@ def test_a_ca_that_another_one_has_signed(
         pull(address)
 
 
+@pytest.mark.slow
 def test_a_certificate_that_signs_itself(shop: Shop, folders: tuple[Path, ...], pull: Pull) -> None:
     with serving(shop.itself) as address:
         reason = said(pull, address)
@@ -130,6 +132,7 @@ def test_a_certificate_that_signs_itself(shop: Shop, folders: tuple[Path, ...], 
         pull(address)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "reason"),
     [
@@ -148,6 +151,7 @@ def test_certificates_that_are_not_right(
     assert not caught.value.retryable
 
 
+@pytest.mark.slow
 def test_a_client_certificate(shop: Shop, folders: tuple[Path, ...], pull: Pull) -> None:
     """A CA and a pair may be in two folders; names of files are the operator's."""
     with serving(shop.server, shop.own.certificate) as address:
@@ -184,6 +188,7 @@ def test_client_certificates_that_are_refused(
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("files", "reason"),
     [
@@ -226,6 +231,7 @@ server {{
 """
 
 
+@pytest.mark.slow
 def test_nginx_that_wants_a_client_certificate(folders: tuple[Path, ...], pull: Pull) -> None:
     """It takes the connection without one, and refuses the request."""
     with contextlib.ExitStack() as stack:

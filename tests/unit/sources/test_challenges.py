@@ -88,6 +88,7 @@ def challenge_lists(draw: st.DrawFn) -> tuple[list[Challenge], list[str]]:
     return meant, elements
 
 
+@pytest.mark.slow
 @given(st.lists(challenge_lists(), max_size=3), st.data())
 def test_what_is_written_is_read(
     fields: list[tuple[list[Challenge], list[str]]], data: st.DataObject
@@ -117,6 +118,7 @@ def test_its_work_is_bounded(piece: str) -> None:
     assert sum(1 + len(c.parameters) for c in found) <= 16 * 1024
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("piece", PIECES)
 def test_its_work_grows_as_the_text_does(monkeypatch: pytest.MonkeyPatch, piece: str) -> None:
     """Or this would not end in an hour."""

@@ -124,6 +124,7 @@ def test_nothing_is_asked_for_and_nothing_given(
     assert registry.seen() == {None}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["token", "access_token"])
 def test_tokens(registry: OddRegistry, address: str, open_source: Open, name: str) -> None:
     registry.hook = tokens(answer=lambda asked: {name: "T", "expires_in": 300})
@@ -187,6 +188,7 @@ def test_identity_tokens_are_posted(registry: OddRegistry, address: str, open_so
     assert form["scope"] == ["repository:ns/app:pull"]
 
 
+@pytest.mark.slow
 def test_one_token_serves_many_requests_and_threads(
     registry: OddRegistry, address: str, open_source: Open
 ) -> None:
@@ -200,6 +202,7 @@ def test_one_token_serves_many_requests_and_threads(
     assert len(registry.paths("/token")) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("same", [False, True])
 def test_a_token_is_renewed_before_it_ends(
     registry: OddRegistry, address: str, open_source: Open, same: bool
@@ -226,6 +229,7 @@ def test_a_token_is_renewed_before_it_ends(
     assert refused == ["/v2/", "/v2/ns/app/manifests/1"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [400, 401, 403])
 def test_a_token_that_ends_is_renewed(
     registry: OddRegistry, address: str, open_source: Open, status: int
@@ -318,6 +322,7 @@ def test_who_may_not(
 # -- what goes where
 
 
+@pytest.mark.slow
 def test_no_registry_sees_what_is_another_ones(open_source: Open) -> None:
     first, second = OddRegistry([IMAGE], tokens(value="A")), OddRegistry([IMAGE], tokens(value="B"))
     with odd_registry.serving(first) as one, odd_registry.serving(second) as other:
@@ -334,6 +339,7 @@ def test_no_registry_sees_what_is_another_ones(open_source: Open) -> None:
     assert second.seen() == {None, "Bearer B", Login("u2", "p2").basic}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_where_a_redirect_leads_gets_nothing_of_ours(
     registry: OddRegistry,
@@ -379,6 +385,7 @@ def test_a_redirect_to_the_registry_itself_keeps_the_login(
     pull(open_source(address, LOGIN))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("location", "reason"),
     [
@@ -423,6 +430,7 @@ def pair(authority: Path) -> tuple[Path, Path]:
     return authority / "server.crt", authority / "server.key"
 
 
+@pytest.mark.slow
 def test_a_ca_of_certs_d(
     registry: OddRegistry, open_source: Open, authority: Path, tmp_path: Path
 ) -> None:
@@ -438,6 +446,7 @@ def test_a_ca_of_certs_d(
         pull(open_source(address, LOGIN, trust=certificates(tmp_path, address, authority)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"])
 def test_bundles_of_the_environment_add_trust(
     registry: OddRegistry, open_source: Open, authority: Path, tmp_path: Path, name: str
@@ -451,6 +460,7 @@ def test_bundles_of_the_environment_add_trust(
         pull(open_source(address, trust=other))
 
 
+@pytest.mark.slow
 def test_an_insecure_registry_is_named(
     registry: OddRegistry,
     open_source: Open,
@@ -467,6 +477,7 @@ def test_an_insecure_registry_is_named(
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "first", [bytes.fromhex("15030300020228"), b"", b"HTTP/1.0 400 no\r\n\r\n"]
 )
@@ -524,6 +535,7 @@ def test_no_password_goes_in_the_clear(
 # -- again, and how often
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("until_closed", [False, True])
 def test_a_blob_that_breaks_off_goes_on(
     registry: OddRegistry, address: str, open_source: Open, until_closed: bool
@@ -564,6 +576,7 @@ def test_a_registry_without_ranges_begins_again(
     assert b"".join(open_source(address).blob(blob)) == content
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("told", ["bytes 9-10/99", "bytes */10", "", "items 0-9/10"])
 def test_a_part_that_was_not_asked_for(
     registry: OddRegistry, address: str, open_source: Open, told: str
@@ -585,6 +598,7 @@ def test_tries_are_counted(registry: OddRegistry, address: str, open_source: Ope
     assert len(registry.paths("/manifests/")) == 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [400, 403, 404, 405, 410, 451])
 def test_an_answer_is_not_asked_for_again(
     registry: OddRegistry, address: str, open_source: Open, status: int
@@ -601,6 +615,7 @@ def test_a_host_that_is_none_is_one_line(open_source: Open) -> None:
     assert not e.value.retryable
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("status", "code", "kind"),
     [
@@ -627,6 +642,7 @@ def test_what_a_refusal_means(
         assert f"{status} {code}: said \\x1b so: https://x/" in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "message"),
     [
@@ -664,6 +680,7 @@ def test_a_wait_that_was_asked_for_is_no_failure(
     pull(registry_of)
 
 
+@pytest.mark.slow
 def test_a_mirror_with_a_path(registry: OddRegistry, address: str, open_source: Open) -> None:
     def hook(asked: Asked) -> Reply | None:
         return None if asked.path.startswith("/v2/") else Reply(404)
@@ -681,6 +698,7 @@ def test_the_login_of_a_user_is_encoded_as_it_should_be(
     pull(open_source(address, LOGIN))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("path", "named"), [("", "{address}"), ("/hub", "{address}/hub"), ("", ""), ("/hub", "")]
 )

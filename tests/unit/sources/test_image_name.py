@@ -77,6 +77,7 @@ COMPONENT = st.from_regex(r"[a-z0-9]{1,4}((\.|_|__|-{1,3})[a-z0-9]{1,4}){0,2}", 
 TAG = st.from_regex(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,20}", fullmatch=True)
 
 
+@pytest.mark.slow
 @given(
     st.tuples(HOST, PORT).map("".join),
     st.lists(COMPONENT, min_size=1, max_size=4).map("/".join),

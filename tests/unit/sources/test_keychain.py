@@ -119,6 +119,7 @@ def test_a_helper_that_knows_nobody(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert login(auths(tmp_path, {"credsStore": "none"}), "quay.io") is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("script", "reason"),
     [
@@ -156,6 +157,7 @@ def test_a_helper_that_failed_is_not_asked_again(
     assert (tmp_path / "asked").read_text() == "x\n"
 
 
+@pytest.mark.slow
 def test_nothing_of_a_helper_is_left_running(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

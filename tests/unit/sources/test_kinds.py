@@ -154,6 +154,7 @@ class DockerHub(Kind):
         return Reply(200, fields, self.image.manifest.content)
 
 
+@pytest.mark.slow
 @row("Docker Hub")
 def test_docker_hub(pull: Pull) -> None:
     """Its tokens and its blobs come from elsewhere, and a limit is waited for."""
@@ -176,6 +177,7 @@ class HubMirror(DockerHub):
     login = Login("mirrors", "own")
 
 
+@pytest.mark.slow
 @row("Docker Hub")
 @pytest.mark.parametrize("slash", ["", "/"])
 def test_a_mirror_of_docker_hub(pull: Pull, slash: str) -> None:
@@ -221,6 +223,7 @@ class RedHat(Quay):
     login = Login("1234567|robot", "ey.J.w")
 
 
+@pytest.mark.slow
 @row("quay.io, Red Hat's")
 @pytest.mark.parametrize("kind", [Quay, RedHat])
 def test_quay(pull: Pull, kind: type[Quay]) -> None:
@@ -264,6 +267,7 @@ class Ghcr(Kind):
         return Reply(303, (("Location", page),))
 
 
+@pytest.mark.slow
 @row("GHCR")
 @pytest.mark.parametrize("login", [None, Login("anybody", "ghp_x")])
 def test_ghcr(pull: Pull, login: Login | None) -> None:
@@ -307,6 +311,7 @@ class Ecr(Kind):
     last: str | None = None
 
 
+@pytest.mark.slow
 @row("Amazon ECR")
 def test_ecr(pull: Pull, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Passwords that have ended are renewed by the helper."""
@@ -350,6 +355,7 @@ class EcrPublic(Kind):
         return None if good and not is_over else text({"errors": [EXPIRED]}, 400)
 
 
+@pytest.mark.slow
 @row("Amazon ECR Public")
 def test_ecr_public(pull: Pull) -> None:
     """One token, whose scope is not a repository's, is for all; it may end in any of them."""
@@ -393,6 +399,7 @@ class Acr(Kind):
         return text({"access_token": self.new_token()})
 
 
+@pytest.mark.slow
 @row("Azure (ACR)")
 @pytest.mark.parametrize("helped", [False, True])
 def test_acr(pull: Pull, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, helped: bool) -> None:
@@ -437,6 +444,7 @@ class Gar(Kind):
 KEY = json.dumps({"type": "service_account", "private_key": "-----BEGIN\n:\n"}, indent=2)
 
 
+@pytest.mark.slow
 @row("Google (GAR)")
 @pytest.mark.parametrize("user", ["_dcgcloud_token", "oauth2accesstoken", "_json_key"])
 def test_gar(pull: Pull, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, user: str) -> None:
@@ -481,6 +489,7 @@ class Harbor(Kind):
         return {"token": token, "access_token": "", **life}
 
 
+@pytest.mark.slow
 @row("Harbor")
 def test_harbor(pull: Pull) -> None:
     """A robot's name is what yaml makes of it, and a session that Harbor begins is not kept."""
@@ -497,6 +506,7 @@ class SlowHarbor(Harbor):
         time.sleep(0.3)
 
 
+@pytest.mark.slow
 @row("Harbor")
 def test_a_harbor_that_asks_others_first(pull: Pull) -> None:
     """It answers late, which is no failure as long as it is waited for."""
@@ -517,6 +527,7 @@ class GitLab(Kind):
     login = Login("gitlab+deploy-token-1", "gldt-x")
 
 
+@pytest.mark.slow
 @row("GitLab")
 def test_gitlab(pull: Pull) -> None:
     """Its token server is another host, and sees the login; the registry itself never does."""
@@ -565,6 +576,7 @@ class Artifactory(Kind):
         )
 
 
+@pytest.mark.slow
 @row("Artifactory")
 def test_artifactory(pull: Pull) -> None:
     """A repository of its is the first part of the path, with a token server of its own."""
@@ -621,6 +633,7 @@ class Zot(Nexus):
         return text(body, 200, ("Content-Type", media_types.OCI_INDEX))
 
 
+@pytest.mark.slow
 @row("Nexus, zot")
 @pytest.mark.parametrize("kind", [Nexus, Zot])
 def test_an_open_ping(pull: Pull, kind: type[Nexus]) -> None:
@@ -642,6 +655,7 @@ class DockerRegistry(Nexus):
         return self.refusal(asked)
 
 
+@pytest.mark.slow
 @row("docker-registry")
 def test_docker_registry(pull: Pull) -> None:
     registry = DockerRegistry()
@@ -652,6 +666,7 @@ def test_docker_registry(pull: Pull) -> None:
     assert bare == ["/v2/team/app/manifests/1"]
 
 
+@pytest.mark.slow
 @row("docker-registry")
 def test_docker_registry_in_plain_http(pull: Pull) -> None:
     registry = DockerRegistry()

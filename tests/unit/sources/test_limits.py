@@ -83,6 +83,7 @@ def pull(found: Registries, address: str, number: int = 0) -> None:
             pass
 
 
+@pytest.mark.slow
 def test_twenty_images_of_a_registry_that_takes_so_many_requests_a_second(
     clock: Clock, registry: OddRegistry, address: str
 ) -> None:
@@ -106,6 +107,7 @@ def test_twenty_images_of_a_registry_that_takes_so_many_requests_a_second(
     assert refused, "it took all of them"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("status", "by_date"), [(429, False), (503, True)])
 @pytest.mark.parametrize("where", ["/v2/", "/token", "/manifests/", "/blobs/"])
 def test_a_wait_is_kept_wherever_it_is_told(
@@ -169,6 +171,7 @@ def test_who_wants_too_long_a_wait_is_asked_once(
     assert clock.now < 1_000_001
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("reply", "times"),
     [
@@ -194,6 +197,7 @@ def test_how_often_it_is_asked(
     assert len(registry.paths()) == times + 1
 
 
+@pytest.mark.slow
 def test_an_answer_that_does_not_begin(clock: Clock, registry: OddRegistry, address: str) -> None:
     """The timeout is an option, and what times out may pass."""
     end = threading.Event()

@@ -83,6 +83,7 @@ def by_registries_conf(address: str, folder: Path) -> Trust:
 WAYS = [by_parameter, by_option, by_registries_conf]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("with_tls", [False, True])
 @pytest.mark.usefixtures("far_away")
@@ -106,6 +107,7 @@ def test_a_plain_port_of_this_machine(registry: OddRegistry, host: str) -> None:
         assert not read(address, nobody())
 
 
+@pytest.mark.slow
 def test_a_port_of_this_machine_by_tls(registry: OddRegistry, tmp_path: Path) -> None:
     """Its certificate is verified as any other, and never goes around by http."""
     certificate, key = tls.make(tmp_path)
@@ -139,6 +141,7 @@ def answering(first: bytes) -> Iterator[tuple[str, list[bytes]]]:
             thread.join()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("first", "times"),
     [
@@ -175,6 +178,7 @@ def tokens_at(realm: str) -> odd_registry.Hook:
     return hook
 
 
+@pytest.mark.slow
 def test_a_token_server_in_the_clear(registry: OddRegistry, tmp_path: Path) -> None:
     """Of a registry on https it is refused, on this machine too, unless it is named itself."""
     certificate, key = tls.make(tmp_path)

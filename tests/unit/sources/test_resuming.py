@@ -116,6 +116,7 @@ def kept(root: Path) -> dict[str, int]:
     return {path.name: path.stat().st_size for path in folder.iterdir()} if folder.exists() else {}
 
 
+@pytest.mark.slow
 def test_a_blob_that_is_cut_five_times(root: Path, address: str, line: Line) -> None:
     for _ in range(5):
         line.mend(SIZE // 6)
@@ -130,6 +131,7 @@ def test_a_blob_that_is_cut_five_times(root: Path, address: str, line: Line) -> 
     assert not trees.problems(root)
 
 
+@pytest.mark.slow
 def test_what_came_in_the_same_run_is_not_fetched_again(
     root: Path, address: str, line: Line
 ) -> None:
@@ -173,6 +175,7 @@ def test_a_registry_that_gives_other_parts(root: Path, address: str, line: Line,
     assert whole(root)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("count", [3_000_000, SIZE])
 def test_what_was_kept_and_is_damaged(root: Path, address: str, line: Line, count: int) -> None:
     keep(root, LAYER.content[: count - 1] + b"?")
@@ -183,6 +186,7 @@ def test_what_was_kept_and_is_damaged(root: Path, address: str, line: Line, coun
     assert whole(root)
 
 
+@pytest.mark.slow
 def test_what_was_kept_is_not_to_come(root: Path, address: str, line: Line) -> None:
     keep(root, LAYER.content[:3_000_000])
     copy(root, address, line.meter)
@@ -190,6 +194,7 @@ def test_what_was_kept_is_not_to_come(root: Path, address: str, line: Line) -> N
     assert line.meter.done == line.meter.expected
 
 
+@pytest.mark.slow
 def test_a_blob_of_which_all_was_kept_is_not_fetched(root: Path, address: str, line: Line) -> None:
     keep(root, LAYER.content)
     meter = copy(root, address)
@@ -274,12 +279,14 @@ def test_what_somebody_else_has_put_there(
     assert line.served == (SIZE - 3_000_000 if usable else SIZE)
 
 
+@pytest.mark.slow
 def test_little_is_not_kept(root: Path, address: str, line: Line) -> None:
     line.mend(1_000_000)
     fail(root, address)
     assert kept(root) == {}
 
 
+@pytest.mark.slow
 def test_without_a_limit_nothing_is_kept(root: Path, address: str, line: Line) -> None:
     line.mend(3_000_000)
     fail(root, address, partial_limit=0)

@@ -155,6 +155,7 @@ def check(found: str) -> None:
         assert at < 0, found[max(0, at - 300) : at + 100]
 
 
+@pytest.mark.slow
 def test_upload(
     folder: Path, capfd: pytest.CaptureFixture[str], registry: tuple[str, OddRegistry]
 ) -> None:
@@ -186,6 +187,7 @@ def test_upload(
     assert f"http://{address}/token/nologin: 401 DENIED" in found
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ok", "denied", "nologin", "stored", "location", "closed"])
 def test_prepare(
     folder: Path,

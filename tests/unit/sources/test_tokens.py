@@ -192,6 +192,7 @@ def test_what_is_no_token(value: Any) -> None:
     assert grant(Server(**only_one)).authorization == "Bearer T"
 
 
+@pytest.mark.slow
 @given(
     st.one_of(
         st.binary(max_size=50),

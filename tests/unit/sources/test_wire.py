@@ -267,6 +267,7 @@ def proxied(
         yield {**environment, "https_proxy": url, "http_proxy": url}, traffic, address
 
 
+@pytest.mark.slow
 def test_a_proxy_learns_hosts_and_nothing_else(
     scene: Scene,
     proxied: tuple[dict[str, str], proxy.Traffic, str],

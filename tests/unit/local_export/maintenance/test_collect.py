@@ -127,6 +127,7 @@ def test_an_upload_under_way_is_spared(filled: Path) -> None:
     assert gone == [f"{LAYER}.gz"]  # mounted, and then not used
 
 
+@pytest.mark.slow
 def test_beside_writers(filled: Path) -> None:
     """Whatever the interleaving, nothing that is needed goes."""
     done = threading.Event()
@@ -208,6 +209,7 @@ def test_a_repository_with_a_manifest_that_cannot_be_read_keeps_everything(
     assert not (filled / f"v2/base/manifests/{OTHER.digest}").exists()
 
 
+@pytest.mark.slow
 def test_where_links_are_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: object, **kwargs: object) -> None:
         raise OSError(18, "Invalid cross-device link")

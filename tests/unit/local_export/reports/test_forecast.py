@@ -196,6 +196,7 @@ def test_in_random_trees(check: Callable[[Wood], list[str]], count: int) -> None
     in_the_end(check, range(count))
 
 
+@pytest.mark.slow
 def test_random_trees_have_all_that_matters() -> None:
     """Or else they prove nothing."""
     with faults.fast_folder() as folder:

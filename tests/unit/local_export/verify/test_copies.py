@@ -88,6 +88,7 @@ def test_a_copy_is_as_the_tree_after_one_repair(
     assert Verification(Tree(target)).report().findings == ()
 
 
+@pytest.mark.slow
 def test_an_upload_into_a_copy_mends_the_lists_it_changes(filled: Path, tmp_path: Path) -> None:
     copy_following_links(filled, tmp_path / "copy")
     for root in (filled, tmp_path / "copy"):
@@ -155,6 +156,7 @@ def test_a_tag_whose_place_is_taken_is_found_by_its_link(filled: Path, plant: st
     assert trees.served(filled) == before
 
 
+@pytest.mark.slow
 def test_content_never_gives_way(filled: Path) -> None:
     image = next(path for path in (filled / "v2/ns/img/manifests").glob("sha256:*"))
     for path in (image / "index.json", next((filled / "v2/ns/img/blobs").iterdir())):
@@ -225,6 +227,7 @@ def put_sparse(root: Path) -> None:
         driver.leave_out(NAME, INDEX.digest, [child.digest for child in CHILDREN[1:]])
 
 
+@pytest.mark.slow
 def test_a_sparse_index_that_was_meant_is_a_note(root: Path, run: Run) -> None:
     put_sparse(root)
     status, output = run("verify").both
@@ -240,6 +243,7 @@ def test_a_sparse_index_that_was_meant_is_a_note(root: Path, run: Run) -> None:
     assert (fields["Complete"], fields["Notes"]) == (True, [note])
 
 
+@pytest.mark.slow
 def test_it_is_remembered(root: Path, run: Run) -> None:
     """By a repair, though another repository has what was left out; by a put; and by gc."""
     put_sparse(root)
@@ -255,6 +259,7 @@ def test_it_is_remembered(root: Path, run: Run) -> None:
     assert "2 of 3 manifests" in run("verify").said
 
 
+@pytest.mark.slow
 def test_what_comes_after_all_is_missed_again(root: Path, run: Run) -> None:
     put_sparse(root)
     with LocalExportDriver(root) as driver:
@@ -267,6 +272,7 @@ def test_what_comes_after_all_is_missed_again(root: Path, run: Run) -> None:
     assert f"{CHILDREN[1].digest}/index.json: is missing, and an index lists it" in output
 
 
+@pytest.mark.slow
 def test_several_that_are_missing_are_told_once(root: Path) -> None:
     with LocalExportDriver(root) as driver:
         trees.put(driver, INDEX)

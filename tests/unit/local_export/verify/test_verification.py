@@ -294,6 +294,7 @@ def mend(root: Path) -> dict[str, tuple[str, Remedy, tuple[str, ...]]]:
     return findings(root)
 
 
+@pytest.mark.slow
 def test_damage_through_links_reaches_all_and_is_removed_from_all(filled: Path) -> None:
     through_links(filled / pooled(LAYER))
     found = findings(filled)
@@ -333,6 +334,7 @@ def test_a_missing_child_is_missed(filled: Path) -> None:
     assert findings(filled)[f"{child}/index.json"] == expected
 
 
+@pytest.mark.slow
 def test_a_damaged_manifest_keeps_what_it_may_need(filled: Path) -> None:
     for name in ("index.json", "manifest.docker-v2"):
         replace(filled / LONELY / name, b"{")
@@ -344,6 +346,7 @@ def test_a_damaged_manifest_keeps_what_it_may_need(filled: Path) -> None:
     assert findings(filled) == {}
 
 
+@pytest.mark.slow
 def test_a_tag_that_leads_nowhere(filled: Path) -> None:
     shutil.rmtree(filled / LONELY)
     found = findings(filled)
@@ -402,6 +405,7 @@ def test_a_symbolic_link_in_our_place(filled: Path, tmp_path: Path, place: str) 
     assert outside.exists()
 
 
+@pytest.mark.slow
 def test_a_disk_that_cannot_read(filled: Path) -> None:
     bad = (filled / pooled(LAYER)).stat().st_ino
 
@@ -415,6 +419,7 @@ def test_a_disk_that_cannot_read(filled: Path) -> None:
     assert findings(filled) == {}
 
 
+@pytest.mark.slow
 def test_an_upload_under_way_is_no_damage(filled: Path) -> None:
     late = images.image("ns/late", "1.0", [images.layer({"late": b"late"})])
     content = late.blobs[late.manifest.layers[0].digest]
@@ -471,6 +476,7 @@ def test_a_put_half_done_is_no_damage(filled: Path, monkeypatch: pytest.MonkeyPa
     assert trees.tags(filled, "ns/img") == ["1.0", "2.0", "3.0"]
 
 
+@pytest.mark.slow
 def test_a_size_that_a_manifest_tells_wrong(filled: Path) -> None:
     """Other tools took manifests in without looking; which is right is for people to say."""
     image = images.image("ns/wrong", "1.0", [images.layer({"file": b"one"})])
@@ -494,6 +500,7 @@ def test_some_repositories(filled: Path) -> None:
     assert set(findings(filled, "base", "ns/copy")) == {"v2/base/tags/list"}
 
 
+@pytest.mark.slow
 def test_what_a_host_wrote_needs_one_repair(root: Path) -> None:
     """A tree of tripleo-common: legacy tags, layers in no pool, lists of its own form."""
     image, index = images.image("ns/img", "old", [images.layer({"f": b"x"})]), images.corpus()[-2]
@@ -523,6 +530,7 @@ def test_the_command_says_that_all_is_well(filled: Path, run: Run) -> None:
     assert output.startswith("All is well: 9 repositories")
 
 
+@pytest.mark.slow
 def test_the_command_names_what_and_where(filled: Path, run: Run) -> None:
     through_links(filled / blob(ONLY))
     (filled / "v2/ns/img/.tags/1.0").unlink()
@@ -545,6 +553,7 @@ def test_the_command_names_what_and_where(filled: Path, run: Run) -> None:
     assert f"{missing}: is missing (ns/img:2.0): must be fetched again" in lines
 
 
+@pytest.mark.slow
 def test_the_command_as_json(filled: Path, run: Run) -> None:
     (filled / "v2/ns/img/.tags/1.0").unlink()
     status, output = run("verify", "--json", "ns/img").both

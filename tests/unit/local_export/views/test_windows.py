@@ -77,6 +77,7 @@ def test_the_first_few_are_exact(tags: set[str]) -> None:
         assert (window.last, window.items) == (ordered[n - 1], ordered[:n])
 
 
+@pytest.mark.slow
 @given(tags=TAGS.filter(bool), gone=TAGS)
 def test_what_is_gone_leads_to_what_follows(tags: set[str], gone: set[str]) -> None:
     found = DividedList(tags, gone).extra_windows(windows.GONE)
@@ -304,6 +305,7 @@ def test_what_a_crash_left_of_the_lists_is_mended(driver: LocalExportDriver, roo
     assert trees.served(root) == wanted
 
 
+@pytest.mark.slow
 def test_an_image_costs_the_same_whatever_else_is_there(
     driver: LocalExportDriver, writes: list[object]
 ) -> None:
