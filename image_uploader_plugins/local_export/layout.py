@@ -21,17 +21,21 @@ folder are joined to that folder elsewhere.
     v2/<name>/manifests/.pin-<digest>.type-map  a manifest that was put without a tag
     v2/<name>/manifests/<tag> -> <digest>    legacy tag
     v2/<name>/tags/list                      {"name": ..., "tags": [...]}
-    v2/<name>/.tags/<tag> -> ../manifests/<digest>      the tag, for nginx and our Apache vhost
+    v2/<name>/.tags/<tag> -> ../manifests/<digest>      the tag, for nginx and our Apache site
     v2/<name>/.defaults/<tag> -> ../manifests/<digest>  for clients that know no lists
     v2/<name>/.pages/<division>/<last>=      a window: the tags up to <last>, from one of these on
     v2/<name>/.pages/<division>/.end=        the last window
     v2/<name>/.pages/<division>/<tag>+ -> <last>=    the window after <tag>, or after .start
-    v2/<name>/.pages/<division>/<tag>+.type-map      the same, for the production vhost
+    v2/<name>/.pages/<division>/<tag>+.type-map      the same, for TripleO's virtual host
     v2/<name>/.pages/<division>/.finer -> ../<division>  where to look for a <tag> that is not there
     v2/<name>/.pages/.few/<n> -> ../<division>   for clients that ask for <n> tags; else all at once
     v2/<name>/.pages/.rest -> <division>     for all that follow a tag
     v2/<name>/.pages/.gone/<tag>+ -> <last>=   the tag after a <tag> that was deleted
-    v2/<name>/.pages/.heads/<n>.start+ -> <last>=  the first <n> tags, and a type map
+    v2/<name>/.pages/.gone/<last>=           a window that such a link leads to
+    v2/<name>/.pages/.gone/<tag>+.type-map   the same, for TripleO's virtual host
+    v2/<name>/.pages/.heads/<n>.start+ -> <last>=  the window of the first <n> tags
+    v2/<name>/.pages/.heads/<last>=          that window
+    v2/<name>/.pages/.heads/<n>.start+.type-map  the same, for TripleO's virtual host
     v2/<name>/.pages/.tails/<tag>+           all tags after <tag>, where they are few
     v2/<name>/.pages/.none                   a list of no tags
     v2/.catalog/                             the same for the catalog, as .pages
