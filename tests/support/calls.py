@@ -59,9 +59,11 @@ def traced(
     ]
     # The question mark: a strace that does not know a call is no reason to fail.
     trace = ",".join(f"?{name}" for name in names)
+    # What measures coverage writes files of its own, which are none of the program's.
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("COVERAGE")}
     done = subprocess.run(
         [*strace, "-e", f"trace={trace}", *command],
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1", **(environment or {})},
+        env={**ours, "PYTHONDONTWRITEBYTECODE": "1", **(environment or {})},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
