@@ -21,6 +21,7 @@ from image_uploader_plugins.reference import ImageRef, RepositoryName
 from image_uploader_plugins.units import plural, size
 
 Images = Mapping[RepositoryName, list[Reference]]
+Choose = Callable[[Collection[Reference]], Collection[Reference]]
 Narrow = Callable[[RepositoryName, Collection[Reference]], Collection[Reference]]
 
 
@@ -31,7 +32,7 @@ class Target(Protocol):
         self,
         name: RepositoryName,
         wanted: Collection[Reference],
-        narrow: Callable[[Collection[Reference]], Collection[Reference]],
+        narrow: Choose,
         /,
     ) -> Deletion:
         """Delete those of the ``wanted`` images of a repository that ``narrow`` leaves."""
@@ -43,7 +44,7 @@ def _all(_name: RepositoryName, references: Collection[Reference]) -> Collection
 
 def _note(
     noted: list[Reference],
-    narrow: Callable[[Collection[Reference]], Collection[Reference]],
+    narrow: Choose,
     references: Collection[Reference],
 ) -> list[Reference]:
     noted += narrow(references)
@@ -52,6 +53,13 @@ def _note(
 
 class Removal(LocalTree, Command):
     """A subcommand that deletes images."""
+
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        self._parser = super().get_parser(prog_name)
+        self._parser.add_argument(
+            "--dry-run", action="store_true", help="tell what would go; change nothing"
+        )
+        return self._parser
 
     def remove(
         self, tree: Tree, images: Images, parsed_args: argparse.Namespace, narrow: Narrow = _all

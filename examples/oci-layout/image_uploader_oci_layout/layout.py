@@ -41,13 +41,13 @@ class Layout:
         return self._folder / "blobs" / digest.algorithm / digest.encoded
 
     def blobs(self) -> Iterator[Digest]:
-        """All that are called like one."""
+        """Yield the digests that files here are named after."""
         for path in sorted(self._folder.glob("blobs/*/*")):
             with contextlib.suppress(errors.InvalidReference):
                 yield Digest(f"{path.parent.name}:{path.name}")
 
     def holds(self, digest: Digest) -> bool:
-        """Whether an intact copy is here; reads all of it."""
+        """Return whether an intact copy is here; reads all of it."""
         try:
             with self.blob(digest).open("rb") as file:
                 for _ in VerifiedStream(iter(lambda: file.read(_CHUNK), b""), digest):
@@ -57,7 +57,7 @@ class Layout:
         return True
 
     def size(self, digest: Digest) -> int | None:
-        """In bytes; None where there is no such blob."""
+        """Return the bytes of a blob; None where there is no such blob."""
         path = self.blob(digest)
         with disk.errors_at(path):
             return path.stat().st_size if path.exists() else None

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Collection
+from collections.abc import Collection
 
 from image_uploader_plugins import loader
 from image_uploader_plugins.cli import arguments
-from image_uploader_plugins.cli.removal import Images, Removal
+from image_uploader_plugins.cli.removal import Choose, Images, Removal
 from image_uploader_plugins.driver import Deletion, UploaderDriver
 from image_uploader_plugins.local_export.graph import Reference
 from image_uploader_plugins.local_export.reports.holdings import exists
@@ -36,7 +36,7 @@ class Delete(Removal):
     )
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        parser: argparse.ArgumentParser = super().get_parser(prog_name)
+        parser = super().get_parser(prog_name)
         parser.add_argument(
             "images",
             nargs="*",
@@ -52,10 +52,6 @@ class Delete(Removal):
             metavar="REPOSITORY",
             help="delete all tags of this repository, may be given several times",
         )
-        parser.add_argument(
-            "--dry-run", action="store_true", help="tell what would go; change nothing"
-        )
-        self._parser = parser
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
@@ -106,7 +102,7 @@ class _OneByOne:
         self,
         name: RepositoryName,
         wanted: Collection[Reference],
-        narrow: Callable[[Collection[Reference]], Collection[Reference]],
+        narrow: Choose,
     ) -> Deletion:
         (reference,) = narrow(wanted)
         return self._driver.delete(ImageRef(name, reference))

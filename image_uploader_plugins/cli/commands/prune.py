@@ -42,7 +42,7 @@ class Prune(Removal):
     )
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        parser: argparse.ArgumentParser = super().get_parser(prog_name)
+        parser = super().get_parser(prog_name)
         parser.add_argument(
             "repositories",
             nargs="*",
@@ -82,10 +82,6 @@ class Prune(Removal):
             help="delete nothing where more than this share of a repository's tags, or of the "
             "tree's, would go: from 0 to 1, which is all (default: %(default)s)",
         )
-        parser.add_argument(
-            "--dry-run", action="store_true", help="tell what would go; change nothing"
-        )
-        self._parser = parser
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
