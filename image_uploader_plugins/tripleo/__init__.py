@@ -15,8 +15,8 @@ Its exceptions are raised to it; ours are their causes.
 """
 
 from image_uploader_plugins.runs.journal import Journal, Observer
+from image_uploader_plugins.tripleo.image_prepare import prepare, upload_files
 from image_uploader_plugins.tripleo.manager import install, register, uninstall
-from image_uploader_plugins.tripleo.prepare import prepare, upload_files
 from image_uploader_plugins.tripleo.uploader import PluginImageUploader
 
 __all__ = [
