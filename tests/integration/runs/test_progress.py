@@ -214,12 +214,15 @@ def on_terminal(cli: Cli, *arguments: object, until: str | None = None) -> tuple
         env={**os.environ, "TERM": "xterm"},
     ) as process:
         text = ""
-        while until and not re.search(until, text):
-            text += terminal.arrived()
-        if until:
-            process.send_signal(signal.SIGINT)
-        text += terminal.all()
-        status = process.wait(DEADLINE)
+        try:
+            while until and not re.search(until, text):
+                text += terminal.arrived()
+            if until:
+                process.send_signal(signal.SIGINT)
+            text += terminal.all()
+            status = process.wait(DEADLINE)
+        finally:
+            process.kill()
     terminal.close()
     return status, text
 
