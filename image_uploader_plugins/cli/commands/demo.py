@@ -26,7 +26,7 @@ class Demo(Command):
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         tripleo()
-        from image_uploader_plugins import demo  # noqa: PLC0415
+        from image_uploader_plugins import demonstration  # noqa: PLC0415
 
         root = parsed_args.root.absolute() if parsed_args.root else None
-        demo.run(root, lambda text: print(text, file=self.app.stdout))
+        demonstration.run(root, lambda text: print(text, file=self.app.stdout))

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from image_uploader_plugins import demo
+from image_uploader_plugins import demonstration
 from image_uploader_plugins.driver import Census
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.runs import metrics
@@ -214,7 +214,7 @@ def test_other_names_are_refused(cli: Cli, source: str, tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_dry_run_has_no_metrics(cli: Cli, tmp_path: Path, file: Path) -> None:
     environment = tmp_path / "environment.yaml"
-    entry = {"push_destination": demo.SERVED_AT, "set": {"namespace": SERVED_AT}}
+    entry = {"push_destination": demonstration.SERVED_AT, "set": {"namespace": SERVED_AT}}
     environment.write_text(
         yaml.safe_dump({"parameter_defaults": {"ContainerImagePrepare": [entry]}})
     )

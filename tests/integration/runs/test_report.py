@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from image_uploader_plugins import demo
+from image_uploader_plugins import demonstration
 from image_uploader_plugins.testing import images, web_server
 from image_uploader_plugins.testing.images import corpus
 from image_uploader_plugins.testing.registry import SourceRegistry
@@ -204,7 +204,7 @@ def prepared(source: str, *names: str) -> dict[str, Any]:
     entries = [
         {
             "uploader": "local-export",
-            "push_destination": demo.SERVED_AT,
+            "push_destination": demonstration.SERVED_AT,
             "includes": [f"/{name}:"],
             "set": {"ceph_namespace": source, "ceph_image": name, "ceph_tag": "1.0"},
         }

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from oslo_config import cfg
 
-from image_uploader_plugins import demo, errors, loader, tripleo
+from image_uploader_plugins import demonstration, errors, loader, tripleo
 from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.pace import Limits, Pace
 from image_uploader_plugins.sources import session
@@ -27,7 +27,7 @@ SERVED_AT = "192.0.2.1:8787"  # RFC 5737: nothing answers there
 
 
 def environment(image: Image, source: str) -> dict[str, Any]:
-    return demo.environment_for([image], source)
+    return demonstration.environment_for([image], source)
 
 
 def flip(root: Path) -> Path:

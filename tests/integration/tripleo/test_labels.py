@@ -11,7 +11,7 @@ import pytest
 from oslo_config import cfg
 from tripleo_common.image import exception, image_uploader
 
-from image_uploader_plugins import demo, manifest, media_types, tripleo
+from image_uploader_plugins import demonstration, manifest, media_types, tripleo
 from image_uploader_plugins.manifest import Manifest
 from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.images import Blob, Image
@@ -330,7 +330,7 @@ def test_a_single_images_login(python: Any, registry: OddRegistry, address: str)
 def prepared(conf: cfg.ConfigOpts, address: str, **more: Any) -> dict[str, Any]:
     names = {"ceph_namespace": f"{address}/ns", "ceph_image": "app", "ceph_tag": "latest"}
     entry = {
-        "push_destination": demo.SERVED_AT,
+        "push_destination": demonstration.SERVED_AT,
         "includes": ["/ns/app:"],
         "tag_from_label": "version",
         "set": names,
@@ -347,9 +347,9 @@ def test_images_with_labels_are_modified_under_the_labels_tag(
     registry.add(labelled("17"))
     modified = {"modify_role": "role", "modify_append_tag": "-mod"}
     parameters = prepared(conf, address, modify_only_with_labels=["release"], **modified)
-    assert parameters["ContainerCephDaemonImage"] == f"{demo.SERVED_AT}/ns/app:17-mod"
+    assert parameters["ContainerCephDaemonImage"] == f"{demonstration.SERVED_AT}/ns/app:17-mod"
     parameters = prepared(conf, address, modify_only_with_labels=["other"], **modified)
-    assert parameters["ContainerCephDaemonImage"] == f"{demo.SERVED_AT}/ns/app:17"
+    assert parameters["ContainerCephDaemonImage"] == f"{demonstration.SERVED_AT}/ns/app:17"
 
 
 def test_a_tag_in_set_is_what_it_says(
@@ -358,4 +358,4 @@ def test_a_tag_in_set_is_what_it_says(
     registry.add(labelled("17"))
     names = {"ceph_namespace": f"{address}/ns", "ceph_image": "app", "ceph_tag": "latest"}
     parameters = prepared(conf, address, set=names | {"tag": "x"})
-    assert parameters["ContainerCephDaemonImage"] == f"{demo.SERVED_AT}/ns/app:latest"
+    assert parameters["ContainerCephDaemonImage"] == f"{demonstration.SERVED_AT}/ns/app:latest"

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from oslo_config import cfg
 
-from image_uploader_plugins import demo, tripleo
+from image_uploader_plugins import demonstration, tripleo
 from image_uploader_plugins.sources import credential_helpers
 from image_uploader_plugins.sources.keychain import Login
 from image_uploader_plugins.testing.images import corpus
@@ -157,7 +157,7 @@ def test_prepare_with_credentials_of_the_environment(
     """They come before those that are stored."""
     docker(home, server)
     store(home, {"auths": {server: entry(Login("other", "wrong"))}})
-    environment = demo.environment_for([IMAGE], server)
+    environment = demonstration.environment_for([IMAGE], server)
     named = {server: {LOGIN.username: LOGIN.password}}
     environment["parameter_defaults"]["ContainerImageRegistryCredentials"] = named
     tripleo.prepare(environment, conf=conf)

@@ -13,8 +13,9 @@ import yaml
 from oslo_config import cfg
 from tripleo_common.image import exception
 
-from image_uploader_plugins import demo, errors, tripleo
+from image_uploader_plugins import errors, tripleo
 from image_uploader_plugins.copying.run_options import CopyOptions
+from image_uploader_plugins.demonstration import SERVED_AT
 from image_uploader_plugins.runs.records import Status
 from image_uploader_plugins.testing import images, web_server
 from image_uploader_plugins.testing.images import corpus
@@ -41,7 +42,7 @@ def second() -> Iterator[str]:
 def entry(namespace: str, image: str, tag: str, kind: str = "ceph", **more: Any) -> dict[str, Any]:
     """An entry of ContainerImagePrepare for one image, as Ceph's daemon or another of its."""
     names = {f"{kind}_namespace": namespace, f"{kind}_image": image, f"{kind}_tag": tag}
-    found = {"push_destination": demo.SERVED_AT, "includes": [f"/{image}:"], "set": names}
+    found = {"push_destination": SERVED_AT, "includes": [f"/{image}:"], "set": names}
     return {**found, **more}
 
 
@@ -59,7 +60,7 @@ def listed(folder: Path, *entries: Any) -> list[str]:
 
 
 def item(source: str, name: str, **more: Any) -> dict[str, Any]:
-    return {"imagename": f"{source}/{name}", "push_destination": demo.SERVED_AT, **more}
+    return {"imagename": f"{source}/{name}", "push_destination": SERVED_AT, **more}
 
 
 def digest_of(root: Path, name: str, tag: str) -> str:
@@ -91,7 +92,7 @@ def test_full_names_with_prepare(
         "PrometheusContainerImage": f"{full(second)}/base",
     }
     for name, repository in found.items():
-        assert parameters[name] == f"{demo.SERVED_AT}/{repository}:1.0"
+        assert parameters[name] == f"{SERVED_AT}/{repository}:1.0"
         assert trees.tags(root, repository) == ["1.0"]
     assert digest_of(root, f"{full(second)}/base", "1.0") == str(OTHER.digest)
     assert trees.catalog(root) == sorted(found.values())
@@ -100,14 +101,14 @@ def test_full_names_with_prepare(
 def test_full_names_of_one_entry_below_a_namespace(
     source: str, conf: cfg.ConfigOpts, root: Path
 ) -> None:
-    destination = f"{demo.SERVED_AT}/site/a/"
+    destination = f"{SERVED_AT}/site/a/"
     parameters = prepare(
         conf,
         entry(source, "base", "1.0", names="full", push_destination=destination),
         entry(f"{source}/openstack", "plain", "wallaby", "ceph_grafana", names="path"),
     )
     assert trees.catalog(root) == ["openstack/plain", f"site/a/{full(source)}/base"]
-    named = f"{demo.SERVED_AT}/site/a/{full(source)}/base:1.0"
+    named = f"{SERVED_AT}/site/a/{full(source)}/base:1.0"
     assert parameters["ContainerCephDaemonImage"] == named
 
 
@@ -115,7 +116,7 @@ def test_full_names_of_a_modified_image(source: str, conf: cfg.ConfigOpts) -> No
     given = entry(source, "base", "1.0", modify_role="r", modify_append_tag="-mod", names="full")
     defaults = {"parameter_defaults": {"ContainerImagePrepare": [given]}}
     parameters, _ = tripleo.prepare(defaults, conf=conf, dry_run=True)
-    named = f"{demo.SERVED_AT}/{full(source)}/base:1.0-mod"
+    named = f"{SERVED_AT}/{full(source)}/base:1.0-mod"
     assert parameters["ContainerCephDaemonImage"] == named
 
 
@@ -147,7 +148,7 @@ def test_full_names_in_a_list(
     ],
 )
 def test_full_names(text: str, name: str) -> None:
-    task = task_of({"imagename": text, "push_destination": demo.SERVED_AT})
+    task = task_of({"imagename": text, "push_destination": SERVED_AT})
     assert Job.of(task, full_names=True).target.value == name
 
 
@@ -212,7 +213,7 @@ def test_parameters_name_what_the_tree_has(
         lambda self: f"http://{source}/v2",
     )
     parameters = prepare(conf, entry(namespace, "alpine", "3", includes=["alpine:3"]))
-    assert parameters["ContainerCephDaemonImage"] == f"{demo.SERVED_AT}/{name}:3"
+    assert parameters["ContainerCephDaemonImage"] == f"{SERVED_AT}/{name}:3"
     assert trees.tags(root, name) == ["3"]
 
 
@@ -224,7 +225,7 @@ def test_parameters_of_what_is_not_copied_stay(source: str, conf: cfg.ConfigOpts
 def test_pull_source(source: str, conf: cfg.ConfigOpts, root: Path) -> None:
     given = entry("openstack", "plain", "wallaby", pull_source=f"{source}/", includes=["/plain:"])
     parameters = prepare(conf, given)
-    assert parameters["ContainerCephDaemonImage"] == f"{demo.SERVED_AT}/openstack/plain:wallaby"
+    assert parameters["ContainerCephDaemonImage"] == f"{SERVED_AT}/openstack/plain:wallaby"
     assert trees.tags(root, "openstack/plain") == ["wallaby"]
 
 
@@ -297,7 +298,7 @@ def test_a_dry_run_sees_two_images_and_tells_of_none(
         return tripleo.prepare(given, conf=conf, dry_run=True, journal=journal)[0]
 
     good = entry(source, "base", "1.0")
-    assert rehearse(good)["ContainerCephDaemonImage"] == f"{demo.SERVED_AT}/base:1.0"
+    assert rehearse(good)["ContainerCephDaemonImage"] == f"{SERVED_AT}/base:1.0"
     with pytest.raises(exception.ImageUploaderException, match=r"base:1\.0 would be"):
         rehearse(good, entry(second, "base", "1.0"))
     with pytest.raises(exception.ImageUploaderException, match="not a repository name"):
@@ -331,7 +332,7 @@ def test_the_same_image_of_two_registries(
         tmp_path,
         item(source, "openstack/plain:wallaby"),
         item(second, "openstack/plain:wallaby"),
-        item(second, "base:1.0", push_destination=f"{demo.SERVED_AT}/second"),
+        item(second, "base:1.0", push_destination=f"{SERVED_AT}/second"),
         item(source, "base:1.0"),
     )
     tripleo.upload_files(files, conf)

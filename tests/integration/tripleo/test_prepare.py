@@ -12,7 +12,8 @@ import pytest
 import yaml
 from oslo_config import cfg
 
-from image_uploader_plugins import demo, errors, tripleo
+from image_uploader_plugins import errors, tripleo
+from image_uploader_plugins.demonstration import SERVED_AT, environment_for
 from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.images import corpus
 from tests.support import commands, trees
@@ -26,7 +27,7 @@ README = ETC.parent / "README.rst"
 def entry(source: str, name: str = "base", **more: Any) -> dict[str, Any]:
     """An entry of ContainerImagePrepare for one image of the corpus."""
     image = next(image for image in corpus() if image.repository.value == name)
-    environment = demo.environment_for([image], source)
+    environment = environment_for([image], source)
     found: dict[str, Any] = environment["parameter_defaults"]["ContainerImagePrepare"][0]
     return found | more
 
@@ -53,7 +54,7 @@ def test_uploader_is_honoured_entry_by_entry(
         )
     assert trees.catalog(root) == ["base", "openstack/plain"]
     assert totals.images == 3
-    assert parameters["ContainerCephDaemonImage"] == f"{demo.SERVED_AT}/openstack/plain:wallaby"
+    assert parameters["ContainerCephDaemonImage"] == f"{SERVED_AT}/openstack/plain:wallaby"
 
 
 @pytest.mark.slow
@@ -98,7 +99,7 @@ def test_a_tag_from_a_label(
     item = entry(source, tag_from_label="version")
     item["set"]["ceph_tag"] = "latest"
     parameters, _ = tripleo.prepare(environment(item), conf=conf)
-    assert parameters["ContainerCephDaemonImage"] == f"{demo.SERVED_AT}/base:1.0"
+    assert parameters["ContainerCephDaemonImage"] == f"{SERVED_AT}/base:1.0"
     assert trees.tags(root, "base") == ["1.0"]
 
 
@@ -120,7 +121,7 @@ def test_a_label_cannot_name_a_file(
 
 def test_dry_run_copies_nothing(source: str, conf: cfg.ConfigOpts, root: Path) -> None:
     parameters, totals = tripleo.prepare(environment(entry(source)), dry_run=True, conf=conf)
-    assert parameters["ContainerCephDaemonImage"] == f"{demo.SERVED_AT}/base:1.0"
+    assert parameters["ContainerCephDaemonImage"] == f"{SERVED_AT}/base:1.0"
     assert totals.images == 0
     assert not root.exists()
 
@@ -169,7 +170,7 @@ def test_prepare_writes_the_parameters(
     done = command("prepare", *files, "--output-env-file", str(out))
     assert done.returncode == 0, done.stderr
     written = yaml.safe_load(out.read_text())["parameter_defaults"]
-    assert written["ContainerCephDaemonImage"] == f"{demo.SERVED_AT}/base:1.0"
+    assert written["ContainerCephDaemonImage"] == f"{SERVED_AT}/base:1.0"
     assert done.stdout == ""
     assert f"{source}/base:1.0: copied, 1 layers fetched, 0 mounted" in done.stderr
     assert "1 images, 1 layers uploaded, 0 layers mounted" in done.stderr.splitlines()[-1]
@@ -181,7 +182,7 @@ def test_prepare_prints_the_parameters(command: Any, source: str, tmp_path: Path
     file.write_text(yaml.safe_dump(environment(entry(source))))
     done = command("prepare", "-e", str(file), "--dry-run")
     written = yaml.safe_load(done.stdout)["parameter_defaults"]
-    assert written["ContainerCephDaemonImage"] == f"{demo.SERVED_AT}/base:1.0"
+    assert written["ContainerCephDaemonImage"] == f"{SERVED_AT}/base:1.0"
 
 
 @pytest.mark.slow
@@ -222,7 +223,7 @@ def test_a_failure_is_one_line_and_status_1(
 @pytest.mark.slow
 def test_upload_fails_in_one_line(command: Any, source: str, tmp_path: Path) -> None:
     file = tmp_path / "images.yaml"
-    items = [{"imagename": f"{source}/absent:1.0", "push_destination": demo.SERVED_AT}]
+    items = [{"imagename": f"{source}/absent:1.0", "push_destination": SERVED_AT}]
     file.write_text(yaml.safe_dump({"container_images": items}))
     done = command("upload", str(file))
     assert done.returncode == 1

@@ -12,8 +12,9 @@ import pytest
 import yaml
 from oslo_config import cfg
 
-from image_uploader_plugins import demo, media_types, tripleo
+from image_uploader_plugins import media_types, tripleo
 from image_uploader_plugins.copying.run_options import CopyOptions
+from image_uploader_plugins.demonstration import SERVED_AT
 from image_uploader_plugins.manifest import Manifest
 from image_uploader_plugins.reference import RepositoryName, Tag
 from image_uploader_plugins.runs.records import ImageRecord, Outcome
@@ -55,11 +56,11 @@ def copy(
         journal = tripleo.Journal()
         if request.param == "prepare":
             names = {"ceph_namespace": source, "ceph_image": name, "ceph_tag": "1"}
-            entry = {"includes": [f"/{name}:"], "set": names, "push_destination": demo.SERVED_AT}
+            entry = {"includes": [f"/{name}:"], "set": names, "push_destination": SERVED_AT}
             given = {"parameter_defaults": {"ContainerImagePrepare": [entry | more]}}
             tripleo.prepare(given, conf=conf, journal=journal, options=options)
         else:
-            item = {"imagename": f"{source}/{name}:1", "push_destination": demo.SERVED_AT, **more}
+            item = {"imagename": f"{source}/{name}:1", "push_destination": SERVED_AT, **more}
             file = tmp_path / "images.yaml"
             file.write_text(yaml.safe_dump([item]))
             tripleo.upload_files([str(file)], conf, journal=journal, options=options)

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
-from image_uploader_plugins import demo
 from image_uploader_plugins.cli import app
+from image_uploader_plugins.demonstration import SERVED_AT, environment_for
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.images import Image
@@ -167,7 +167,7 @@ def test_upload(
         yaml.safe_dump(
             {
                 "container_images": [
-                    {"imagename": name, "push_destination": demo.SERVED_AT}
+                    {"imagename": name, "push_destination": SERVED_AT}
                     for name in (*names, *more[:1])
                 ]
             }
@@ -196,7 +196,7 @@ def test_prepare(
     kind: str,
 ) -> None:
     address, _ = registry
-    found: dict[str, Any] = demo.environment_for([IMAGES[kind]], address)["parameter_defaults"]
+    found: dict[str, Any] = environment_for([IMAGES[kind]], address)["parameter_defaults"]
     found["ContainerImageRegistryCredentials"] = {address: {"alice": PASSWORD}}
     file = folder / "given/environment.yaml"
     file.write_text(yaml.safe_dump({"parameter_defaults": found}))

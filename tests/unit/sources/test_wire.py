@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from image_uploader_plugins import demo
+from image_uploader_plugins.demonstration import SERVED_AT, environment_for
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.images import Image
@@ -140,15 +140,15 @@ def environment(tmp_path: Path, scene: Scene) -> dict[str, str]:
 
 def upload(folder: Path, *names: str) -> list[str]:
     file = folder / "images.yaml"
-    entries = [{"imagename": name, "push_destination": demo.SERVED_AT} for name in names]
+    entries = [{"imagename": name, "push_destination": SERVED_AT} for name in names]
     file.write_text(yaml.safe_dump({"container_images": entries}))
     return ["upload", str(file)]
 
 
 def prepare(folder: Path, scene: Scene) -> list[str]:
     registry, other = scene.addresses["registry"], scene.addresses["other"]
-    found = demo.environment_for([IMAGE], registry)["parameter_defaults"]
-    found["ContainerImagePrepare"] += demo.environment_for([OTHER], other)["parameter_defaults"][
+    found = environment_for([IMAGE], registry)["parameter_defaults"]
+    found["ContainerImagePrepare"] += environment_for([OTHER], other)["parameter_defaults"][
         "ContainerImagePrepare"
     ]
     for entry in found["ContainerImagePrepare"]:
