@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A tar, read where it lies: its headers once, its content wherever it is asked for.
+"""Tar files. The headers are read once; the content is read in place when it is needed.
 
 Source: POSIX.1-2017, pax, "ustar Interchange Format" and "pax Interchange
 Format"; for files with holes GNU tar's manual, "Storing Sparse Files".
@@ -30,9 +30,9 @@ from image_uploader_plugins.text import shown
 STANDARD_INPUT = Path("-")
 
 _MEMBERS_LIMIT = 200_000
-_NAMES_LIMIT = 32 * 1024**2  # characters, all in all
-_HEADER_LIMIT = 1024 * 1024  # bytes for one member, with all its extensions
-_EXTENSIONS_LIMIT = 64 * 1024**2  # bytes of headers that not every member has, all in all
+_NAMES_LIMIT = 32 * 1024**2  # characters of all names together
+_HEADER_LIMIT = 1024 * 1024  # bytes of one member's header with its extensions
+_EXTENSIONS_LIMIT = 64 * 1024**2  # bytes of all members' extensions together
 _LINKS_LIMIT = 8
 # The fields allowed in a header for all members: none may rename or resize them.
 _HARMLESS = frozenset({"comment", "atime", "ctime", "mtime", "uid", "gid", "uname", "gname"})
@@ -43,14 +43,15 @@ _HEADER_ERRORS = (
 
 
 class _Refused(Exception):
-    """Headers that tarfile would take, and we do not."""
+    """Headers that tarfile accepts, but not this package."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True)
 class _Member:
-    """A regular file by its offset and size in bytes, or a link by its target.
+    """A regular file, by its offset and size in bytes, or a link, by its target.
 
-    ``parts`` are those of a file with holes: where each belongs and its size.
+    ``parts`` are the parts of a file with holes: each has its place in the file
+    and its size.
     """
 
     offset: int = 0
@@ -60,12 +61,12 @@ class _Member:
 
 
 class Tar(Files):
-    """A tar file, plain or compressed, from wherever a file can be opened; ``-`` is standard input.
+    """A tar file, plain or compressed. The path may be a pipe; ``-`` is standard input.
 
-    What is compressed or a pipe is written to a temporary file first.  Raises
-    ArchiveInvalid for what is no tar, or is cut off; for a member that leads
-    out of it, stands in it twice with different content, or is neither file,
-    folder nor link.
+    Compressed archives and pipes are written to a temporary file first. Raises
+    ArchiveInvalid if the file is not a tar or is cut off, or if a member leads
+    out of the archive, occurs twice with different content, or is neither a
+    file, a folder nor a link.
     """
 
     def __init__(self, path: Path) -> None:
@@ -111,7 +112,7 @@ class Tar(Files):
         return self._filled(name, member, member.parts)
 
     def _stored(self, name: str, offset: int, end: int) -> Iterator[bytes]:
-        # pread: several threads read at once, each somewhere else.
+        # pread, since several threads read at different offsets at the same time.
         while offset < end:
             length = min(CHUNK, end - offset)
             chunk = mapped(self.path, os.pread, self._file.fileno(), length, offset)
@@ -136,7 +137,7 @@ class Tar(Files):
         return self._follow(name, self._members.get(self.clean(name)))
 
     def _follow(self, name: str, member: _Member | None) -> _Member | None:
-        # NOTE: docker writes a layer that is in an archive twice as a link.
+        # NOTE: docker writes the second copy of a layer as a link.
         for _ in range(_LINKS_LIMIT):
             if member is None or member.target is None:
                 return member
@@ -168,7 +169,7 @@ class Tar(Files):
             if not count:
                 raise errors.ArchiveInvalid(self.path, f"is not a tar archive ({e})") from e
             raise self._cut(end) from e
-        # NOTE: tarfile takes garbage and a cut-off header for the end.
+        # NOTE: tarfile treats garbage and a cut-off header as the end of the archive.
         if self._block(end) != bytes(tarfile.BLOCKSIZE):
             raise self._cut(end)
 
@@ -223,9 +224,9 @@ class Tar(Files):
     # -- two members of one name
 
     def _check_again(self) -> None:
-        """Raise ArchiveInvalid where members of one name are not the same each time.
+        """Raise ArchiveInvalid if members with one name differ in their content.
 
-        NOTE: docker, bazel and others write one that several images share again.
+        NOTE: docker, bazel and others repeat members that several images share.
         """
         known: dict[_Member, Digest] = {}
         for name, again in self._again:
@@ -236,7 +237,7 @@ class Tar(Files):
     def _differ(
         self, name: str, one: _Member, other: _Member, known: dict[_Member, Digest]
     ) -> bool:
-        """Tell whether two members differ; each is read once, however often it is listed."""
+        """Return whether two members differ; each is read only once, also if it is repeated."""
         if one == other or one.size != other.size:
             return one != other
         for member in (one, other):
@@ -247,7 +248,7 @@ class Tar(Files):
     # -- where it comes from
 
     def _make_readable(self) -> None:
-        """Spool what is compressed, or comes through a pipe: it must be a plain file to seek in."""
+        """Write a compressed archive or a pipe to a temporary file, in which one can seek."""
         source = self._file
         status = os.fstat(source.fileno())
         lies = stat.S_ISREG(status.st_mode)
@@ -270,7 +271,7 @@ class Tar(Files):
             )
 
     def _chunks_of(self, file: IO[bytes]) -> Iterator[bytes]:
-        """Yield all of a file; the first chunk just long enough to see what it is."""
+        """Yield a file in chunks; the first is as long as Compression.of() needs."""
         length = HEAD
         while chunk := mapped(self.path, file.read, length):
             length = CHUNK
@@ -300,10 +301,10 @@ def _hash(chunks: Iterator[bytes]) -> Digest:
 
 
 class _Headers:
-    """A file as tarfile reads it, with bounds on what headers may take.
+    """A file for tarfile, which limits the size of headers.
 
-    NOTE: tarfile reads an extension of whatever size its header says into
-    memory, and reads on at the end of the file.
+    NOTE: tarfile reads an extension of any size into memory, and continues to
+    read at the end of the file.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
@@ -338,5 +339,5 @@ def _headers(file: IO[bytes]) -> Iterator[tuple[tarfile.TarInfo, int]]:
                 raise _Refused(f"has a header that says {shown(min(unsafe))} of all its members")
             offset = tar.offset
             headers.next_member()
-            tar.members, tar.pax_headers = [], {}  # or it keeps them all
+            tar.members, tar.pax_headers = [], {}  # or tarfile would keep them all
             yield info, offset

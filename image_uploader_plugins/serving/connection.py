@@ -28,17 +28,17 @@ LOG = logging.getLogger(__name__)
 
 READ, WRITE = select.EPOLLIN, select.EPOLLOUT
 
-# Seconds for a request, on a new connection with its TLS handshake; for the
-# next one to begin; and without a byte taken of an answer.
+# Seconds that a client has to send a request (on a new connection, with the TLS
+# handshake), to begin its next request, and to take more bytes of an answer.
 REQUEST = 30
 IDLE = 30
 STALLED = 30
-# Seconds and bytes for a client to see the last answer, while it still sends.
+# Seconds to wait, and bytes to read, until a client that still sends has the last answer.
 LINGER = 5
 _LINGER_BYTES = 1024 * 1024
-# A push is told that it is none; more bytes than this of it are not read.
+# Bytes of a request's body that are read, for example of a push, before it is refused.
 BODY = 64 * 1024
-# Bytes that are received at once, and that one client is sent before others are.
+# Bytes to receive at once, and bytes to send to a client before it is the others' turn.
 _RECEIVED = 16 * 1024
 _TURN = 1024 * 1024
 
@@ -46,12 +46,12 @@ _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct",
 
 Log = Callable[[str], None]
 _T = TypeVar("_T")
-# Yields what the socket has to be ready for before it goes on.
+# A generator that yields READ or WRITE when it must wait until the socket is ready for it.
 Steps = Generator[int, None, _T]
 
 
 class Application(Protocol):
-    """A WSGI application that can also say why a request never reached it."""
+    """A WSGI application that also answers requests which cannot be parsed."""
 
     def __call__(
         self, environ: WSGIEnvironment, start_response: StartResponse
@@ -62,13 +62,14 @@ class Application(Protocol):
 
 
 class Connection:
-    """A client's socket, which never blocks: step() returns soon.
+    """The connection of one client, on a socket that never blocks: step() returns soon.
 
-    ``since`` is when the present request was waited for, or when its answer
-    began (monotonic seconds); ``deadline`` until when something must happen;
-    ``answering`` whether the request is read and the answer under way, which
-    ``begins`` is told before.  ``owner`` is who has the client's address: of
-    IPv6 everybody has at least 64 bits.
+    ``answering`` is true after a request was read, while the answer is sent;
+    ``begins`` is called before. ``since`` is the time when waiting for the
+    request began, or when its answer began. By ``deadline`` the client must have
+    sent or taken something; both are seconds of time.monotonic(). ``owner`` is
+    the address by which connections are counted: of IPv6 the network of 64 bits,
+    since a site has at least these.
     """
 
     def __init__(
@@ -101,14 +102,14 @@ class Connection:
         self._steps = self._talk()
 
     def step(self) -> int | None:
-        """Go on as far as possible; returns READ or WRITE to wait for, None at the end."""
+        """Continue as far as possible; return READ or WRITE to wait for, None at the end."""
         if not self._dropped:
             with contextlib.suppress(StopIteration):
                 return next(self._steps)
         return None
 
     def drop(self) -> None:
-        """End it, from any thread: the next step is the last one, and comes at once."""
+        """End the connection, from any thread: the next step() is the last one, and comes soon."""
         self._dropped = True
         # NOTE: an SSLSocket's own shutdown() would change it while another thread uses it.
         with contextlib.suppress(OSError):
@@ -131,14 +132,15 @@ class Connection:
 
     @property
     def taken(self) -> int:
-        """Return the bytes of the present answer, without those that the kernel still has."""
+        """Return how many bytes of the present answer the client has acknowledged."""
         return max(self._sent - self._unsent(), 0)
 
     def stalled(self) -> bool:
-        """Tell whether the client, at its deadline, has taken nothing that was sent to it.
+        """Return whether the client has taken no bytes since the last look, at its deadline.
 
-        What the kernel has for it may be megabytes: on a slow line they take
-        longer than a deadline, and none is late as long as they get fewer.
+        The kernel may hold megabytes for a client, which take longer than one
+        deadline on a slow line. As long as they become fewer, the client gets
+        another deadline.
         """
         queued, self._queued = self._queued, self._unsent()
         if not self.answering or 0 < queued <= self._queued:
@@ -147,7 +149,7 @@ class Connection:
         return False
 
     def close(self) -> None:
-        """Close the socket; for the thread that made the last step."""
+        """Close the socket. Only the thread that made the last step may call this."""
         self._steps.close()
         self._socket.close()
 
@@ -206,11 +208,11 @@ class Connection:
         return not self.last
 
     def _head(self) -> Steps[int]:
-        """Receive until a head is there; return its size, 0 if the client leaves."""
+        """Receive until the head of a request is whole; return its size, 0 if the client leaves."""
         seen, begun = 0, not self._later
         while True:
             if not seen:
-                # RFC 9112, 2.2: empty lines before a request count for nothing.
+                # RFC 9112, 2.2: empty lines before a request are ignored.
                 self._received[:] = self._received.lstrip(b"\r\n")
             size = http1.end(self._received, seen)
             if size > 0:
@@ -222,7 +224,7 @@ class Connection:
                 begun, self.deadline = True, time.monotonic() + REQUEST
 
     def _body(self, head: http1.Head) -> Steps[None]:
-        """Read what is of no use, so that it is not taken for the next request."""
+        """Read the body, which nothing needs, so that it is not parsed as the next request."""
         left = 0 if head.length is None or head.waits else head.length
         if left > BODY:
             raise http1.Refused(413, f"a body of more than {BODY} bytes")
@@ -253,7 +255,7 @@ class Connection:
             self._tell(line, answer)
 
     def _send_all(self, answer: _Answer, body: Iterable[bytes]) -> Steps[None]:
-        # Small answers are one packet.
+        # The head is sent with the first chunk, so that a small answer is one packet.
         ahead, left = answer.head(last=self.last), answer.length
         for chunk in body:
             left -= len(chunk)
@@ -276,17 +278,21 @@ class Connection:
             yield from self._after(count)
 
     def _after(self, count: int) -> Steps[None]:
-        """Let others go on when this one has had its turn."""
+        """Let other connections continue after this one has sent enough."""
         self._had += count
         if self._had >= _TURN:
             self._had = 0
             yield WRITE
 
     def _linger(self) -> Steps[None]:
-        """Let the client read all: a socket closed with bytes unread takes back what it sent."""
+        """Wait until the client has read all.
+
+        If a socket is closed while it has unread bytes, the kernel resets the
+        connection, and the client may lose what was sent.
+        """
         self._wait(LINGER)
         if isinstance(self._socket, ssl.SSLSocket):
-            # It says that nothing follows; what the client says to that is of no use.
+            # Tells the client that nothing follows; its reply is not needed.
             with contextlib.suppress(OSError, ValueError):
                 self._socket.unwrap()
         socket.socket.shutdown(self._socket, socket.SHUT_WR)
@@ -316,7 +322,7 @@ class Connection:
 
 
 class _Answer:
-    """The head of an answer, as a WSGI application begins it."""
+    """The status and the headers of an answer, from a WSGI application."""
 
     def __init__(self, version: str) -> None:
         self.status = "-"
@@ -328,14 +334,14 @@ class _Answer:
     def start(
         self, status: str, headers: list[tuple[str, str]], exc_info: Any = None
     ) -> Callable[[bytes], object]:
-        """Take status and headers, as WSGI's start_response (PEP 3333)."""
+        """Take the status and the headers: WSGI's start_response (PEP 3333)."""
         self.status, self._headers = status, headers
         lengths = [value for name, value in headers if name.lower() == "content-length"]
         self.length = int(lengths[0]) if lengths else 0
         return _no_writing
 
     def head(self, *, last: bool) -> bytes:
-        """Return the bytes before the body; ``last`` says that no answer follows."""
+        """Return the bytes before the body; with ``last``, they announce the connection's end."""
         more = [("Date", email.utils.formatdate(usegmt=True)), ("Server", "image-uploader")]
         if last:
             more.append(("Connection", "close"))
@@ -352,7 +358,7 @@ def _no_writing(content: bytes) -> None:
 
 
 def _environ(client: str, head: http1.Head | None = None) -> WSGIEnvironment:
-    """Return what WSGI says of a request (PEP 3333); without one, what it says of the server."""
+    """Return WSGI's environment of a request (PEP 3333), or of none if it was refused."""
     environ: WSGIEnvironment = {
         "REQUEST_METHOD": head.method if head else "GET",
         "SCRIPT_NAME": "",
@@ -389,7 +395,7 @@ def _first_line(received: bytes | bytearray) -> bytes:
 
 
 def _printable(text: bytes) -> str:
-    """Return a client's text as Apache logs it: harmless on a terminal and in a file."""
+    """Return a client's text as Apache logs it: without control characters and quotes."""
     return "".join(
         chr(byte) if 0x20 <= byte < 0x7F and byte not in b'"\\' else f"\\x{byte:02x}"
         for byte in text
@@ -397,7 +403,7 @@ def _printable(text: bytes) -> str:
 
 
 def _now() -> str:
-    # NOTE: strftime's month is the locale's.
+    # NOTE: strftime's %b depends on the locale.
     now = time.localtime()
     month = _MONTHS[now.tm_mon - 1]
     return time.strftime(f"%d/{month}/%Y:%H:%M:%S %z", now)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tokens of registries: asked for once, given to nobody else, renewed before they end.
+"""Tokens for registries: fetched once, sent to no other registry, renewed before they expire.
 
 Sources: distribution, "Token Authentication Specification" and "OAuth2 Token
 Authentication".
@@ -23,16 +23,16 @@ from image_uploader_plugins.sources import answers
 from image_uploader_plugins.sources.challenges import Challenge
 from image_uploader_plugins.sources.keychain import Login
 
-_SHORTEST = 60  # seconds that a token lasts whose server does not say (its specification)
+_SHORTEST = 60  # seconds that a token is valid if the server does not say (specification)
 _LONGEST = 24 * 60 * 60
-_MARGIN = 0.1  # of its life, before whose end a token is renewed
+_MARGIN = 0.1  # a token is renewed when this part of its life is left
 _CLIENT = "image-uploader"
-_TOKEN = re.compile(r"[!-~]+")  # what fits into a header; RFC 6750, 2.1, has less
+_TOKEN = re.compile(r"[!-~]+")  # all that a header may have; RFC 6750, 2.1, allows less
 _NO_FORMS = frozenset({404, 405})
 
 Answer = tuple[int, bytes]
 Ask = Callable[[str, Mapping[str, str], Mapping[str, str] | None], Answer]
-"""A function of a URL, headers and maybe a form to POST; returns a status and a body."""
+"""A function that takes a URL, headers and a form to POST or None; returns a status and a body."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,7 +46,11 @@ class _Key:
 
 @dataclasses.dataclass
 class Grant:
-    """An Authorization, the moment by the clock when it ends, and whether it has been of use."""
+    """A value for the Authorization header.
+
+    ``until`` is when it expires, by the clock of Tokens; ``has_served`` tells
+    whether a registry has accepted it.
+    """
 
     authorization: str = ""
     until: float = math.inf
@@ -63,7 +67,7 @@ class Tokens:
         self._grants: dict[_Key, Grant] = {}
 
     def is_over(self, grant: Grant) -> bool:
-        """Return whether a grant has ended, or nearly."""
+        """Return whether a grant has expired, or will soon."""
         return grant.until <= self._clock()
 
     def grant(
@@ -76,10 +80,11 @@ class Tokens:
         *,
         refused: str = "",
     ) -> Grant:
-        """Return a token that the challenge asks for, for ``scope`` where it names none.
+        """Return a token for a challenge; ``scope`` counts if the challenge names none.
 
-        The same question gets the same token, but not an Authorization that
-        was ``refused``. Raises RegistryError where the token server gives none.
+        Equal arguments get the same token while it is valid, unless it is the
+        Authorization that the registry has ``refused``. Raises RegistryError if
+        the token server sends no token.
         """
         parameters = challenge.parameters
         scopes = tuple((parameters.get("scope") or scope).split())
@@ -113,7 +118,7 @@ class Tokens:
 def _asked(key: _Key, login: Login | None, ask: Ask) -> Answer:
     if login and login.identity_token:
         status, body = ask(key.realm, {}, _form(key, login))
-        # Not all token servers take a form, and those say so (OAuth2 Token Authentication).
+        # Token servers without this form answer so (OAuth2 Token Authentication).
         if status not in _NO_FORMS or not login.password:
             return status, body
     return ask(_url(key, login), {"Authorization": login.basic} if login else {}, None)
@@ -139,7 +144,7 @@ def _url(key: _Key, login: Login | None) -> str:
 
 
 def _life(fields: Mapping[str, Any]) -> float:
-    """Return for how many seconds a token is good from now on."""
+    """Return for how many seconds from now a token is valid."""
     life = fields.get("expires_in")
     if isinstance(life, bool) or not isinstance(life, int | float) or not 0 < life < 2**31:
         return _SHORTEST
@@ -147,12 +152,12 @@ def _life(fields: Mapping[str, Any]) -> float:
     if isinstance(issued, str):
         try:
             moment = datetime.datetime.fromisoformat(issued)
-            # A server that names no zone means UTC, wherever this machine is.
+            # A time without a zone is UTC.
             zoned = moment if moment.tzinfo else moment.replace(tzinfo=datetime.UTC)
             left = zoned.timestamp() + life - time.time()
         except (ValueError, OverflowError):
             left = life
-        # A server's clock may be wrong: then its word on the length counts.
+        # If the server's clock is wrong, only the length of the token's life is used.
         if 0 < left < life:
             life = left
     return float(min(life, _LONGEST))
