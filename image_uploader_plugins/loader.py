@@ -37,9 +37,9 @@ _OPTIONS = [
         default=pace.MINIMUM_RATE,
         min=0,
         help=(
-            "Bytes a second that a registry must give on average while a manifest, a layer or a "
-            "token is fetched, over 30 seconds of waiting for it. A slower transfer is given up "
-            "and tried again. 0 for no such limit."
+            "The lowest rate of a transfer, in bytes per second: of a manifest, a layer or a "
+            "token, on average over 30 seconds of waiting for the registry. A slower transfer is "
+            "stopped and tried again. 0 means no limit."
         ),
     ),
     cfg.IntOpt(
@@ -47,9 +47,8 @@ _OPTIONS = [
         default=pace.DEADLINE,
         min=0,
         help=(
-            "Seconds after which the transfer of one manifest, layer or token is given up for "
-            "good, at whatever rate it comes. Must be longer than your largest layer "
-            "takes. 0 for no such limit."
+            "Seconds after which the transfer of one manifest, layer or token fails, at any "
+            "rate. Must be longer than the transfer of your largest layer. 0 means no limit."
         ),
     ),
     cfg.IntOpt(
@@ -57,8 +56,8 @@ _OPTIONS = [
         default=int(READ_TIMEOUT),
         min=1,
         help=(
-            "Seconds for which a registry may say nothing, before an answer and in it. Registries "
-            "that are caches of others take minutes for what they do not have yet."
+            "Seconds that a registry may send nothing, before an answer or during it. A registry "
+            "that is a cache of another one may need minutes for content that is not in it yet."
         ),
     ),
     cfg.IntOpt(
@@ -66,18 +65,18 @@ _OPTIONS = [
         default=int(pauses.TOTAL),
         min=0,
         help=(
-            "Seconds that one request waits at most, altogether, for a registry that limits how "
-            "much it is asked (429 Too Many Requests, Retry-After)."
+            "The most seconds that one request waits, in total, for a registry that limits the "
+            "number of requests (429 Too Many Requests, Retry-After)."
         ),
     ),
     cfg.ListOpt(
         "insecure_registries",
         default=[],
         help=(
-            "Registries to copy from, host or host:port, or networks, as 192.168.24.0/24, whose "
-            "certificate is not verified, and which are asked by http where they do not speak "
-            "https. Also those that DockerInsecureRegistryAddress of a deployment names, and "
-            "those with insecure = true in containers' registries.conf. Passwords are sent to "
+            "Registries to copy from whose certificate is not verified, and which may use http "
+            "instead of https: host or host:port, or networks such as 192.168.24.0/24. Registries "
+            "in DockerInsecureRegistryAddress of a deployment, and those with insecure = true in "
+            "containers' registries.conf, are added to these. Passwords are sent to "
             "them as they are."
         ),
     ),

@@ -44,9 +44,9 @@ _OPTIONS = [
         default=LEASE_TIMEOUT,
         min=60,
         help=(
-            "Seconds for which a layer that no manifest names yet is protected from being "
-            "collected. Must be longer than the longest upload of one image; too short a "
-            "time makes a delete beside a slow upload remove layers, and the upload fail."
+            "Seconds for which a layer that no manifest names yet is not removed as garbage. "
+            "Must be longer than the longest upload of one image: otherwise, a delete during "
+            "a slow upload may remove its layers, and the upload fails."
         ),
     ),
     cfg.IntOpt(
@@ -54,26 +54,26 @@ _OPTIONS = [
         default=PARTIAL_LIMIT,
         min=0,
         help=(
-            "Bytes that may be kept, all in all, of layers whose fetch broke off, so that the "
-            "next one fetches the rest alone. The oldest go first. 0 keeps nothing."
+            "How many bytes of unfinished layers are kept in total, so that the next run fetches "
+            "only the rest of them. The oldest are removed first. 0 keeps none."
         ),
     ),
     cfg.IntOpt(
         "partial_days",
         default=PARTIAL_DAYS,
         min=1,
-        help="Days after which what was kept of a layer whose fetch broke off is removed.",
+        help="Days after which the kept part of an unfinished layer is removed.",
     ),
     cfg.BoolOpt(
         "one_writer",
         default=ONE_WRITER,
         help=(
-            "Whether somebody sees to it that just one machine writes to the tree at a time. "
-            "Two that write lose each other's tags unless both see the same locks, so writing "
-            "is refused where they may not: on file systems of a network whose locks stay on "
-            "one machine (FUSE, NFS mounted with nolock or local_lock, cifs with nobrl, 9p, "
-            "virtiofs and others), and where there are no locks at all; there, also two "
-            "processes of one machine must not write at a time."
+            "Set this to true if you make sure that only one machine writes to the tree at a "
+            "time. Machines that do not see each other's locks lose tags of each other. So "
+            "writing is refused on network file systems whose locks stay on one machine (FUSE, "
+            "NFS mounted with nolock or local_lock, cifs with nobrl, 9p, virtiofs and others), "
+            "and on file systems without locks, unless this is true. On file systems without "
+            "locks, make sure that only one process writes at a time."
         ),
     ),
 ]

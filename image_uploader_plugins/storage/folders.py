@@ -218,7 +218,7 @@ class Folders:
         return child
 
     def _settle(self, parent: int, child: int, path: PurePosixPath, made: bool) -> None:
-        """Set a folder's mode and owner, and make its name durable, whoever made the folder."""
+        """Set a folder's mode and owner, and make its name durable, also if another made it."""
         mode = self.folder_mode(path)
         status = self.call(path, os.fstat, child)
         if status.st_mode & mode != mode:

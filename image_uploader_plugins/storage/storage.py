@@ -157,7 +157,7 @@ class Storage(Writer):
     # -- durability
 
     def sync_file(self, path: PurePosixPath) -> None:
-        """Make a file's content durable, whoever wrote it."""
+        """Make a file's content durable, also if another process wrote it."""
         descriptor = self._open(path, stat.S_ISREG)
         try:
             self.call(path, os.fsync, descriptor)
@@ -165,7 +165,7 @@ class Storage(Writer):
             os.close(descriptor)
 
     def settle(self, folder: PurePosixPath) -> None:
-        """Have sync() make the names in a folder durable, whoever made or removed them.
+        """Have sync() make the names in a folder durable, also those that others made or removed.
 
         A name that is found there need not be durable: the process that made it
         may have failed or been killed just then.

@@ -48,8 +48,8 @@ class Serve(LocalTree, Command):
             "--host",
             metavar="ADDR",
             help="address to listen on, 0.0.0.0 for all of IPv4, :: for all (default: 127.0.0.1, "
-            "since whoever reaches the server may read everything; with --print, all, "
-            "nginx's of IPv4)",
+            "since every client that reaches the server can read everything; with --print, all "
+            "addresses, for nginx all of IPv4)",
         )
         parser.add_argument(
             "--port",

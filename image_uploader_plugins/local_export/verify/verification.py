@@ -226,7 +226,7 @@ class Verification:
             with self.tree.pool_lock():  # so that no link is made meanwhile
                 suspects &= self._linked_outside()
         for path in suspects:
-            outside = "has a link outside the tree; whoever writes to that writes here"
+            outside = "has a link outside the tree; what is written to that link is written here"
             yield Finding(path, outside, Remedy.LOOK)
 
     def _linked_outside(self) -> set[PurePosixPath]:
