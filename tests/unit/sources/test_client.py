@@ -223,7 +223,7 @@ def test_a_token_is_renewed_before_it_ends(
     registry.hook = hook
     source = open_source(address, LOGIN)
     for moment, count in ((1000.0, 1), (1080.0, 1), (1091.0, 2), (1170.0, 2), (1300.0, 3)):
-        source._registry._tokens._clock = stopped_at(moment)
+        source._registry._authorizer._tokens._clock = stopped_at(moment)
         pull(source)
         assert len(given) == count
     assert refused == ["/v2/", "/v2/ns/app/manifests/1"]
