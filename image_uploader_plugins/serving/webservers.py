@@ -216,7 +216,7 @@ def _nginx_origins(origins: tuple[str, ...]) -> list[tuple[str, str]]:
         "add_header Access-Control-Expose-Headers $oci_exposed always;",
         *(f"add_header {name} {variable};" for name, variable in preflight.items()),
     ]
-    methods = r'    if ($request_method !~ "^(GET|HEAD)$") {' + "\n"
+    methods = "    if ($oci_refused) {\n"
     return [
         (r"\nserver \{\n", f"{maps}\nserver {{\n"),
         (r"    add_header Vary .+\n", _lines("    ", headers)),
