@@ -16,7 +16,7 @@ from typing import Protocol
 import requests
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.sources import answers, challenges, network_errors
+from image_uploader_plugins.sources import answers, challenges, network_errors, session
 from image_uploader_plugins.sources.challenges import Challenge
 from image_uploader_plugins.sources.keychain import Login
 from image_uploader_plugins.sources.requester import parts_of
@@ -107,7 +107,7 @@ class Authorizer:
             renewed = self._renew(repository, url, offered, grant, check)
             if renewed is None or renewed.authorization == grant.authorization:
                 return response
-            response.close()
+            session.finish(response)
             grant, fresh = renewed, True
         return follow(grant.authorization)
 

@@ -7,6 +7,7 @@ nowhere else.  Sources: OCI distribution-spec 1.1, "Pull"; RFC 9110.
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import http
 import threading
@@ -16,7 +17,7 @@ from collections.abc import Callable, Mapping
 import requests
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.sources import answers, network_errors
+from image_uploader_plugins.sources import answers, network_errors, session
 from image_uploader_plugins.sources.authorization import Authorizer, Check
 from image_uploader_plugins.sources.image_name import HUB, canonical
 from image_uploader_plugins.sources.keychain import Login
@@ -26,6 +27,18 @@ from image_uploader_plugins.sources.settings import Settings
 from image_uploader_plugins.sources.tokens import Tokens
 
 _HUB_HOST = "registry-1.docker.io"
+
+
+@dataclasses.dataclass
+class Abilities:
+    """What a registry was found to answer; None for what is not known yet.
+
+    ``head`` says whether it answers HEAD of a manifest with the manifest's
+    digest, and ``referrers`` whether it has the API for referrers.
+    """
+
+    head: bool | None = None
+    referrers: bool | None = None
 
 
 class Registry:
@@ -39,6 +52,7 @@ class Registry:
         self._authorizer = Authorizer(name, settings, tokens or Tokens(), self)
         self._lock = threading.RLock()
         self._base: str | None = None
+        self._abilities: dict[str, Abilities] = {}
 
     def close(self) -> None:
         """Close its connections."""
@@ -55,6 +69,14 @@ class Registry:
         """Return who we are for a repository, None where nobody says."""
         return self._authorizer.login(repository)
 
+    def abilities(self, repository: str) -> Abilities:
+        """Return what is known of a repository, always the same for those of one namespace.
+
+        That is the first part of the name: behind it Artifactory, Harbor and
+        Nexus have another registry each.
+        """
+        return self._abilities.setdefault(repository.partition("/")[0], Abilities())
+
     def get(
         self,
         repository: str,
@@ -70,8 +92,35 @@ class Registry:
         unless ``away`` for a redirect to somebody else, RegistryUnreachable
         where nobody answers, RateLimited, and what ``check`` raises.
         """
-        url = f"{self.base()}/{repository}/{path}"
-        follow = functools.partial(self._requester.follow, url, dict(headers or {}), away=away)
+        return self._asked("GET", repository, path, headers, check, away=away)
+
+    def head(
+        self,
+        repository: str,
+        path: str,
+        headers: Mapping[str, str] | None = None,
+        check: Check = lambda: None,
+    ) -> Mapping[str, str]:
+        """Return the headers of the answer to HEAD of ``path`` below a repository.
+
+        Raises as get() does; a refusal of HEAD has no code and no message.
+        """
+        response = self._asked("HEAD", repository, path, headers, check)
+        session.finish(response)
+        return response.headers
+
+    def _asked(
+        self,
+        method: str,
+        repository: str,
+        path: str,
+        headers: Mapping[str, str] | None,
+        check: Check,
+        *,
+        away: bool = True,
+    ) -> requests.Response:
+        url, sent = f"{self.base()}/{repository}/{path}", dict(headers or {})
+        follow = functools.partial(self._requester.follow, url, sent, away=away, method=method)
         ask = functools.partial(self._authorizer.ask, repository, url, follow, check)
         return answers.granted(self._patiently(ask, check))
 
@@ -114,8 +163,8 @@ class Registry:
             if not _is_pause(response):
                 self._pauses.succeeded(response.headers)
                 return response
-            with response:
-                self._pauses.refused(response.headers, turn, begun)
+            session.finish(response)
+            self._pauses.refused(response.headers, turn, begun)
 
     def base(self) -> str:
         """Return the URL of its API, with /v2; found out once.
@@ -163,10 +212,11 @@ class Registry:
         return True
 
     def _ask_version(self, scheme: str) -> None:
-        with self._requester.send("GET", f"{self._url(scheme)}/", {}) as response:
-            if _is_pause(response):
-                now = self._pauses.now()
-                self._pauses.refused(response.headers, now, now)
+        response = self._requester.send("GET", f"{self._url(scheme)}/", {})
+        session.finish(response)
+        if _is_pause(response):
+            now = self._pauses.now()
+            self._pauses.refused(response.headers, now, now)
 
 
 class Registries:

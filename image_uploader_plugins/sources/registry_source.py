@@ -10,7 +10,7 @@ import dataclasses
 import http
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import requests
 
@@ -21,7 +21,7 @@ from image_uploader_plugins.meter import Meter
 from image_uploader_plugins.reference import Tag
 from image_uploader_plugins.sources import answers, schema1
 from image_uploader_plugins.sources.registries import Registry
-from image_uploader_plugins.sources.source import Source, without
+from image_uploader_plugins.sources.source import IsHeld, Source, without
 from image_uploader_plugins.sources.tries import Tries
 from image_uploader_plugins.text import redacted
 
@@ -45,6 +45,10 @@ _TRANSIENT = (errors.SourceError, errors.ContentMismatch)
 _PARTS_REFUSED = frozenset({400, 412, 416, 501})
 
 
+# Statuses that say of a path that there is no such API.
+_NO_API = frozenset({301, 302, 303, 307, 308, 400, 404, 405, 501})
+
+
 class _NoSuchPart(errors.RegistryUnreachable):
     """An answer to a range that is of no use."""
 
@@ -62,6 +66,8 @@ class RegistrySource(Source):
         self._meter = meter or Meter()
         self._check = self._meter.check
         self._is_silent = False  # about signatures, which is told once
+        self._abilities = registry.abilities(name)
+        self._unsaid: set[Tag | Digest] = set()  # what HEAD did not describe
 
     def manifest(self, reference: Tag | Digest, size: int | None = None) -> Manifest:
         """Return the manifest under ``reference``, checked against it and the size in bytes.
@@ -72,16 +78,55 @@ class RegistrySource(Source):
         tries = Tries(self._check)
         while True:
             try:
-                return self._manifest(reference, size)
+                found = self._manifest(reference, size)
             except _TRANSIENT as e:
                 tries.failed(e)
+            else:
+                if reference in self._unsaid:
+                    self._abilities.head = False
+                return found
+
+    def describe(self, reference: Tag | Digest) -> Descriptor | None:
+        """Return what the answer to HEAD says, None where it says nothing of use.
+
+        Raises RegistryError where a token server gives none, and RateLimited.
+        """
+        try:
+            return self._described(reference)
+        except errors.ImageUnknown:
+            self._unsaid.add(reference)
+            return None
+
+    def _described(self, reference: Tag | Digest) -> Descriptor | None:
+        """Describe; raise ImageUnknown if that is said by who is known to answer HEAD rightly."""
+        if self._abilities.head is False:
+            return None
+        path, headers = f"manifests/{reference}", {"Accept": _ACCEPT}
+        try:
+            described = _described(self._registry.head(self._name, path, headers, self._check))
+        except errors.RegistryError as e:
+            if e.login:
+                raise
+            if e.status == http.HTTPStatus.NOT_FOUND and self._abilities.head:
+                raise errors.ImageUnknown(f"not found: {e.url}", e.url) from e
+            if not e.retryable:
+                self._unsaid.add(reference)
+            return None
+        except (errors.RegistryUnreachable, errors.TransferTooSlow):
+            self._unsaid.add(reference)
+            return None
+        if described:
+            self._abilities.head = True
+        else:
+            self._unsaid.add(reference)
+        return described
 
     def _manifest(self, reference: Tag | Digest, size: int | None) -> Manifest:
         with self._found(f"manifests/{reference}") as response:
             limit = manifest.SIZE_LIMIT if size is None else min(size, manifest.SIZE_LIMIT)
             content = _read(response, limit)
             told = response.headers.get("Docker-Content-Digest")
-            media_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
+            media_type = _media_type(response.headers)
         if size is not None and len(content) != size:
             raise errors.SizeMismatch(size, len(content))
         return _checked(content, reference, told, media_type)
@@ -166,19 +211,24 @@ class RegistrySource(Source):
                         raise
             raise
 
-    def signatures(self, digest: Digest) -> Iterator[tuple[Tag | None, Descriptor]]:
+    def signatures(
+        self, digest: Digest, is_held: IsHeld = lambda _tag, _descriptor: False
+    ) -> Iterator[tuple[Tag | None, Descriptor]]:
         """Return cosign's three tags for a manifest, and what refers to it.
 
         Sources: cosign, "Signature Specification"; OCI distribution-spec 1.1,
         "Listing Referrers" and "Referrers Tag Schema".
         """
         stem = f"{digest.algorithm}-{digest.encoded[:_ENCODED_LIMIT]}"
-        for suffix in COSIGN_SUFFIXES:
-            if found := self._tagged(Tag(stem + suffix)):
-                yield (
-                    Tag(stem + suffix),
-                    Descriptor(found.media_type, found.digest, len(found.content)),
-                )
+        for tag in (Tag(stem + suffix) for suffix in COSIGN_SUFFIXES):
+            try:
+                said = self._described(tag) if self._abilities.head else None
+            except errors.ImageUnknown:
+                continue
+            if said and is_held(tag, said):
+                yield tag, said
+            elif found := self._tagged(tag):
+                yield tag, Descriptor(found.media_type, found.digest, len(found.content))
         yield from ((None, descriptor) for descriptor in self._referring(digest, Tag(stem)))
 
     def _referring(self, digest: Digest, fallback: Tag) -> Iterator[Descriptor]:
@@ -210,6 +260,8 @@ class RegistrySource(Source):
 
     def _referrers(self, digest: Digest, query: str) -> tuple[Manifest | None, str | None]:
         """Return a page of the registry's list, None if it has no such API, and the next query."""
+        if self._abilities.referrers is False:
+            return None, None
         try:
             with self._registry.get(
                 self._name,
@@ -219,18 +271,44 @@ class RegistrySource(Source):
                 # GHCR's leads to a page for people, with limits that all images would wait for.
                 away=False,
             ) as response:
-                return Manifest.parse(_read(response, manifest.SIZE_LIMIT)), _next(response)
+                page = Manifest.parse(_read(response, manifest.SIZE_LIMIT)), _next(response)
         except errors.ManifestInvalid:
             if query:
                 raise
+            self._lacks_referrers()
             return None, None
         except errors.RegistryError as e:
             if e.retryable or e.login or query:
                 raise
+            if e.status in _NO_API:
+                self._lacks_referrers()
             return None, None
+        self._abilities.referrers = True
+        return page
+
+    def _lacks_referrers(self) -> None:
+        """Note that there is no such API: one that is there always answers with a list."""
+        if self._abilities.referrers is None:
+            self._abilities.referrers = False
 
     def _get(self, path: str, headers: dict[str, str]) -> requests.Response:
         return self._registry.get(self._name, path, headers, self._check)
+
+
+def _described(headers: Mapping[str, str]) -> Descriptor | None:
+    """Return what the headers of a manifest say of it, None without a digest."""
+    size = headers.get("Content-Length", "")
+    told = int(size) if size.isascii() and size.isdecimal() and len(size) < 10 else 0
+    try:
+        digest = Digest(headers.get("Docker-Content-Digest", ""))
+        # Proxies say 0 of a body that they do not send.
+        return Descriptor(_media_type(headers), digest, told or None)
+    except (errors.InvalidReference, errors.ManifestInvalid):
+        return None
+
+
+def _media_type(headers: Mapping[str, str]) -> str:
+    return headers.get("Content-Type", "").partition(";")[0].strip()
 
 
 def _next(response: requests.Response) -> str | None:

@@ -34,9 +34,15 @@ class Requester:
             self._sessions.clear()
 
     def follow(
-        self, url: str, headers: dict[str, str], authorization: str, *, away: bool = True
+        self,
+        url: str,
+        headers: dict[str, str],
+        authorization: str,
+        *,
+        away: bool = True,
+        method: str = "GET",
     ) -> requests.Response:
-        """Return the answer to GET of a URL, or of where it leads to.
+        """Return the answer to GET or HEAD of a URL, or of where it leads to.
 
         ``authorization`` is told to the host of the URL alone.  Raises
         RegistryUnreachable, also for redirects without end and from https to
@@ -47,7 +53,7 @@ class Requester:
             sent = dict(headers)
             if authorization and _origin(url) == origin:
                 sent["Authorization"] = authorization
-            response = self.send("GET", url, sent)
+            response = self.send(method, url, sent)
             location = response.headers.get("Location")
             if not response.is_redirect or not location:
                 return response

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import http.cookiejar
 import io
@@ -14,10 +15,15 @@ import requests
 import urllib3
 from requests import adapters
 
+from image_uploader_plugins import errors
 from image_uploader_plugins.pace import Limits, Pace
 
 # NOTE: trust.py warns once of each host that is not verified; urllib3 would warn each time.
 urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
+
+
+_CONNECTIONS = 64  # that wait for their next request: more than a run has threads
+_REST_LIMIT = 64 * 1024  # bytes that are read for a connection to go on
 
 
 class _PacedReader(io.RawIOBase):
@@ -88,7 +94,7 @@ class _Adapter(adapters.HTTPAdapter):
         self._limits = limits
         self._context = context
         retries = urllib3.Retry(0, read=False, respect_retry_after_header=False)
-        super().__init__(max_retries=retries)
+        super().__init__(max_retries=retries, pool_maxsize=_CONNECTIONS)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
@@ -102,9 +108,21 @@ class _Adapter(adapters.HTTPAdapter):
     def send(self, *args: Any, **kwargs: Any) -> requests.Response:
         response = super().send(*args, **kwargs)
         if response.is_redirect:
-            response.raw.close()
+            finish(response)
             response.raw = io.BytesIO()
         return response
+
+
+def finish(response: requests.Response) -> None:
+    """Give a response up; where its body is short its connection goes on, else it is closed."""
+    raw, left = response.raw, _REST_LIMIT
+    if isinstance(raw, urllib3.BaseHTTPResponse):  # and not what stands for a redirect's
+        with contextlib.suppress(urllib3.exceptions.HTTPError, OSError, errors.SourceError):
+            while left > 0 and (chunk := raw.read(left, decode_content=False)):
+                left -= len(chunk)
+            if left > 0:
+                raw.release_conn()
+    raw.close()
 
 
 def untrusting(

@@ -10,6 +10,9 @@ from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.manifest import Descriptor, Manifest
 from image_uploader_plugins.reference import Tag
 
+IsHeld = Callable[[Tag | None, Descriptor], bool]
+"""A function of a tag and a descriptor: whether the target has just that, whole."""
+
 
 class Source(abc.ABC):
     """A source of manifests and blobs; safe to use from several threads."""
@@ -33,8 +36,22 @@ class Source(abc.ABC):
         """
         return index.manifests
 
-    def signatures(self, digest: Digest) -> Iterator[tuple[Tag | None, Descriptor]]:
-        """Return what signs or describes a manifest, with the tag that it goes by, if any."""
+    def describe(self, reference: Tag | Digest) -> Descriptor | None:
+        """Return what the source says that it has under ``reference``, without giving it.
+
+        Nothing of that is checked: it may only be compared with what is held.
+        None where the source does not say, or manifest() has to say why not.
+        """
+        return None
+
+    def signatures(
+        self, digest: Digest, is_held: IsHeld = lambda _tag, _descriptor: False
+    ) -> Iterator[tuple[Tag | None, Descriptor]]:
+        """Return what signs or describes a manifest, with the tag that it goes by, if any.
+
+        A descriptor for which ``is_held`` returns true is as describe() says,
+        and every other one that of a manifest that was checked.
+        """
         return iter(())
 
 

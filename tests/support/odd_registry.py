@@ -59,11 +59,12 @@ def usual(asked: Asked) -> None:
 
 
 class OddRegistry:
-    """Holds ``images``; ``asked`` are the requests so far."""
+    """Holds ``images``; ``asked`` are the requests so far, ``connections`` where they came from."""
 
     def __init__(self, images: Iterable[Image] = (), hook: Hook = usual) -> None:
         self.hook = hook
         self.asked: list[Asked] = []
+        self.connections: list[object] = []
         self._content = SourceRegistry(images)
 
     def add(self, image: Image) -> None:
@@ -147,6 +148,10 @@ class _Handler(BaseHTTPRequestHandler):
     server: _Server
     raw_requestline: bytes  # which the library sets and nobody has declared
 
+    def setup(self) -> None:
+        super().setup()
+        self.server.registry.connections.append(self.client_address)
+
     def do_GET(self) -> None:
         parts = urllib.parse.urlsplit(self.path)
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
@@ -166,10 +171,11 @@ class _Handler(BaseHTTPRequestHandler):
         if not told and not reply.until_closed:
             self.send_header("Content-Length", str(len(reply.body)))
         self.end_headers()
-        self.wfile.write(reply.body[: reply.cut])
+        if self.command != "HEAD":
+            self.wfile.write(reply.body[: reply.cut])
         self.close_connection |= reply.cut is not None or reply.until_closed
 
-    do_POST = do_GET
+    do_HEAD = do_POST = do_GET
 
     def log_message(self, format: str, *args: Any) -> None:
         """Tests need no log."""

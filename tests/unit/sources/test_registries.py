@@ -21,7 +21,6 @@ from tests.support import odd_registry, tls
 from tests.support.odd_registry import Asked, OddRegistry, Reply, text
 from tests.support.sources import IMAGE, LOGIN, Open, passwords, pull
 
-LAYER = IMAGE.manifest.layers[0]
 MARK = "Zq7sEcReT"
 
 
