@@ -19,7 +19,7 @@ from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.manifest import Descriptor
+from image_uploader_plugins.manifest import Descriptor, Manifest
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
 
 NO_SOURCES: Mapping[Digest, RepositoryName] = MappingProxyType({})
@@ -222,6 +222,21 @@ class UploaderDriver(abc.ABC):
         delete.
         """
         return frozenset()
+
+    def held_manifest(
+        self, target: RepositoryName, digest: Digest, *, tag: Tag | None = None
+    ) -> Manifest | None:
+        """Return a stored manifest where putting it again, with its blobs, would change nothing.
+
+        So ``tag`` leads to it (without a tag: it stays without one), no child
+        of it was left out, and ``target`` holds its blobs, of the right size;
+        children of an index and layers with ``urls`` are not looked at. Its
+        content hashes to ``digest``, and its media type is the one that it was
+        put with. Returns None otherwise, or where the driver does not tell: the
+        image is then fetched and put again. Changes nothing, and protects
+        nothing from a delete.
+        """
+        return None
 
     def census(self) -> Census | None:
         """Return how much the target holds; None where the driver does not count."""

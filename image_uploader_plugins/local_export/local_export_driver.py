@@ -18,7 +18,7 @@ from image_uploader_plugins.local_export.repository import Repository
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.manifest import Descriptor, Manifest
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
-from image_uploader_plugins.storage import File, Staged
+from image_uploader_plugins.storage import DryRun, File, Staged
 
 
 class LocalExportDriver(UploaderDriver):
@@ -192,6 +192,21 @@ class LocalExportDriver(UploaderDriver):
             layer.digest for layer in layers if fits(repository.blob(layer.digest), layer.size)
         )
 
+    def held_manifest(
+        self, target: RepositoryName, digest: Digest, *, tag: Tag | None = None
+    ) -> Manifest | None:
+        repository = self._tree.repository(target)
+        try:
+            if tag and repository.manifest_of(tag) != digest:
+                return None
+            manifest = repository.read_manifest(digest)
+            is_held = self._is_whole(repository, manifest, digest) and self._is_named(
+                target, manifest, digest, tag
+            )
+        except errors.UploaderError:  # what is broken is about to be mended
+            return None
+        return manifest if is_held else None
+
     def census(self) -> Census:
         return Counting(self._tree).census()
 
@@ -248,13 +263,17 @@ class LocalExportDriver(UploaderDriver):
     def _name(
         self, repository: Repository, manifest: Manifest, digest: Digest, tag: Tag | None
     ) -> None:
+        self._write(repository, manifest, digest, tag)
+        self._tree.list_in_catalog(repository.name, listed=True)
+
+    @staticmethod
+    def _write(repository: Repository, manifest: Manifest, digest: Digest, tag: Tag | None) -> None:
         repository.write_manifest(manifest, digest)
         if tag:
             repository.write_tag(tag, manifest, digest)
         else:
             repository.write_pin(manifest, digest)
         repository.refresh()
-        self._tree.list_in_catalog(repository.name, listed=True)
 
     def _check_blobs(self, repository: Repository, manifest: Manifest, config: bool) -> None:
         missing = []
@@ -268,6 +287,32 @@ class LocalExportDriver(UploaderDriver):
                 sizes |= {blob.digest: (file.size, blob.size)} if file else {}
         if missing:
             raise errors.BlobUnknown(missing, sizes)
+
+    def _is_whole(self, repository: Repository, manifest: Manifest, digest: Digest) -> bool:
+        """Return whether the blobs of a manifest are the pool's, and nothing of it is left out."""
+        if self._storage.file(repository.layout.unfinished) or repository.left_out(digest):
+            return False
+        for blob in manifest.blobs():
+            file = repository.blob(blob.digest)
+            if not file or not fits(file, blob.size):
+                return False
+            if not (
+                self._pool.holds(blob.digest, blob.size) and self._pool.is_linked(blob.digest, file)
+            ):
+                return False
+        return True
+
+    def _is_named(
+        self, target: RepositoryName, manifest: Manifest, digest: Digest, tag: Tag | None
+    ) -> bool:
+        """Return whether everything is there that would be written beside a manifest's blobs."""
+        dry = DryRun(self._storage.root, layout.PLACES)
+        repository = self._tree.repository(target, dry)
+        try:
+            self._write(repository, manifest, digest, tag)
+        except AssertionError:  # a change that a dry run cannot note
+            return False
+        return not dry.changes and self._tree.catalog.is_right(target, listed=True)
 
     # -- deleting
 

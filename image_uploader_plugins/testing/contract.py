@@ -22,6 +22,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import gzip
+import json
 import multiprocessing
 import pickle
 import tempfile
@@ -631,6 +632,54 @@ class DriverContract:
         self.case.assertFalse(self.driver.present(THERE, [LAYER]))
         self.case.assertFalse(self.driver.present(HERE, [described(DIGEST, len(BLOB) + 1)]))
 
+    def test_a_held_manifest_is_the_one_that_was_put(self) -> None:
+        child, index = self._listed()
+        for image, tag in ((child, None), (index, TAG)):
+            found = self.driver.held_manifest(HERE, self.put(image, tag), tag=tag)
+            if found:
+                self.case.assertEqual(found, image.manifest)
+
+    def test_a_manifest_is_not_held_under_another_name(self) -> None:
+        old, new = self.image("old"), self.image("new")
+        self.put(old)
+        self.put(new, None)
+        for name, digest, tag in (
+            (HERE, new.digest, TAG),
+            (HERE, old.digest, None),
+            (HERE, old.digest, Tag("other")),
+            (HERE, DIGEST, None),
+            (THERE, old.digest, TAG),
+        ):
+            self.case.assertIsNone(self.driver.held_manifest(name, digest, tag=tag))
+
+    def test_a_moved_tag_holds_what_it_leads_to(self) -> None:
+        old, new = self.image("old"), self.image("new")
+        self.put(old)
+        self.put(new)
+        self.case.assertIsNone(self.driver.held_manifest(HERE, old.digest, tag=TAG))
+        self.delete()
+        self.case.assertIsNone(self.driver.held_manifest(HERE, new.digest, tag=TAG))
+
+    def test_a_held_manifest_has_the_type_that_it_was_put_with(self) -> None:
+        fields = json.loads(self.image().manifest.content)
+        del fields["mediaType"]
+        content = json.dumps(fields).encode()
+        for digest, blob in self.image().blobs.items():
+            self.driver.upload_layer(HERE, [blob], expected=digest)
+        stored = self.driver.put_manifest(HERE, content, media_types.DOCKER_MANIFEST, tag=TAG)
+        found = self.driver.held_manifest(HERE, stored.digest, tag=TAG)
+        if found:
+            self.case.assertEqual(found.media_type, media_types.DOCKER_MANIFEST)
+
+    def test_a_held_manifest_protects_nothing(self) -> None:
+        image = self.image()
+        self.driver.held_manifest(HERE, self.put(image), tag=TAG)
+        self.case.assertEqual(self.delete()[1], set(image.blobs))
+
+    def _listed(self) -> tuple[Image, Image]:
+        child = self.image()
+        return child, images.index(HERE.value, TAG.value, [child])
+
     def test_a_census_counts_what_is_there(self) -> None:
         image = self.image()
         self.put(image)
@@ -669,6 +718,19 @@ class DriverContract:
         for asked in (LAYER, described(DIGEST)):
             mounted = self.driver.mount_layers(HERE, [asked], {DIGEST: THERE}, check=True)
             self.case.assertEqual(mounted, frozenset())
+
+    def test_an_image_with_a_damaged_blob_is_not_held(self) -> None:
+        for number, text in enumerate(("config", "layer")):
+            image = self.image(text)
+            self.put(image)
+            self._damage(list(image.manifest.blobs())[number].digest)
+            self.case.assertIsNone(self.driver.held_manifest(HERE, image.digest, tag=TAG))
+
+    def test_a_damaged_manifest_is_not_held(self) -> None:
+        image = self.image()
+        self.put(image)
+        self._damage(image.digest)
+        self.case.assertIsNone(self.driver.held_manifest(HERE, image.digest, tag=TAG))
 
     def test_an_upload_replaces_what_is_damaged(self) -> None:
         self.driver.upload_layer(HERE, [BLOB], expected=DIGEST)

@@ -115,6 +115,37 @@ class MemoryDriver(UploaderDriver):
                 repository.pins.add(digest)
         return Descriptor(manifest.media_type, digest, len(content))
 
+    def resolve(self, target: ImageRef) -> Digest | None:
+        with self._lock:
+            repository = self.repositories.get(target.repository, _Repository())
+            reference = target.reference
+            digest = repository.tags.get(reference) if isinstance(reference, Tag) else reference
+            return digest if digest in repository.manifests else None
+
+    def present(self, target: RepositoryName, layers: Iterable[Descriptor]) -> frozenset[Digest]:
+        with self._lock:
+            held = self.repositories.get(target, _Repository()).blobs
+            return frozenset(
+                layer.digest
+                for layer in layers
+                if layer.digest in held and layer.size in (None, len(held[layer.digest]))
+            )
+
+    def held_manifest(
+        self, target: RepositoryName, digest: Digest, *, tag: Tag | None = None
+    ) -> Manifest | None:
+        with self._lock:
+            repository = self.repositories.get(target, _Repository())
+            is_named = repository.tags.get(tag) == digest if tag else digest in repository.pins
+            manifest = repository.manifests.get(digest) if is_named else None
+            try:
+                if manifest:
+                    digest.verify(manifest.content)
+                    self._check(target, manifest)
+            except errors.ContentError:
+                return None
+            return manifest
+
     def delete(self, target: ImageRef) -> Deletion:
         with self._lock:
             repository = self.repositories.get(target.repository, _Repository())
