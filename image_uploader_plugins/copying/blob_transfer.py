@@ -7,7 +7,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Container, Iterator
 
 import tenacity
 
@@ -102,11 +102,7 @@ class BlobCopier:
         Raises UploaderErrors, each with a note of the blob that it is about.
         """
         self._meter.check()
-        config = manifest.config.digest if manifest.config else None
-        wanted = [*manifest.blobs()]
-        if self._options.foreign_layers:
-            wanted += [layer for layer in manifest.layers if layer.urls]
-        blobs = {blob: Kind.CONFIG if blob.digest == config else Kind.LAYER for blob in wanted}
+        blobs = self._wanted(manifest)
         digests = {blob.digest for blob in blobs}
         before = self._present(blobs)
         mounted = self._driver.mount_layers(self._target, blobs, check=self._options.check_present)
@@ -114,13 +110,39 @@ class BlobCopier:
             if blob.digest in mounted:
                 held = Outcome.PRESENT if blob.digest in before else Outcome.MOUNTED
                 self._log.blob(blob, kind, held)
-        for layer in manifest.layers:
-            if layer.urls and layer not in blobs:
-                self._log.blob(layer, Kind.LAYER, Outcome.SKIPPED, "clients get it by its urls")
+        self._skip_foreign(manifest, blobs)
         self._fetch({blob: kind for blob, kind in blobs.items() if blob.digest not in mounted})
         return mounted.issuperset(digests) and before.issuperset(digests)
 
-    def _present(self, blobs: Iterable[Descriptor]) -> frozenset[Digest]:
+    def has_foreign(self, manifest: Manifest) -> bool:
+        """Return whether the target has what else than the manifest's blobs is to be copied."""
+        foreign = self._foreign(manifest)
+        return self._present(foreign).issuperset(layer.digest for layer in foreign)
+
+    def note_present(self, manifest: Manifest) -> None:
+        """Note that the target has all of a manifest's blobs."""
+        self._meter.check()
+        blobs = self._wanted(manifest)
+        for blob, kind in blobs.items():
+            self._log.blob(blob, kind, Outcome.PRESENT)
+        self._skip_foreign(manifest, blobs)
+
+    def _wanted(self, manifest: Manifest) -> dict[Descriptor, Kind]:
+        config = manifest.config.digest if manifest.config else None
+        wanted = [*manifest.blobs(), *self._foreign(manifest)]
+        return {blob: Kind.CONFIG if blob.digest == config else Kind.LAYER for blob in wanted}
+
+    def _foreign(self, manifest: Manifest) -> list[Descriptor]:
+        """Return the layers that are to come although clients would get them elsewhere."""
+        is_wanted = self._options.foreign_layers
+        return [layer for layer in manifest.layers if layer.urls and is_wanted]
+
+    def _skip_foreign(self, manifest: Manifest, blobs: Container[Descriptor]) -> None:
+        for layer in manifest.layers:
+            if layer.urls and layer not in blobs:
+                self._log.blob(layer, Kind.LAYER, Outcome.SKIPPED, "clients get it by its urls")
+
+    def _present(self, blobs: Collection[Descriptor]) -> frozenset[Digest]:
         with contextlib.suppress(errors.UploaderError):
             return self._driver.present(self._target, blobs)
         return frozenset()

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from image_uploader_plugins import errors, media_types
 from image_uploader_plugins.copying.blob_transfer import BlobCopier
+from image_uploader_plugins.copying.held_images import HeldImages, Part
 from image_uploader_plugins.copying.image_walk import chosen_image, fetch, walk
 from image_uploader_plugins.copying.run_options import CopyOptions
 from image_uploader_plugins.copying.signature_walk import signatures
@@ -49,6 +50,7 @@ class Copier:
         self.record = record or ImageRecord("", "")
         self._log = ImageLog(self.record)
         self._blobs = BlobCopier(driver, target, source, self._log, self._meter, self._options)
+        self._held = HeldImages(driver, target, source, self._blobs.has_foreign)
 
     def copy(
         self, reference: Tag | Digest | Descriptor, tag: Tag | None, *, all_platforms: bool
@@ -59,27 +61,78 @@ class Copier:
         was asked for, since clients pull by that digest; otherwise only its
         linux/amd64 image is copied, or its first. Raises UploaderErrors.
         """
-        if isinstance(reference, Descriptor):
-            manifest, digest = fetch(self._source, reference), reference.digest
-        else:
-            manifest = self._source.manifest(reference)
-            digest = (
-                reference if isinstance(reference, Digest) else manifest.told or manifest.digest
-            )
-        if manifest.is_index and not all_platforms and isinstance(reference, Tag):
-            chosen = chosen_image(manifest, self._target)
-            manifest, digest = fetch(self._source, chosen), chosen.digest
-        copied = self._copy(manifest, digest, tag)
+        one_platform = isinstance(reference, Tag) and not all_platforms
+        held = self._described(reference, tag, one_platform=one_platform)
+        if not held:
+            manifest, digest = self._fetched(reference)
+            if manifest.is_index and one_platform:
+                chosen = chosen_image(manifest, self._target)
+                held = self._whole(chosen, tag)
+                if not held:
+                    manifest, digest = fetch(self._source, chosen), chosen.digest
+        copied = self._leave(held) if held else self._copy(manifest, digest, tag)
         if self._options.signatures:
             self._copy_signatures(copied)
-        return manifest
+        return held[-1].manifest if held else manifest
+
+    def _described(
+        self, reference: Tag | Digest | Descriptor, tag: Tag | None, *, one_platform: bool
+    ) -> list[Part]:
+        """Return what the target has whole of an image, if the source says that it is the same."""
+        if isinstance(reference, Descriptor) or not self._resolved(tag or reference):
+            return []
+        described = self._source.describe(reference)
+        if not described or (isinstance(reference, Digest) and described.digest != reference):
+            return []
+        held = self._whole(described, tag)
+        return [] if one_platform and held and held[-1].manifest.is_index else held
+
+    def _fetched(self, reference: Tag | Digest | Descriptor) -> tuple[Manifest, Digest]:
+        if isinstance(reference, Descriptor):
+            return fetch(self._source, reference), reference.digest
+        manifest = self._source.manifest(reference)
+        if isinstance(reference, Digest):
+            return manifest, reference
+        return manifest, manifest.told or manifest.digest
+
+    def _leave(self, held: Sequence[Part]) -> list[Digest]:
+        """Note that the target has an image whole; return the digests of its manifests."""
+        top = held[-1].manifest
+        if top.is_index:
+            self._log.list_children(top, self._source.children(top))
+        self._note(held)
+        self.record.digest, self.record.media_type = str(held[-1].digest), top.media_type
+        self.record.become(Status.UNCHANGED)
+        return [part.digest for part in held]
+
+    def _note(self, held: Sequence[Part]) -> None:
+        for part in held:
+            self._blobs.note_present(part.manifest)
+            self._log.settle_child(part.digest, Status.UNCHANGED)
 
     def _copy_signatures(self, copied: Sequence[Digest]) -> None:
-        for tag, descriptor in signatures(self._source, copied, self._meter, self._target):
-            manifest = fetch(self._source, descriptor)
-            for part, name in walk(self._source, manifest, descriptor.digest):
-                self._copy_part(part, name, tag if name == descriptor.digest else None)
+        found = signatures(self._source, copied, self._meter, self._target, self._is_held)
+        for tag, descriptor in found:
+            if held := self._whole(descriptor, tag):
+                self._note(held)
+            else:
+                manifest = fetch(self._source, descriptor)
+                for part, name in walk(self._source, manifest, descriptor.digest):
+                    self._copy_part(part, name, tag if name == descriptor.digest else None)
             self.record.signatures.append(str(tag or descriptor.digest))
+
+    def _is_held(self, tag: Tag | None, descriptor: Descriptor) -> bool:
+        return bool(self._whole(descriptor, tag))
+
+    def _whole(self, described: Descriptor, tag: Tag | None) -> list[Part]:
+        # What content is, without its being read, is not known from its name.
+        return [] if self._options.check_present else self._held.image(described, tag)
+
+    def _resolved(self, reference: Tag | Digest) -> Digest | None:
+        """Return what a name leads to in the target."""
+        with contextlib.suppress(errors.UploaderError):  # what is broken is about to be mended
+            return self._driver.resolve(ImageRef(self._target, reference))
+        return None
 
     def _copy(self, manifest: Manifest, digest: Digest, tag: Tag | None) -> list[Digest]:
         """Copy an image whole; return the digests of its manifests."""
@@ -105,9 +158,7 @@ class Copier:
         self, part: Manifest, name: Digest, tag: Tag | None
     ) -> tuple[Descriptor, Status]:
         """Copy one manifest with its blobs; return it, and whether that changed anything."""
-        before = None
-        with contextlib.suppress(errors.UploaderError):  # what is broken is about to be mended
-            before = self._driver.resolve(ImageRef(self._target, tag or name))
+        before = self._resolved(tag or name)
         if tag is None and before == name and name in self._settled:
             return Descriptor(part.media_type, name, len(part.content)), Status.UNCHANGED
         whole = self._blobs.copy(part)

@@ -5,12 +5,12 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Protocol
 
 from image_uploader_plugins import errors, media_types
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.manifest import Descriptor, Manifest
-from image_uploader_plugins.sources.source import Source
 
 LOG = logging.getLogger(__name__)
 
@@ -20,6 +20,16 @@ DEPTH_LIMIT = 4
 _CHILDREN_LIMIT = 1000
 _BLOBS_LIMIT = 10_000
 _ARCHITECTURE = "amd64"
+
+
+class Manifests(Protocol):
+    """Manifests by digest, and which of an index belong to its image; a Source is one."""
+
+    def manifest(self, reference: Digest, size: int | None = None) -> Manifest:
+        """Return the manifest under ``reference``, checked against it and the size in bytes."""
+
+    def children(self, index: Manifest) -> Sequence[Descriptor]:
+        """Return those manifests of an index that belong to its image."""
 
 
 def default_image(index: Manifest) -> Descriptor:
@@ -48,8 +58,8 @@ def chosen_image(index: Manifest, target: object) -> Descriptor:
     return chosen
 
 
-def fetch(source: Source, descriptor: Descriptor) -> Manifest:
-    """Return a descriptor's manifest, checked against it; raises what Source.manifest() does."""
+def fetch(source: Manifests, descriptor: Descriptor) -> Manifest:
+    """Return a descriptor's manifest, checked against it; raises what the source does."""
     with naming(f"manifest {descriptor.digest}"):
         manifest = source.manifest(descriptor.digest, descriptor.size)
     if not manifest.declares_type and descriptor.media_type in media_types.MANIFEST_TYPES:
@@ -61,7 +71,9 @@ def fetch(source: Source, descriptor: Descriptor) -> Manifest:
     return manifest
 
 
-def walk(source: Source, manifest: Manifest, digest: Digest) -> Iterator[tuple[Manifest, Digest]]:
+def walk(
+    source: Manifests, manifest: Manifest, digest: Digest
+) -> Iterator[tuple[Manifest, Digest]]:
     """Yield an image's manifests by digest, each once, and before the index that lists it.
 
     Raises ManifestInvalid for an index that is nested too deeply or has too
@@ -76,7 +88,7 @@ def walk(source: Source, manifest: Manifest, digest: Digest) -> Iterator[tuple[M
 
 
 def _walk(
-    source: Source, manifest: Manifest, digest: Digest, depth: int, seen: set[Digest]
+    source: Manifests, manifest: Manifest, digest: Digest, depth: int, seen: set[Digest]
 ) -> Iterator[tuple[Manifest, Digest]]:
     for child in source.children(manifest):
         if child.digest in seen or child.media_type not in media_types.MANIFEST_TYPES:

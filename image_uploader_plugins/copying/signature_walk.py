@@ -13,7 +13,7 @@ from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.manifest import Descriptor
 from image_uploader_plugins.meter import Meter
 from image_uploader_plugins.reference import Tag
-from image_uploader_plugins.sources.source import Source
+from image_uploader_plugins.sources.source import IsHeld, Source
 
 LOG = logging.getLogger(__name__)
 
@@ -21,19 +21,20 @@ _SIGNATURES_LIMIT = 200  # of one image, with what signs them
 
 
 def signatures(
-    source: Source, copied: Collection[Digest], meter: Meter, target: object
+    source: Source, copied: Collection[Digest], meter: Meter, target: object, is_held: IsHeld
 ) -> Iterator[tuple[Tag | None, Descriptor]]:
     """Yield what signs these manifests, with the tag that it goes by, and what signs that.
 
     What comes after the first 200 is left out, with a warning that names the
-    ``target``.  Raises what the source and ``meter`` do.
+    ``target``.  Of those for which ``is_held`` returns true, Source.signatures()
+    just says that they are there.  Raises what the source and ``meter`` do.
     """
     seen, count = set(copied), 0
     pending = collections.deque((digest, 0) for digest in copied)
     while pending:
         signed, depth = pending.popleft()
         meter.check()
-        for tag, descriptor in source.signatures(signed):
+        for tag, descriptor in source.signatures(signed, is_held):
             is_new = descriptor.digest not in seen
             if descriptor.media_type not in media_types.MANIFEST_TYPES or not (is_new or tag):
                 continue
