@@ -33,6 +33,9 @@ from image_uploader_plugins.tripleo.job import Job
 CREDENTIALS = "ContainerImageRegistryCredentials"
 _GRACE = 3  # seconds for transfers in flight to end when the run is told to
 
+_of_worker: dict[str, Registries] = {}
+"""In a worker process, which serves one run: its registries, by the name of an uploader."""
+
 OpenDriver = Callable[[], contextlib.AbstractContextManager[UploaderDriver]]
 
 
@@ -161,8 +164,10 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
         return self._options or CopyOptions()
 
     def _registry(self, name: str) -> Registry:
-        if self._registries is None:  # in a worker process
-            self._registries = registries_for(self, self.options.settings)
+        if self._registries is None:  # in a worker process, where each task has its own uploader
+            if self._name not in _of_worker:
+                _of_worker[self._name] = registries_for(self, self.options.settings)
+            self._registries = _of_worker[self._name]
         return self._registries.registry(name)
 
     def _run_all(

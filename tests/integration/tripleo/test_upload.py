@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import collections
 import json
 import threading
 from collections.abc import Iterator
@@ -16,14 +17,16 @@ from tripleo_common.image import exception, image_uploader
 from tripleo_common.utils.locks import processlock, threadinglock
 
 from image_uploader_plugins import errors, manifest, media_types, tripleo
+from image_uploader_plugins.copying.run_options import CopyOptions
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.reference import Tag
 from image_uploader_plugins.runs.records import ImageRecord, Status
 from image_uploader_plugins.testing import images, web_server
 from image_uploader_plugins.testing.images import Image, corpus
 from image_uploader_plugins.testing.memory import MemoryDriver
+from tests.support import odd_registry, trees
 from tests.support import registry as registries
-from tests.support import trees
+from tests.support.odd_registry import OddRegistry
 
 SERVED_AT = "192.0.2.1:8787"  # RFC 5737: nothing answers there
 
@@ -94,6 +97,29 @@ def test_each_kind_of_lock(source: str, root: Path, tmp_path: Path, kind: str) -
     assert uploader.journal.totals().images == len(corpus())
     assert not trees.problems(root)
     assert not list((root / ".local-export" / "leases").rglob("*.*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", [threadinglock.ThreadingLock, processlock.ProcessLock])
+def test_a_run_that_changes_nothing(root: Path, tmp_path: Path, kind: Any) -> None:
+    """One HEAD an image; each process finds out once how to speak to the registry."""
+    found = [images.image(f"ns/app{number}", "1", []) for number in range(12)]
+    registry = OddRegistry(found)
+    with odd_registry.serving(registry) as address, LocalExportDriver(root) as driver:
+        file = write(tmp_path, *(entry(address, image, uploader="tree") for image in found))
+        for _ in range(2):
+            registry.asked.clear()
+            registry.connections.clear()
+            manager = image_uploader.ImageUploadManager([file], lock=kind())
+            options = CopyOptions(signatures=False)
+            tripleo.register(manager, driver, "tree", options=options)
+            manager.upload()
+    asked = collections.Counter((asked.method, asked.path) for asked in registry.asked)
+    workers = 4 if kind is processlock.ProcessLock else 1
+    assert 1 <= asked.pop(("GET", "/v2/")) <= workers
+    assert asked == {("HEAD", f"/v2/ns/app{number}/manifests/1"): 1 for number in range(12)}
+    # The first one of each process spoke TLS; threads have no more than there are of them.
+    assert len(registry.connections) <= 2 * workers + 8 * (workers == 1)
 
 
 @pytest.mark.slow
