@@ -6,6 +6,7 @@ Sources: RFC 9110, 11 and 15.5.2; distribution, "Token Authentication Specificat
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import http
 import threading
@@ -103,8 +104,11 @@ class Authorizer:
             unknown = response.status_code == http.HTTPStatus.UNAUTHORIZED and not fresh
             if not unknown and not (grant.has_served and response.status_code in _EXPIRED):
                 return response
-            offered = challenges.parse(response.raw.headers.getlist("WWW-Authenticate"))
-            renewed = self._renew(repository, url, offered, grant, check)
+            with contextlib.ExitStack() as unread:
+                unread.enter_context(response)
+                offered = challenges.parse(response.raw.headers.getlist("WWW-Authenticate"))
+                renewed = self._renew(repository, url, offered, grant, check)
+                unread.pop_all()
             if renewed is None or renewed.authorization == grant.authorization:
                 return response
             session.finish(response)
