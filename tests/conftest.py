@@ -50,5 +50,7 @@ def _handlers() -> Iterator[None]:
     logger = logging.getLogger()
     before, level = logger.handlers[:], logger.level
     yield
-    logger.handlers[:] = [handler for handler in logger.handlers if handler in before]
+    for handler in set(logger.handlers) - set(before):
+        logger.removeHandler(handler)
+        handler.close()
     logger.setLevel(level)

@@ -7,9 +7,10 @@ import gc
 import os
 import warnings
 from pathlib import Path
+from typing import Any
 
 import pytest
-from werkzeug.test import Client
+from werkzeug import test
 
 from image_uploader_plugins import media_types
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
@@ -25,6 +26,13 @@ CHILD = IMAGE.children[0]
 BLOB = f"{REPOSITORY}/blobs/{next(iter(CHILD.blobs))}"
 ABSENT = "sha256:" + "0" * 64
 FOR_EVER = "max-age=31536000, immutable"
+
+
+class Client(test.Client):
+    """A client that reads each answer to its end, and has it closed."""
+
+    def open(self, *args: Any, **kwargs: Any) -> test.TestResponse:
+        return super().open(*args, buffered=True, **kwargs)
 
 
 @pytest.fixture
@@ -171,7 +179,7 @@ def test_a_damaged_manifest_is_not_sent(
 
 
 @pytest.mark.slow
-def test_every_file_is_closed(client: Client, tree: Path) -> None:
+def test_every_file_is_closed(tree: Path) -> None:
     """Each file is closed by us; Python warns of those that it has to close itself."""
     folder = tree / "v2" / IMAGE.repository.value / "manifests" / str(CHILD.digest)
     for path in folder.glob("manifest.*"):
@@ -192,7 +200,7 @@ def test_every_file_is_closed(client: Client, tree: Path) -> None:
             (BY_TAG, "GET", {}, 200),
             (f"{REPOSITORY}/manifests/{CHILD.digest}", "GET", {}, 500),
         ):
-            answer = client.open(target, method=method, headers=asked)
+            answer = test.Client(TreeServer(tree)).open(target, method=method, headers=asked)
             assert answer.status_code == status
             answer.close()
             del answer
