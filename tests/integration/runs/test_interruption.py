@@ -109,18 +109,20 @@ def test_a_second_signal_kills(cli: Cli, endless: Endless, endless_source: str) 
 def test_a_signal_that_comes_twice_at_once_is_one() -> None:
     """timeout(1) sends a signal to the command and to its group."""
     script = """
-import os, signal
+import os, signal, time
 from image_uploader_plugins.cli import interruption
 
-interruption._ONE_AND_THE_SAME = 3600
+seconds = 100.0
+time.monotonic = lambda: seconds
 with interruption.handled(lambda: None):
     try:
         os.kill(os.getpid(), signal.SIGTERM)
         signal.pause()
     except interruption.Interruption:
+        seconds += 0.2
         os.kill(os.getpid(), signal.SIGTERM)
         print("goes on", flush=True)
-    interruption._ONE_AND_THE_SAME = 0
+    seconds += 0.1
     os.kill(os.getpid(), signal.SIGTERM)
     print("is still there", flush=True)
 """

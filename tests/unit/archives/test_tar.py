@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import subprocess
 import tarfile
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -66,18 +65,23 @@ def test_a_name_twice_with_the_same_content(
 def test_what_stands_there_often_is_read_once(
     memory: MemoryDriver, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    hashed: list[int] = []
-    real = reading._hash
+    read: list[int] = []
+    pread = os.pread
 
-    def counted(chunks: Iterator[bytes]) -> Any:
-        hashed.append(1)
-        return real(chunks)
+    def counted(descriptor: int, length: int, offset: int) -> bytes:
+        read.append(offset)
+        return pread(descriptor, length, offset)
 
-    monkeypatch.setattr(reading, "_hash", counted)
     links = [member(LAYER, type=tarfile.LNKTYPE, linkname="x") for _ in range(100)]
     archives.tar(tmp_path / "x", SAVED, [member("x", PLAIN.content), *links])
+    with tarfile.open(tmp_path / "x") as archive:
+        names = {info.offset_data: info.name for info in archive if info.isreg()}
+    begins = [offset for offset, name in names.items() if name in ("x", LAYER)]
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pread", counted)
+        with contextlib.closing(reading.Tar(tmp_path / "x")):
+            assert [read.count(offset) for offset in begins] == [1, 1]
     assert imported(tmp_path / "x", memory)
-    assert len(hashed) == 2
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from image_uploader_plugins import errors, media_types
-from image_uploader_plugins.copying import signature_walk
 from image_uploader_plugins.copying.copier import Copier
 from image_uploader_plugins.copying.run_options import CopyOptions
 from image_uploader_plugins.digest import Digest
@@ -208,18 +207,6 @@ def test_none_that_can_be_found_is_no_error(status: int, caplog: pytest.LogCaptu
     assert (copy.record.signatures, copy.record.status) == ([], Status.COPIED)
     told = [r.getMessage() for r in caplog.records if "signatures" in r.getMessage()]
     assert len(told) == (status != 404)
-
-
-@pytest.mark.slow
-def test_signatures_are_bounded(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(signature_walk, "_SIGNATURES_LIMIT", 3)
-    app = image("app", "1")
-    many = [about(app, str(number)) for number in range(5)]
-    copy = Copy(OddRegistry([app, *many], referrers_api(*many)))
-    assert len(copy.record.signatures) == 3
-    assert "more than 3 signatures" in caplog.text
 
 
 @pytest.mark.slow

@@ -7,7 +7,7 @@ The limits are made small, so that each is met; no test measures time.
 from __future__ import annotations
 
 import contextlib
-import errno
+import logging
 import resource
 import socket
 import ssl
@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,11 +51,11 @@ class Clients:
 
     def __init__(self, server: str, stack: contextlib.ExitStack) -> None:
         host, _, port = server.rpartition(":")
-        self._server = (host, int(port))
+        self.server = (host, int(port))
         self._stack = stack
 
     def new(self, said: bytes = b"", address: str = ONE) -> socket.socket:
-        client = socket.create_connection(self._server, raw.TIMEOUT, (address, 0))
+        client = socket.create_connection(self.server, raw.TIMEOUT, (address, 0))
         self._stack.enter_context(client)
         client.sendall(said)
         return client
@@ -311,65 +312,88 @@ def test_an_owner_of_ipv6(tree: Path) -> None:
     assert len(set(found)) == len(owners) - 1
 
 
-@pytest.mark.slow
-def test_a_client_that_comes_without_a_descriptor(
-    serve: Callable[..., Clients], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Without a descriptor for it, a new client waits, and the server tries now and then."""
-    pauses, tries = threading.Semaphore(0), []
-    pause, take = listener.Listener._pause, listener.Listener._take_one
+class Pauses(logging.Handler):
+    """What the server says when no descriptor is left for a new client."""
 
-    def pausing(self: listener.Listener) -> None:
-        pauses.release()
-        pause(self)
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+        self._begun = threading.Semaphore(0)
 
-    def taking(self: listener.Listener) -> bool:
-        tries.append(errno.EMFILE)
-        return take(self)
+    def emit(self, record: logging.LogRecord) -> None:
+        assert record.getMessage().startswith("no descriptor is left for a new client")
+        self.count += 1
+        self._begun.release()
 
-    monkeypatch.setattr(listener.Listener, "_pause", pausing)
-    monkeypatch.setattr(listener.Listener, "_take_one", taking)
-    clients = serve()
+    def wait(self) -> None:
+        """Wait for the next one."""
+        assert self._begun.acquire(timeout=raw.TIMEOUT)
+
+
+@pytest.fixture
+def pauses() -> Iterator[Pauses]:
+    handler = Pauses()
+    listener.LOG.addHandler(handler)
+    yield handler
+    listener.LOG.removeHandler(handler)
+
+
+@pytest.fixture
+def accepts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """One entry for each time that a new client was asked for."""
+    asked: list[int] = []
+    accept = socket.socket.accept
+
+    def accepting(self: socket.socket) -> tuple[socket.socket, Any]:
+        asked.append(self.fileno())
+        return accept(self)
+
+    monkeypatch.setattr(socket.socket, "accept", accepting)
+    return asked
+
+
+@contextlib.contextmanager
+def no_descriptor() -> Iterator[None]:
+    """Allow this process no further descriptor for a while."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with socket.socket() as client, socket.socket() as next_descriptor:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (next_descriptor.fileno() + 1, hard))
+    with socket.socket() as last:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (last.fileno() + 1, hard))
         try:
-            client.connect(clients._server)
-            for _ in range(3):
-                assert pauses.acquire(timeout=raw.TIMEOUT)
-            assert len(tries) <= 4
+            yield
         finally:
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+@pytest.mark.slow
+def test_a_client_that_comes_without_a_descriptor(
+    serve: Callable[..., Clients], pauses: Pauses, accepts: list[int]
+) -> None:
+    """Without a descriptor for it, a new client waits, and the server tries now and then."""
+    clients = serve()
+    with socket.socket() as client:
+        with no_descriptor():
+            client.connect(clients.server)
+            for _ in range(3):
+                pauses.wait()
+            assert len(accepts) <= 4
         client.settimeout(raw.TIMEOUT)
         assert answers(client)
 
 
-def test_a_pause_is_one(serve: Callable[..., Clients], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_pause_is_one(serve: Callable[..., Clients], pauses: Pauses, accepts: list[int]) -> None:
     """In a pause no new client is taken, whatever other clients do."""
-    tries, pauses, pause = [], threading.Semaphore(0), listener.Listener._pause
-
-    def pausing(self: listener.Listener) -> None:
-        tries.append(errno.EMFILE)
-        pause(self)
-        pauses.release()
-
-    monkeypatch.setattr(listener.Listener, "_pause", pausing)
     clients = serve(_PAUSE=3600)
     dropped, other = clients.new(), clients.new()
     assert answers(dropped) and answers(other)
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    with socket.socket() as client, socket.socket() as next_descriptor:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (next_descriptor.fileno() + 1, hard))
-        try:
-            client.connect(clients._server)
-            assert pauses.acquire(timeout=raw.TIMEOUT)
-            for _ in range(5):
-                other.sendall(WHOLE)
-                assert other.recv(65536).startswith(b"HTTP/1.1 ")
-        finally:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    with socket.socket() as client, no_descriptor():
+        client.connect(clients.server)
+        pauses.wait()
+        before = len(accepts)
+        for _ in range(5):
+            other.sendall(WHOLE)
+            assert other.recv(65536).startswith(b"HTTP/1.1 ")
     assert ended(dropped)
-    assert len(tries) == 1
+    assert (pauses.count, len(accepts)) == (1, before)
 
 
 def test_the_last_answer_is_read_to_its_end(serve: Callable[..., Clients]) -> None:
@@ -402,14 +426,25 @@ def test_stopping_has_an_end(tree: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         assert ended(client)
 
 
-def test_stopping_while_there_is_no_descriptor(tree: Path) -> None:
+def test_stopping_while_there_is_no_descriptor(
+    tree: Path, monkeypatch: pytest.MonkeyPatch, pauses: Pauses
+) -> None:
+    """An answer is under way then, and it is another client that had to go."""
+    monkeypatch.setattr(listener, "STOPPING", 1)
     paused = listener.Listener(tree)
     paused.prepare()
     thread = threading.Thread(target=paused.serve)
     thread.start()
-    paused._pause()
-    paused.stop()
-    thread.join()
+    with contextlib.ExitStack() as stack:
+        clients = Clients(paused.address, stack)
+        waiting, reader = clients.new(), clients.reader()
+        assert answers(waiting)
+        with socket.socket() as client, no_descriptor():
+            client.connect(clients.server)
+            pauses.wait()
+            paused.stop()
+            thread.join()
+        assert ended(waiting) and ended(reader)
     assert paused.failure is None
 
 
@@ -425,11 +460,13 @@ def test_where_nothing_can_be_logged(tree: Path) -> None:
 
 
 def test_what_ends_it_is_told(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fail(self: listener.Listener) -> None:
+    def fail(self: socket.socket) -> None:
         raise MemoryError("no more")
 
-    monkeypatch.setattr(listener.Listener, "_turn", fail)
+    monkeypatch.setattr(socket.socket, "accept", fail)
     broken = listener.Listener(tree)
     broken.prepare()
-    broken.serve()
+    with contextlib.ExitStack() as stack:
+        Clients(broken.address, stack).new()
+        broken.serve()
     assert isinstance(broken.failure, MemoryError)
