@@ -19,8 +19,9 @@ class File:
 
     ``kind`` is "file", "folder", "link" or "other", ``size`` in bytes,
     ``links`` the number of its names, ``inode`` device and inode number,
-    ``mode`` the permission bits, ``modified_ns`` when it was written, in
-    nanoseconds since the epoch, ``uid`` its owner.
+    ``mode`` the permission bits, ``modified_ns`` when it was written and
+    ``changed_ns`` when it or its attributes changed, in nanoseconds since the
+    epoch, ``uid`` its owner.
     """
 
     path: PurePosixPath
@@ -30,6 +31,7 @@ class File:
     inode: tuple[int, int]
     mode: int
     modified_ns: int
+    changed_ns: int
     uid: int
 
     @property
@@ -56,6 +58,7 @@ def entry(path: PurePosixPath, found: os.stat_result) -> File:
         (found.st_dev, found.st_ino),
         stat.S_IMODE(found.st_mode),
         found.st_mtime_ns,
+        found.st_ctime_ns,
         found.st_uid,
     )
 
