@@ -25,21 +25,21 @@ class Catalog:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self._files = WindowFiles(
-            storage,
-            layout.CATALOG_WINDOWS,
-            layout.CATALOG,
-            documents.catalog,
-            documents.parse_catalog,
+            storage, layout.CATALOG_WINDOWS, layout.CATALOG, documents.catalog(())
         )
 
     def is_right(self, name: RepositoryName, *, listed: bool) -> bool:
         """Return whether ``name`` is listed, or not, as it should be; parse nothing.
 
-        tripleo-common writes its catalog with other spaces and unsorted: that
-        is never right.
+        The catalog is not even read where this process knows which one is on
+        disk. tripleo-common writes its catalog with other spaces and unsorted:
+        that is never right.
         """
         if self._is_unfinished():
             return False
+        known = self._files.lists(name.value)
+        if known is not None:
+            return known == listed
         text = self._read()
         return text.startswith(_OURS) and listed == (json.dumps(name.value).encode() in text)
 
@@ -54,11 +54,11 @@ class Catalog:
 
     def add(self, name: RepositoryName) -> None:
         """Add a repository to the catalog."""
-        self._write(self._names() | {name.value})
+        self._change({name.value}, set())
 
     def remove(self, name: RepositoryName) -> None:
         """Remove a repository from the catalog."""
-        self._write(self._names() - {name.value})
+        self._change(set(), {name.value})
 
     def ensure(self) -> None:
         """Write the catalog of a tree that has no catalog, or no windows of it."""
@@ -73,14 +73,27 @@ class Catalog:
         """Write the catalog with exactly these names, and check every window."""
         self._files.write(set(names), thoroughly=True)
 
+    def _change(self, added: set[str], removed: set[str]) -> None:
+        """Add names to the catalog and remove others."""
+        if self._is_unfinished():
+            self._write((self._on_disk() | added) - removed)
+        else:
+            with self._marked():
+                self._files.change(added, removed, lambda: (self._readable() | added) - removed)
+
     def _write(self, names: set[str], *, thoroughly: bool = False) -> None:
-        """Write the catalog; when that fails or is killed, a mark stays for the next writer."""
-        if not thoroughly and not self._is_unfinished() and names == self.listed():
-            return
+        """Write the catalog, unless it is right already."""
+        is_unfinished = self._is_unfinished()
+        if thoroughly or is_unfinished or names != self.listed():
+            with self._marked():
+                self._files.write(names, thoroughly=thoroughly or is_unfinished)
+
+    @contextlib.contextmanager
+    def _marked(self) -> Iterator[None]:
+        """Mark the catalog as being written; if that fails or is killed, the mark stays."""
         mark = layout.UNFINISHED_CATALOG
-        thoroughly = thoroughly or self._is_unfinished()
         self._storage.write(mark, b"")
-        self._files.write(names, thoroughly=thoroughly)
+        yield
         self._storage.sync()
         self._storage.unlink(mark)
 
@@ -88,8 +101,10 @@ class Catalog:
         return self._storage.file(layout.UNFINISHED_CATALOG) is not None
 
     def _names(self) -> set[str]:
-        if self._is_unfinished():
-            return self._on_disk()
+        return self._on_disk() if self._is_unfinished() else self._readable()
+
+    def _readable(self) -> set[str]:
+        """Return the names in the catalog; those of the repositories on disk if it is none."""
         try:
             return set(filter(_is_name, documents.parse_catalog(self._read())))
         except (ValueError, KeyError, TypeError, RecursionError):

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Iterable, Mapping
+import operator
+from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from typing import Any
 
@@ -100,6 +101,31 @@ def tags_list(name: RepositoryName, tags: Iterable[str]) -> bytes:
 def catalog(names: Iterable[str]) -> bytes:
     """Return a list of repositories (Docker Registry HTTP API V2, "Listing Repositories")."""
     return _json({"repositories": sorted(names)})
+
+
+def filled(empty: bytes, items: Sequence[str]) -> bytes:
+    """Return the list ``empty``, of tags_list() or catalog(), with ``items`` in it.
+
+    These are sorted and need no escapes in JSON. Much faster than the functions
+    that sort and escape.
+    """
+    if not items:
+        return empty
+    return b"".join((empty[:-3], b'["', '","'.join(items).encode(), b'"]}'))
+
+
+def items_of(empty: bytes, text: bytes) -> list[str] | None:
+    """Return the inverse of filled(); None for a list that is not sorted or written otherwise.
+
+    What needs an escape in JSON may be among the items of a list that others wrote.
+    """
+    start, end = empty[:-3] + b'["', b'"]}'
+    if text == empty:
+        return []
+    if not text.startswith(start) or not text.endswith(end) or not text.isascii():
+        return None
+    items = text[len(start) : -len(end)].decode().split('","')
+    return items if all(map(operator.lt, items, items[1:])) else None
 
 
 def window_type_map(name: str, window: str) -> bytes:

@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Iterable
+from collections.abc import Callable, Collection, Iterable
 
 from image_uploader_plugins.local_export.layout import RepositoryLayout
 from image_uploader_plugins.local_export.views import documents
@@ -21,9 +20,8 @@ class Listing:
     def __init__(self, storage: Storage, layout: RepositoryLayout) -> None:
         self._storage = storage
         self._layout = layout
-        render = functools.partial(documents.tags_list, layout.name)
-        parse = functools.partial(documents.parse_tags_list, layout.name)
-        self._files = WindowFiles(storage, layout.windows, layout.tags_list, render, parse)
+        empty = documents.tags_list(layout.name, ())
+        self._files = WindowFiles(storage, layout.windows, layout.tags_list, empty)
 
     def write(self, tags: Iterable[str], *, thoroughly: bool = False) -> None:
         """Write the list and its windows for these tags.
@@ -34,6 +32,19 @@ class Listing:
         self._files.write(set(tags), thoroughly=thoroughly)
         if thoroughly:
             self._remove_former()
+
+    def change(
+        self,
+        added: Collection[str],
+        removed: Collection[str],
+        everything: Callable[[], Iterable[str]],
+    ) -> None:
+        """Write what differs because of tags that came or went since the list was written.
+
+        ``everything`` returns all tags. It is called only where this process
+        does not know the list that is on disk.
+        """
+        self._files.change(added, removed, lambda: set(everything()))
 
     def clear(self) -> None:
         """Remove the list of tags, and the files that earlier versions wrote beside it."""

@@ -14,13 +14,14 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import os
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.layout import WindowsLayout
 from image_uploader_plugins.local_export.views import documents, windows
+from image_uploader_plugins.local_export.views.kept_lists import LISTS, KeptList, identity
 from image_uploader_plugins.local_export.views.windows import (
     END,
     GONE,
@@ -28,6 +29,7 @@ from image_uploader_plugins.local_export.views.windows import (
     NONE,
     START,
     TAILS,
+    Change,
     DividedList,
     Division,
     Window,
@@ -70,25 +72,20 @@ class _Changes:
 
 
 class WindowFiles:
-    """The windows below ``top`` of the list ``whole``, whose text ``render`` returns.
+    """The windows below ``top`` of the list ``whole``, whose text without items is ``empty``.
 
-    ``parse`` reads such a text, and raises ValueError, KeyError or TypeError
-    for any other. Callers hold a lock for every method that writes.
+    Items are tags or names of repositories. Callers hold a lock for every
+    method that writes.
     """
 
     def __init__(
-        self,
-        storage: Storage,
-        top: PurePosixPath,
-        whole: PurePosixPath,
-        render: Callable[[Iterable[str]], bytes],
-        parse: Callable[[bytes], set[str]],
+        self, storage: Storage, top: PurePosixPath, whole: PurePosixPath, empty: bytes
     ) -> None:
         self._storage = storage
         self._layout = WindowsLayout(top)
         self._whole = whole
-        self._render = render
-        self._parse = parse
+        self._empty = empty
+        self._key = storage.root / whole
 
     def write(self, items: Collection[str], *, thoroughly: bool = False) -> None:
         """Write the list and its windows for these items.
@@ -97,38 +94,77 @@ class WindowFiles:
         With ``thoroughly``, all files that are not as they should be are
         written, and all others removed.
         """
-        listed = None if thoroughly else self._listed()
-        if listed is None:
-            self._write_all(DividedList(items, self._gone(self._begun_after(), items, ())))
-        elif listed != set(items):
-            gone = set(self._names(GONE))
-            old = DividedList(listed, gone)
-            self._write_changes(old, DividedList(items, self._gone(gone, items, listed)))
+        items = set(items)
+        kept = LISTS.take(self._key)
+        kept = None if thoroughly else self._valid(kept) or self._on_disk(items)
+        if kept:
+            changed = items.symmetric_difference(kept.divided.items)
+            self._revise(kept, changed & items, changed - items)
+        else:
+            self._write_all(DividedList(items, self._gone(self._begun_after(), items)))
+
+    def change(
+        self,
+        added: Iterable[str],
+        removed: Iterable[str],
+        everything: Callable[[], Collection[str]],
+    ) -> None:
+        """Write what differs because items came or went since the list was written.
+
+        ``everything`` returns all items. It is called only where this process
+        does not know the list that is on disk.
+        """
+        kept = self._valid(LISTS.take(self._key))
+        if kept:
+            divided = kept.divided
+            came = {item for item in added if item not in divided}
+            self._revise(kept, came, {item for item in removed if item in divided})
+        else:
+            self.write(everything())
+
+    def lists(self, item: str) -> bool | None:
+        """Return whether an item is listed; None where this process does not know the list."""
+        kept = self._valid(LISTS.get(self._key))
+        return item in kept.divided if kept else None
 
     def clear(self) -> None:
         """Remove the list, whole and in windows."""
+        LISTS.take(self._key)
         self._storage.unlink(self._whole)
         self._storage.remove_tree(self._layout.top)
 
     # -- the files that are there
 
-    def _listed(self) -> set[str] | None:
-        """Return the items of the windows; None unless the list is exactly as we write it.
+    def _valid(self, kept: KeptList | None) -> KeptList | None:
+        """Return a list that was kept, if its file is still the one on disk."""
+        if kept is None or not self._has_windows(bool(kept.divided.items)):
+            return None
+        file = self._storage.file(self._whole)
+        return kept if file and identity(file) == kept.identity else None
+
+    def _has_windows(self, has_items: bool) -> bool:
+        if not self._storage.file(self._layout.none):
+            return False
+        # A copy of a tree may be without its links.
+        return not has_items or self._storage.link_target(self._layout.rest) is not None
+
+    def _on_disk(self, known: Collection[str]) -> KeptList | None:
+        """Return the list on disk; None unless the list is exactly as we write it.
+
+        Its items that are not ``known`` to be tags or names are checked.
 
         NOTE: tripleo-common writes its lists with other spaces, and without
         windows.
         """
-        if not self._storage.file(self._layout.none) or not self._storage.file(self._whole):
+        file = self._storage.file(self._whole)
+        if not file:
             return None
-        text = self._storage.read(self._whole)
-        try:
-            listed = self._parse(text)
-            is_ours = all(map(layout.is_item, listed)) and self._render(listed) == text
-        except (ValueError, KeyError, TypeError, RecursionError):
+        items = documents.items_of(self._empty, self._storage.read(self._whole))
+        if items is None or not self._has_windows(bool(items)):
             return None
-        if listed and not self._storage.link_target(self._layout.rest):
-            return None  # a copy of a tree without its links
-        return listed if is_ours else None
+        if not all(map(layout.is_item, set(items).difference(known))):
+            return None
+        return KeptList(DividedList(items, self._names(GONE)), identity(file), {})
 
     def _begun_after(self) -> set[str]:
         """Return all items after which a window begins."""
@@ -140,16 +176,27 @@ class WindowFiles:
             if name.endswith(layout.AFTER_MARK) and (item == START or layout.is_item(item)):
                 yield item
 
-    def _gone(self, gone: Iterable[str], items: Collection[str], were: Iterable[str]) -> set[str]:
-        """Return which removed items to remember: those that end long windows, then the latest."""
-        now = set(were).difference(items)
+    def _gone(
+        self,
+        gone: Iterable[str],
+        items: Collection[str],
+        removed: Collection[str] = (),
+        ages: dict[str, float] | None = None,
+    ) -> set[str]:
+        """Return which removed items to remember: those that end long windows, then the latest.
+
+        ``gone`` were removed before. None of ``items`` is among them now.
+        ``ages`` are those that are known, and get all that are looked at.
+        """
         before = set(gone).difference(items)
-        if len(now) + len(before) <= windows.REMEMBERED:
-            return now | before
-        latest = sorted(before, key=self._age, reverse=True)
-        return set(
-            [*sorted(now, key=windows.checksum, reverse=True), *latest][: windows.REMEMBERED]
-        )
+        if len(removed) + len(before) <= windows.REMEMBERED:
+            return before.union(removed)
+        ages = {} if ages is None else ages
+        for item in before - ages.keys():
+            ages[item] = self._age(item)
+        latest = sorted(before, key=lambda item: (ages[item], item), reverse=True)
+        first = sorted(removed, key=windows.checksum, reverse=True)
+        return set([*first, *latest][: windows.REMEMBERED])
 
     def _age(self, item: str) -> float:
         file = self._storage.status(self._layout.after(GONE, item))
@@ -165,18 +212,51 @@ class WindowFiles:
 
     # -- the files that should be there
 
-    def _write_changes(self, old: DividedList, new: DividedList) -> None:
+    def _revise(self, kept: KeptList, added: Collection[str], removed: Collection[str]) -> None:
+        """Write what differs from a list because items came or went, and keep the new list.
+
+        When that fails, no list is kept.
+        """
+        if added or removed:
+            ages = kept.ages.copy()
+            gone = self._gone(kept.divided.gone, added, removed, ages)
+            change = kept.divided.changed(added, removed, gone)
+            changes = self._changes(change)
+            self._write_changes(changes)
+            self._keep(kept, change.new, ages, changes)
+        else:
+            LISTS.put(self._key, kept)
+
+    def _keep(
+        self, before: KeptList, divided: DividedList, ages: dict[str, float], changes: _Changes
+    ) -> None:
+        """Keep a list that was written, unless its file is not the one that was written."""
+        file = self._storage.file(self._whole)
+        size = sum(len(content) for _, content in changes.whole)
+        if file and file.size == size and file.inode != before.identity[0]:
+            links = {path for path, _ in changes.links}
+            known = {
+                item: age
+                for item, age in ages.items()
+                if item in divided.gone and self._layout.after(GONE, item) not in links
+            }
+            LISTS.put(self._key, KeptList(divided, identity(file), known))
+
+    def _changes(self, change: Change) -> _Changes:
+        old, new = change.old, change.new
         changes = _Changes(whole=[(self._whole, self._render(new.items))])
-        changed = set(old.items).symmetric_difference(new.items)
         for label, division in new.divisions.items():
             if label in old.divisions:
-                self._change(changes, old.divisions[label], new, division, changed)
+                self._change(changes, change, division)
             else:
                 changes.new += self._all_of(new, division)
         for label in (HEADS, GONE):
             self._change_extra(changes, label, old.extra_windows(label), new.extra_windows(label))
         self._change_tails(changes, old, new)
         self._change_ways(changes, old, new)
+        return changes
+
+    def _write_changes(self, changes: _Changes) -> None:
         try:
             self._storage.publish_all(changes.entries())
         except errors.StorageFull:
@@ -194,25 +274,23 @@ class WindowFiles:
             if folder.parent == self._layout.top:
                 self._storage.remove_empty(folder)
 
-    def _change(
-        self,
-        changes: _Changes,
-        old: Division,
-        new: DividedList,
-        division: Division,
-        changed: set[str],
-    ) -> None:
+    def _change(self, changes: _Changes, change: Change, division: Division) -> None:
         """Add the changes of one division that was there before."""
-        self._change_links(changes, division.label, old.lasts, division.lasts)
-        touched = {last for last, _ in division.afters.items() - old.afters.items()}
-        touched |= {division.last(item) for item in changed} & division.afters.keys()
+        label = division.label
+        before, now = change.afters(label)
+        old, new = change.old.divisions[label], division
+        self._change_links(changes, label, old.inverse(before), new.inverse(now))
+        touched = {last for last, _ in now.items() - before.items()}
+        touched |= {division.last(item) for item in change.items} & now.keys()
         for last in sorted(touched):
-            after = division.afters[last]
-            shrinks = _is_later(after, old.afters.get(last, after))
-            entry = self._window(new, division.label, after, last)
+            after = now[last]
+            if last in before and change.is_same(last, before[last], after):
+                continue
+            shrinks = _is_later(after, before.get(last, after))
+            entry = self._window(change.new, label, after, last)
             (changes.shrinking if shrinks else changes.growing).append(entry)
-        for last in sorted(old.afters.keys() - division.afters.keys()):
-            changes.surplus.append(self._layout.window(division.label, last))
+        for last in sorted(before.keys() - now.keys()):
+            changes.surplus.append(self._layout.window(label, last))
 
     def _change_links(
         self, changes: _Changes, label: str, before: Mapping[str, str], now: Mapping[str, str]
@@ -223,7 +301,9 @@ class WindowFiles:
             if last in (END, NONE) and before.get(item, END) not in (END, NONE):
                 changes.surplus.append(self._layout.after_type_map(label, item))
         for item in sorted(before.keys() - now.keys()):
-            changes.surplus += self._link_paths(label, item)
+            if before[item] not in (END, NONE):
+                changes.surplus.append(self._layout.after_type_map(label, item))
+            changes.surplus.append(self._layout.after(label, item))
 
     def _change_extra(
         self, changes: _Changes, label: str, old: Mapping[str, Window], new: Mapping[str, Window]
@@ -316,13 +396,14 @@ class WindowFiles:
     def _link(self, label: str, item: str, last: str) -> Iterator[Entry]:
         link = self._layout.after(label, item)
         target = self._layout.none if last == NONE else self._layout.window(label, last)
+        way = _relative(target, link.parent)
         if last not in (END, NONE):
-            text = documents.window_type_map(link.name, _relative(target, link.parent))
+            text = documents.window_type_map(link.name, way)
             yield self._layout.after_type_map(label, item), text
-        yield link, _relative(target, link.parent)
+        yield link, way
 
-    def _link_paths(self, label: str, item: str) -> list[PurePosixPath]:
-        return [self._layout.after_type_map(label, item), self._layout.after(label, item)]
+    def _render(self, items: Sequence[str]) -> bytes:
+        return documents.filled(self._empty, items)
 
     def _window(self, divided: DividedList, label: str, after: str, last: str) -> Entry:
         return self._layout.window(label, last), self._render(divided.after(after, last))
@@ -374,7 +455,8 @@ def _rerouted(old: DividedList, new: DividedList) -> Iterator[tuple[int, str | N
 
 
 def _relative(path: PurePosixPath, folder: PurePosixPath) -> str:
-    return os.path.relpath(path, folder)
+    # Most links lead to a window beside them, and the general way takes longer.
+    return path.name if path.parent == folder else os.path.relpath(path, folder)
 
 
 def _is_later(item: str, other: str) -> bool:

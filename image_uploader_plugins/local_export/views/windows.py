@@ -23,11 +23,10 @@ ones.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import itertools
 import zlib
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
 # No item begins with a dot.
 START = ".start"
@@ -53,6 +52,9 @@ _FINE = {1: 1, 4: 2}
 # For few windows, the bound of 2 T / n needs their number fixed; for more, their length.
 _PARTS = (8, 5, 3, 2)
 _TOLERANCE = 0.05
+# NOTE: names that differ in one digit have similar CRCs; Knuth's factor spreads them.
+_FACTOR = 0x9E3779B1
+_MASK = 0xFFFFFFFF
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,17 +71,21 @@ class Division:
     ends: tuple[str, ...]
     final: str | None
 
-    @functools.cached_property
+    @property
     def afters(self) -> Mapping[str, str]:
         """Return, for each window's last item (or END), the item before its first (or START)."""
         if self.final is None:
             return {}
         return dict(zip((*self.ends, END), (START, *self.ends), strict=True))
 
-    @functools.cached_property
+    @property
     def lasts(self) -> Mapping[str, str]:
         """Return the inverse of afters; in the finest division also NONE after the last item."""
-        found = {after: last for last, after in self.afters.items()}
+        return self.inverse(self.afters)
+
+    def inverse(self, afters: Mapping[str, str]) -> dict[str, str]:
+        """Return the inverse of afters or a part of it, as lasts does."""
+        found = {after: last for last, after in afters.items()}
         return found | ({self.final: NONE} if self.final and self.longest == 1 else {})
 
     def last(self, item: str) -> str:
@@ -103,13 +109,79 @@ class DividedList:
         self.items = tuple(sorted(items))
         # Nothing follows in an empty list, so it remembers no items.
         self.gone = tuple(sorted(set(gone).difference(self.items))) if self.items else ()
-        self.divisions = {division.label: division for division in _divisions(self.items)}
+        # NOTE: not functools.cached_property, whose lock a child of fork may inherit locked.
+        self._checksums: list[int] | None = None
+        self._divisions: dict[str, Division] | None = None
+
+    def __contains__(self, item: str) -> bool:
+        at = bisect_left(self.items, item)
+        return self.items[at : at + 1] == (item,)
+
+    @property
+    def checksums(self) -> list[int]:
+        """Return the checksum of each item; computed when it is first needed."""
+        if self._checksums is None:
+            self._checksums = _checksums(self.items)
+        return self._checksums
+
+    @property
+    def divisions(self) -> dict[str, Division]:
+        """Return the divisions by their labels; computed when they are first needed."""
+        if self._divisions is None:
+            self._divisions = {division.label: division for division in _divisions(self)}
+        return self._divisions
+
+    def changed(
+        self, added: Collection[str], removed: Collection[str], gone: Iterable[str]
+    ) -> Change:
+        """Return the list with and without some items, and what differs; this list stays.
+
+        No item of ``added`` is in the list, and each one of ``removed`` is.
+        Equal to the list that is divided from scratch, but computes only what
+        is near the changed items.
+        """
+        items = tuple(sorted((*added, *removed)))
+        new = DividedList(())
+        new.items, new._checksums = self._changed_items(items, set(added))
+        new.gone = tuple(sorted(set(gone).difference(added))) if new.items else ()
+        splices = {}
+        new._divisions = {}
+        for label, longest in plan(len(new.items)):
+            old = self.divisions.get(label)
+            if old is None:
+                ends = _ends(new, label)
+            else:
+                splices[label] = _splices(old, new, items)
+                ends = _spliced(old.ends, splices[label])
+            new._divisions[label] = Division(label, longest, ends, *new.items[-1:] or (None,))
+        return Change(self, new, items, splices)
+
+    def _changed_items(
+        self, changed: Iterable[str], added: Collection[str]
+    ) -> tuple[tuple[str, ...], list[int]]:
+        """Return the items and checksums after the changed ones came or went."""
+        items: list[str] = []
+        checksums: list[int] = []
+        done = 0
+        for item in changed:
+            at = bisect_left(self.items, item, done)
+            items += self.items[done:at]
+            checksums += self.checksums[done:at]
+            if item in added:
+                items.append(item)
+                checksums.append(checksum(item))
+            done = at + (item not in added)
+        return (*items, *self.items[done:]), [*checksums, *self.checksums[done:]]
 
     def after(self, item: str, last: str = END) -> tuple[str, ...]:
         """Return the items after ``item`` up to ``last``."""
+        return self.items[self.span(item, last)]
+
+    def span(self, item: str, last: str) -> slice:
+        """Return the places of the items after ``item`` up to ``last``."""
         begin = 0 if item == START else bisect_right(self.items, item)
-        end = None if last == END else bisect_right(self.items, last)
-        return self.items[begin:end]
+        end = len(self.items) if last == END else bisect_right(self.items, last)
+        return slice(begin, end)
 
     def extra_windows(self, label: str) -> dict[str, Window]:
         """Return the windows of HEADS or GONE, by the names of the links that lead there."""
@@ -146,10 +218,61 @@ class DividedList:
         return {len(self.items), *(division.longest for division in self.divisions.values())}
 
 
+@dataclasses.dataclass(frozen=True)
+class Splice:
+    """Ends of windows that replace others: ``new`` replaces ``old``, after the ``first`` ends."""
+
+    first: int
+    old: tuple[str, ...]
+    new: tuple[str, ...]
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+    """A list before and after ``items`` came or went, these sorted.
+
+    ``splices`` are those of the divisions that both lists have, by their labels.
+    """
+
+    old: DividedList
+    new: DividedList
+    items: tuple[str, ...]
+    splices: Mapping[str, Sequence[Splice]]
+
+    def afters(self, label: str) -> tuple[dict[str, str], dict[str, str]]:
+        """Return which windows a division of both had, and has, as in Division.afters.
+
+        Left out are windows that both have and that contain no changed item.
+        """
+        before: dict[str, str] = {}
+        now: dict[str, str] = {}
+        ends = self.old.divisions[label].ends
+        for splice in self.splices[label]:
+            start = ends[splice.first - 1] if splice.first else START
+            rest = splice.first + len(splice.old)
+            following = ends[rest] if rest < len(ends) else END
+            before |= zip((*splice.old, following), (start, *splice.old), strict=True)
+            now |= zip((*splice.new, following), (start, *splice.new), strict=True)
+        return before if self.old.items else {}, now if self.new.items else {}
+
+    def is_same(self, last: str, before: str, after: str) -> bool:
+        """Return whether a window up to ``last`` has the same items as before.
+
+        It began after the item ``before``, and begins after the item ``after``.
+        """
+        old, new = self.old.span(before, last), self.new.span(after, last)
+        same_length = old.stop - old.start == new.stop - new.start
+        return same_length and self.old.items[old] == self.new.items[new]
+
+
 def checksum(item: str) -> int:
     """Return the number by which the ends of windows are chosen."""
-    # NOTE: names that differ in one digit have similar CRCs; Knuth's factor spreads them.
-    return zlib.crc32(item.encode()) * 0x9E3779B1 & 0xFFFFFFFF
+    return zlib.crc32(item.encode()) * _FACTOR & _MASK
+
+
+def _checksums(items: Iterable[str]) -> list[int]:
+    """Return what checksum() does, for many items, with fewer calls."""
+    return [crc * _FACTOR & _MASK for crc in map(zlib.crc32, map(str.encode, items))]
 
 
 def order(label: str | None) -> tuple[int, int]:
@@ -160,17 +283,70 @@ def order(label: str | None) -> tuple[int, int]:
     return (1, -int(parts)) if parts else (0, int(kind))
 
 
-def _divisions(items: Sequence[str]) -> Iterator[Division]:
-    checksums = list(map(checksum, items))
-    total = len(items)
-    for label, longest in plan(total):
-        kind, _, parts = label.partition("-")
-        if parts:
-            cuts = [_best(checksums, *bounds) for bounds in _bounds(total, int(parts))[1:-1]]
-        else:
-            cuts = list(_chain(checksums, int(kind)))
-        ends = tuple(items[cut - 1] for cut in cuts)
-        yield Division(label, longest, ends, items[-1] if items else None)
+def _divisions(divided: DividedList) -> Iterator[Division]:
+    for label, longest in plan(len(divided.items)):
+        yield Division(label, longest, _ends(divided, label), *divided.items[-1:] or (None,))
+
+
+def _ends(divided: DividedList, label: str) -> tuple[str, ...]:
+    """Return the last items of all windows of a division but the last one."""
+    kind, _, parts = label.partition("-")
+    checksums = divided.checksums
+    if parts:
+        bounds = _bounds(len(divided.items), int(parts))[1:-1]
+        return tuple(divided.items[_best(checksums, *bound) - 1] for bound in bounds)
+    if kind == "1":
+        return divided.items[:-1]
+    return tuple(divided.items[cut - 1] for cut in _chain(checksums, int(kind)))
+
+
+def _splices(old: Division, new: DividedList, changed: Sequence[str]) -> list[Splice]:
+    """Return what replaces ends of a division when the ``changed`` items came or went."""
+    if "-" in old.label:
+        return [Splice(0, old.ends, _ends(new, old.label))]
+    splices: list[Splice] = []
+    done = 0  # how many of the old ends are known to stay, or are replaced
+    for item in changed:
+        if done and item < old.ends[done - 1]:
+            continue
+        splices.append(_splice(old, new, item, _reaching(old, new, item, done)))
+        done = splices[-1].first + len(splices[-1].old) + 1
+        if done > len(old.ends):
+            break
+    return splices
+
+
+def _reaching(old: Division, new: DividedList, item: str, done: int) -> int:
+    """Return how many ends stand before the first window whose choice ``item`` may change."""
+    place = bisect_left(new.items, item)
+    first = bisect_left(old.ends, item, done)
+    while first > done and bisect_right(new.items, old.ends[first - 1]) + old.longest >= place:
+        first -= 1
+    return first
+
+
+def _splice(old: Division, new: DividedList, item: str, first: int) -> Splice:
+    """Return new ends from the first one on, up to where the old ones go on after ``item``."""
+    start = bisect_right(new.items, old.ends[first - 1]) if first else 0
+    at = first
+    found: list[str] = []
+    for cut in _chain(new.checksums, old.longest, start):
+        end = new.items[cut - 1]
+        at = bisect_left(old.ends, end, at)
+        if end > item and old.ends[at : at + 1] == (end,):
+            return Splice(first, old.ends[first:at], tuple(found))
+        found.append(end)
+    return Splice(first, old.ends[first:], tuple(found))
+
+
+def _spliced(ends: tuple[str, ...], splices: Iterable[Splice]) -> tuple[str, ...]:
+    found: list[str] = []
+    done = 0
+    for splice in splices:
+        found += ends[done : splice.first]
+        found += splice.new
+        done = splice.first + len(splice.old)
+    return (*found, *ends[done:])
 
 
 def plan(total: int) -> list[tuple[str, int]]:
@@ -192,9 +368,12 @@ def shortest(size: int) -> int:
     return _FINE.get(size) or -int(-_SHORTEST * size // 1)
 
 
-def _chain(checksums: Sequence[int], size: int) -> Iterator[int]:
-    """Yield where windows of up to ``size`` items end, except the last, counted in items."""
-    end, total, least = 0, len(checksums), shortest(size)
+def _chain(checksums: Sequence[int], size: int, end: int = 0) -> Iterator[int]:
+    """Yield where windows of up to ``size`` items end, except the last, counted in items.
+
+    The first of them begins after ``end`` items.
+    """
+    total, least = len(checksums), shortest(size)
     while total - end > size:
         # This is _best() written out, which is faster for lists of many thousands.
         following = checksums[end + least - 1 : end + size]

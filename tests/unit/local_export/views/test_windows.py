@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import string
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -105,17 +106,20 @@ def test_few_windows_change_with_an_item() -> None:
 
 def test_from_anywhere_to_long_windows() -> None:
     divided = DividedList(f"v1.{number}.0" for number in range(2000))
+    divisions = [(d.longest, d.lasts) for d in reversed(list(divided.divisions.values()))]
     for n in (50, 100, 300, 1000):
         for at in range(0, 1990, 53):
-            assert short_windows(divided, n, divided.items[at]) <= 40
+            assert short_windows(divided, divisions, n, divided.items[at]) <= 40
 
 
-def short_windows(divided: DividedList, n: int, item: str) -> int:
+def short_windows(
+    divided: DividedList, divisions: list[tuple[int, Mapping[str, str]]], n: int, item: str
+) -> int:
     """How many windows are shorter than the average, from an item on."""
-    usable = [d for d in reversed(divided.divisions.values()) if d.longest <= n]
+    usable = [lasts for longest, lasts in divisions if longest <= n]
     count = 0
     while item not in (END, NONE):
-        last = next(d.lasts[item] for d in usable if item in d.lasts)
+        last = next(lasts[item] for lasts in usable if item in lasts)
         window = divided.after(item, last) if last != NONE else ()
         count += len(window) < min(n / 2, len(divided.after(item)))
         item = last
@@ -152,7 +156,7 @@ def test_what_is_written_step_by_step_is_what_is_written_at_once(
 
 def files(storage: Storage) -> WindowFiles:
     top, whole = PurePosixPath("v2/.pages"), PurePosixPath("v2/whole")
-    return WindowFiles(storage, top, whole, documents.catalog, documents.parse_catalog)
+    return WindowFiles(storage, top, whole, documents.catalog(()))
 
 
 def test_whatever_stands_in_a_list_leads_nowhere_else(tmp_path: Path) -> None:
