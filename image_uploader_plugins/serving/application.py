@@ -9,16 +9,16 @@ from __future__ import annotations
 
 import bisect
 import contextlib
+import dataclasses
 import functools
+import hashlib
 import json
 import logging
 import os
 import re
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
-
-from werkzeug.wrappers import Request, Response
+from typing import TYPE_CHECKING, BinaryIO, Protocol
 
 from image_uploader_plugins import errors, media_types
 from image_uploader_plugins.digest import Digest, VerifiedStream
@@ -27,6 +27,8 @@ from image_uploader_plugins.local_export.layout import RepositoryLayout
 from image_uploader_plugins.local_export.views import documents, referrers
 from image_uploader_plugins.reference import RepositoryName, Tag
 from image_uploader_plugins.serving import cross_origin, negotiation, ranges
+from image_uploader_plugins.serving.content_cache import ContentCache
+from image_uploader_plugins.serving.messages import Request, Response
 from image_uploader_plugins.storage import NotFound, Reader
 from image_uploader_plugins.text import shown
 
@@ -41,6 +43,17 @@ _REGISTRY = re.compile(r"[a-z0-9][a-z0-9.-]{0,254}")
 # Content by digest never changes; caches must ask again for anything else.
 _FOR_EVER = "max-age=31536000, immutable"
 _ASK_AGAIN = "no-cache"
+# Bytes of manifests that are kept in memory, and of lists.
+_KEPT = 8 * 1024 * 1024
+# Manifests whose type is known without looking, and repositories whose paths are.
+_KNOWN_TYPES = 4096
+_KNOWN_NAMES = 1024
+# The type of a manifest is tried in this order.
+_TYPES = (
+    *(media_types.OCI_MANIFEST, media_types.DOCKER_MANIFEST),
+    *(media_types.OCI_INDEX, media_types.DOCKER_LIST),
+    *(media_types.DOCKER_SCHEMA1_SIGNED, media_types.DOCKER_SCHEMA1),
+)
 _UNKNOWN = {
     "tags": ("NAME_UNKNOWN", "no such repository"),
     "manifests": ("MANIFEST_UNKNOWN", "no such manifest"),
@@ -59,6 +72,9 @@ class TreeServer:
     def __init__(self, root: Path, allow_origins: Collection[str] = ()) -> None:
         self._files = Reader(root)
         self._allow_origins = frozenset(allow_origins)
+        self._manifests: ContentCache[tuple[object, ...], bytes] = ContentCache(_KEPT)
+        self._lists: ContentCache[tuple[object, ...], _Items] = ContentCache(_KEPT)
+        self._types: dict[str, str] = {}
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         request = Request(environ)
@@ -74,7 +90,7 @@ class TreeServer:
         return refusal
 
     def _finished(self, request: Request, answer: Response) -> Response:
-        answer.headers.update(self._common(request, answer.status_code))
+        answer.headers.update(self._common(request, answer.status))
         return answer
 
     def _common(self, request: Request, status: int) -> dict[str, str]:
@@ -89,12 +105,12 @@ class TreeServer:
             "Docker-Distribution-Api-Version": "registry/2.0",
             "Cache-Control": _FOR_EVER if fixed else _ASK_AGAIN,
             **({"Vary": ", ".join(vary)} if vary else {}),
-            **cross_origin.headers(self._allow_origins, request.headers.get("Origin", "")),
+            **cross_origin.headers(self._allow_origins, request.field("HTTP_ORIGIN") or ""),
         }
 
     def _answer(self, request: Request) -> Response:
         if request.method == "OPTIONS" and self._allow_origins:
-            return Response(status=204, headers=cross_origin.PREFLIGHT)
+            return Response(204, cross_origin.PREFLIGHT)
         if request.method not in ("GET", "HEAD"):
             answer = _error(405, "UNSUPPORTED", "this registry is read-only")
             answer.headers["Allow"] = "GET, HEAD"
@@ -145,10 +161,10 @@ class TreeServer:
         images it asks for.  In a tree whose names begin with registries,
         that is the first component.
         """
-        registry = request.args.get("ns", "")
+        registry = request.argument("ns")
         if _REGISTRY.fullmatch(registry) and self._files.is_folder(layout.V2 / registry):
             name = f"{registry}/{name}"
-        return RepositoryLayout(RepositoryName(name))
+        return _layout(name)
 
     def _page(self, request: Request) -> Response:
         answer = self._file(request, layout.PAGE, "text/html; charset=utf-8")
@@ -168,12 +184,20 @@ class TreeServer:
         if ":" in reference:
             digest = Digest(reference)
         else:
-            digest = self._tagged(repository, Tag(reference), request.headers.get("Accept", ""))
-        for media_type in layout.TYPE_FILES:
+            digest = self._tagged(repository, Tag(reference), request.field("HTTP_ACCEPT") or "")
+        known = self._types.get(digest.value)
+        for media_type in (known, *_TYPES) if known else _TYPES:
             with contextlib.suppress(NotFound):
                 path = repository.typed_manifest(digest, media_type)
-                return self._file(request, path, media_type, digest, verify=True)
+                answer = self._file(request, path, media_type, digest, verify=True)
+                self._remember(digest, media_type)
+                return answer
         raise NotFound(repository.manifest(digest))
+
+    def _remember(self, digest: Digest, media_type: str) -> None:
+        if len(self._types) >= _KNOWN_TYPES:
+            self._types.clear()
+        self._types[digest.value] = media_type
 
     def _tagged(self, repository: RepositoryLayout, tag: Tag, accept: str) -> Digest:
         """Return the manifest that a tag leads to for a client that takes ``accept``."""
@@ -183,21 +207,41 @@ class TreeServer:
         return Digest(folder.name.removeprefix("."))
 
     def _catalog(self, request: Request) -> Response:
-        def names() -> list[str]:
-            return sorted(documents.parse_catalog(self._read(layout.CATALOG)))
+        def read() -> _Items:
+            return self._items(layout.CATALOG, documents.parse_catalog, documents.catalog)
 
-        return _listed(request, names, layout.is_item, documents.catalog)
+        return _listed(request, read, layout.is_item)
 
     def _tags(self, request: Request, repository: RepositoryLayout, reference: str) -> Response:
         if reference != "list":
             raise NotFound(reference)
 
-        def tags() -> list[str]:
-            text = self._read(repository.tags_list)
-            return sorted(documents.parse_tags_list(repository.name, text))
+        def read() -> _Items:
+            parse = functools.partial(documents.parse_tags_list, repository.name)
+            render = functools.partial(documents.tags_list, repository.name)
+            return self._items(repository.tags_list, parse, render)
 
-        render = functools.partial(documents.tags_list, repository.name)
-        return _listed(request, tags, _is_tag, render)
+        return _listed(request, read, _is_tag)
+
+    def _items(
+        self,
+        path: PurePosixPath,
+        parse: Callable[[bytes], Collection[str]],
+        render: Callable[[Iterable[str]], bytes],
+    ) -> _Items:
+        """Return a list.  It is read each time, but parsed only when it has changed.
+
+        NOTE: size and times do not tell: two lists of one size may be written
+        in one tick of the clock, the second into the inode of the first.
+        """
+        content = self._read(path)
+        key = (path, hashlib.sha256(content).digest())
+
+        def make() -> _Items:
+            items = sorted(parse(content))
+            return _Items(items, render(items), render)
+
+        return self._lists.get(key, len(content), make)
 
     def _referrers(
         self, request: Request, repository: RepositoryLayout, reference: str
@@ -231,18 +275,48 @@ class TreeServer:
         if digest is None:
             return _text(request, self._read(path), media_type)
         with contextlib.ExitStack() as stack:
-            content = stack.enter_context(contextlib.closing(_Stored(self._files.open(path))))
-            try:
-                if verify:
-                    content.verify(digest)
-            except errors.ContentMismatch as e:
-                raise errors.StorageError(self._files.root / path, str(e)) from e
-            answer = _conditional(request, content, media_type, digest.value)
-            # From here on it is closed with the answer.
-            stack.pop_all()
-        if answer.status_code < 400:
-            answer.headers["Docker-Content-Digest"] = digest.value
+            stored = stack.enter_context(contextlib.closing(_Stored(self._files.open(path))))
+            content = self._verified(path, stored, digest) if verify else stored
+            answer = _conditional(request, content, media_type, digest.value, digest)
+            if content is stored:
+                # From here on it is closed with the answer.
+                stack.pop_all()
         return answer
+
+    def _verified(self, path: PurePosixPath, stored: _Stored, digest: Digest) -> _Content:
+        """Return content that hashes to its digest; raise StorageError for any other.
+
+        A small manifest is read and hashed again only when its file is another
+        one, or was changed.
+        """
+
+        def read() -> bytes:
+            content = stored.read(0, stored.size) if stored.size else b""
+            digest.verify(content)
+            return content
+
+        try:
+            if stored.size <= ranges.CHUNK:
+                key = (digest.value, *stored.identity)
+                return _Text(self._manifests.get(key, stored.size, read))
+            stored.verify(digest)
+        except errors.ContentMismatch as e:
+            raise errors.StorageError(self._files.root / path, str(e)) from e
+        return stored
+
+
+@functools.lru_cache(_KNOWN_NAMES)
+def _layout(name: str) -> RepositoryLayout:
+    return RepositoryLayout(RepositoryName(name))
+
+
+@dataclasses.dataclass(frozen=True)
+class _Items:
+    """The items of a list in order, and ``whole``, the list as it is sent."""
+
+    items: list[str]
+    whole: bytes
+    render: Callable[[Iterable[str]], bytes]
 
 
 class _Content(Protocol):
@@ -252,6 +326,9 @@ class _Content(Protocol):
 
     def read(self, offset: int, count: int) -> bytes:
         """Return at least one byte from ``offset`` on, ``count`` at most."""
+
+    def part(self, span: range) -> Iterable[bytes]:
+        """Return the bytes of ``span``, piece by piece."""
 
     def close(self) -> None: ...
 
@@ -266,6 +343,9 @@ class _Text:
     def read(self, offset: int, count: int) -> bytes:
         return self._content[offset : offset + count]
 
+    def part(self, span: range) -> Iterable[bytes]:
+        return [self._content[span.start : span.stop]]
+
     def close(self) -> None:
         pass
 
@@ -275,13 +355,20 @@ class _Stored:
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self.size = os.fstat(file.fileno()).st_size
+        found = os.fstat(file.fileno())
+        self.size = found.st_size
+        # Of two files, or of one before and after a change, these differ.
+        times = (found.st_mtime_ns, found.st_ctime_ns)
+        self.identity = (found.st_dev, found.st_ino, found.st_size, *times)
 
     def read(self, offset: int, count: int) -> bytes:
         piece = os.pread(self._file.fileno(), count, offset)
         if not piece:
             raise EOFError(f"a file ends at {offset} that had {self.size} bytes")
         return piece
+
+    def part(self, span: range) -> Iterable[bytes]:
+        return ranges.FilePart(self._file, span, self.read)
 
     def verify(self, digest: Digest) -> None:
         """Read all of it; raises ContentMismatch."""
@@ -293,23 +380,22 @@ class _Stored:
 
 
 def _listed(
-    request: Request,
-    read: Callable[[], list[str]],
-    is_item: Callable[[str], bool],
-    render: Callable[[Iterable[str]], bytes],
+    request: Request, read: Callable[[], _Items], is_item: Callable[[str], bool]
 ) -> Response:
     """Answer with as much of a list as is wanted (OCI distribution-spec 1.1, "Listing Tags")."""
-    asked, last = request.args.get("n", ""), request.args.get("last", "")
+    asked, last = request.argument("n"), request.argument("last")
     try:
         number = _number(asked)
         if last and not is_item(last):
             raise errors.InvalidReference(f"last cannot be in the list: {shown(last)}")
     except errors.InvalidReference as e:
         return _error(400, "PAGINATION_NUMBER_INVALID", str(e))
-    items = read()
+    listed = read()
+    items = listed.items
     rest = items[bisect.bisect_right(items, last) :]
     page = rest[:number]
-    answer = _text(request, render(page), media_types.JSON)
+    content = listed.whole if len(page) == len(items) else listed.render(page)
+    answer = _text(request, content, media_types.JSON)
     if page and len(page) < len(rest):
         more = f"{request.path}?n={number}&last={page[-1]}"
         answer.headers["Link"] = f'<{more}>; rel="next"'
@@ -331,7 +417,7 @@ def _number(text: str) -> int | None:
 
 def _filter(request: Request) -> str | None:
     # A "+" in a query stands for itself here: no media type has a space.
-    return referrers.file_name(request.args.get("artifactType", "").replace(" ", "+"))
+    return referrers.file_name(request.argument("artifactType").replace(" ", "+"))
 
 
 def _target(path: str) -> tuple[str, str, str]:
@@ -344,18 +430,26 @@ def _text(request: Request, content: bytes, media_type: str) -> Response:
     return _conditional(request, _Text(content), media_type, Digest.of(content).value)
 
 
-def _conditional(request: Request, content: _Content, media_type: str, etag: str) -> Response:
+def _conditional(
+    request: Request,
+    content: _Content,
+    media_type: str,
+    etag: str,
+    digest: Digest | None = None,
+) -> Response:
     """Answer a request for ``content``, which is closed with the answer (RFC 9110, 13.2.2)."""
-    if "If-Match" in request.headers and not request.if_match.contains(etag):
+    if request.wants_other_than(etag):
         answer = _error(412, "UNSUPPORTED", "the content is another one")
-    elif request.if_none_match.contains_weak(etag):
-        answer = Response(status=304)
+    elif request.knows(etag):
+        answer = Response(304, {})
     else:
         answer = _whole_or_parts(request, content, media_type, etag)
-    if answer.status_code < 400:
+    if answer.status < 400:
         answer.headers["ETag"] = f'"{etag}"'
         answer.headers["Accept-Ranges"] = "bytes"
-    answer.call_on_close(content.close)
+        if digest:
+            answer.headers["Docker-Content-Digest"] = digest.value
+    answer.close = content.close
     return answer
 
 
@@ -363,8 +457,7 @@ def _whole_or_parts(request: Request, content: _Content, media_type: str, etag: 
     # All of nothing is no error, though no range of it can be satisfied.
     spans = ranges.asked(_range_field(request, etag), content.size) if content.size else None
     if spans is None:
-        whole = range(content.size)
-        return _sent(200, ranges.read(content.read, whole), content.size, media_type)
+        return _sent(200, content.part(range(content.size)), content.size, media_type)
     if not spans:
         answer = _error(416, "SIZE_INVALID", "no such range")
         answer.headers["Content-Range"] = f"bytes */{content.size}"
@@ -373,28 +466,25 @@ def _whole_or_parts(request: Request, content: _Content, media_type: str, etag: 
         parts = ranges.Multipart(spans, content.size, media_type)
         return _sent(206, parts.read(content.read), parts.length, parts.media_type)
     (span,) = spans
-    answer = _sent(206, ranges.read(content.read, span), len(span), media_type)
+    answer = _sent(206, content.part(span), len(span), media_type)
     answer.headers["Content-Range"] = ranges.content_range(span, content.size)
     return answer
 
 
 def _range_field(request: Request, etag: str) -> str:
     """Return the ranges that count: of GET, if the client knows this content (RFC 9110, 13.1.5)."""
-    known = request.headers.get("If-Range", f'"{etag}"')
-    field: str = request.headers.get("Range", "")
-    return field if request.method == "GET" and known.strip() == f'"{etag}"' else ""
+    field = request.field("HTTP_RANGE")
+    if not field or request.method != "GET":
+        return ""
+    known = request.field("HTTP_IF_RANGE")
+    return field if known is None or known.strip() == f'"{etag}"' else ""
 
 
 def _sent(status: int, body: Iterable[bytes], length: int, media_type: str) -> Response:
-    answer = Response(body, status)
-    answer.headers["Content-Type"] = media_type
-    answer.content_length = length
-    return answer
+    return Response(status, {"Content-Type": media_type, "Content-Length": str(length)}, body)
 
 
 def _error(status: int, code: str, message: str) -> Response:
     """Return an answer with an error, as OCI distribution-spec 1.1 has it, "Error Codes"."""
-    body: dict[str, Any] = {"errors": [{"code": code, "message": message}]}
-    answer = Response(json.dumps(body), status)
-    answer.headers["Content-Type"] = media_types.JSON
-    return answer
+    body = json.dumps({"errors": [{"code": code, "message": message}]}).encode()
+    return _sent(status, [body], len(body), media_types.JSON)

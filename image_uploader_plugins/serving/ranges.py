@@ -8,6 +8,7 @@ import itertools
 import re
 import secrets
 from collections.abc import Callable, Iterable, Iterator
+from typing import BinaryIO
 
 # Bytes that are read at once, and that are in memory for each client.
 CHUNK = 64 * 1024
@@ -44,6 +45,21 @@ def read(source: Read, span: range) -> Iterator[bytes]:
         piece = source(position, min(CHUNK, span.stop - position))
         position += len(piece)
         yield piece
+
+
+class FilePart:
+    """The bytes of ``span`` in an open file, for a server that can let the kernel send them.
+
+    Who cannot iterates; ``source`` reads then.
+    """
+
+    def __init__(self, file: BinaryIO, span: range, source: Read) -> None:
+        self.file = file
+        self.span = span
+        self.source = source
+
+    def __iter__(self) -> Iterator[bytes]:
+        return read(self.source, self.span)
 
 
 class Multipart:

@@ -20,7 +20,8 @@ from image_uploader_plugins import errors, extras
 def test_what_is_missing_is_told_with_what_helps(
     monkeypatch: pytest.MonkeyPatch, extra: str, module: str, library: str, imported: str | None
 ) -> None:
-    for name in (module, "image_uploader_plugins.serving.application"):
+    rooms = ("application", "messages")
+    for name in (module, *(f"image_uploader_plugins.serving.{room}" for room in rooms)):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, imported or library, None)
     with pytest.raises(errors.ConfigurationError) as caught:
