@@ -5,10 +5,13 @@ from __future__ import annotations
 
 import contextlib
 import email.utils
+import errno
 import fcntl
+import functools
 import io
 import ipaddress
 import logging
+import os
 import select
 import socket
 import ssl
@@ -19,7 +22,8 @@ import time
 from collections.abc import Callable, Generator, Iterable
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
-from image_uploader_plugins.serving import http1
+from image_uploader_plugins.serving import http1, ranges
+from image_uploader_plugins.serving.messages import Body
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment
@@ -41,6 +45,9 @@ BODY = 64 * 1024
 # Bytes to receive at once, and bytes to send to a client before it is the others' turn.
 _RECEIVED = 16 * 1024
 _TURN = 1024 * 1024
+
+# Errors of file systems from which the kernel cannot send.
+_NO_SENDFILE = (errno.EINVAL, errno.ENOSYS)
 
 _MONTHS = ("Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec")
 
@@ -209,6 +216,9 @@ class Connection:
 
     def _head(self) -> Steps[int]:
         """Receive until the head of a request is whole; return its size, 0 if the client leaves."""
+        if not (self._received or self._tls):
+            # Hardly anything is there yet: waiting takes less time than trying.
+            yield READ
         seen, begun = 0, not self._later
         while True:
             if not seen:
@@ -255,6 +265,11 @@ class Connection:
             self._tell(line, answer)
 
     def _send_all(self, answer: _Answer, body: Iterable[bytes]) -> Steps[None]:
+        part = body.content if isinstance(body, Body) else None
+        if isinstance(part, ranges.FilePart) and len(part.span) > ranges.CHUNK and not self._tls:
+            yield from self._send(answer.head(last=self.last), socket.MSG_MORE)
+            yield from self._send_file(part)
+            return
         # The head is sent with the first chunk, so that a small answer is one packet.
         ahead, left = answer.head(last=self.last), answer.length
         for chunk in body:
@@ -263,22 +278,46 @@ class Connection:
                 raise OverflowError("an answer that is longer than its length")
             yield from self._send(ahead + chunk)
             ahead = b""
-        yield from self._send(ahead)
+        if ahead:
+            yield from self._send(ahead)
         if 0 < left < answer.length:
             raise EOFError("an answer that is shorter than its length")
-        yield from self._after(_TURN // 16)
+        yield from self._let_others(_TURN // 16)
 
-    def _send(self, content: bytes) -> Steps[None]:
+    def _send_file(self, part: ranges.FilePart) -> Steps[None]:
+        """Let the kernel send a part of a file, so that no byte of it is copied to us."""
+        begin, end = part.span.start, part.span.stop
+        file = part.file.fileno()
+        while begin < end:
+            size = min(end - begin, _TURN)
+            sending = self._ready(WRITE, os.sendfile, self.descriptor, file, begin, size)
+            try:
+                count = yield from sending
+            except OSError as e:
+                if e.errno not in _NO_SENDFILE:
+                    raise
+                break
+            if not count:
+                raise EOFError(f"a file ends at {begin} that had {end} bytes or more")
+            begin += count
+            yield from self._after(count)
+        for chunk in ranges.read(part.source, range(begin, end)):
+            yield from self._send(chunk)
+
+    def _send(self, content: bytes, flags: int = 0) -> Steps[None]:
         rest = memoryview(content)
         while rest:
-            count = yield from self._ready(WRITE, self._socket.send, rest)
+            count = yield from self._ready(WRITE, self._socket.send, rest, flags)
             rest = rest[count:]
-            self._sent += count
-            self.deadline = time.monotonic() + STALLED
             yield from self._after(count)
 
     def _after(self, count: int) -> Steps[None]:
-        """Let other connections continue after this one has sent enough."""
+        """Count what was sent; let other connections continue after enough of it."""
+        self._sent += count
+        self.deadline = time.monotonic() + STALLED
+        yield from self._let_others(count)
+
+    def _let_others(self, count: int) -> Steps[None]:
         self._had += count
         if self._had >= _TURN:
             self._had = 0
@@ -311,7 +350,8 @@ class Connection:
                 event = WRITE
             except BlockingIOError:
                 pass
-            self._queued = self._unsent()
+            if self.answering:
+                self._queued = self._unsent()
             yield event
 
     def _tell(self, line: bytes, answer: _Answer) -> None:
@@ -342,7 +382,7 @@ class _Answer:
 
     def head(self, *, last: bool) -> bytes:
         """Return the bytes before the body; with ``last``, they announce the connection's end."""
-        more = [("Date", email.utils.formatdate(usegmt=True)), ("Server", "image-uploader")]
+        more = [("Date", _date(int(time.time()))), ("Server", "image-uploader")]
         if last:
             more.append(("Connection", "close"))
         elif self._version == "HTTP/1.0":
@@ -351,6 +391,11 @@ class _Answer:
         head = "".join(f"{line}\r\n" for line in (*lines, "")).encode("latin-1")
         self.head_size = len(head)
         return head
+
+
+@functools.lru_cache(1)
+def _date(seconds: int) -> str:
+    return email.utils.formatdate(seconds, usegmt=True)
 
 
 def _no_writing(content: bytes) -> None:
