@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """The embedded server: a tree for clients that may be slow, silent or too many.
 
-One thread waits for all sockets (epoll) and takes new clients; a few others
-make the steps of those whose socket is ready.  A client that is waited for
-costs no thread, only its place.
+One thread takes new clients.  Another waits for all sockets (epoll) and makes
+the steps of those clients whose socket is ready; where the disk keeps it, one
+more goes on.  A client that is waited for costs no thread, only its place.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ import errno
 import logging
 import math
 import os
-import queue
 import resource
 import select
 import signal
@@ -28,11 +27,14 @@ from pathlib import Path
 from image_uploader_plugins import errors
 from image_uploader_plugins.serving.application import TreeServer
 from image_uploader_plugins.serving.connection import READ, Connection, Log
+from image_uploader_plugins.serving.turns import Turns
 
 LOG = logging.getLogger(__name__)
 
-# Steps at a time: what blocks in one is the disk, never a client.
+# Steps at a time, and seconds after which a step is one that the disk keeps: what
+# blocks in one is the disk, never a client.
 _THREADS = 16
+_LONG = 0.1
 # Descriptors, of which a process usually may have 1024, and those for all but clients.
 _DESCRIPTORS = 1024
 _RESERVED = 48
@@ -78,10 +80,12 @@ class Listener:
         # Of every five descriptors: one for a client that is waited for, four for two answers.
         self._unit = _descriptors() // 5
         self._clients: dict[int, Connection] = {}
-        self._ready: queue.SimpleQueue[Connection | None] = queue.SimpleQueue()
+        self._ready: collections.deque[Connection] = collections.deque()
+        self._turns = Turns()
         self._poll = select.epoll()
-        self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._poll.register(self._wake, select.EPOLLIN)
+        self._nudge = _eventfd(self._poll)
+        self._door = select.epoll()
+        self._wake = _eventfd(self._door)
         self._socket: socket.socket
         self._paused_until = 0.0
         self._looked = 0.0
@@ -105,13 +109,14 @@ class Listener:
             reason = getattr(e, "strerror", None) or str(e)
             raise errors.ConfigurationError(f"cannot listen on {self.address}: {reason}") from e
         self._host, self._port = self._socket.getsockname()[:2]
-        self._poll.register(self._socket, select.EPOLLIN)
+        self._door.register(self._socket, select.EPOLLIN)
 
     def serve(self) -> None:
         """Serve until stop(); in ``failure`` is what ended it otherwise."""
         threads = [threading.Thread(target=self._work, daemon=True) for _ in range(_THREADS)]
         for thread in threads:
             thread.start()
+        self._turns.offer()
         try:
             while self._goes_on():
                 self._turn()
@@ -141,35 +146,58 @@ class Listener:
         return bool(self._clients) and time.monotonic() < self._stop_at + _TICK
 
     def _turn(self) -> None:
-        """Wait for sockets, and queue each client whose socket is ready for its next step."""
-        taking = False
-        for descriptor, _ in self._poll.poll(self._patience()):
-            if descriptor == self._socket.fileno():
-                taking = True
-            elif descriptor == self._wake:
+        """Wait for new clients, and see to those that are late and to a step that takes long."""
+        for descriptor, _ in self._door.poll(self._patience()):
+            if descriptor == self._wake:
                 os.eventfd_read(self._wake)
             else:
-                self._ready.put(self._clients[descriptor])
-        # NOTE: only now: a new client may get the descriptor of one that has left.
-        if taking:
-            self._take()
+                self._take()
         self._look()
+        self._turns.relieve(_LONG)
 
     def _patience(self) -> float:
-        if self._stop_at != math.inf:
+        if self._stop_at != math.inf or self._paused_until:
             return min(_TICK, _PAUSE)  # no event tells when the last client has left
-        return _PAUSE if self._paused_until else _TICK
+        return min(_TICK, _LONG)
 
     def _work(self) -> None:
-        while (client := self._ready.get()) is not None:
-            event = client.step()
-            if event is not None:
-                # NOTE: from here on it may be another thread's.
-                self._poll.modify(client.descriptor, event | select.EPOLLONESHOT)
-                continue
-            del self._clients[client.descriptor]
-            with contextlib.suppress(OSError):
-                client.close()
+        while (turn := self._turns.wait()) is not None:
+            while self._turns.is_present(turn):
+                try:
+                    self._go_on(turn)
+                except BaseException:
+                    self._turns.offer()  # this thread ends, not the server
+                    raise
+            # Whoever has the turn now may wait for sockets that this thread was told of.
+            os.eventfd_write(self._nudge, 1)
+
+    def _go_on(self, turn: int) -> None:
+        """Make the step of a client that is ready, or wait for one."""
+        try:
+            client = self._ready.popleft()
+        except IndexError:
+            self._ready.extend(self._wait())
+            return
+        with self._turns.step(turn):
+            self._step(client)
+
+    def _wait(self) -> Iterator[Connection]:
+        for descriptor, _ in self._poll.poll():
+            if descriptor == self._nudge:
+                with contextlib.suppress(BlockingIOError):
+                    os.eventfd_read(self._nudge)
+            else:
+                yield self._clients[descriptor]
+
+    def _step(self, client: Connection) -> None:
+        event = client.step()
+        if event is not None:
+            # NOTE: from here on it may be another thread's.
+            self._poll.modify(client.descriptor, event | select.EPOLLONESHOT)
+            return
+        del self._clients[client.descriptor]
+        with contextlib.suppress(OSError):
+            client.close()
 
     def _take(self) -> None:
         for _ in range(_AT_ONCE):
@@ -220,7 +248,7 @@ class Listener:
         waiting = [client for client in present if not client.answering] or present
         if waiting:
             _missed_least(waiting).drop()
-        self._poll.modify(self._socket, 0)
+        self._door.modify(self._socket, 0)
         self._paused_until = time.monotonic() + _PAUSE
 
     def _look(self) -> None:
@@ -228,7 +256,7 @@ class Listener:
         now = time.monotonic()
         if self._paused_until and now >= self._paused_until:
             self._paused_until = 0.0
-            self._poll.modify(self._socket, select.EPOLLIN)
+            self._door.modify(self._socket, select.EPOLLIN)
         if now < self._looked + _TICK:
             return
         self._looked = now
@@ -238,15 +266,23 @@ class Listener:
 
     def _end(self, threads: list[threading.Thread]) -> None:
         self._socket.close()
-        for _ in threads:
-            self._ready.put(None)
+        self._turns.end(len(threads))
+        os.eventfd_write(self._nudge, 1)
         for thread in threads:
             thread.join(_TICK)
         for client in list(self._clients.values()):
             client.drop()
         if not any(thread.is_alive() for thread in threads):
-            self._poll.close()
-            os.close(self._wake)
+            for poll, event in ((self._poll, self._nudge), (self._door, self._wake)):
+                poll.close()
+                os.close(event)
+
+
+def _eventfd(poll: select.epoll) -> int:
+    """Return the descriptor of an event that ``poll`` waits for."""
+    event = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+    poll.register(event, select.EPOLLIN)
+    return event
 
 
 def _descriptors() -> int:
