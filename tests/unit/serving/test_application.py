@@ -13,7 +13,11 @@ import pytest
 from werkzeug import test
 
 from image_uploader_plugins import media_types
+from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
+from image_uploader_plugins.local_export.views import documents
+from image_uploader_plugins.reference import RepositoryName
+from image_uploader_plugins.serving import ranges
 from image_uploader_plugins.serving.application import TreeServer
 from image_uploader_plugins.testing import images
 from tests.support import trees
@@ -176,6 +180,98 @@ def test_a_damaged_manifest_is_not_sent(
         assert str(path) in line and str(IMAGE.digest) in line
     child = f"{REPOSITORY}/manifests/{CHILD.digest}"
     assert client.get(child).data == CHILD.manifest.content
+
+
+def manifest_file(tree: Path) -> Path:
+    folder = tree / "v2" / IMAGE.repository.value / "manifests" / str(IMAGE.digest)
+    return next(folder.glob("manifest.*"))
+
+
+def test_a_manifest_is_hashed_once(
+    client: Client, tree: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is hashed again when its file is another one, and only then."""
+    hashed: list[Digest] = []
+    verify = Digest.verify
+
+    def counted(self: Digest, content: bytes) -> None:
+        hashed.append(self)
+        verify(self, content)
+
+    monkeypatch.setattr(Digest, "verify", counted)
+    for target in (BY_TAG, BY_DIGEST) * 5:
+        assert client.get(target).data == IMAGE.manifest.content
+    assert hashed == [IMAGE.digest]
+    path = manifest_file(tree)
+    content = path.read_bytes()
+    path.unlink()
+    path.write_bytes(content)
+    for target in (BY_TAG, BY_DIGEST) * 5:
+        assert client.get(target).data == IMAGE.manifest.content
+    assert hashed == [IMAGE.digest] * 2
+
+
+@pytest.mark.parametrize("target", [BY_TAG, BY_DIGEST])
+def test_what_is_kept_hides_no_damage(client: Client, tree: Path, target: str) -> None:
+    """A manifest that was served is not served any more when its file was changed in place."""
+    assert client.get(target).status_code == 200
+    path = manifest_file(tree)
+    before = path.stat()
+    with path.open("r+b") as file:
+        file.write(b"[")
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert client.get(target).status_code == 500
+    path.unlink()
+    assert client.get(target).status_code == 404
+
+
+def test_a_list_is_parsed_once(client: Client, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    parsed: list[bytes] = []
+    parse = documents.parse_tags_list
+
+    def counted(name: RepositoryName, text: bytes) -> set[str]:
+        parsed.append(text)
+        return parse(name, text)
+
+    monkeypatch.setattr(documents, "parse_tags_list", counted)
+    for query in ("", "?n=1", "?last=0", "?n=0") * 5:
+        assert client.get(f"{REPOSITORY}/tags/list{query}").status_code == 200
+    assert len(parsed) == 1
+    with LocalExportDriver(tree) as driver:
+        trees.put(driver, IMAGE, "another")
+    parsed.clear()  # what the driver did
+    for _ in range(5):
+        assert b'"another"' in client.get(f"{REPOSITORY}/tags/list").data
+    assert len(parsed) == 1
+
+
+def test_a_list_that_looks_unchanged_is_read(client: Client, tree: Path) -> None:
+    """Two lists may have one size and one time, and even one inode."""
+    path = tree / "v2" / IMAGE.repository.value / "tags" / "list"
+    target, before = f"{REPOSITORY}/tags/list", path.stat()
+    mine = f'"{IMAGE.tag}"'.encode()
+    other = b'"' + b"x" * (len(mine) - 2) + b'"'
+    assert mine in client.get(target).data
+    with path.open("r+b") as file:
+        content = file.read()
+        file.seek(0)
+        file.write(content.replace(mine, other))
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert other in client.get(target).data
+
+
+def test_a_large_manifest_is_read_in_pieces(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is too large to be kept is hashed for each answer, piece by piece."""
+    monkeypatch.setattr(ranges, "CHUNK", 100)
+    client = Client(TreeServer(tree))
+    for _ in range(2):
+        assert client.get(BY_TAG).data == IMAGE.manifest.content
+        assert (
+            client.get(BY_TAG, headers={"Range": "bytes=7-9"}).data
+            == (IMAGE.manifest.content[7:10])
+        )
+    manifest_file(tree).write_bytes(b"x" * len(IMAGE.manifest.content))
+    assert client.get(BY_TAG).status_code == 500
 
 
 @pytest.mark.slow

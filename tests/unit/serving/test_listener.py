@@ -7,6 +7,7 @@ The limits are made small, so that each is met; no test measures time.
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import os
 import resource
@@ -24,6 +25,7 @@ from image_uploader_plugins.local_export.local_export_driver import LocalExportD
 from image_uploader_plugins.serving import connection, listener
 from image_uploader_plugins.serving.application import TreeServer
 from image_uploader_plugins.serving.connection import READ, WRITE, Connection
+from image_uploader_plugins.serving.turns import Turns
 from image_uploader_plugins.testing import images
 from tests.support import raw, tls, trees
 
@@ -109,6 +111,73 @@ def test_slow_readers_hold_no_thread(serve: Callable[..., Clients]) -> None:
     for _ in range(3):
         assert answers(newest)
     assert len({reader.recv(1) for reader in readers}) == 1
+
+
+def test_one_thread_answers_everybody(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While no step takes long, no thread waits for another one."""
+    threads: list[int] = []
+    monkeypatch.setattr(listener, "_LONG", 3600)
+    log = functools.partial(_append_thread, threads)
+    with listener.serving(tree, log=log) as server, contextlib.ExitStack() as stack:
+        clients = [Clients(server, stack).new() for _ in range(20)]
+        for _ in range(5):
+            for client in clients:
+                client.sendall(WHOLE)
+            for client in clients:
+                assert client.recv(65536).startswith(b"HTTP/1.1 200")
+    assert len(threads) == 100
+    assert len(set(threads)) == 1
+
+
+def _append_thread(threads: list[int], line: str) -> None:
+    threads.append(threading.get_ident())
+
+
+def test_a_step_that_takes_long_holds_nobody(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the disk keeps one thread after another, as long as one is left, it answers."""
+    go_on = threading.Event()
+
+    def log(line: str) -> None:
+        if "slow" in line:
+            assert go_on.wait(raw.TIMEOUT)
+
+    slow = WHOLE.replace(b"/v2/", b"/v2/slow")
+    for name, value in (("_LONG", 0.01), ("_THREADS", 4)):
+        monkeypatch.setattr(listener, name, value)
+    with listener.serving(tree, log=log) as server, contextlib.ExitStack() as stack:
+        clients = Clients(server, stack)
+        kept = [clients.new(slow + WHOLE) for _ in range(3)]
+        other = clients.new()
+        try:
+            assert all(map(answers, [other, clients.new(), other]))
+        finally:
+            go_on.set()
+        for client in kept:
+            answer = b""
+            while b" 200 OK" not in answer:
+                answer += client.recv(65536)
+        assert answers(other)
+
+
+def test_a_turn_lost_while_waiting(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a thread was told of, its turn being another's by then, the other one does."""
+    lose, lost = threading.Event(), threading.Semaphore(0)
+
+    class Impatient(Turns):
+        def relieve(self, seconds: float) -> None:
+            if lose.is_set():
+                lose.clear()
+                self.offer()
+                lost.release()
+
+    for name, value in (("_LONG", 0.01), ("Turns", Impatient)):
+        monkeypatch.setattr(listener, name, value)
+    with listener.serving(tree) as server, contextlib.ExitStack() as stack:
+        client = Clients(server, stack).new()
+        for _ in range(5):
+            assert answers(client)
+            lose.set()
+            assert lost.acquire(timeout=raw.TIMEOUT)
 
 
 def test_silent_clients_of_tls(serve: Callable[..., Clients], tmp_path: Path) -> None:
