@@ -4,17 +4,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from oslo_config import cfg
-from stevedore import extension, named
+from stevedore import named
 
 from image_uploader_plugins import errors, pace
 from image_uploader_plugins.driver import UploaderDriver
 from image_uploader_plugins.pace import Limits
 from image_uploader_plugins.sources import pauses
-from image_uploader_plugins.sources.settings import READ_TIMEOUT, Settings
-from image_uploader_plugins.sources.trust import Trust
+
+if TYPE_CHECKING:
+    from image_uploader_plugins.sources.settings import Settings
 
 NAMESPACE = "image_uploader_plugins.drivers"
 PROJECT = "image-uploader"
@@ -53,7 +54,7 @@ _OPTIONS = [
     ),
     cfg.IntOpt(
         "answer_timeout",
-        default=int(READ_TIMEOUT),
+        default=int(pace.READ_TIMEOUT),
         min=1,
         help=(
             "Seconds that a registry may send nothing, before an answer or during it. A registry "
@@ -126,6 +127,10 @@ def selected(conf: cfg.ConfigOpts) -> str:
 
 def settings(conf: cfg.ConfigOpts, insecure: Iterable[str] = ()) -> Settings:
     """Return how registries are asked, by ``[image_uploader]``; more may be ``insecure``."""
+    # A command that asks no registry does without its certificates and logins.
+    from image_uploader_plugins.sources.settings import Settings  # noqa: PLC0415
+    from image_uploader_plugins.sources.trust import Trust  # noqa: PLC0415
+
     register(conf)
     group = conf[GROUP]
     return Settings(
@@ -153,14 +158,12 @@ def load_driver(conf: cfg.ConfigOpts, name: str | None = None) -> UploaderDriver
 
 def installed() -> list[str]:
     """Return the names in the entry-point group, whether they load or not."""
-    manager: extension.ExtensionManager[Any] = extension.ExtensionManager(
-        NAMESPACE, on_load_failure_callback=_ignore
-    )
+    manager: named.NamedExtensionManager[Any] = named.NamedExtensionManager(NAMESPACE, [])
     return sorted({entry_point.name for entry_point in manager.list_entry_points()})
 
 
 def _ignore(*_: object) -> None:
-    """Do nothing: a driver that does not load is reported when it is asked for."""
+    """Do nothing: a driver that is missing is reported when it is asked for."""
 
 
 def _load_class(name: str) -> type[UploaderDriver]:

@@ -15,6 +15,9 @@ MINIMUM_RATE = 1024
 DEADLINE = 6 * 60 * 60
 """Seconds for one answer, however many bytes it has."""
 
+READ_TIMEOUT = 300.0
+"""Seconds for the first byte of an answer: caches ask others first."""
+
 _WINDOW = 30.0  # seconds of waiting for a server that are looked at together
 
 

@@ -15,8 +15,11 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from cliff import app, commandmanager
+import autopage.argparse
+from cliff import app
+from cliff import help as cliff_help
 
+from image_uploader_plugins.cli.command_list import CommandList
 from image_uploader_plugins.cli.commands.help import Complete, Help
 from image_uploader_plugins.text import one_line, printable, redacted
 
@@ -30,6 +33,7 @@ _STATUSES = (
     "The exit status is 0 when all is well, 1 when something is wrong or failed, 2 for a wrong "
     "command line, 130 or 143 after SIGINT or SIGTERM, and 141 when nobody reads the output."
 )
+_COLORS = ("\x1b[4m", "\x1b[36m", "\x1b[0m")  # of a title, of a name, of neither
 _LINE_LIMIT = 20_000  # characters: one line tells of all images that failed
 
 
@@ -60,6 +64,7 @@ class Main(app.App):
 
     NAME = "image-uploader"
     LOG = logging.getLogger(NAME)
+    command_manager: CommandList
 
     # Errors are one line; --debug adds the traceback.
     CONSOLE_MESSAGE_FORMAT = "%(levelname)s: %(message)s"
@@ -68,7 +73,7 @@ class Main(app.App):
         super().__init__(
             description=str(self.__doc__),
             version=importlib.metadata.version(DISTRIBUTION),
-            command_manager=commandmanager.CommandManager(COMMANDS),
+            command_manager=CommandList(COMMANDS),
             deferred_help=True,
         )
         self.command_manager.add_command("help", Help)
@@ -101,6 +106,26 @@ class Main(app.App):
     def initialize_app(self, argv: list[str]) -> None:
         # Without a command cliff would open a shell of its own.
         self.options.deferred_help |= not argv
+
+    def print_help_if_requested(self) -> None:
+        if self.options.deferred_help:
+            self.print_help()
+            raise cliff_help.HelpExit
+
+    def print_help(self) -> None:
+        """Print how the program is called, and what each command does.
+
+        NOTE: cliff's own imports all commands, and reads what files all packages have.
+        """
+        pager = autopage.argparse.help_pager(self.stdout)
+        has_colors = pager.to_terminal()
+        autopage.argparse.use_color_for_parser(self.parser, has_colors)
+        title, named, end = _COLORS if has_colors else ("", "", "")
+        with pager as out:
+            self.parser.print_help(out)
+            out.write(f"\n{title}Commands{end}:\n")
+            for name, text in self.command_manager.described():
+                out.write(f"  {named}{name:<13}{end}  {text}\n")
 
     def run_subcommand(self, argv: list[str]) -> int:
         """Run a command; return its exit status, 1 for one that cannot be loaded."""

@@ -6,15 +6,18 @@ from __future__ import annotations
 import argparse
 import functools
 import types
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from cliff import command, lister, show
-from oslo_config import cfg
 
-from image_uploader_plugins import loader
 from image_uploader_plugins.cli import interruption
 from image_uploader_plugins.extras import require
 from image_uploader_plugins.meter import Meter
+
+if TYPE_CHECKING:
+    from oslo_config import cfg
+
+_PACKAGE = __name__.partition(".")[0]
 
 
 class HelpFormatter(argparse.HelpFormatter):
@@ -59,6 +62,9 @@ class Base(command.Command):
     @property
     def conf(self) -> cfg.ConfigOpts:
         """Return the options of all sections, read anew; raise ConfigurationError."""
+        # Help, and commands that read no configuration, do without oslo.config.
+        from image_uploader_plugins import loader  # noqa: PLC0415
+
         return loader.load_conf(config_files=self.app.options.config_file)
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -68,7 +74,11 @@ class Base(command.Command):
 
     def get_epilog(self) -> str:
         lines = "\n".join(f"  $ {example}" for example in self.examples)
-        return "\n\n".join(filter(None, ["Examples::", lines, self.notes, super().get_epilog()]))
+        # NOTE: to say which package a command is of, cliff reads the lists of files of all that
+        # are installed.
+        is_own = type(self).__module__.startswith(f"{_PACKAGE}.")
+        package = "" if is_own else super().get_epilog()
+        return "\n\n".join(filter(None, ["Examples::", lines, self.notes, package]))
 
     def run(self, parsed_args: argparse.Namespace) -> int:
         try:

@@ -9,13 +9,10 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Mapping
 
-from image_uploader_plugins.pace import Limits
+from image_uploader_plugins.pace import READ_TIMEOUT, Limits
 from image_uploader_plugins.sources.keychain import Keychain
 from image_uploader_plugins.sources.pauses import TOTAL
 from image_uploader_plugins.sources.trust import Trust
-
-READ_TIMEOUT = 300.0
-"""Seconds for the first byte of an answer: caches ask others first."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,7 +28,9 @@ class Help(Base, help.HelpCommand):
                 self.app.command_manager.find_command(parsed_args.cmd)
             except ValueError:
                 return int(self.app.refuse(parsed_args.cmd[0]))
-        return int(super().take_action(parsed_args))
+            return int(super().take_action(parsed_args))
+        self.app.print_help()
+        return 0
 
 
 class Complete(Base, complete.CompleteCommand):

@@ -1,0 +1,63 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What each subcommand does, in a few words, and none of them imported for that."""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import inspect
+
+import pytest
+from cliff.command import Command
+
+from image_uploader_plugins.cli import app
+from image_uploader_plugins.cli.command_list import CommandList
+
+
+class Known(Command):
+    """Do what is known.
+
+    And more.
+    """
+
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
+        """Do nothing."""
+
+
+# Not to be found in the source as a class.
+Made = type("Made", (Command,), {"__doc__": "Do what was made."})
+
+
+@pytest.fixture
+def found() -> CommandList:
+    return CommandList(app.COMMANDS)
+
+
+def test_each_command_is_described_as_its_class_says(found: CommandList) -> None:
+    entry_points = importlib.metadata.entry_points(group=app.COMMANDS)
+    texts = {e.name: (inspect.getdoc(e.load()) or "").partition(".\n")[0] for e in entry_points}
+    described = list(found.described())
+    assert dict(described) == texts
+    assert described == sorted(described)
+    assert len(texts) > 10
+
+
+def test_a_class_without_source_is_loaded(found: CommandList) -> None:
+    found.add_command("known", Known)
+    found.add_command("made", Made)
+    described = dict(found.described())
+    assert (described["known"], described["made"]) == ("Do what is known", "Do what was made")
+
+
+def test_one_that_cannot_be_loaded_spoils_no_other(found: CommandList) -> None:
+    group = app.COMMANDS
+    missing = importlib.metadata.EntryPoint("missing", "image_uploader_plugins.nowhere:X", group)
+    found.commands["missing"] = missing
+    described = dict(found.described())
+    assert described["missing"].startswith("cannot be loaded: ")
+    assert described["list"] == "List the images of a tree of local-export"
+
+
+def test_a_command_is_loaded_when_it_is_asked_for(found: CommandList) -> None:
+    kind, name, rest = found.find_command(["list", "-f", "json"])
+    assert (kind.__name__, name, rest) == ("List", "list", ["-f", "json"])
