@@ -137,6 +137,7 @@ class WindowsLayout:
         self.none = top / ".none"
         self.few_folder = top / ".few"
         self.rest = top / ".rest"
+        self._divisions: dict[str, PurePosixPath] = {}
 
     def few(self, n: int) -> PurePosixPath:
         """Return the link to the division for clients that ask for ``n`` items."""
@@ -144,23 +145,26 @@ class WindowsLayout:
 
     def division(self, label: str) -> PurePosixPath:
         """Return the folder of a division."""
-        return self.top / label
+        # Made once, since each of its windows needs it.
+        if label not in self._divisions:
+            self._divisions[label] = self.top / label
+        return self._divisions[label]
 
     def finer(self, label: str) -> PurePosixPath:
         """Return the link from a division to the next finer one."""
-        return self.top / label / ".finer"
+        return self.division(label) / ".finer"
 
     def window(self, label: str, last: str) -> PurePosixPath:
         """Return the window that ends with item ``last``."""
-        return self.top / label / (_short(last) + WINDOW_MARK)
+        return self.division(label) / (_short(last) + WINDOW_MARK)
 
     def after(self, label: str, item: str) -> PurePosixPath:
         """Return the link to the window after an item, or that window."""
-        return self.top / label / (_short(item) + AFTER_MARK)
+        return self.division(label) / (_short(item) + AFTER_MARK)
 
     def after_type_map(self, label: str, item: str) -> PurePosixPath:
         """Return the type map that leads to the window after an item."""
-        return self.top / label / (_short(item) + AFTER_MARK + TYPE_MAP)
+        return self.division(label) / (_short(item) + AFTER_MARK + TYPE_MAP)
 
 
 def item_of(name: str) -> str:
@@ -175,6 +179,8 @@ def is_item(text: str) -> bool:
 
 def _short(item: str) -> str:
     """Shorten the last segment of a name where it, with its ending, is too long for a file name."""
+    if len(item) <= _LONG_NAME:
+        return item
     return re.sub(rf"([^/]{{{_LONG_NAME}}})(?=[^/]+$)", rf"\1{CUT}/", item, count=1)
 
 

@@ -332,9 +332,10 @@ class WindowFiles:
 
     def _change_ways(self, changes: _Changes, old: DividedList, new: DividedList) -> None:
         """Add the changes of the links that lead clients to divisions, and to finer ones."""
-        before, now = dict(self._ladder(old)), dict(self._ladder(new))
-        changes.links += sorted(now.items() - before.items())
-        changes.surplus += sorted(before.keys() - now.keys())
+        if _ladder(old) != _ladder(new):
+            before, now = dict(self._ways(old)), dict(self._ways(new))
+            changes.links += sorted(now.items() - before.items())
+            changes.surplus += sorted(before.keys() - now.keys())
         for n, was, label in _rerouted(old, new):
             if label is None:
                 changes.surplus.append(self._layout.few(n))
@@ -369,7 +370,7 @@ class WindowFiles:
                     yield self._layout.window(label, window.last), self._render(window.items)
                 yield from self._link(label, item, window.last)
         yield from (self._tail(divided, item) for item in divided.tails())
-        yield from self._ladder(divided)
+        yield from self._ways(divided)
         yield from (
             (self._layout.few(n), f"../{label}")
             for n, _, label in _rerouted(DividedList(()), divided)
@@ -384,13 +385,12 @@ class WindowFiles:
 
     # -- one by one
 
-    def _ladder(self, divided: DividedList) -> Iterator[tuple[PurePosixPath, str]]:
+    def _ways(self, divided: DividedList) -> Iterator[tuple[PurePosixPath, str]]:
         """Yield the link from each division to the next finer one, and to the coarsest."""
-        labels = [*([GONE] if divided.gone else []), *divided.divisions]
-        labels += [TAILS] if divided.tails() else []
-        for finer, label in itertools.pairwise(labels if divided.items else ()):
+        labels = _ladder(divided)
+        for finer, label in itertools.pairwise(labels):
             yield self._layout.finer(label), f"../{finer}"
-        if divided.items:
+        if labels:
             yield self._layout.rest, labels[-1]
 
     def _link(self, label: str, item: str, last: str) -> Iterator[Entry]:
@@ -443,6 +443,14 @@ class WindowFiles:
             if kind == "folder" and folder / name not in kept:
                 self._remove_empty(folder / name, kept)
                 self._storage.remove_empty(folder / name)
+
+
+def _ladder(divided: DividedList) -> list[str]:
+    """Return the divisions of a list that clients are led to, and the finer ones after these."""
+    if not divided.items:
+        return []
+    gone, tails = [GONE] * bool(divided.gone), [TAILS] * bool(divided.tails())
+    return [*gone, *divided.divisions, *tails]
 
 
 def _rerouted(old: DividedList, new: DividedList) -> Iterator[tuple[int, str | None, str | None]]:

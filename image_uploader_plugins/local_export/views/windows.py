@@ -25,6 +25,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import zlib
+from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 
@@ -55,6 +56,7 @@ _TOLERANCE = 0.05
 # NOTE: names that differ in one digit have similar CRCs; Knuth's factor spreads them.
 _FACTOR = 0x9E3779B1
 _MASK = 0xFFFFFFFF
+_32_BITS = "I"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +70,7 @@ class Division:
 
     label: str
     longest: int
-    ends: tuple[str, ...]
+    ends: list[str]
     final: str | None
 
     @property
@@ -106,19 +108,20 @@ class DividedList:
     """A list and all its divisions, the finest first; ``gone`` are items that were removed."""
 
     def __init__(self, items: Iterable[str], gone: Iterable[str] = ()) -> None:
-        self.items = tuple(sorted(items))
+        self.items = sorted(items)
         # Nothing follows in an empty list, so it remembers no items.
         self.gone = tuple(sorted(set(gone).difference(self.items))) if self.items else ()
         # NOTE: not functools.cached_property, whose lock a child of fork may inherit locked.
-        self._checksums: list[int] | None = None
+        self._checksums: array[int] | None = None
         self._divisions: dict[str, Division] | None = None
+        self._extra: dict[str, dict[str, Window]] = {}
 
     def __contains__(self, item: str) -> bool:
         at = bisect_left(self.items, item)
-        return self.items[at : at + 1] == (item,)
+        return self.items[at : at + 1] == [item]
 
     @property
-    def checksums(self) -> list[int]:
+    def checksums(self) -> array[int]:
         """Return the checksum of each item; computed when it is first needed."""
         if self._checksums is None:
             self._checksums = _checksums(self.items)
@@ -158,22 +161,19 @@ class DividedList:
 
     def _changed_items(
         self, changed: Iterable[str], added: Collection[str]
-    ) -> tuple[tuple[str, ...], list[int]]:
+    ) -> tuple[list[str], array[int]]:
         """Return the items and checksums after the changed ones came or went."""
-        items: list[str] = []
-        checksums: list[int] = []
-        done = 0
+        items, checksums = self.items.copy(), self.checksums[:]
         for item in changed:
-            at = bisect_left(self.items, item, done)
-            items += self.items[done:at]
-            checksums += self.checksums[done:at]
+            at = bisect_left(items, item)
             if item in added:
-                items.append(item)
-                checksums.append(checksum(item))
-            done = at + (item not in added)
-        return (*items, *self.items[done:]), [*checksums, *self.checksums[done:]]
+                items.insert(at, item)
+                checksums.insert(at, checksum(item))
+            else:
+                del items[at], checksums[at]
+        return items, checksums
 
-    def after(self, item: str, last: str = END) -> tuple[str, ...]:
+    def after(self, item: str, last: str = END) -> list[str]:
         """Return the items after ``item`` up to ``last``."""
         return self.items[self.span(item, last)]
 
@@ -185,26 +185,28 @@ class DividedList:
 
     def extra_windows(self, label: str) -> dict[str, Window]:
         """Return the windows of HEADS or GONE, by the names of the links that lead there."""
-        return self._heads() if label == HEADS else self._after_gone()
+        if label not in self._extra:
+            self._extra[label] = self._heads() if label == HEADS else self._after_gone()
+        return self._extra[label]
 
     def _heads(self) -> dict[str, Window]:
         """Return a window of the first n items for each small n, as long as more items follow."""
         numbers = range(1, min(FEW + 1, len(self.items)))
-        return {f"{n}{START}": Window(self.items[n - 1], self.items[:n]) for n in numbers}
+        return {f"{n}{START}": Window(self.items[n - 1], tuple(self.items[:n])) for n in numbers}
 
     def _after_gone(self) -> dict[str, Window]:
         """Return, for each removed item, the window of the one item after its place."""
         found = {}
         for item in self.gone:
             at = bisect_left(self.items, item)
-            following = self.items[at : at + 1]
+            following = tuple(self.items[at : at + 1])
             is_last = at + 1 == len(self.items)
             found[item] = Window(END if is_last else (*following, NONE)[0], following)
         return found
 
     def tails(self) -> tuple[str, ...]:
         """Return the items after which there is a window of all that follow."""
-        return self.items[:-1] if len(self.items) <= MANY else ()
+        return tuple(self.items[:-1]) if len(self.items) <= MANY else ()
 
     def label(self, n: int) -> str | None:
         """Return the division for a client that asks for ``n`` items; None for the whole list."""
@@ -223,8 +225,8 @@ class Splice:
     """Ends of windows that replace others: ``new`` replaces ``old``, after the ``first`` ends."""
 
     first: int
-    old: tuple[str, ...]
-    new: tuple[str, ...]
+    old: list[str]
+    new: list[str]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -270,9 +272,10 @@ def checksum(item: str) -> int:
     return zlib.crc32(item.encode()) * _FACTOR & _MASK
 
 
-def _checksums(items: Iterable[str]) -> list[int]:
+def _checksums(items: Iterable[str]) -> array[int]:
     """Return what checksum() does, for many items, with fewer calls."""
-    return [crc * _FACTOR & _MASK for crc in map(zlib.crc32, map(str.encode, items))]
+    crcs = map(zlib.crc32, map(str.encode, items))
+    return array(_32_BITS, [crc * _FACTOR & _MASK for crc in crcs])
 
 
 def order(label: str | None) -> tuple[int, int]:
@@ -288,16 +291,16 @@ def _divisions(divided: DividedList) -> Iterator[Division]:
         yield Division(label, longest, _ends(divided, label), *divided.items[-1:] or (None,))
 
 
-def _ends(divided: DividedList, label: str) -> tuple[str, ...]:
+def _ends(divided: DividedList, label: str) -> list[str]:
     """Return the last items of all windows of a division but the last one."""
     kind, _, parts = label.partition("-")
     checksums = divided.checksums
     if parts:
         bounds = _bounds(len(divided.items), int(parts))[1:-1]
-        return tuple(divided.items[_best(checksums, *bound) - 1] for bound in bounds)
+        return [divided.items[_best(checksums, *bound) - 1] for bound in bounds]
     if kind == "1":
         return divided.items[:-1]
-    return tuple(divided.items[cut - 1] for cut in _chain(checksums, int(kind)))
+    return [divided.items[cut - 1] for cut in _chain(checksums, int(kind))]
 
 
 def _splices(old: Division, new: DividedList, changed: Sequence[str]) -> list[Splice]:
@@ -333,20 +336,17 @@ def _splice(old: Division, new: DividedList, item: str, first: int) -> Splice:
     for cut in _chain(new.checksums, old.longest, start):
         end = new.items[cut - 1]
         at = bisect_left(old.ends, end, at)
-        if end > item and old.ends[at : at + 1] == (end,):
-            return Splice(first, old.ends[first:at], tuple(found))
+        if end > item and old.ends[at : at + 1] == [end]:
+            return Splice(first, old.ends[first:at], found)
         found.append(end)
-    return Splice(first, old.ends[first:], tuple(found))
+    return Splice(first, old.ends[first:], found)
 
 
-def _spliced(ends: tuple[str, ...], splices: Iterable[Splice]) -> tuple[str, ...]:
-    found: list[str] = []
-    done = 0
-    for splice in splices:
-        found += ends[done : splice.first]
-        found += splice.new
-        done = splice.first + len(splice.old)
-    return (*found, *ends[done:])
+def _spliced(ends: list[str], splices: Sequence[Splice]) -> list[str]:
+    found = ends.copy()
+    for splice in reversed(splices):
+        found[splice.first : splice.first + len(splice.old)] = splice.new
+    return found
 
 
 def plan(total: int) -> list[tuple[str, int]]:
