@@ -451,7 +451,7 @@ def test_a_child_of_fork_keeps_no_lock_of_a_parent_that_is_killed(root: Path) ->
     child = fork(hold)
     grandchild = int(child.says())
     os.kill(child.pid, signal.SIGKILL)
-    os.waitpid(child.pid, 0)
+    assert child.ended() == -signal.SIGKILL
     try:
         in_time(lambda: storage.lock("x").__enter__())
         with storage.try_lock("y") as lock:

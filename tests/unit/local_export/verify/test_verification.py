@@ -54,7 +54,8 @@ def replace(path: Path, content: bytes = b"damaged") -> None:
 
 
 def through_links(path: Path) -> None:
-    path.open("r+b").write(b"bad")
+    with path.open("r+b") as file:
+        file.write(b"bad")
 
 
 def edit_catalog(root: Path, old: bytes, new: bytes) -> None:
