@@ -8,7 +8,7 @@ import os
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -85,23 +85,26 @@ def open_folder() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def serve(kind: Kind, root: Path) -> Iterator[str]:
+def serve(kind: Kind, root: Path, before: Sequence[str] = ()) -> Iterator[str]:
     """Serve the tree at ``root``; yields ``host:port``.
 
-    As root the workers run as www-data, as they do in a deployment: what
-    they cannot read they do not serve.
+    ``before`` are words in front of the server's command.  As root the workers
+    run as www-data, as they do in a deployment: what they cannot read they do
+    not serve.
     """
     if kind == "embedded":
-        with command(root) as url:
+        with started(root, before=before) as (_, url):
             yield url.removeprefix("http://")
         return
     write = _nginx if kind == "nginx" else _httpd
-    with running(kind, lambda folder, port: write(kind, root, folder, port)) as address:
+    with running(kind, lambda folder, port: write(kind, root, folder, port), before) as address:
         yield address
 
 
 @contextlib.contextmanager
-def running(kind: Kind, write: Callable[[Path, int], str]) -> Iterator[str]:
+def running(
+    kind: Kind, write: Callable[[Path, int], str], before: Sequence[str] = ()
+) -> Iterator[str]:
     """nginx or Apache with the main file that ``write`` makes; yields ``host:port``.
 
     It gets a folder to put what it needs into, and the port.
@@ -111,7 +114,7 @@ def running(kind: Kind, write: Callable[[Path, int], str]) -> Iterator[str]:
         folder.chmod(0o755)
         for attempt in range(_ATTEMPTS):
             port = free_port()
-            process = _start(kind, write(folder, port), folder)
+            process = _start(kind, write(folder, port), folder, before)
             stack.callback(_stop, process)
             if _listens(process, folder / "pid"):
                 break
@@ -146,11 +149,13 @@ def command(root: Path, *options: object) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def started(root: Path, *options: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def started(
+    root: Path, *options: object, before: Sequence[str] = ()
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """The process of ``image-uploader serve``, and its URL."""
     with tempfile.TemporaryDirectory(prefix="serve-") as folder:
         config = commands.configuration(root, Path(folder))
-        words = commands.line(config, "serve", "--port", 0, *options)
+        words = [*before, *commands.line(config, "serve", "--port", 0, *options)]
         process = subprocess.Popen(words, stdout=subprocess.PIPE, text=True)
         assert process.stdout
         try:
@@ -162,7 +167,7 @@ def started(root: Path, *options: object) -> Iterator[tuple[subprocess.Popen[str
             process.communicate()
 
 
-def _start(kind: Kind, main: str, folder: Path) -> subprocess.Popen[bytes]:
+def _start(kind: Kind, main: str, folder: Path, before: Sequence[str]) -> subprocess.Popen[bytes]:
     config = folder / "server.conf"
     config.write_text(main)
     if kind == "nginx":
@@ -171,7 +176,7 @@ def _start(kind: Kind, main: str, folder: Path) -> subprocess.Popen[bytes]:
     else:
         program = programs.require("apache2")
         command = [program, "-D", "FOREGROUND", "-f", str(config)]
-    return subprocess.Popen(command, start_new_session=True)
+    return subprocess.Popen([*before, *command], start_new_session=True)
 
 
 def _nginx(kind: Kind, root: Path, folder: Path, port: int) -> str:
