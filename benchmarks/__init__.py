@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Speed and memory, side by side with tripleo-common's own export, in one run."""
+"""Speed, memory and system calls beside other programs, all measured in one run."""

@@ -1,160 +1,123 @@
 # SPDX-License-Identifier: Apache-2.0
-"""``python -m benchmarks [--quick]``: prints a table; ratios are what matters.
-
-The source is a real docker-registry on this machine, the target a directory.
-Each flow runs in a process of its own, whose peak memory is its own.
-"""
+"""``python -m benchmarks``: measures all rows side by side, and writes what was measured."""
 
 from __future__ import annotations
 
 import argparse
-import hashlib
+import contextlib
+import dataclasses
 import json
 import os
-import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+import time
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-import requests
+from benchmarks import chart, programs, report
+from benchmarks.measurement import Bench, MeasurementError, remove
+from benchmarks.results import Result, Row
+from benchmarks.rows import ROWS
+from benchmarks.workshop import FULL, QUICK, Settings, Workshop
 
-from benchmarks import flows
-from image_uploader_plugins import media_types
-from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
-from image_uploader_plugins.testing import images
-from tests.support import registry, trees
-
-MB = 1000 * 1000
-
-
-def main() -> None:
-    """Run all comparisons and print them."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks")
-    parser.add_argument("--quick", action="store_true", help="a tenth of the data")
-    arguments = parser.parse_args()
-    scale = 10 if arguments.quick else 1
-    with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
-        folder = Path(name)
-        with registry.docker_registry(folder) as source:
-            images = {
-                f"24 layers of {20 // scale} MB": push(source, "many", 24, 20 * MB // scale),
-                f"1 layer of {1000 // scale} MB": push(source, "large", 1, 1000 * MB // scale),
-            }
-            print(f"{'through the whole flow':24} {'seconds':>16} {'peak memory':>18}")
-            for title, image in images.items():
-                compare(title, source, image, folder)
-    counts = [10, 1000 // scale, 5000 // scale]
-    print(f"\n{'putting one manifest':24} {'ms, median of 20':>16}")
-    for kind in flows.PUTTERS:
-        for count in counts:
-            taken = measure("put", kind, str(count))["milliseconds"]
-            print(f"{kind:14} {count:5} images {taken:13.1f}")
-    print(f"\n{'verifying a tree':24} {'seconds, best of 3':>18}")
-    compare_verification(2000 // scale)
+FAILED = "Not measured"
+"""How the note begins of a row that has failed."""
 
 
-def compare(title: str, source: str, image: str, folder: Path) -> None:
-    """Copy an image in each way, and print seconds, peak memory and how they compare."""
-    results = {kind: measure("copy", kind, source, image, str(folder)) for kind in flows.COPIERS}
-    for kind, result in results.items():
-        print(f"{title:18} {kind:14} {result['seconds']:6.1f} {result['memory']:12.0f} MB")
-    ours, theirs = results["local-export"], results["tripleo-common"]
-    times = theirs["seconds"] / ours["seconds"]
-    memory = theirs["memory"] / ours["memory"]
-    print(f"{'':18} {'ratio':14} {times:5.1f}x {memory:14.1f}x")
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print the tables and write the files that are wanted.
+
+    The exit status is 1 if something of ours failed. A peer that fails is a result.
+    """
+    options = _options(arguments)
+    settings = QUICK if options.quick else FULL
+    if options.runs:
+        settings = dataclasses.replace(settings, runs=options.runs)
+    result = measured(settings, options)
+    print(report.text(result))
+    if options.json:
+        options.json.write_text(json.dumps(result.as_dict(), indent=1) + "\n")
+    if options.svg:
+        options.svg.write_text(chart.svg(result))
+    if options.rst:
+        options.rst.write_text(report.rst(result, options.chart))
+    return 1 if _failed(result) else 0
 
 
-def compare_verification(megabytes: int) -> None:
-    """Compare on layers of 20 MB, each in two repositories, and a thousand small images."""
-    with tempfile.TemporaryDirectory(prefix="benchmark-") as name:
-        root = Path(name) / "tree"
-        fill(root, megabytes)
-        seconds: dict[str, list[float]] = {kind: [] for kind in flows.VERIFIERS}
-        for _ in range(3):
-            for kind, taken in seconds.items():
-                taken.append(measure("verify", kind, str(root))["seconds"])
-    best = {kind: min(taken) for kind, taken in seconds.items()}
-    for kind, least in best.items():
-        print(f"{kind:14} {megabytes:5} MB {least:17.2f}")
-    print(f"{'ratio':14} {best['sha256sum'] / best['local-export']:26.2f}x")
+def measured(settings: Settings, options: argparse.Namespace) -> Result:
+    """Measure the rows that the options name, all of them by default."""
+    with contextlib.ExitStack() as stack:
+        folder = _folder(options.folder)
+        stack.callback(remove, folder)
+        bench = Bench(folder, _say, drop_caches=options.drop_caches)
+        started = time.monotonic()
+        described = {
+            **dataclasses.asdict(settings),
+            "quick": settings is QUICK or options.quick,
+            "drop caches": options.drop_caches,
+        }
+        result = Result(programs.machine(folder), described)
+        data_folder = options.data.absolute() if options.data else bench.new_folder()
+        workshop = Workshop(settings, data_folder, bench, stack)
+        for key in options.only or ROWS:
+            result.rows.append(_row(key, workshop))
+        result.settings["seconds"] = time.monotonic() - started
+        return result
 
 
-def fill(root: Path, megabytes: int) -> None:
-    """Write the tree that is verified."""
-    driver = LocalExportDriver(root)
-    for number in range(megabytes // 20):
-        layer = images.Blob(os.urandom(20 * MB), media_types.OCI_LAYER_GZIP)
-        for name in (f"large/a{number}", f"large/b{number}"):
-            trees.put(driver, images.image(name, "1.0", [layer], oci=True))
-    for number in range(1000):
-        trees.put(driver, images.image(f"small/image{number}", "1.0", []))
+def _row(key: str, workshop: Workshop) -> Row:
+    started = time.monotonic()
+    _say(f"{key}:")
+    try:
+        row = ROWS[key](workshop)
+    except MeasurementError as e:
+        row = Row(key, key, notes=[f"{FAILED}: {e}"])
+    _say(f"{key}: {time.monotonic() - started:.0f} seconds")
+    return row
 
 
-def measure(*arguments: str) -> dict[str, float]:
-    """Run one of flows in a process of its own; return what it measured."""
-    done = subprocess.run(  # noqa: S603
-        [sys.executable, "-m", "benchmarks.flows", *arguments],
-        check=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
+def _failed(result: Result) -> bool:
+    entries = (entry for row in result.rows for case in row.cases for entry in case.entries)
+    notes = (note for row in result.rows for note in row.notes)
+    return any(note.startswith(FAILED) for note in notes) or any(
+        entry.is_ours and entry.note and not entry.note.startswith(programs.NOT_INSTALLED)
+        for entry in entries
     )
-    result: dict[str, float] = json.loads(done.stdout)
-    return result
 
 
-def push(source: str, name: str, layers: int, size: int) -> str:
-    """Push an image of layers that do not compress, piece by piece; return its name."""
-    url = f"http://{source}/v2/{name}"
-    config = b'{"architecture":"amd64","os":"linux","config":{},"rootfs":{"diff_ids":[]}}'
-    described = [_push(url, iter([config])), *(_push(url, noise(size)) for _ in range(layers))]
-    types = ["application/vnd.docker.container.image.v1+json"]
-    types += ["application/vnd.docker.image.rootfs.diff.tar.gzip"] * layers
-    descriptors = [
-        {"mediaType": kind, "digest": digest, "size": length}
-        for kind, (digest, length) in zip(types, described, strict=True)
-    ]
-    content = {
-        "schemaVersion": 2,
-        "mediaType": media_types.DOCKER_MANIFEST,
-        "config": descriptors[0],
-        "layers": descriptors[1:],
-    }
-    requests.put(
-        f"{url}/manifests/1.0",
-        data=json.dumps(content),
-        headers={"Content-Type": media_types.DOCKER_MANIFEST},
-        timeout=60,
-    ).raise_for_status()
-    return f"{name}:1.0"
+def _folder(parent: Path | None) -> Path:
+    folder = Path(tempfile.mkdtemp(prefix="benchmarks-", dir=parent))
+    # The web servers' users read trees in it.
+    folder.chmod(0o755)
+    return folder
 
 
-def noise(size: int) -> Iterator[bytes]:
-    """Yield ``size`` random bytes, in chunks of up to 1 MB."""
-    while size > 0:
-        chunk = os.urandom(min(size, MB))
-        size -= len(chunk)
-        yield chunk
+def _say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
 
 
-def _push(url: str, chunks: Iterator[bytes]) -> tuple[str, int]:
-    hashed, length = hashlib.sha256(), 0
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
 
-    def counted() -> Iterator[bytes]:
-        nonlocal length
-        for chunk in chunks:
-            hashed.update(chunk)
-            length += len(chunk)
-            yield chunk
+    def add(name: str, words: str, **more: Any) -> None:
+        parser.add_argument(name, help=words, **more)
 
-    start = requests.post(f"{url}/blobs/uploads/", timeout=60)
-    sent = requests.patch(start.headers["Location"], data=counted(), timeout=600)
-    digest = f"sha256:{hashed.hexdigest()}"
-    requests.put(
-        sent.headers["Location"], params={"digest": digest}, timeout=600
-    ).raise_for_status()
-    return digest, length
+    add("--quick", "a tenth of the data, once: in two minutes", action="store_true")
+    add("--only", "measure this row; several times for several", action="append", choices=ROWS)
+    add("--runs", "runs of each contender (default: 5, with --quick 1)", type=int, metavar="N")
+    add("--json", "write all raw figures", type=Path, metavar="FILE")
+    add("--svg", "write a chart", type=Path, metavar="FILE")
+    add("--rst", "write the tables as reStructuredText", type=Path, metavar="FILE")
+    add("--chart", "the chart's path in --rst", metavar="PATH")
+    add("--data", "keep the images here, for the next time", type=Path, metavar="DIR")
+    add("--folder", "measure on the disk of this directory", type=Path, metavar="DIR")
+    add("--drop-caches", "empty the page cache before each run (root)", action="store_true")
+    options = parser.parse_args(arguments)
+    if options.drop_caches and os.getuid():
+        parser.error("--drop-caches needs root")
+    return options
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
