@@ -11,10 +11,10 @@ from urllib.parse import urlparse
 
 from tripleo_common.image import exception
 
+from image_uploader_plugins.copying.job import Job
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.sources.keychain import Login
 from image_uploader_plugins.sources.registries import Registry
-from image_uploader_plugins.tripleo.job import Job
 
 
 def pull(registry: Registry, job: Job, digest: Digest) -> str:

@@ -12,13 +12,13 @@ from tripleo_common.image import exception
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.copying.image_walk import default_image
+from image_uploader_plugins.copying.job import Job
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.runs.records import ImageRecord
 from image_uploader_plugins.sources.registries import Registries
 from image_uploader_plugins.sources.registry_source import RegistrySource
 from image_uploader_plugins.text import one_line
 from image_uploader_plugins.tripleo.failures import failed, tripleo_errors
-from image_uploader_plugins.tripleo.job import Job
 
 _WAY_OUT = (
     "copy one of them to another name, with 'names: full' or --full-names (the registry in "

@@ -15,16 +15,17 @@ from tripleo_common.image import exception, image_uploader, kolla_builder
 from tripleo_common.utils.locks import threadinglock
 
 from image_uploader_plugins import errors, loader
+from image_uploader_plugins.copying.job import Job
 from image_uploader_plugins.copying.run_options import CopyOptions
+from image_uploader_plugins.lists import keys
 from image_uploader_plugins.runs.journal import Journal, Observer
 from image_uploader_plugins.runs.records import ImageRecord, Totals
 from image_uploader_plugins.sources import keychain
 from image_uploader_plugins.sources.image_name import ImageName
 from image_uploader_plugins.sources.settings import Settings
-from image_uploader_plugins.tripleo import keys, mirrors
 from image_uploader_plugins.tripleo import manager as managers
+from image_uploader_plugins.tripleo import mirrors
 from image_uploader_plugins.tripleo.failures import combined, failed, tripleo_errors
-from image_uploader_plugins.tripleo.job import Job
 from image_uploader_plugins.tripleo.uploader import CREDENTIALS
 
 LOG = logging.getLogger(__name__)

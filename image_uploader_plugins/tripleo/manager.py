@@ -20,10 +20,11 @@ from tripleo_common.image import exception, image_uploader
 from image_uploader_plugins import errors, files, loader
 from image_uploader_plugins.copying.run_options import CopyOptions
 from image_uploader_plugins.driver import UploaderDriver
+from image_uploader_plugins.lists import keys
 from image_uploader_plugins.runs.journal import Journal, Observer
 from image_uploader_plugins.runs.records import ImageRecord, Status, reason
 from image_uploader_plugins.sources.registries import Registries
-from image_uploader_plugins.tripleo import collisions, keys, modification
+from image_uploader_plugins.tripleo import collisions, modification
 from image_uploader_plugins.tripleo.failures import combined, failed
 from image_uploader_plugins.tripleo.pushing_uploader import PushingUploader
 from image_uploader_plugins.tripleo.uploader import (

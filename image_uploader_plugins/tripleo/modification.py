@@ -8,7 +8,7 @@ from typing import Any
 
 from tripleo_common.image import exception, image_uploader
 
-from image_uploader_plugins.tripleo.job import Job
+from image_uploader_plugins.copying.job import Job
 
 
 class Unmodified:

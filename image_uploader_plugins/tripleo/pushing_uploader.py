@@ -12,12 +12,12 @@ from typing import Any
 
 from tripleo_common.image import exception, image_uploader
 
+from image_uploader_plugins.copying.job import Job
 from image_uploader_plugins.sources.image_name import ImageName
 from image_uploader_plugins.sources.keychain import Keychain, Login
 from image_uploader_plugins.sources.registries import Registries
 from image_uploader_plugins.tripleo import image_labels, tls_probe
 from image_uploader_plugins.tripleo.failures import tripleo_errors
-from image_uploader_plugins.tripleo.job import Job
 
 _WORKERS = 16
 

@@ -14,6 +14,7 @@ import requests
 from tripleo_common.image import exception, image_uploader
 
 from image_uploader_plugins.copying.copier import Copier
+from image_uploader_plugins.copying.job import Job
 from image_uploader_plugins.copying.run_options import CopyOptions
 from image_uploader_plugins.driver import UploaderDriver
 from image_uploader_plugins.manifest import Manifest
@@ -28,7 +29,6 @@ from image_uploader_plugins.sources.settings import Settings
 from image_uploader_plugins.tripleo import buildah, mirrors, modification
 from image_uploader_plugins.tripleo.containers_storage import LocalStorage
 from image_uploader_plugins.tripleo.failures import combined, failed, tripleo_errors
-from image_uploader_plugins.tripleo.job import Job
 
 CREDENTIALS = "ContainerImageRegistryCredentials"
 _GRACE = 3  # seconds for transfers in flight to end when the run is told to

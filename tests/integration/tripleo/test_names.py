@@ -14,12 +14,12 @@ from oslo_config import cfg
 from tripleo_common.image import exception
 
 from image_uploader_plugins import errors, tripleo
+from image_uploader_plugins.copying.job import Job
 from image_uploader_plugins.copying.run_options import CopyOptions
 from image_uploader_plugins.demonstration import SERVED_AT
 from image_uploader_plugins.runs.records import Status
 from image_uploader_plugins.testing import images, web_server
 from image_uploader_plugins.testing.images import corpus
-from image_uploader_plugins.tripleo.job import Job
 from image_uploader_plugins.tripleo.manager import task_of
 from tests.support import trees
 from tests.support.registry import TamperedRegistry
