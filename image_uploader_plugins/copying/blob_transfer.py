@@ -6,14 +6,16 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import dataclasses
+import functools
 import logging
-from collections.abc import Collection, Container, Iterator
+from collections.abc import Collection, Container, Iterator, Mapping
 
 import tenacity
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.copying.image_walk import naming
 from image_uploader_plugins.copying.run_options import CopyOptions
+from image_uploader_plugins.copying.transfers import Transfer, Transfers, shared
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import Content, UploaderDriver
 from image_uploader_plugins.manifest import Descriptor, Manifest
@@ -26,7 +28,6 @@ from image_uploader_plugins.text import one_line, redacted
 
 LOG = logging.getLogger(__name__)
 
-_PARALLEL_LAYERS = 4
 _TRANSFERS = 5  # of one blob, until its bytes are right
 
 
@@ -45,16 +46,17 @@ _retrying = tenacity.retry(
 )
 
 
-class _Transfer(Content):
-    """One blob on its way; ``meter`` is told what comes, and of what is still to come.
+class _BlobContent(Content):
+    """One blob's bytes; ``meter`` is told what comes, and of what is still to come.
 
-    ``begun`` says whether anybody asked for its bytes.
+    ``begun`` says whether anybody asked for them.
     """
 
-    def __init__(self, source: Source, blob: Descriptor, meter: Meter) -> None:
+    def __init__(self, source: Source, blob: Descriptor, meter: Meter, transfer: Transfer) -> None:
         self._source = source
         self._blob = blob
         self._meter = meter
+        self._transfer = transfer
         self._expected = blob.size or 0
         self.begun = False
 
@@ -69,6 +71,7 @@ class _Transfer(Content):
         self.begun = True
         for chunk in self._source.blob(self._blob, offset):
             self._meter.add(len(chunk))
+            self._transfer.received += len(chunk)
             self._expected -= len(chunk)
             yield chunk
 
@@ -77,7 +80,8 @@ class BlobCopier:
     """Copies the blobs of manifests into repository ``target`` of ``driver``.
 
     ``log`` is told what became of each, and ``meter`` of the bytes while they
-    come; it may stop the copying.
+    come; it may stop the copying.  ``transfers`` are those of all images of
+    the run, None for an image by itself.
     """
 
     def __init__(
@@ -88,6 +92,8 @@ class BlobCopier:
         log: ImageLog,
         meter: Meter,
         options: CopyOptions,
+        *,
+        transfers: Transfers | None = None,
     ) -> None:
         self._driver = driver
         self._target = target
@@ -95,6 +101,7 @@ class BlobCopier:
         self._log = log
         self._meter = meter
         self._options = options
+        self._transfers = transfers
 
     def copy(self, manifest: Manifest) -> bool:
         """Copy the blobs of a manifest; return whether the target had all of them.
@@ -148,47 +155,69 @@ class BlobCopier:
         return frozenset()
 
     def _fetch(self, missing: dict[Descriptor, Kind]) -> None:
-        if not missing:
-            return
-        self._meter.expect(sum(blob.size or 0 for blob in missing))
-        with concurrent.futures.ThreadPoolExecutor(_PARALLEL_LAYERS) as pool:
-            jobs = [pool.submit(self._copy_blob, blob, kind) for blob, kind in missing.items()]
-            try:
-                for job in concurrent.futures.as_completed(jobs):
-                    job.result()
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                for (blob, kind), job in zip(missing.items(), jobs, strict=True):
-                    if job.cancelled():
-                        self._give_up(blob, kind, Outcome.SKIPPED, NEVER_BEGUN)
-                raise
+        if missing:
+            with shared(self._transfers) as transfers:
+                while missing:
+                    missing = self._fetch_once(missing, transfers)
 
-    def _copy_blob(self, blob: Descriptor, kind: Kind) -> None:
+    def _fetch_once(
+        self, missing: dict[Descriptor, Kind], transfers: Transfers
+    ) -> dict[Descriptor, Kind]:
+        """Fetch what no other image is fetching; return what did not come by the others."""
+        own: dict[Descriptor, Transfer] = {}
+        others: dict[Descriptor, Transfer] = {}
+        for blob, kind in missing.items():
+            transfer, is_new = transfers.begin(blob, functools.partial(self._copy_blob, blob, kind))
+            (own if is_new else others)[blob] = transfer
+        self._meter.expect(sum(blob.size or 0 for blob in own))
+        self._finish(own, missing)
+        arrived = [blob for blob, transfer in others.items() if transfer.wait()]
+        self._meter.check()
+        mounted = self._driver.mount_layers(self._target, arrived) if arrived else frozenset()
+        for blob in others:
+            if blob.digest in mounted:
+                self._log.blob(blob, missing[blob], Outcome.MOUNTED)
+        return {blob: missing[blob] for blob in others if blob.digest not in mounted}
+
+    def _finish(self, own: Mapping[Descriptor, Transfer], kinds: Mapping[Descriptor, Kind]) -> None:
+        """Wait for transfers of this image; once one has failed, begin no more of them."""
+        jobs = {blob: transfer.future for blob, transfer in own.items()}
+        try:
+            for job in concurrent.futures.as_completed(jobs.values()):
+                job.result()
+        except BaseException:
+            given_up = [blob for blob, job in jobs.items() if job.cancel()]
+            concurrent.futures.wait([jobs[blob] for blob in jobs if blob not in given_up])
+            for blob in given_up:
+                self._give_up(blob, kinds[blob], Outcome.SKIPPED, NEVER_BEGUN)
+            raise
+
+    def _copy_blob(self, blob: Descriptor, kind: Kind, transfer: Transfer) -> None:
         try:
             with naming(f"blob {blob.digest}"):
-                size, outcome = self._transfer(blob)
+                size, outcome = self._transfer(blob, transfer)
         except Exception as e:
             self._give_up(blob, kind, Outcome.FAILED, str(e))
             raise
         self._log.blob(dataclasses.replace(blob, size=size), kind, outcome)
 
     @_retrying
-    def _transfer(self, blob: Descriptor) -> tuple[int, Outcome]:
+    def _transfer(self, blob: Descriptor, transfer: Transfer) -> tuple[int, Outcome]:
         """Return the blob's size, and whether it was fetched or the driver had it already."""
-        transfer = _Transfer(self._source, blob, self._meter)
+        content = _BlobContent(self._source, blob, self._meter, transfer)
         try:
             stored = self._driver.upload_layer(
                 self._target,
-                transfer,
+                content,
                 expected=blob.digest,
                 size=blob.size,
                 media_type=blob.media_type,
             )
         except Exception:
-            transfer.expect(blob.size or 0)  # a driver that has kept a part of it will say so
+            content.expect(blob.size or 0)  # a driver that has kept a part of it will say so
             raise
-        transfer.expect(0)
-        return stored.size or 0, Outcome.FETCHED if transfer.begun else Outcome.MOUNTED
+        content.expect(0)
+        return stored.size or 0, Outcome.FETCHED if content.begun else Outcome.MOUNTED
 
     def _give_up(self, blob: Descriptor, kind: Kind, outcome: Outcome, why: str) -> None:
         self._meter.expect(-(blob.size or 0))

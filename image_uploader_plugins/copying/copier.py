@@ -12,6 +12,7 @@ from image_uploader_plugins.copying.held_images import HeldImages, Part
 from image_uploader_plugins.copying.image_walk import chosen_image, fetch, walk
 from image_uploader_plugins.copying.run_options import CopyOptions
 from image_uploader_plugins.copying.signature_walk import signatures
+from image_uploader_plugins.copying.transfers import Transfers
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import UploaderDriver
 from image_uploader_plugins.manifest import Descriptor, Manifest
@@ -27,7 +28,8 @@ class Copier:
 
     ``record`` says what became of it; ``meter`` is told of the bytes while they
     come, and may stop the copying.  ``settled`` are manifests that were copied
-    there before in the same run, to which it adds.
+    there before in the same run, to which it adds; ``transfers`` are those of
+    all images of the run.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class Copier:
         options: CopyOptions | None = None,
         *,
         settled: set[Digest] | None = None,
+        transfers: Transfers | None = None,
     ) -> None:
         self._settled = set() if settled is None else settled
         self._options = options or CopyOptions()
@@ -49,7 +52,15 @@ class Copier:
         self._meter = meter or Meter()
         self.record = record or ImageRecord("", "")
         self._log = ImageLog(self.record)
-        self._blobs = BlobCopier(driver, target, source, self._log, self._meter, self._options)
+        self._blobs = BlobCopier(
+            driver,
+            target,
+            source,
+            self._log,
+            self._meter,
+            self._options,
+            transfers=transfers,
+        )
         self._held = HeldImages(driver, target, source, self._blobs.has_foreign)
 
     def copy(

@@ -11,6 +11,7 @@ from image_uploader_plugins import errors, media_types, parallel
 from image_uploader_plugins.archives.archive import Archive, MissingBlobs
 from image_uploader_plugins.archives.importing.plan import Job
 from image_uploader_plugins.copying.copier import Copier
+from image_uploader_plugins.copying.transfers import Transfers
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import UploaderDriver
 from image_uploader_plugins.manifest import Descriptor, Manifest
@@ -45,12 +46,21 @@ class Inspected:
             raise MissingBlobs(sorted(missing))
         # Indexes that list the same images again are many in a repository of nightly builds.
         settled: dict[RepositoryName, set[Digest]] = collections.defaultdict(set)
-        for job, record in [(job, journal.plan(str(job), name)) for job in self.jobs]:
-            with journal.turn(record) as meter:
-                known = settled[job.repository]
-                copier = Copier(driver, job.repository, self.archive, record, meter, settled=known)
-                copier.copy(job.descriptor, job.tag, all_platforms=True)
-            journal.tell(record)
+        planned = [(job, journal.plan(str(job), name)) for job in self.jobs]
+        with Transfers() as transfers:
+            for job, record in planned:
+                with journal.turn(record) as meter:
+                    copier = Copier(
+                        driver,
+                        job.repository,
+                        self.archive,
+                        record,
+                        meter,
+                        settled=settled[job.repository],
+                        transfers=transfers,
+                    )
+                    copier.copy(job.descriptor, job.tag, all_platforms=True)
+                journal.tell(record)
 
 
 def inspect(archive: Archive, jobs: Sequence[Job]) -> Inspected:

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Copying many images into one driver: several at once, which share threads and blobs."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Self, TypeVar
+
+from image_uploader_plugins.copying.copier import Copier
+from image_uploader_plugins.copying.job import Job
+from image_uploader_plugins.copying.run_options import CopyOptions
+from image_uploader_plugins.copying.transfers import WORKERS, Transfers
+from image_uploader_plugins.driver import UploaderDriver
+from image_uploader_plugins.manifest import Manifest
+from image_uploader_plugins.meter import Meter
+from image_uploader_plugins.runs.records import ImageRecord
+from image_uploader_plugins.sources.registries import Registries
+from image_uploader_plugins.sources.registry_source import RegistrySource
+
+IMAGES = 8
+"""Images that are copied at once."""
+
+_GRACE = 3  # seconds for transfers in flight to end when the run is told to
+
+_T = TypeVar("_T")
+_R = TypeVar("_R")
+
+
+class Engine:
+    """Copies images of registries into ``driver``: at most ``images`` at once.
+
+    The blobs of all of them come by ``workers`` threads, and what several need
+    comes once.  ``meter`` is that of the whole run.  Safe to use from several
+    threads; as a context manager it ends its own.
+    """
+
+    def __init__(
+        self,
+        driver: UploaderDriver,
+        registries: Registries,
+        meter: Meter,
+        images: int = IMAGES,
+        workers: int = WORKERS,
+    ) -> None:
+        self._driver = driver
+        self._registries = registries
+        self._meter = meter
+        self._images = images
+        self._transfers = Transfers(workers)
+
+    def each(self, work: Callable[[_T], _R], items: Iterable[_T]) -> Iterator[_R]:
+        """Yield what ``work`` returns for each item, in the order in which they end.
+
+        Items are taken when their turn is near.  What ``work`` raises ends the
+        run, as a signal does: the meter is stopped, and transfers in flight
+        end at their next piece.
+        """
+        pool = concurrent.futures.ThreadPoolExecutor(self._images, "image")
+        to_come = iter(items)
+        begun: set[concurrent.futures.Future[_R]] = set()
+        try:
+            while True:
+                # As many again wait, so that a thread finds its next one by itself.
+                more = itertools.islice(to_come, 2 * self._images - len(begun))
+                begun.update(pool.submit(work, item) for item in more)
+                if not begun:
+                    break
+                done, begun = concurrent.futures.wait(
+                    begun, return_when=concurrent.futures.FIRST_COMPLETED
+                )
+                for job in done:
+                    yield job.result()
+        except BaseException:
+            self._meter.stop()
+            pool.shutdown(wait=False, cancel_futures=True)
+            # What silent servers do not send is not waited for.
+            running = [job for job in begun if not job.cancelled()]
+            concurrent.futures.wait(running, timeout=_GRACE)
+            raise
+        pool.shutdown()
+
+    def copy(
+        self,
+        job: Job,
+        record: ImageRecord,
+        meter: Meter,
+        options: CopyOptions,
+        *,
+        all_platforms: bool,
+    ) -> Manifest:
+        """Copy an image of a registry; ``meter`` is its own.
+
+        Returns and raises as Copier.copy().
+        """
+        registry = self._registries.registry(job.host)
+        source = RegistrySource(registry, str(job.name), meter)
+        copier = Copier(
+            self._driver, job.target, source, record, meter, options, transfers=self._transfers
+        )
+        try:
+            return copier.copy(job.reference, job.tag, all_platforms=all_platforms)
+        finally:
+            record.insecure = not registry.is_verified
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self._transfers.close(wait=kind is None)
