@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import os
 import random
@@ -18,10 +19,11 @@ from hypothesis import strategies as st
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.local_export import layout
-from image_uploader_plugins.local_export.layout import PLACES
+from image_uploader_plugins.local_export.layout import PLACES, RepositoryLayout
 from image_uploader_plugins.local_export.views import documents, kept_lists, windows
 from image_uploader_plugins.local_export.views.catalog import Catalog
 from image_uploader_plugins.local_export.views.kept_lists import KeptList, KeptLists
+from image_uploader_plugins.local_export.views.tags_list import Listing
 from image_uploader_plugins.local_export.views.window_files import WindowFiles
 from image_uploader_plugins.local_export.views.windows import DividedList
 from image_uploader_plugins.reference import RepositoryName
@@ -353,6 +355,16 @@ def test_a_list_that_others_touched_is_not_trusted(
     assert storage.link_target(TOP / ".rest")
 
 
+@pytest.mark.parametrize(
+    "other",
+    [{"inode": (1, 3)}, {"inode": (2, 2)}, {"size": 4}, {"modified_ns": 6}, {"changed_ns": 7}],
+)
+def test_what_differs_between_two_files_is_known(other: dict[str, Any]) -> None:
+    file = File(WHOLE, "file", 3, 1, (1, 2), 0o644, 4, 5, 0)
+    assert kept_lists.identity(file) == kept_lists.identity(dataclasses.replace(file, links=2))
+    assert kept_lists.identity(file) != kept_lists.identity(dataclasses.replace(file, **other))
+
+
 def test_a_change_that_failed_leaves_no_list(
     storage: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -438,6 +450,21 @@ def test_the_limit_of_a_process_is_a_limit(
     assert files(storage).lists("a") is None
     files(storage).change({"c"}, (), lambda: {"a", "b", "c"})
     assert storage.read(WHOLE) == documents.catalog(["a", "b", "c"])
+
+
+def test_tags_come_and_go(storage: Storage, reads: list[PurePosixPath]) -> None:
+    place = RepositoryLayout(RepositoryName("a/b"))
+    Listing(storage, place).change({"1.0"}, (), lambda: iter(["1.0", "2.0"]))
+    Listing(storage, place).change({"3.0"}, (), lambda: iter(["1.0", "2.0", "3.0"]))
+    reads.clear()
+    Listing(storage, place).change({"4.0"}, {"2.0"}, never)
+    Listing(storage, place).change((), (), never)
+    assert not reads
+    text = storage.read(place.tags_list)
+    assert text == documents.tags_list(place.name, ["1.0", "3.0", "4.0"])
+    Listing(storage, place).clear()
+    Listing(storage, place).change({"5.0"}, (), lambda: iter(["5.0"]))
+    assert storage.read(place.tags_list) == documents.tags_list(place.name, ["5.0"])
 
 
 # -- the catalog
