@@ -277,6 +277,24 @@ def test_a_change_knows_when_those_that_are_gone_were_removed() -> None:
     assert "v0000+" not in gone
 
 
+def test_what_is_kept_makes_no_difference() -> None:
+    """Also of which removed items are remembered, where there are too many."""
+    chance = random.Random(5)  # noqa: S311 - no secret
+    items = {f"v{number:04}" for number in range(300)}
+    keeping, forgetting = Memory(), Memory()
+    for storage in (keeping, forgetting):
+        files(storage).write(items)
+    removed = set(chance.sample(sorted(items), windows.REMEMBERED - 2))
+    for step in range(40):
+        added = {f"v{chance.randrange(300):04}" for _ in range(step % 2)} - items
+        items = (items | added) - removed
+        for storage in (keeping, forgetting):
+            files(storage).change(added, removed, items.copy)
+        assert keeping.state == forgetting.state
+        kept_lists.LISTS.take(forgetting.root / WHOLE)
+        removed = set(chance.sample(sorted(items), 1))
+
+
 # -- what is kept
 
 
