@@ -20,6 +20,9 @@ from image_uploader_plugins.text import shown
 OPTIONS = ("signatures", "foreign_layers")
 WISHES = (*OPTIONS, "names")
 
+PUSHING = "python"
+"""The uploader that is tripleo-common's own: it pushes to a registry."""
+
 _FULL = "full"
 _NAMES = (_FULL, "path")
 _TEXTS = ("pull_source", "tag_from_label", "modify_role", "modify_append_tag")
@@ -57,6 +60,17 @@ def wishes(entry: dict[str, Any]) -> dict[str, Any]:
     """Return what an entry wishes of copying.CopyOptions, by its fields."""
     found = {name: entry[name] for name in OPTIONS if name in entry}
     return found | ({"full_names": entry["names"] == _FULL} if "names" in entry else {})
+
+
+def check_names(
+    entry: dict[str, Any], uploader: str, where: str, *, full_names: bool = False
+) -> None:
+    """Raise ConfigurationError for full names where tripleo-common itself pushes: it has none."""
+    if uploader == PUSHING and wishes(entry).get("full_names", full_names):
+        raise errors.ConfigurationError(
+            f"{where}: uploader {PUSHING} cannot give full names; say 'names: path' there, "
+            "or name another uploader"
+        )
 
 
 def _check_texts(value: object, what: str) -> None:

@@ -10,7 +10,8 @@ import requests
 from tripleo_common.image import exception
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.runs.records import INTERRUPTED, ImageRecord, Status
+from image_uploader_plugins.lists import reasons
+from image_uploader_plugins.runs.records import ImageRecord
 from image_uploader_plugins.text import one_line, redacted
 
 
@@ -18,21 +19,16 @@ def failed(record: ImageRecord, error: BaseException) -> None:
     """Note in a record that an image failed, or was interrupted, for this reason."""
     # tripleo-common knows but few exceptions; what really happened is behind them.
     origin = error if isinstance(error, errors.UploaderError) else error.__cause__ or error
-    if isinstance(origin, errors.Interrupted):
-        record.become(Status.FAILED, INTERRUPTED, retryable=True)
-    else:
-        why = str(error) or type(error).__name__
-        record.become(Status.FAILED, why, retryable=is_transient(origin))
+    why = str(error) or type(error).__name__
+    reasons.note(record, why, origin, retryable=is_transient(origin))
 
 
 def combined(failures: list[Exception], total: int) -> Exception:
     """Return one error for all ``failures`` out of ``total`` images."""
     if len(failures) == 1:
         return failures[0]
-    reasons = "; ".join(sorted(str(failure) for failure in failures))
-    error: Exception = exception.ImageUploaderException(
-        f"{len(failures)} of {total} images failed: {reasons}"
-    )
+    told = reasons.together(map(str, failures), total)
+    error: Exception = exception.ImageUploaderException(told)
     return error
 
 
@@ -57,7 +53,7 @@ def tripleo_errors(subject: str) -> Iterator[None]:
     try:
         yield
     except (errors.UploaderError, requests.RequestException) as e:
-        about = one_line(redacted(": ".join([subject, *getattr(e, "__notes__", ()), str(e)])))
+        about = reasons.about(subject, e)
         if isinstance(e, errors.ImageUnknown):
             raise exception.ImageNotFoundException(about) from e
         if is_transient(e):

@@ -17,7 +17,7 @@ from tripleo_common.utils.locks import threadinglock
 from image_uploader_plugins import errors, loader
 from image_uploader_plugins.copying.job import Job
 from image_uploader_plugins.copying.run_options import CopyOptions
-from image_uploader_plugins.lists import keys
+from image_uploader_plugins.lists import image_list, keys
 from image_uploader_plugins.runs.journal import Journal, Observer
 from image_uploader_plugins.runs.records import ImageRecord, Totals
 from image_uploader_plugins.sources import keychain
@@ -67,7 +67,7 @@ def upload_files(
     """
     conf = loader.load_conf() if conf is None else conf
     options = options or CopyOptions()
-    managers.check_files(names, loader.selected(conf), full_names=options.full_names)
+    image_list.check(names, loader.selected(conf), full_names=options.full_names)
     journal = journal or Journal(observer)
     with _managers(conf, journal, options=options):
         image_uploader.ImageUploadManager(
@@ -159,7 +159,7 @@ class _Run:
 
     def _add(self, item: dict[str, Any], parameters: Sequence[str]) -> None:
         """Have an image copied, and the parameters name it as the target has it."""
-        item["push_destination"] = image_uploader.ImageUploadManager.get_push_destination(item)
+        item["push_destination"] = image_list.destination(item)
         try:
             with tripleo_errors(item["imagename"]):
                 full = keys.wishes(item).get("full_names", self.options.full_names)
@@ -320,7 +320,7 @@ def _entry(given: Any, default: str, where: str, *, full_names: bool) -> dict[st
             )
     if is_copied:
         uploader = entry.get("uploader", default)
-        managers.check_names_key(entry, uploader, where, full_names=full_names)
+        keys.check_names(entry, uploader, where, full_names=full_names)
     for key in sorted(entry.keys() - _ENTRY_KEYS):
         LOG.warning("%s: %r is unknown and has no effect", where, key)
     return entry

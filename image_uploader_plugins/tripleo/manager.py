@@ -17,15 +17,15 @@ from typing import Any
 from oslo_config import cfg
 from tripleo_common.image import exception, image_uploader
 
-from image_uploader_plugins import errors, files, loader
+from image_uploader_plugins import errors, loader
 from image_uploader_plugins.copying.run_options import CopyOptions
 from image_uploader_plugins.driver import UploaderDriver
-from image_uploader_plugins.lists import keys
+from image_uploader_plugins.lists import collisions, image_list, keys
 from image_uploader_plugins.runs.journal import Journal, Observer
 from image_uploader_plugins.runs.records import ImageRecord, Status, reason
 from image_uploader_plugins.sources.registries import Registries
-from image_uploader_plugins.tripleo import collisions, modification
-from image_uploader_plugins.tripleo.failures import combined, failed
+from image_uploader_plugins.tripleo import modification
+from image_uploader_plugins.tripleo.failures import combined, failed, tripleo_errors
 from image_uploader_plugins.tripleo.pushing_uploader import PushingUploader
 from image_uploader_plugins.tripleo.uploader import (
     OpenDriver,
@@ -34,7 +34,7 @@ from image_uploader_plugins.tripleo.uploader import (
 )
 
 Manager = image_uploader.ImageUploadManager
-PYTHON_UPLOADER = image_uploader.DEFAULT_UPLOADER
+PYTHON_UPLOADER = keys.PUSHING
 
 Hook = Callable[[Any], object]
 _Queued = tuple[Any, Any, ImageRecord]  # an uploader, its task, and what becomes of it
@@ -171,7 +171,7 @@ def _conf(conf: cfg.ConfigOpts | None) -> cfg.ConfigOpts:
 
 def _upload(manager: Any, default: str, journal: Journal) -> list[dict[str, Any]]:
     """Do the work of ImageUploadManager.upload; give each entry to the uploader it names."""
-    items = _items(manager.config_files, default)
+    items = image_list.items(manager.config_files, default)
     upload(manager, items, [plan(journal, item, default) for item in items], journal)
     return items
 
@@ -196,7 +196,7 @@ def upload(
     forget_secure_registries()
     failures: list[Exception] = []
     queue = list(_queued(manager, items, records, failures))
-    collisions.check(_claims(queue), functools.partial(_open_registries, queue))
+    _check_names(queue)
     if dry_run:
         queue.clear()
     # NOTE: neighbours in the list share layers; apart, they wait less for each other.
@@ -258,6 +258,14 @@ def _claims_of(uploader: Any, task: Any, record: ImageRecord) -> Iterator[collis
             yield collisions.Claim(target, name, job, bool(task.multi_arch), role, record)
 
 
+def _check_names(queue: Sequence[_Queued]) -> None:
+    """Raise ImageUploaderException where two different images would get one name."""
+    with tripleo_errors("sources"):
+        problems = collisions.problems(_claims(queue), functools.partial(_open_registries, queue))
+    if problems:
+        raise exception.ImageUploaderException(problems)
+
+
 def _open_registries(queue: Iterable[_Queued]) -> Registries:
     able = (uploader for uploader, _, _ in queue if hasattr(uploader, "open_registries"))
     found: Registries = next(able).open_registries()
@@ -300,7 +308,7 @@ def _uploader(manager: Any, record: ImageRecord) -> Any:
 
 
 def _task(manager: Any, item: dict[str, Any]) -> Any:
-    item["push_destination"] = manager.get_push_destination(item)
+    item["push_destination"] = image_list.destination(item)
     return task_of(item, cleanup=manager.cleanup, multi_arch=manager.multi_arch)
 
 
@@ -318,39 +326,3 @@ def task_of(item: dict[str, Any], *, cleanup: str = "", multi_arch: Any = False)
     )
     task.wishes = keys.wishes(item)
     return task
-
-
-def check_files(names: Iterable[str], default: str, *, full_names: bool = False) -> None:
-    """Raise ConfigurationError for files that list nothing, or entries that cannot work."""
-    for name in names:
-        files.images(name)
-        for where, item in _listed([name]):
-            check_names_key(item, item.get("uploader") or default, where, full_names=full_names)
-
-
-def check_names_key(
-    entry: dict[str, Any], uploader: str, where: str, *, full_names: bool = False
-) -> None:
-    """Raise ConfigurationError for full names where tripleo-common itself pushes: it has none."""
-    if uploader == PYTHON_UPLOADER and keys.wishes(entry).get("full_names", full_names):
-        raise errors.ConfigurationError(
-            f"{where}: uploader {PYTHON_UPLOADER} cannot give full names; say 'names: path' there, "
-            "or name another uploader"
-        )
-
-
-def _items(names: Iterable[str], default: str) -> list[dict[str, Any]]:
-    """Return the entries of all files, each image once: what a later entry has more is added."""
-    found: dict[str, dict[str, Any]] = {}
-    for where, item in _listed(names):
-        check_names_key(item, item.get("uploader") or default, where)
-        found[item["imagename"]] = {**item, **found.get(item["imagename"], {})}
-    return list(found.values())
-
-
-def _listed(names: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the entries of all files as they are meant, each with where it stands."""
-    for name in names:
-        for number, item in enumerate(files.images(name, may_be_empty=True), 1):
-            where = f"{name}: image {number}"
-            yield where, keys.mended(item, where)

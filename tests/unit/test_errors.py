@@ -17,6 +17,7 @@ from image_uploader_plugins import errors
 from image_uploader_plugins.archives.archive import MissingBlobs
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import Deletion
+from image_uploader_plugins.lists.uploads import ImagesFailed
 from image_uploader_plugins.storage import NotFound
 
 PACKAGE = Path(image_uploader_plugins.__file__).parent
@@ -49,6 +50,7 @@ EXAMPLES: list[errors.UploaderError] = [
     errors.StorageFull(Path("/x"), "No space left on device", 28),
     errors.StorageDenied(Path("/x"), "Permission denied", 13),
     MissingBlobs([HELLO]),
+    ImagesFailed("base:1: not found"),
     NotFound(Path("/x"), "No such file or directory", 2),
 ]
 

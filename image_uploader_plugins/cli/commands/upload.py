@@ -4,10 +4,15 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+from collections.abc import Iterator
 
+from image_uploader_plugins import errors, loader
 from image_uploader_plugins.cli import reporting
 from image_uploader_plugins.cli.base import Command, tripleo
 from image_uploader_plugins.cli.copy_options import add_options, copy_options
+from image_uploader_plugins.lists import image_list, uploads
+from image_uploader_plugins.runs.journal import Journal
 
 
 class Upload(Command):
@@ -17,6 +22,8 @@ class Upload(Command):
     tripleo-common's own push to a registry; default: the configured driver),
     pull_source, push_destination, multi_arch, names (full or path),
     signatures, foreign_layers, modify_role, modify_vars, modify_append_tag.
+    tripleo-common has to be installed just for lists with uploader: python,
+    modify_role or images of containers-storage.
     """
 
     examples = (
@@ -39,13 +46,29 @@ class Upload(Command):
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         reports = reporting.Reporting(self, "upload", parsed_args)
         with reports.run() as journal, reports.copying():
-            tripleo().upload_files(
-                parsed_args.files,
-                self.conf,
-                cleanup=parsed_args.cleanup,
-                multi_arch=parsed_args.multi_arch,
-                journal=journal,
-                options=copy_options(parsed_args),
-            )
+            self._upload(parsed_args, journal)
         if not self.quiet:
             print(journal.totals(), file=self.app.stderr)
+
+    def _upload(self, parsed_args: argparse.Namespace, journal: Journal) -> None:
+        conf, names = self.conf, parsed_args.files
+        wanted = {
+            "multi_arch": parsed_args.multi_arch,
+            "journal": journal,
+            "options": copy_options(parsed_args),
+        }
+        if needed := image_list.needs_tripleo(names, loader.selected(conf)):
+            with _naming(needed):
+                module = tripleo()
+            module.upload_files(names, conf, cleanup=parsed_args.cleanup, **wanted)
+        else:
+            uploads.upload(names, conf, **wanted)
+
+
+@contextlib.contextmanager
+def _naming(needed: str) -> Iterator[None]:
+    """Have a ConfigurationError begin with what tripleo-common is ``needed`` for."""
+    try:
+        yield
+    except errors.ConfigurationError as e:
+        raise errors.ConfigurationError(f"{needed}: {e}") from e

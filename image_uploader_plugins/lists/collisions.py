@@ -8,17 +8,14 @@ import contextlib
 import dataclasses
 from collections.abc import Callable, Iterable, Sequence
 
-from tripleo_common.image import exception
-
 from image_uploader_plugins import errors
 from image_uploader_plugins.copying.image_walk import default_image
 from image_uploader_plugins.copying.job import Job
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.runs.records import ImageRecord
+from image_uploader_plugins.runs.records import ImageRecord, Status
 from image_uploader_plugins.sources.registries import Registries
 from image_uploader_plugins.sources.registry_source import RegistrySource
 from image_uploader_plugins.text import one_line
-from image_uploader_plugins.tripleo.failures import failed, tripleo_errors
 
 _WAY_OUT = (
     "copy one of them to another name, with 'names: full' or --full-names (the registry in "
@@ -46,22 +43,20 @@ class Claim:
         return self.job.source, self.all_platforms, self.role
 
 
-def check(claims: Iterable[Claim], open_registries: Callable[[], Registries]) -> None:
-    """Raise ImageUploaderException where two different images would get one name.
+def problems(claims: Iterable[Claim], open_registries: Callable[[], Registries]) -> str:
+    """Return where two different images would get one name, "" if none would.
 
-    Their records then say so, too.  Registries are asked just for names that
-    are claimed twice.
+    Their records then say so, too.  Registries are opened and asked just for
+    names that are claimed twice; raises what they do.
     """
     named = collections.defaultdict(list)
     for claim in claims:
         named[claim.target, claim.name].append(claim)
     contested = [found for found in named.values() if len({claim.source for claim in found}) > 1]
     if not contested:
-        return
-    with tripleo_errors("sources"), contextlib.closing(open_registries()) as registries:
-        problems = [_problem(found, registries) for found in contested]
-    if any(problems):
-        raise exception.ImageUploaderException("; ".join(filter(None, problems)))
+        return ""
+    with contextlib.closing(open_registries()) as registries:
+        return "; ".join(filter(None, [_problem(found, registries) for found in contested]))
 
 
 def _problem(claims: Sequence[Claim], registries: Registries) -> str:
@@ -75,7 +70,7 @@ def _problem(claims: Sequence[Claim], registries: Registries) -> str:
     both = " and ".join(f"{claim.job.source} ({image})" for image, claim in images.items())
     problem = one_line(f"{claims[0].name} would be {both}: {_WAY_OUT}")
     for claim in claims:
-        failed(claim.record, exception.ImageUploaderException(problem))
+        claim.record.become(Status.FAILED, problem)
     return problem
 
 

@@ -1,0 +1,103 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files that list images, read: which entries they have, and what each is for."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import socket
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Self
+
+from image_uploader_plugins import files
+from image_uploader_plugins.copying.job import LOCAL
+from image_uploader_plugins.lists import keys
+
+_PORT = 8787  # of the registry that an undercloud has
+
+
+@dataclasses.dataclass(frozen=True)
+class Entry:
+    """One entry of a list; Job.of() reads which image becomes what.
+
+    ``uploader`` is the driver's name, and ``wishes`` are fields of
+    copying.CopyOptions that differ from the run's.
+    """
+
+    image_name: str
+    pull_source: str | None
+    push_destination: str
+    append_tag: str
+    multi_arch: bool
+    uploader: str
+    wishes: Mapping[str, Any]
+
+    @classmethod
+    def of(cls, item: dict[str, Any], default: str, *, multi_arch: bool) -> Self:
+        """Read an entry; ``default`` and ``multi_arch`` are for one that does not say."""
+        return cls(
+            item["imagename"],
+            item.get("pull_source"),
+            destination(item),
+            item.get("modify_append_tag") or "",
+            item.get("multi_arch", multi_arch),
+            str(item.get("uploader") or default),
+            keys.wishes(item),
+        )
+
+
+def check(names: Iterable[str], default: str, *, full_names: bool = False) -> None:
+    """Raise ConfigurationError for files that list nothing, or entries that cannot work."""
+    for name in names:
+        files.images(name)
+        for where, item in _listed([name]):
+            uploader = item.get("uploader") or default
+            keys.check_names(item, uploader, where, full_names=full_names)
+
+
+def items(names: Iterable[str], default: str) -> list[dict[str, Any]]:
+    """Return the entries of all files, each image once: what a later entry has more is added."""
+    found: dict[str, dict[str, Any]] = {}
+    for where, item in _listed(names):
+        keys.check_names(item, item.get("uploader") or default, where)
+        found[item["imagename"]] = {**item, **found.get(item["imagename"], {})}
+    return list(found.values())
+
+
+def needs_tripleo(names: Iterable[str], default: str) -> str | None:
+    """Return what tripleo-common is needed for, and where that stands; None if it is not."""
+    for where, item in _listed(names):
+        if (item.get("uploader") or default) == keys.PUSHING:
+            return f"{where}: uploader {keys.PUSHING}"
+        if item.get("modify_role"):
+            return f"{where}: modify_role"
+        if item["imagename"].startswith(LOCAL):
+            return f"{where}: an image in containers-storage"
+    return None
+
+
+def destination(item: dict[str, Any]) -> str:
+    """Return the registry that clients will pull an entry's image from, and maybe a namespace.
+
+    Where the entry does not say, that is the undercloud's, as tripleo-common
+    finds it: the host of the control plane, if it has a name.
+    """
+    told = item.get("push_destination")
+    return told if isinstance(told, str) and told else f"{_undercloud()}:{_PORT}"
+
+
+@functools.cache
+def _undercloud() -> str:
+    name = socket.gethostname().partition(".")[0] + ".ctlplane"
+    try:
+        return socket.getaddrinfo(name, None, flags=socket.AI_CANONNAME)[0][3]
+    except OSError:
+        return "localhost"
+
+
+def _listed(names: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield the entries of all files as they are meant, each with where it stands."""
+    for name in names:
+        for number, item in enumerate(files.images(name, may_be_empty=True), 1):
+            where = f"{name}: image {number}"
+            yield where, keys.mended(item, where)
