@@ -454,8 +454,9 @@ def _conditional(
 
 
 def _whole_or_parts(request: Request, content: _Content, media_type: str, etag: str) -> Response:
+    field = _range_field(request, etag)
     # All of nothing is no error, though no range of it can be satisfied.
-    spans = ranges.asked(_range_field(request, etag), content.size) if content.size else None
+    spans = ranges.asked(field, content.size) if field and content.size else None
     if spans is None:
         return _sent(200, content.part(range(content.size)), content.size, media_type)
     if not spans:

@@ -18,11 +18,13 @@ import pytest
 
 from image_uploader_plugins import media_types
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
+from image_uploader_plugins.reference import ImageRef, Tag
 from image_uploader_plugins.serving import webservers
 from image_uploader_plugins.serving.webservers import Site
 from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.images import Blob, Image
 from tests.support import content, programs, raw, trees, web
+from tests.support.checkout import PROJECT
 
 pytestmark = pytest.mark.slow
 
@@ -196,12 +198,16 @@ def served(tree: Path, around: str) -> Answers:
 
 
 @contextlib.contextmanager
-def printed(site: Site, around: str = "", inside: str = "") -> Iterator[str]:
+def printed(
+    site: Site, around: str = "", inside: str = "", instead: tuple[str, str] = ("", "")
+) -> Iterator[str]:
     """Return what ``serve --print nginx`` prints, with what is around it and added to it."""
 
     def write(folder: Path, port: int) -> str:
         here = Site(site.root, port, "127.0.0.1", allow_origins=site.allow_origins)
         text = webservers.nginx(here)
+        assert instead[0] in text
+        text = text.replace(*instead)
         assert text.endswith("}\n")
         return web.nginx_main(folder, f"{around}\n{text[:-2]}{inside}\n}}\n")
 
@@ -325,6 +331,31 @@ def test_a_tag_that_moves_is_seen_at_once(tree: Path) -> None:
                     assert answer == (200, str(moved.digest), moved.manifest.content)
                 assert f'"{later}"'.encode() in get("tags/list")[2]
                 assert f'"{later}"'.encode() in get("tags/list?last=1.0")[2]
+
+
+def test_files_that_an_operator_keeps_open() -> None:
+    """With the documented line instead of ours, a tag still moves and goes at once."""
+    documented = (PROJECT / "doc/source/serving.rst").read_text()
+    match = re.search(
+        r"open_file_cache max=\d+ inactive=\d+s; open_file_cache_valid \d+s;", documented
+    )
+    assert match
+    kept = re.sub(r"\d+s;", "1h;", match[0])
+    one, two = (images.image("moving", "1.0", [images.layer({"f": text})]) for text in (b"1", b"2"))
+    with web.open_folder() as folder, LocalExportDriver(folder / "tree") as driver:
+        trees.put(driver, one)
+        site = Site(folder / "tree", 1)
+        with printed(site, instead=("open_file_cache off;", kept)) as server:
+            for moved, later in ((one, "a"), (two, "b"), (one, "c"), (two, "d")):
+                assert raw.get(server, f"/v2/moving/manifests/{later}")[0] == 404
+                trees.put(driver, moved)
+                trees.put(driver, moved, later)
+                for tag in ("1.0", later):
+                    status, headers, body = raw.get(server, f"/v2/moving/manifests/{tag}")
+                    told = headers["Docker-Content-Digest"]
+                    assert (status, told, body) == (200, moved.digest.value, moved.manifest.content)
+            driver.delete(ImageRef(two.repository, Tag("d")))
+            assert raw.get(server, "/v2/moving/manifests/d")[0] == 404
 
 
 def test_what_an_operator_adds_is_on_every_answer(tree: Path, plain: Answers) -> None:
