@@ -33,7 +33,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     settings = QUICK if options.quick else FULL
     if options.runs:
-        settings = dataclasses.replace(settings, runs=options.runs)
+        settings = dataclasses.replace(settings, runs=options.runs, load_runs=options.runs)
     result = measured(settings, options)
     print(report.text(result))
     if options.json:
@@ -105,7 +105,12 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
 
     add("--quick", "a tenth of the data, once: in two minutes", action="store_true")
     add("--only", "measure this row; several times for several", action="append", choices=ROWS)
-    add("--runs", "runs of each contender (default: 5, with --quick 1)", type=int, metavar="N")
+    add(
+        "--runs",
+        "runs of each contender (default: 5, of servers 3; with --quick 1)",
+        type=int,
+        metavar="N",
+    )
     add("--json", "write all raw figures", type=Path, metavar="FILE")
     add("--svg", "write a chart", type=Path, metavar="FILE")
     add("--rst", "write the tables as reStructuredText", type=Path, metavar="FILE")

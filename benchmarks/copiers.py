@@ -23,6 +23,8 @@ TARGET = "127.0.0.1:8787"
 """Where the tree would be served; nothing is sent there."""
 
 UPLOAD = "image-uploader upload"
+CURLS = "8 curl, sha256sum, sync"
+STREAM = "curl, tee, sha256sum, sync"
 
 _CONNECTIONS = 8
 
@@ -120,8 +122,7 @@ class Copiers:
 
     def curls(self) -> Contender:
         """Return the limit: eight connections, sha256sum on all cores, one flush."""
-        name = f"{_CONNECTIONS} curl, sha256sum, sync"
-        return Contender(name, self._run_curls, programs.missing("curl"))
+        return Contender(CURLS, self._run_curls, programs.missing("curl"))
 
     def _run_curls(self, folder: Path) -> Figures:
         urls = [self._url(image, f"manifests/{image.tag}") for image in self._images]
@@ -146,7 +147,7 @@ class Copiers:
 
     def stream(self) -> Contender:
         """Return the limit for one layer: a stream to the disk and to sha256sum, one flush."""
-        return Contender("curl, tee, sha256sum, sync", self._run_stream, programs.missing("curl"))
+        return Contender(STREAM, self._run_stream, programs.missing("curl"))
 
     def _run_stream(self, folder: Path) -> Figures:
         lines = []

@@ -18,7 +18,8 @@ _SPREAD = "from - to"
 def columns(case: Case) -> list[str]:
     """Return the titles of a case's columns, the first of which is the contender."""
     shown = [METRICS[metric].title for metric in (case.metric, *case.more)]
-    return ["", shown[0], _SPREAD, "ratio", *shown[1:], _RUNS]
+    ratios = ["ratio", "to the limit"] if case.limit else ["ratio"]
+    return ["", shown[0], _SPREAD, *ratios, *shown[1:], _RUNS]
 
 
 def cells(case: Case, entry: Entry) -> list[str]:
@@ -31,7 +32,10 @@ def cells(case: Case, entry: Entry) -> list[str]:
     spread = f"{lowest} - {highest}" if len(values) > 1 else ""
     more = [_median(entry, name) for name in case.more]
     count = f"{len(values)}" + (", then failed" if entry.note else "")
-    return [entry.name, _median(entry, case.metric), spread, _ratio(case, entry), *more, count]
+    ratios = ["" if entry.name == case.base else _ratio(case.ratio(entry))]
+    if case.limit:
+        ratios.append("" if entry.name == case.limit else _ratio(case.to_limit(entry)))
+    return [entry.name, _median(entry, case.metric), spread, *ratios, *more, count]
 
 
 def text(result: Result) -> str:
@@ -77,9 +81,8 @@ def _median(entry: Entry, metric: str) -> str:
     return "" if value is None else METRICS[metric].write(value)
 
 
-def _ratio(case: Case, entry: Entry) -> str:
-    value = case.ratio(entry)
-    if value is None or entry.name == case.base:
+def _ratio(value: float | None) -> str:
+    if value is None:
         return ""
     return f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
@@ -89,7 +92,8 @@ def _table(case: Case) -> tuple[list[str], list[list[str]]]:
 
 
 def _title(case: Case) -> str:
-    return f"{case.title} (ratio to: {case.base})"
+    limit = f"; limit: {case.limit}" if case.limit else ""
+    return f"{case.title} (ratio to: {case.base}{limit})"
 
 
 def _text_table(case: Case) -> Iterator[str]:

@@ -88,24 +88,33 @@ class Case:
     """The same work, done by several contenders.
 
     ``metric`` is what they are compared by, ``more`` what else is shown; ``base``
-    is the name of the contender that the others are compared with. ``is_charted``
-    tells whether the chart has it.
+    is the name of the contender that the others are compared with, and ``limit`` of
+    one that does nothing but what cannot be avoided. ``is_charted`` tells whether
+    the chart has the case.
     """
 
     title: str
     base: str
     metric: str = "seconds"
     more: tuple[str, ...] = ("cpu", "memory")
+    limit: str = ""
     is_charted: bool = True
     entries: list[Entry] = dataclasses.field(default_factory=list)
 
     def ratio(self, entry: Entry) -> float | None:
         """Return the median of an entry divided by that of the base, None if one is missing."""
+        return self._ratio(entry, self.base)
+
+    def to_limit(self, entry: Entry) -> float | None:
+        """Return the median of an entry divided by that of the limit, None if one is missing."""
+        return self._ratio(entry, self.limit)
+
+    def _ratio(self, entry: Entry, name: str) -> float | None:
         mine = entry.median(self.metric)
-        bases = [one.median(self.metric) for one in self.entries if one.name == self.base]
-        if mine is None or not bases or not bases[0]:
+        others = [one.median(self.metric) for one in self.entries if one.name == name]
+        if mine is None or not others or not others[0]:
             return None
-        return mine / bases[0]
+        return mine / others[0]
 
 
 @dataclasses.dataclass
@@ -134,4 +143,5 @@ class Result:
                 for entry, entry_fields in zip(case.entries, case_fields["entries"], strict=True):
                     entry_fields["median"] = entry.median(case.metric)
                     entry_fields["ratio"] = case.ratio(entry)
+                    entry_fields["ratio to the limit"] = case.to_limit(entry)
         return fields

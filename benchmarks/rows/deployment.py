@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from benchmarks import heads, servers
-from benchmarks.copiers import UPLOAD, Copiers
+from benchmarks.copiers import CURLS, UPLOAD, Copiers
 from benchmarks.data import MB, Pushed
 from benchmarks.measurement import Contender, MeasurementError, measure
 from benchmarks.results import Case, Figures, Row
@@ -43,7 +43,7 @@ def _fresh(workshop: Workshop, copiers: Copiers) -> Case:
         copiers.skopeo_to_directory(),
         copiers.curls(),
     ]
-    case = Case("Copied for the first time", UPLOAD)
+    case = Case("Copied for the first time", UPLOAD, limit=CURLS)
     return workshop.bench.compare(case, contenders, workshop.settings.runs)
 
 
@@ -51,16 +51,14 @@ def _unchanged(workshop: Workshop, copiers: Copiers, images: list[Pushed]) -> Ca
     source = workshop.source.address
     kept = workshop.bench.new_folder()
     copiers.run_upload(kept)
+    heads_only = f"{len(images)} HEAD on one connection"
     with ExitStack() as stack:
         contenders = [
             Contender(UPLOAD, lambda _: copiers.run_upload(kept), is_ours=True),
             _skopeo_again(workshop, copiers, stack),
-            Contender(
-                f"{len(images)} HEAD on one connection",
-                lambda folder: _heads(folder, source, images),
-            ),
+            Contender(heads_only, lambda folder: _heads(folder, source, images)),
         ]
-        case = Case("Copied again, nothing changed", UPLOAD)
+        case = Case("Copied again, nothing changed", UPLOAD, limit=heads_only)
         return workshop.bench.compare(case, contenders, workshop.settings.runs)
 
 

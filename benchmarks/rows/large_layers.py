@@ -3,18 +3,38 @@
 
 from __future__ import annotations
 
+import shutil
+from collections.abc import Sequence
+
 from benchmarks import data
-from benchmarks.copiers import UPLOAD, Copiers
+from benchmarks.copiers import CURLS, STREAM, UPLOAD, Copiers
 from benchmarks.results import Case, Row
 from benchmarks.workshop import Workshop
 
+_COPIES = 3
 _LONG = 2000  # MB, from which there are half as many runs, without skopeo
 
 
 def measured(workshop: Workshop) -> Row:
     """Measure an image of many layers, and images of one layer of each size."""
-    cases = [_many(workshop), *(_one(workshop, size) for size in workshop.settings.large)]
-    return Row("layers", "Large layers", cases)
+    free = shutil.disk_usage(workshop.bench.folder).free // data.MB
+    sizes, notes = fitting(workshop.settings.large, free)
+    cases = [_many(workshop), *(_one(workshop, size) for size in sizes)]
+    return Row("layers", "Large layers", cases, notes)
+
+
+def fitting(sizes: Sequence[int], free: int) -> tuple[list[int], list[str]]:
+    """Return the sizes for which a disk has the space, and a sentence for each other one.
+
+    The registry has a layer once, and so has a contender; all in MB.
+    """
+    good = [size for size in sizes if _COPIES * size < free]
+    notes = [
+        f"A layer of {size} MB is left out, since the disk has {free} MB."
+        for size in sizes
+        if size not in good
+    ]
+    return good, notes
 
 
 def _many(workshop: Workshop) -> Case:
@@ -27,7 +47,7 @@ def _many(workshop: Workshop) -> Case:
         copiers.tripleo_export(),
         copiers.curls(),
     ]
-    case = Case(f"{count} layers of {size} MB", UPLOAD)
+    case = Case(f"{count} layers of {size} MB", UPLOAD, limit=CURLS)
     return workshop.bench.compare(case, contenders, workshop.settings.runs)
 
 
@@ -39,4 +59,5 @@ def _one(workshop: Workshop, size: int) -> Case:
         contenders.insert(1, copiers.skopeo_to_registry())
     else:
         runs = max(1, runs // 2)
-    return workshop.bench.compare(Case(f"1 layer of {size} MB", UPLOAD), contenders, runs)
+    case = Case(f"1 layer of {size} MB", UPLOAD, limit=STREAM)
+    return workshop.bench.compare(case, contenders, runs)

@@ -146,7 +146,7 @@ def _case(workshop: Workshop, pull: _Pull, connections: int, running: list[_Runn
     contenders = [_contender(one, pull, connections, seconds) for one in running]
     title = f"{pull.title}, {connections} connections"
     is_charted = connections == max(workshop.settings.connections)
-    case = Case(title, _BASE, pull.metric, pull.more, is_charted)
+    case = Case(title, _BASE, pull.metric, pull.more, _PLAIN, is_charted)
     return workshop.bench.compare(case, contenders, workshop.settings.load_runs)
 
 

@@ -17,6 +17,7 @@ import requests
 from benchmarks import data, measurement, proxy, trace
 from benchmarks.measurement import Bench, Contender, MeasurementError, measure
 from benchmarks.results import Case, Figures
+from benchmarks.rows import large_layers
 from image_uploader_plugins.testing import images, web_server
 from image_uploader_plugins.testing.registry import SourceRegistry
 
@@ -103,6 +104,13 @@ def test_a_deployment_shares_its_layers() -> None:
     layers = {layer for plan in plans for layer in plan.layers}
     assert len(layers) == 3 + 15 + 2 * 150
     assert 380 * MB < sum(layer.size for layer in layers) < 400 * MB
+
+
+def test_a_layer_that_does_not_fit_is_left_out() -> None:
+    assert large_layers.fitting([10, 100], 301) == ([10, 100], [])
+    sizes, (note,) = large_layers.fitting([10, 100], 300)
+    assert sizes == [10]
+    assert note.startswith("A layer of 100 MB is left out")
 
 
 def test_a_proxy_counts_and_breaks_off() -> None:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from xml.etree import ElementTree
 
@@ -56,6 +57,8 @@ def test_a_median_and_its_ratio_to_the_base(case: Case) -> None:
     ours, peer, absent, _ = case.entries
     assert (ours.median("seconds"), peer.median("seconds")) == (2, 7)
     assert case.ratio(peer) == 3.5
+    assert case.to_limit(peer) is None
+    assert dataclasses.replace(case, limit="<peer> & co").to_limit(ours) == 2 / 7
     assert absent.median("seconds") is None
     assert case.ratio(absent) is None
     assert Case("Copied", "absent", entries=case.entries).ratio(peer) is None
@@ -68,6 +71,11 @@ def test_the_table_has_every_contender_with_its_figures_or_its_note(case: Case) 
     assert lines[1] == ["<peer> & co", "7.00", "4.00 - 9.00", "3.50", "", "20", "3"]
     assert lines[2][:2] == ["absent", "not installed: apt-get install absent"]
     assert len({len(line) for line in lines}) == 1
+    limited = dataclasses.replace(case, limit="<peer> & co")
+    assert report.columns(limited)[3:5] == ["ratio", "to the limit"]
+    assert [report.cells(limited, entry)[3:5] for entry in case.entries[:2]] == [
+        *(["", "0.29"], ["3.50", ""])
+    ]
 
 
 @pytest.mark.parametrize("written", [report.text, lambda result: report.rst(result, None)])
