@@ -37,7 +37,7 @@ def measured(workshop: Workshop) -> Row:
         "start",
         "The start of the command",
         [workshop.bench.compare(case, contenders, runs)],
-        ["prepare and upload import tripleo-common, the other commands do not."],
+        ["prepare imports tripleo-common, the other commands do not."],
     )
 
 
