@@ -14,6 +14,13 @@ from image_uploader_plugins.sources import network_errors, session, trust
 from image_uploader_plugins.sources.settings import Settings
 from image_uploader_plugins.text import redacted, shown
 
+_ALWAYS = {
+    "Accept": "*/*",
+    # Bytes as they are stored: a body encoded on the way has another digest.
+    "Accept-Encoding": "identity",
+    "Connection": "keep-alive",
+    "User-Agent": "image-uploader",
+}
 _CONNECT = 10.0  # seconds
 _REDIRECTS = 5
 
@@ -88,18 +95,18 @@ class Requester:
         form: Mapping[str, str] | None = None,
     ) -> requests.Response:
         """Return the answer to one request, its body unread; raises RegistryUnreachable."""
-        # Bytes as they are stored: a body encoded on the way has another digest.
-        headers = {"Accept-Encoding": "identity", "User-Agent": "image-uploader", **headers}
-        parts = urllib.parse.urlsplit(url)
+        netloc = urllib.parse.urlsplit(url).netloc
+        # Session.request() would look for defaults of a session, which takes a tenth of the time
+        # of a small request, and ours has none.
+        asked = requests.PreparedRequest()
         try:
-            return self._session(parts.netloc).request(
-                method,
-                url,
-                headers=headers,
-                data=form,
+            asked.prepare(method, url, {**_ALWAYS, **headers}, data=form)
+            return self._session(netloc).send(
+                asked,
+                stream=True,
                 allow_redirects=False,
                 timeout=(_CONNECT, self._settings.read_timeout),
-                verify=not self._settings.trust.is_insecure(parts.netloc),
+                verify=not self._settings.trust.is_insecure(netloc),
                 proxies=_proxies(url),
             )
         except (requests.RequestException, ValueError) as e:  # the latter of what is no URL

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
 import yaml
 from oslo_config import cfg
 from tripleo_common.image import exception, image_uploader
@@ -41,13 +42,13 @@ def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 @pytest.fixture(autouse=True)
 def no_request_to_the_target(monkeypatch: pytest.MonkeyPatch) -> None:
     """tripleo-common would probe, ask and post to it; nothing of that is needed."""
-    real = image_uploader.requests.Session.request
+    real = requests.Session.send
 
-    def request(self: Any, method: str, url: str, *args: Any, **kwargs: Any) -> Any:
-        assert SERVED_AT not in url, f"{method} {url}"
-        return real(self, method, url, *args, **kwargs)
+    def send(self: Any, request: requests.PreparedRequest, **more: Any) -> Any:
+        assert SERVED_AT not in str(request.url), f"{request.method} {request.url}"
+        return real(self, request, **more)
 
-    monkeypatch.setattr(image_uploader.requests.Session, "request", request)
+    monkeypatch.setattr(requests.Session, "send", send)
 
 
 def write(folder: Path, *entries: dict[str, Any], section: str = "container_images") -> str:

@@ -249,13 +249,13 @@ def test_connecting_takes_no_longer_than_that(
 
     def spied(*arguments: Any) -> requests.Session:
         made = real(*arguments)
-        request = made.request
+        send = made.send
 
-        def asked(*given: Any, **more: Any) -> requests.Response:
+        def sent(*given: Any, **more: Any) -> requests.Response:
             times.append(more["timeout"])
-            return request(*given, **more)
+            return send(*given, **more)
 
-        monkeypatch.setattr(made, "request", asked)
+        monkeypatch.setattr(made, "send", sent)
         return made
 
     monkeypatch.setattr(session, "untrusting", spied)
