@@ -11,7 +11,7 @@ from image_uploader_plugins import errors, loader
 from image_uploader_plugins.cli import reporting
 from image_uploader_plugins.cli.base import Command, tripleo
 from image_uploader_plugins.cli.copy_options import add_options, copy_options
-from image_uploader_plugins.lists import image_list, uploads
+from image_uploader_plugins.lists import image_list
 from image_uploader_plugins.runs.journal import Journal
 
 
@@ -62,6 +62,9 @@ class Upload(Command):
                 module = tripleo()
             module.upload_files(names, conf, cleanup=parsed_args.cleanup, **wanted)
         else:
+            # Its help needs nothing that copies.
+            from image_uploader_plugins.lists import uploads  # noqa: PLC0415
+
             uploads.upload(names, conf, **wanted)
 
 
