@@ -30,8 +30,6 @@ def chunks(response: requests.Response) -> Iterator[bytes]:
     """Return a body as it comes; raises RegistryUnreachable where it breaks off."""
     try:
         yield from response.raw.stream(CHUNK, decode_content=False)
-        # NOTE: urllib3 keeps the connection of an answer without a body from the next request.
-        response.raw.release_conn()
     except (urllib3.exceptions.HTTPError, OSError) as e:
         raise errors.RegistryUnreachable(response.url, f"the answer breaks off: {e}") from e
 

@@ -98,7 +98,7 @@ class RegistrySource(Source):
             return None
 
     def _described(self, reference: Tag | Digest) -> Descriptor | None:
-        """Describe; raise ImageUnknown if that is said by who is known to answer HEAD rightly."""
+        """Describe; raise ImageUnknown for a 404, which only some registries mean."""
         if self._abilities.head is False:
             return None
         path, headers = f"manifests/{reference}", {"Accept": _ACCEPT}
@@ -107,7 +107,7 @@ class RegistrySource(Source):
         except errors.RegistryError as e:
             if e.login:
                 raise
-            if e.status == http.HTTPStatus.NOT_FOUND and self._abilities.head:
+            if e.status == http.HTTPStatus.NOT_FOUND:
                 raise errors.ImageUnknown(f"not found: {e.url}", e.url) from e
             if not e.retryable:
                 self._unsaid.add(reference)

@@ -118,10 +118,9 @@ def finish(response: requests.Response) -> None:
     raw, left = response.raw, _REST_LIMIT
     if isinstance(raw, urllib3.BaseHTTPResponse):  # and not what stands for a redirect's
         with contextlib.suppress(urllib3.exceptions.HTTPError, OSError, errors.SourceError):
+            # NOTE: at its end urllib3 keeps the connection for the next request.
             while left > 0 and (chunk := raw.read(left, decode_content=False)):
                 left -= len(chunk)
-            if left > 0:
-                raw.release_conn()
     raw.close()
 
 

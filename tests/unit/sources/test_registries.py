@@ -18,7 +18,7 @@ from image_uploader_plugins.reference import Tag
 from image_uploader_plugins.sources import tries, trust
 from image_uploader_plugins.sources.trust import Trust
 from tests.support import odd_registry, tls
-from tests.support.odd_registry import Asked, OddRegistry, Reply, text
+from tests.support.odd_registry import Asked, OddRegistry, Reply, challenge, text
 from tests.support.sources import IMAGE, LOGIN, Open, passwords, pull
 
 MARK = "Zq7sEcReT"
@@ -76,6 +76,27 @@ def test_a_redirect_to_the_registry_itself_keeps_the_login(
 
     registry.hook = hook
     pull(open_source(address, LOGIN))
+
+
+@pytest.mark.parametrize(("length", "goes_on"), [(0, True), (60 * 1024, True), (2**20, False)])
+def test_a_connection_goes_on_unless_there_is_too_much_to_read(
+    registry: OddRegistry, address: str, open_source: Open, length: int, goes_on: bool
+) -> None:
+    """After refusals and redirects, whose bodies nobody wants."""
+
+    def hook(asked: Asked) -> Reply | None:
+        if asked.authorization is None:
+            wanted = challenge('Basic realm="r"')
+            return Reply(401, wanted.headers, bytes(length))
+        if "/blobs/" in asked.path and not asked.query:
+            return Reply(307, (("Location", f"{asked.path}?again=1"),), bytes(length))
+        return None
+
+    registry.hook = hook
+    source = open_source(address, LOGIN, mirrors={address: f"http://{address}"})
+    pull(source)
+    pull(source)
+    assert (len(registry.connections) == 1) is goes_on
 
 
 @pytest.mark.slow
