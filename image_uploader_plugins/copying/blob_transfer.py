@@ -7,10 +7,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import functools
-import logging
 from collections.abc import Collection, Container, Iterator, Mapping
-
-import tenacity
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.copying.image_walk import naming
@@ -24,26 +21,7 @@ from image_uploader_plugins.reference import RepositoryName
 from image_uploader_plugins.runs.image_log import ImageLog
 from image_uploader_plugins.runs.records import NEVER_BEGUN, Kind, Outcome
 from image_uploader_plugins.sources.source import Source
-from image_uploader_plugins.text import one_line, redacted
-
-LOG = logging.getLogger(__name__)
-
-_TRANSFERS = 5  # of one blob, until its bytes are right
-
-
-def _log_retry(state: tenacity.RetryCallState) -> None:
-    error = state.outcome.exception() if state.outcome else None
-    LOG.warning("fetched again, it came damaged: %s", one_line(redacted(str(error))))
-
-
-# A source tries again by itself what may pass; whether content is right is known here.
-_retrying = tenacity.retry(
-    reraise=True,
-    retry=tenacity.retry_if_exception_type(errors.ContentMismatch),
-    wait=tenacity.wait_random_exponential(multiplier=1, max=10),
-    stop=tenacity.stop_after_attempt(_TRANSFERS),
-    before_sleep=_log_retry,
-)
+from image_uploader_plugins.sources.tries import Tries
 
 
 class _BlobContent(Content):
@@ -201,8 +179,16 @@ class BlobCopier:
             raise
         self._log.blob(dataclasses.replace(blob, size=size), kind, outcome)
 
-    @_retrying
     def _transfer(self, blob: Descriptor, transfer: Transfer) -> tuple[int, Outcome]:
+        # A source tries again by itself what may pass; whether content is right is known here.
+        tries = Tries(self._meter.check)
+        while True:
+            try:
+                return self._transfer_once(blob, transfer)
+            except errors.ContentMismatch as e:
+                tries.failed(e)
+
+    def _transfer_once(self, blob: Descriptor, transfer: Transfer) -> tuple[int, Outcome]:
         """Return the blob's size, and whether it was fetched or the driver had it already."""
         content = _BlobContent(self._source, blob, self._meter, transfer)
         try:

@@ -23,7 +23,7 @@ def unused(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     image_uploader.BaseImageUploader.init_registries_cache()
     monkeypatch.setattr(image_uploader.PythonImageUploader, "lock", None)
     monkeypatch.setattr(image_uploader.PythonImageUploader, "uploaded_layers", {})
-    # tenacity asks for it when it waits.
+    # The tenacity of tripleo-common asks for it when it waits.
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
     monkeypatch.setattr(tries.Tries, "pause", lambda self, seconds: None)
     yield

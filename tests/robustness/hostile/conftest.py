@@ -18,7 +18,7 @@ __all__ = ["conf", "manager", "unused"]
 @pytest.fixture
 def no_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
     """No waiting between retries."""
-    # tenacity asks for it when it waits.
+    # The tenacity of tripleo-common asks for it when it waits.
     monkeypatch.setattr(time, "sleep", lambda seconds: None)
     monkeypatch.setattr(tries.Tries, "pause", lambda self, seconds: None)
 

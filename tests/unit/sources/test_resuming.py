@@ -208,7 +208,7 @@ def test_a_blob_of_which_all_was_kept_is_not_fetched(root: Path, address: str, l
 def test_content_that_has_another_size_by_now(
     root: Path, address: str, line: Line, change: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tenacity.nap.time.sleep", lambda seconds: None)
+    monkeypatch.setattr(tries.Tries, "pause", lambda self, seconds: None)
     line.mend(3_000_000)
     fail(root, address)
     line.mend()
