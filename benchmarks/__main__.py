@@ -34,36 +34,47 @@ def main(arguments: Sequence[str] | None = None) -> int:
     settings = QUICK if options.quick else FULL
     if options.runs:
         settings = dataclasses.replace(settings, runs=options.runs, load_runs=options.runs)
-    result = measured(settings, options)
-    print(report.text(result))
+    folder = _folder(options.folder)
+    try:
+        with contextlib.ExitStack() as stack:
+            result = measured(settings, options, folder, stack)
+        # Before the folder goes, which takes long and may be interrupted.
+        written(result, options)
+    finally:
+        _say("removing what was written")
+        remove(folder)
+    return 1 if _failed(result) else 0
+
+
+def measured(
+    settings: Settings, options: argparse.Namespace, folder: Path, stack: contextlib.ExitStack
+) -> Result:
+    """Measure the rows that the options name, all of them by default; ``stack`` ends servers."""
+    bench = Bench(folder, _say, drop_caches=options.drop_caches)
+    started = time.monotonic()
+    described = {
+        **dataclasses.asdict(settings),
+        "quick": options.quick,
+        "drop caches": options.drop_caches,
+    }
+    result = Result(programs.machine(folder), described)
+    data_folder = options.data.absolute() if options.data else bench.new_folder()
+    workshop = Workshop(settings, data_folder, bench, stack)
+    for key in options.only or ROWS:
+        result.rows.append(_row(key, workshop))
+    result.settings["seconds"] = time.monotonic() - started
+    return result
+
+
+def written(result: Result, options: argparse.Namespace) -> None:
+    """Print the tables, and write the files that are wanted."""
+    print(report.text(result), flush=True)
     if options.json:
         options.json.write_text(json.dumps(result.as_dict(), indent=1) + "\n")
     if options.svg:
         options.svg.write_text(chart.svg(result))
     if options.rst:
         options.rst.write_text(report.rst(result, options.chart))
-    return 1 if _failed(result) else 0
-
-
-def measured(settings: Settings, options: argparse.Namespace) -> Result:
-    """Measure the rows that the options name, all of them by default."""
-    with contextlib.ExitStack() as stack:
-        folder = _folder(options.folder)
-        stack.callback(remove, folder)
-        bench = Bench(folder, _say, drop_caches=options.drop_caches)
-        started = time.monotonic()
-        described = {
-            **dataclasses.asdict(settings),
-            "quick": settings is QUICK or options.quick,
-            "drop caches": options.drop_caches,
-        }
-        result = Result(programs.machine(folder), described)
-        data_folder = options.data.absolute() if options.data else bench.new_folder()
-        workshop = Workshop(settings, data_folder, bench, stack)
-        for key in options.only or ROWS:
-            result.rows.append(_row(key, workshop))
-        result.settings["seconds"] = time.monotonic() - started
-        return result
 
 
 def _row(key: str, workshop: Workshop) -> Row:
