@@ -180,6 +180,8 @@ def test_a_run_that_is_given_up_ends_what_it_began() -> None:
         done = run.each(names)
         assert next(done)[0] != "ns/held"
         done.close()
+        with pytest.raises(errors.Interrupted):
+            run.journal.meter.check()
     begun = {record.source: record for record in run.journal.images}
     assert len(begun) < len(names)
     assert (begun["ns/held"].status, begun["ns/held"].why) == (Status.FAILED, "interrupted")
