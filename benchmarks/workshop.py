@@ -35,6 +35,8 @@ class Settings:
     change_seconds: float = 8
     load_runs: int = 3
     load_seconds: int = 1
+    large_load_seconds: int = 3  # for blobs of which few are sent in a second
+    counted: int = 50  # images whose system calls are counted: strace makes them slow
     blob: int = 1000  # the largest that is served
     connections: tuple[int, ...] = (16, 64)
 
@@ -52,6 +54,8 @@ QUICK = Settings(
     fill_seconds=6,
     change_seconds=2,
     load_runs=1,
+    large_load_seconds=1,
+    counted=10,
     blob=100,
     connections=(16,),
 )

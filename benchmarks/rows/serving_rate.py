@@ -25,7 +25,6 @@ _HEADERS = {"Accept": f"{media_types.DOCKER_MANIFEST}, {media_types.DOCKER_LIST}
 _LIST = 200  # bytes, about as many as a list has
 _LARGE = 50 * data.MB  # bytes from which there are few answers, and their rate says little
 
-_LONGER = 3  # times as long as others these are asked for
 
 _Run = Callable[[Path, Path], contextlib.AbstractContextManager[Server]]
 
@@ -142,7 +141,8 @@ def _started(
 
 
 def _case(workshop: Workshop, pull: _Pull, connections: int, running: list[_Running]) -> Case:
-    seconds = workshop.settings.load_seconds * (_LONGER if pull.size >= _LARGE else 1)
+    settings = workshop.settings
+    seconds = settings.large_load_seconds if pull.size >= _LARGE else settings.load_seconds
     contenders = [_contender(one, pull, connections, seconds) for one in running]
     title = f"{pull.title}, {connections} connections"
     is_charted = connections == max(workshop.settings.connections)

@@ -14,7 +14,6 @@ from benchmarks.measurement import Contender, measure
 from benchmarks.results import Case, Figures, Row
 from benchmarks.workshop import Workshop
 
-_IMAGES = 50  # strace makes them slow, and more would say the same
 _REQUESTS = "requests"
 _SHOWN = ("opens", "locks", "unlinks", "renames", "folders", "calls", "requests")
 
@@ -24,7 +23,7 @@ Words = Callable[[Copiers, Path], list[str]]
 
 def measured(workshop: Workshop) -> Row:
     """Measure a first copy and one without a change, once: counts hardly differ."""
-    images = workshop.deployment()[:_IMAGES]
+    images = workshop.deployment()[: workshop.settings.counted]
     ours, theirs = Copiers.upload_words, Copiers.tripleo_export_words
     fresh = [
         _contender(workshop, UPLOAD, ours, images),
