@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
+from image_uploader_plugins.storage.beneath import open_folder_beneath
 from image_uploader_plugins.storage.entries import listing
 from image_uploader_plugins.storage.folders import missing_of
 from image_uploader_plugins.storage.places import Places
@@ -19,7 +20,7 @@ _T = TypeVar("_T")
 
 # Calls that change nothing on the disk, whatever their arguments.
 _HARMLESS: frozenset[Callable[..., Any]] = frozenset(
-    {os.fstat, os.stat, os.read, os.readlink, listing, missing_of}
+    {os.fstat, os.stat, os.read, os.readlink, open_folder_beneath, listing, missing_of}
 )
 # Flags of open(2) that make, shorten and change nothing.
 _HARMLESS_FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK

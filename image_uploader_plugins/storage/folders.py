@@ -9,11 +9,13 @@ import errno
 import functools
 import os
 import pwd
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple, ParamSpec, TypeVar
 
 from image_uploader_plugins import errors
+from image_uploader_plugins.storage import beneath
 from image_uploader_plugins.storage.places import Places
 
 _P = ParamSpec("_P")
@@ -25,7 +27,6 @@ PRIVATE_MODE = 0o700
 
 # NOTE: opening a FIFO would wait for somebody to write into it.
 READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_OPEN_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 _WRONG_THINGS = (
     *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP),
     *(errno.EEXIST, errno.ENOTEMPTY, errno.EINVAL),
@@ -36,6 +37,7 @@ NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 _NO_OWNERS = (errno.ENOTSUP, errno.ENOSYS)
 _REMOVED_MEANWHILE_TRIES = 100
 _FLUSHING_AT_ONCE = 4
+_HELD_AT_MOST = 64
 
 
 class NotFound(errors.StorageError):
@@ -55,6 +57,16 @@ class Owner(NamedTuple):
             return f"uid {self.uid}"
 
 
+class _TellsNotWhere(Exception):
+    """A folder could not be entered at once; going step by step tells what is wrong, and where."""
+
+
+class _Held(threading.local):
+    """The folders that a thread holds open, by path; None where it holds none."""
+
+    folders: dict[PurePosixPath, int] | None = None
+
+
 class Folders:
     """The folders below ``root``; missing ones can be made.
 
@@ -71,7 +83,8 @@ class Folders:
         self._private = places
         self._remedy = remedy
         self._owned = owned
-        self._durable: set[tuple[int, int]] = set()
+        self._settled: set[tuple[int, int]] = set()
+        self._held = _Held()
 
     def make_root(self) -> None:
         """Make the root and its parents where they are missing; existing ones keep their mode."""
@@ -170,37 +183,130 @@ class Folders:
         return PRIVATE_MODE if self.is_private(path) else FOLDER_MODE
 
     @contextlib.contextmanager
+    def holding(self) -> Iterator[None]:
+        """Hold the folders open that this thread enters in a block: each is entered once.
+
+        For a short operation. A folder that is removed meanwhile and made anew
+        is noticed where ``create`` is wanted; readers see the removed one.
+        """
+        if self._held.folders is not None:
+            yield
+            return
+        held = self._held.folders = {}
+        try:
+            yield
+        finally:
+            self._held.folders = None
+            for descriptor in held.values():
+                os.close(descriptor)
+
+    @contextlib.contextmanager
     def folder(self, path: PurePosixPath, *, create: bool = False) -> Iterator[int]:
         """Open a folder for a block and yield its descriptor; ``create`` makes missing folders."""
-        descriptor = self._walk(path) if not create else self._walk_creating(path)
+        descriptor = self._held_folder(path, create)
+        if descriptor is not None:
+            yield descriptor
+            return
+        descriptor = self._walk_creating(path) if create else self._walk(path)
+        if self._hold(path, descriptor):
+            yield descriptor
+            return
         try:
             yield descriptor
         finally:
             os.close(descriptor)
 
-    def _walk_creating(self, path: PurePosixPath) -> int:
-        # A delete may remove an empty folder between our making it and entering it.
-        for _ in range(_REMOVED_MEANWHILE_TRIES):
-            with contextlib.suppress(NotFound):
-                return self._walk(path, self._enter_creating)
-        raise errors.StorageError(self.root / path, "keeps disappearing")
+    def _held_folder(self, path: PurePosixPath, create: bool) -> int | None:
+        held = self._held.folders
+        descriptor = held.get(path) if held else None
+        if descriptor is not None and create and not self.call(path, os.fstat, descriptor).st_nlink:
+            self._let_go(path)
+            return None
+        return descriptor
 
-    def _walk(
-        self, path: PurePosixPath, enter: Callable[[int, PurePosixPath], int] | None = None
-    ) -> int:
-        enter = enter or self._enter
+    def _hold(self, path: PurePosixPath, descriptor: int) -> bool:
+        held = self._held.folders
+        if held is None or len(held) >= _HELD_AT_MOST:
+            return False
+        held[path] = descriptor
+        return True
+
+    def _let_go(self, path: PurePosixPath) -> None:
+        """Do not hold a folder any more, since it is removed."""
+        if self._held.folders:
+            descriptor = self._held.folders.pop(path, None)
+            if descriptor is not None:
+                os.close(descriptor)
+
+    @contextlib.contextmanager
+    def _top(self) -> Iterator[int]:
+        """Open the root for a block."""
+        top = PurePosixPath()
+        descriptor = self._held_folder(top, create=False)
+        if descriptor is not None:
+            yield descriptor
+            return
         # The root itself may be a link: that is the administrator's choice.
-        here = self.call(PurePosixPath(), os.open, str(self.root), os.O_RDONLY | os.O_DIRECTORY)
+        descriptor = self.call(top, os.open, str(self.root), os.O_RDONLY | os.O_DIRECTORY)
+        if self._hold(top, descriptor):
+            yield descriptor
+            return
+        try:
+            yield descriptor
+        finally:
+            os.close(descriptor)
+
+    def _walk(self, path: PurePosixPath) -> int:
+        with self._top() as top:
+            if not path.parts:
+                return os.dup(top)
+            if beneath.is_available():
+                with contextlib.suppress(_TellsNotWhere):
+                    return self._jump(top, path)
+            return self._step(top, path)
+
+    def _jump(self, top: int, path: PurePosixPath) -> int:
+        """Enter a folder at once; raise _TellsNotWhere unless it is there or missing."""
+        try:
+            return self.call(path, beneath.open_folder_beneath, top, str(path))
+        except NotFound:
+            raise
+        except errors.StorageError as e:
+            raise _TellsNotWhere from e
+
+    def _step(self, top: int, path: PurePosixPath) -> int:
+        """Enter a folder step by step; an error tells which part of the path is wrong."""
+        here = os.dup(top)
         for walked in _way(path):
             try:
-                child = enter(here, walked)
+                child = self._enter(here, walked)
             finally:
                 os.close(here)
             here = child
         return here
 
+    def _walk_creating(self, path: PurePosixPath) -> int:
+        with contextlib.suppress(NotFound):
+            descriptor = self._walk(path)
+            if not path.parts or self._is_settled(path, descriptor):
+                return descriptor
+            os.close(descriptor)
+        # A delete may remove an empty folder between our making it and entering it.
+        for _ in range(_REMOVED_MEANWHILE_TRIES):
+            with contextlib.suppress(NotFound), self.folder(path.parent, create=True) as parent:
+                return self._enter_creating(parent, path)
+        raise errors.StorageError(self.root / path, "keeps disappearing")
+
+    def _is_settled(self, path: PurePosixPath, descriptor: int) -> bool:
+        try:
+            status = self.call(path, os.fstat, descriptor)
+        except BaseException:
+            os.close(descriptor)
+            raise
+        return (status.st_dev, status.st_ino) in self._settled
+
     def _enter(self, parent: int, path: PurePosixPath) -> int:
-        return self.call(path, os.open, path.name, _OPEN_FOLDER, dir_fd=parent)
+        return self.call(path, os.open, path.name, beneath.FOLDER, dir_fd=parent)
 
     def _enter_creating(self, parent: int, path: PurePosixPath) -> int:
         made = False
@@ -230,9 +336,13 @@ class Folders:
             with contextlib.suppress(errors.StorageDenied):
                 self.give(path, child, made=False)
         identity = (status.st_dev, status.st_ino)
-        if made or identity not in self._durable:
-            self.call(path, os.fsync, parent)
-            self._durable.add(identity)
+        if made or identity not in self._settled:
+            self.changed(path.parent, parent)
+            self._settled.add(identity)
+
+    def changed(self, path: PurePosixPath, descriptor: int) -> None:
+        """Learn that names in an open folder are not durable: here, make them so at once."""
+        self.call(path, os.fsync, descriptor)
 
 
 def mapped(path: Path, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:

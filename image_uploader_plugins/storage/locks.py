@@ -112,35 +112,37 @@ class Locks:
         """
         path = self._path(f"trial {uuid.uuid4().hex}")
         descriptors: list[int] = []
-        try:
-            for _ in range(2):
-                descriptors.append(self._open_file(path))
-            return [self._folders.call(path, take, d) for d in descriptors] == [True, False]
-        finally:
+        with self._folder() as folder:
             try:
-                self._remove(path)
+                for _ in range(2):
+                    descriptors.append(self._open_file(path, folder))
+                return [self._folders.call(path, take, d) for d in descriptors] == [True, False]
             finally:
-                for descriptor in descriptors:
-                    self._close(descriptor)
+                try:
+                    remove_file(path, folder)
+                finally:
+                    for descriptor in descriptors:
+                        self._close(descriptor)
 
     def remove_unused(self, kept: Iterable[str]) -> None:
         """Remove the files of locks that nobody holds, except the names in ``kept``."""
         spared = {self._path(name).name for name in kept}
-        with (
-            self._folders.folder(self._top, create=True) as folder,
-            mapped(self._folders.root / self._top, os.scandir, folder) as entries,
-        ):
-            names = {entry.name for entry in entries}
-        for name in sorted(names - spared):
-            with contextlib.suppress(errors.StorageError):
-                self._remove_unused(self._top / name)
+        with self._folder() as folder:
+            with mapped(self._folders.root / self._top, os.scandir, folder) as entries:
+                names = {entry.name for entry in entries}
+            for name in sorted(names - spared):
+                with contextlib.suppress(errors.StorageError):
+                    self._remove_unused(self._top / name, folder)
 
-    def _remove_unused(self, path: PurePosixPath) -> None:
-        descriptor = self._open_file(path)
+    def _remove_unused(self, path: PurePosixPath, folder: int) -> None:
+        descriptor = self._open_file(path, folder)
         try:
-            self._remove_unheld(path, descriptor)
+            _remove_unheld(path, folder, descriptor)
         finally:
             self._close(descriptor)
+
+    def _folder(self) -> contextlib.AbstractContextManager[int]:
+        return self._folders.folder(self._top, create=True)
 
     @contextlib.contextmanager
     def _taken(
@@ -162,20 +164,22 @@ class Locks:
         del self._held[name]
         try:
             if lock.transient:
-                self._remove(self._path(name))
+                with contextlib.suppress(errors.StorageError), self._folder() as folder:
+                    remove_file(self._path(name), folder)
         finally:
             self._close(lock.descriptor)
 
     def _lock_file(self, path: PurePosixPath, how: Callable[[int], bool]) -> int | None:
         """Return a descriptor of the locked file; None where another process has the lock."""
         while True:
-            descriptor = self._open_file(path)
-            try:
-                locked = self._try(path, how, descriptor)
-                current = locked and self._is_at(path, descriptor)
-            except BaseException:
-                self._close(descriptor)
-                raise
+            with self._folder() as folder:
+                descriptor = self._open_file(path, folder)
+                try:
+                    locked = self._try(path, how, descriptor)
+                    current = locked and _is_at(path, folder, descriptor)
+                except BaseException:
+                    self._close(descriptor)
+                    raise
             if current:
                 return descriptor
             self._close(descriptor)
@@ -190,8 +194,8 @@ class Locks:
                 raise
         return _taken_here(self._folders.root / path, descriptor, waiting=how is wait)
 
-    def _open_file(self, path: PurePosixPath) -> int:
-        with self._folders.folder(path.parent, create=True) as folder, _opening:
+    def _open_file(self, path: PurePosixPath, folder: int) -> int:
+        with _opening:
             descriptor, made = mapped(self._folders.root / path, _open_or_make, path.name, folder)
             self._open.add(descriptor)
         try:
@@ -202,32 +206,11 @@ class Locks:
         except BaseException:
             try:
                 if made:
-                    self._remove_unheld(path, descriptor)
+                    _remove_unheld(path, folder, descriptor)
             finally:
                 self._close(descriptor)
             raise
         return descriptor
-
-    def _is_at(self, path: PurePosixPath, descriptor: int) -> bool:
-        try:
-            with self._folders.folder(path.parent) as folder:
-                found = os.stat(path.name, dir_fd=folder, follow_symlinks=False)
-        except (FileNotFoundError, errors.StorageError):
-            return False
-        return os.path.samestat(os.fstat(descriptor), found)
-
-    def _remove_unheld(self, path: PurePosixPath, descriptor: int) -> None:
-        # By now the name may be that of another file, which somebody holds.
-        if take(descriptor) and self._is_at(path, descriptor):
-            self._remove(path)
-
-    def _remove(self, path: PurePosixPath) -> None:
-        # A file that cannot be removed does no harm.
-        with (
-            contextlib.suppress(OSError, errors.StorageError),
-            self._folders.folder(path.parent) as folder,
-        ):
-            os.unlink(path.name, dir_fd=folder)
 
     def _close(self, descriptor: int) -> None:
         # NOTE: a child that was just forked has the file open, too, and closing it here alone
@@ -270,6 +253,28 @@ def _open_or_make(name: str, folder: int) -> tuple[int, bool]:
             return os.open(name, _OPEN, dir_fd=folder), False
         with contextlib.suppress(FileExistsError):
             return os.open(name, _OPEN | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=folder), True
+
+
+def _is_at(path: PurePosixPath, folder: int, descriptor: int) -> bool:
+    """Return whether an open lock file is the one at its path still."""
+    try:
+        found = os.stat(path.name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    return os.path.samestat(os.fstat(descriptor), found)
+
+
+def _remove_unheld(path: PurePosixPath, folder: int, descriptor: int) -> None:
+    # By now the name may be that of another file, which somebody holds.
+    if take(descriptor) and _is_at(path, folder, descriptor):
+        remove_file(path, folder)
+
+
+def remove_file(path: PurePosixPath, folder: int) -> None:
+    """Remove a lock file from an open folder; ignore errors."""
+    # A file that cannot be removed does no harm.
+    with contextlib.suppress(OSError):
+        os.unlink(path.name, dir_fd=folder)
 
 
 def take(descriptor: int) -> bool:

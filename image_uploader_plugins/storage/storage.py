@@ -126,6 +126,7 @@ class Storage(Writer):
         try:
             with self.folder(path.parent) as folder:
                 self.call(path, os.rmdir, path.name, dir_fd=folder)
+                self._let_go(path)
                 # The next entry of that name may be a link, and sync() need not flush it.
                 self._unsynced.discard(path)
                 self._unsynced.add(path.parent)

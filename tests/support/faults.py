@@ -26,13 +26,13 @@ from typing import Any, TypeVar
 
 import pytest
 
-from image_uploader_plugins.storage import entries, folders, locks
+from image_uploader_plugins.storage import beneath, entries, folders, locks
 from image_uploader_plugins.storage.folders import Folders
 
 # What a storage may call.  A primitive that is new must be put in one of these.
 _READING = {
     *(os.fstat, os.stat, entries.listing, os.readlink, os.read, folders.missing_of),
-    *(fcntl.flock, locks.take, locks.wait),
+    *(fcntl.flock, locks.take, locks.wait, beneath.open_folder_beneath),
 }
 _CHANGING = {
     *(os.write, os.fchmod, os.fchown, os.utime, os.fsync),

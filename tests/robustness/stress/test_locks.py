@@ -163,9 +163,9 @@ def test_the_first_two_to_lock_a_tree_meet(
     make = locks.Locks._open_file
     both, go_on = threading.Barrier(2), threading.Event()
 
-    def make_beside_another(held: locks.Locks, path: PurePosixPath) -> int:
+    def make_beside_another(held: locks.Locks, path: PurePosixPath, folder: int) -> int:
         both.wait(LIMIT)
-        return make(held, path)
+        return make(held, path, folder)
 
     def take() -> None:
         with storage.lock("x"):
@@ -628,11 +628,11 @@ def test_a_lock_is_released_whatever_ends_the_removal_of_its_file(
     storage = Storage(root, PLACES)
     storage.make_root()
 
-    def interrupted(held: locks.Locks, path: PurePosixPath) -> None:
+    def interrupted(path: PurePosixPath, folder: int) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(locks.Locks, "_remove", interrupted)
+        patch.setattr(locks, "remove_file", interrupted)
         with pytest.raises(KeyboardInterrupt), storage.try_lock("x", transient=True):
             pass
     with storage.try_lock("x") as lock:
