@@ -80,12 +80,13 @@ def turn(storage: Storage, digest: Digest) -> Iterator[Fetch]:
     """
     for number in itertools.count():
         name = lock_name(digest, number)
-        watch = _Watch(storage.lock_progress(name))
+        watch = None
         while True:
             with storage.try_lock(name, transient=True) as lock:
                 if lock:
                     yield Fetch(lock, first=number == 0)
                     return
+            watch = watch or _Watch(storage.lock_progress(name))
             if watch.is_stuck(storage.lock_progress(name)):
                 break
             pause(_LOOK)

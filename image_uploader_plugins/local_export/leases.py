@@ -64,7 +64,7 @@ class Leases:
                 ours = self._ours.get((repository.leases, digest))
                 path = ours.pop() if ours else None
             if path:
-                self._storage.unlink(path)
+                self._storage.drop(path)
 
     def drop_all(self) -> None:
         """Drop all leases of this process."""
@@ -72,7 +72,7 @@ class Leases:
             paths = [path for ours in self._ours.values() for path in ours]
             self._ours.clear()
         for path in paths:
-            self._storage.unlink(path)
+            self._storage.drop(path)
 
     def live(self, repository: RepositoryLayout) -> frozenset[Digest]:
         """Return the blobs that uploads in flight hold."""

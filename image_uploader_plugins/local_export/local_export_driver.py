@@ -86,17 +86,36 @@ class LocalExportDriver(UploaderDriver):
     ) -> frozenset[Digest]:
         wanted = {layer.digest: layer.size for layer in layers}
         repository = self._tree.repository(target)
-        for digest, size in wanted.items():
-            if check:
+        if check:
+            for digest in wanted:
                 self._pool.check(digest, repository)
-            for name in sorted({target, sources.get(digest, target)}):
-                self._tree.adopt(digest, self._tree.repository(name), size)
-        with self._tree.repository_lock(target), self._tree.pool_lock():
-            mounted = frozenset(
-                digest for digest, size in wanted.items() if self._mount(repository, digest, size)
-            )
-        self._storage.sync(repository.layout.blobs)
+        with self._storage.holding():
+            mounted = self._mount_all(repository, wanted)
+            missing = wanted.keys() - mounted
+            strange = [(digest, repository) for digest in missing if repository.blob(digest)]
+            for digest in missing & sources.keys():
+                strange.append((digest, self._tree.repository(sources[digest])))
+        adopted = {
+            digest: wanted[digest]
+            for digest, origin in strange
+            if self._tree.adopt(digest, origin, wanted[digest])
+        }
+        if adopted:
+            mounted |= self._mount_all(repository, adopted)
         return mounted
+
+    def _mount_all(
+        self, repository: Repository, wanted: Mapping[Digest, int | None]
+    ) -> frozenset[Digest]:
+        """Mount those of the blobs, each with its size if that is known, that the pool has."""
+        with (
+            self._storage.holding(),
+            self._tree.repository_lock(repository.name),
+            self._tree.pool_lock(),
+        ):
+            mounted = [d for d, size in wanted.items() if self._mount(repository, d, size)]
+        self._storage.sync()
+        return frozenset(mounted)
 
     def upload_layer(
         self,
@@ -114,7 +133,7 @@ class LocalExportDriver(UploaderDriver):
             return self._show(target, staged, stream.digest, media_type)
         # A second upload of the same content waits here, and then finds it.
         with self._tree.fetch_lock(expected) as fetch:
-            if self.mount_layers(target, [Descriptor(media_type, expected, size)]):
+            if self._has_come(target, expected, size):
                 return self._describe(target, expected, media_type)
             staged = self._tree.partials.stage(fetch, chunks, expected, size)
             return self._show(target, staged, expected, media_type)
@@ -135,17 +154,16 @@ class LocalExportDriver(UploaderDriver):
         if tag:
             layout.check_tag(tag)
         repository = self._tree.repository(target)
-        with self._staged_config(manifest, config) as staged, self._tree.repository_lock(target):
+        with (
+            self._staged_config(manifest, config) as staged,
+            self._storage.holding(),
+            self._tree.repository_lock(target),
+        ):
             self._check_blobs(repository, manifest, staged is not None)
             repository.referrers.check(manifest, digest)
-            with self._tree.changing(repository):
-                replaced = None
-                if staged and manifest.config:
-                    with self._tree.pool_lock():
-                        # It is dropped below, and must not be the lease of another upload.
-                        self._leases.take(repository.layout, manifest.config.digest)
-                        replaced = self._publish(repository, manifest.config.digest, staged)
-                self._name(repository, manifest, digest, tag)
+            with self._tree.putting(target) as changes:
+                replaced = self._publish_config(repository, manifest.config, staged)
+                changes.put(manifest, digest, tag)
             self._leases.drop(repository.layout, (blob.digest for blob in manifest.blobs()))
         if manifest.config:
             self._tree.heal(manifest.config.digest, replaced)
@@ -158,6 +176,7 @@ class LocalExportDriver(UploaderDriver):
         with self._tree.repository_lock(target):
             if repository.has_manifest(index):
                 repository.write_left_out(index, children)
+        self._storage.sync()
 
     def delete(self, target: ImageRef) -> Deletion:
         found, deletion = self._delete(target.repository, [target.reference])
@@ -188,21 +207,23 @@ class LocalExportDriver(UploaderDriver):
 
     def present(self, target: RepositoryName, layers: Iterable[Descriptor]) -> frozenset[Digest]:
         repository = self._tree.repository(target)
-        return frozenset(
-            layer.digest for layer in layers if fits(repository.blob(layer.digest), layer.size)
-        )
+        with self._storage.holding():
+            return frozenset(
+                layer.digest for layer in layers if fits(repository.blob(layer.digest), layer.size)
+            )
 
     def held_manifest(
         self, target: RepositoryName, digest: Digest, *, tag: Tag | None = None
     ) -> Manifest | None:
         repository = self._tree.repository(target)
         try:
-            if tag and repository.manifest_of(tag) != digest:
-                return None
-            manifest = repository.read_manifest(digest)
-            is_held = self._is_whole(repository, manifest, digest) and self._is_named(
-                target, manifest, digest, tag
-            )
+            with self._storage.holding():
+                if tag and repository.manifest_of(tag) != digest:
+                    return None
+                manifest = repository.read_manifest(digest)
+                is_held = self._is_whole(repository, manifest, digest) and self._is_named(
+                    target, manifest, digest, tag
+                )
         except errors.UploaderError:  # what is broken is about to be mended
             return None
         return manifest if is_held else None
@@ -221,18 +242,28 @@ class LocalExportDriver(UploaderDriver):
         self._leases.take(repository.layout, digest)
         return self._pool.link(digest, repository)
 
+    def _has_come(self, target: RepositoryName, digest: Digest, size: int | None) -> bool:
+        """Mount a blob that another upload has brought meanwhile; return whether there is one."""
+        with self._storage.holding():
+            present = self._tree.repository(target).blob(digest)
+            if not present and not self._pool.holds(digest, size):
+                return False
+        layer = Descriptor(media_types.OCTET_STREAM, digest, size)
+        return bool(self.mount_layers(target, [layer]))
+
     def _show(
         self, target: RepositoryName, staged: Staged, digest: Digest, media_type: str
     ) -> Descriptor:
         repository = self._tree.repository(target)
         with (
+            self._storage.holding(),
             self._storage.discarding(staged),
             self._tree.repository_lock(target),
             self._tree.pool_lock(),
         ):
             self._leases.take(repository.layout, digest)
             replaced = self._publish(repository, digest, staged)
-        self._storage.sync(repository.layout.blobs)
+        self._storage.sync()
         self._tree.heal(digest, replaced)
         return Descriptor(media_type, digest, staged.size)
 
@@ -260,20 +291,16 @@ class LocalExportDriver(UploaderDriver):
         with self._storage.discarding(staged):
             yield staged
 
-    def _name(
-        self, repository: Repository, manifest: Manifest, digest: Digest, tag: Tag | None
-    ) -> None:
-        self._write(repository, manifest, digest, tag)
-        self._tree.list_in_catalog(repository.name, listed=True)
-
-    @staticmethod
-    def _write(repository: Repository, manifest: Manifest, digest: Digest, tag: Tag | None) -> None:
-        repository.write_manifest(manifest, digest)
-        if tag:
-            repository.write_tag(tag, manifest, digest)
-        else:
-            repository.write_pin(manifest, digest)
-        repository.refresh()
+    def _publish_config(
+        self, repository: Repository, config: Descriptor | None, staged: Staged | None
+    ) -> File | None:
+        """Publish a config that came with its manifest; return what _publish() does."""
+        if not staged or not config:
+            return None
+        with self._tree.pool_lock():
+            # put_manifest() drops it, and it must not be the lease of another upload.
+            self._leases.take(repository.layout, config.digest)
+            return self._publish(repository, config.digest, staged)
 
     def _check_blobs(self, repository: Repository, manifest: Manifest, config: bool) -> None:
         missing = []
@@ -309,7 +336,8 @@ class LocalExportDriver(UploaderDriver):
         dry = DryRun(self._storage.root, layout.PLACES)
         repository = self._tree.repository(target, dry)
         try:
-            self._write(repository, manifest, digest, tag)
+            with dry.holding():
+                repository.put(manifest, digest, tag)
         except AssertionError:  # a change that a dry run cannot note
             return False
         return not dry.changes and self._tree.catalog.is_right(target, listed=True)
@@ -354,7 +382,7 @@ class LocalExportDriver(UploaderDriver):
 
     def _collect(self, repository: Repository, plan: garbage.Plan, *, resumed: bool) -> Deletion:
         for lease in self._leases.expired(repository.layout.leases):
-            self._storage.unlink(lease.path)
+            self._storage.drop(lease.path)
         freed = garbage.sweep(self._storage, repository, plan)
         with self._tree.pool_lock():
             # A process that was killed removed names without a record of which: look at all.

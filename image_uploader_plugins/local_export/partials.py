@@ -36,6 +36,7 @@ class Partials:
         self._pool = pool
         self._limit = limit
         self._days = days
+        self._has_folder = False
 
     def stage(
         self, fetch: Fetch, chunks: Iterable[bytes], digest: Digest, size: int | None
@@ -61,6 +62,7 @@ class Partials:
         there = self._storage.file(path)
         self._make_room(max(0, (size or 0) - (there.size if there else 0)))
         begun = 0
+        self._make_folder()
         try:
             with growing(self._storage, path, self._limit if size is None else size) as file:
                 begun = file.begun
@@ -81,6 +83,13 @@ class Partials:
             self._keep(digest)
             raise
         return self._resume(fetch, content, digest, size)
+
+    def _make_folder(self) -> None:
+        """Make the folder of partial blobs durable, once in a process."""
+        if not self._has_folder:
+            with self._storage.folder(layout.PARTIAL, create=True):
+                self._storage.sync()
+            self._has_folder = True
 
     def _keep(self, digest: Digest) -> None:
         """Keep the part that has come for the next fetch, unless that is of no use."""

@@ -92,7 +92,7 @@ class Pool:
         if present and self._is_same(digest, pooled, present):
             self._storage.settle(present.path.parent)
         else:
-            repository.link_blob(digest, pooled.path)
+            repository.link_blob(digest, pooled.path, replaces=present is not None)
         return True
 
     def could_link(self, present: File) -> bool:
@@ -156,8 +156,8 @@ class Pool:
         when they are killed. It may also be that the pool's file is damaged and
         links were refused.
         """
-        present = repository.blob(digest)
-        if not present or not self._may_be(present, size) or self.holds(digest, size):
+        present = None if self.holds(digest, size) else repository.blob(digest)
+        if not present or not self._may_be(present, size):
             return None
         try:
             staged = self._storage.stage_link(present.path)

@@ -11,12 +11,13 @@ from image_uploader_plugins import errors, manifest
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.layout import RepositoryLayout
+from image_uploader_plugins.local_export.tidied import TIDIED
 from image_uploader_plugins.local_export.views import documents
 from image_uploader_plugins.local_export.views.referrers import Referrers
 from image_uploader_plugins.local_export.views.tags_list import Listing
 from image_uploader_plugins.manifest import Manifest
 from image_uploader_plugins.reference import RepositoryName, Tag
-from image_uploader_plugins.storage import File, Storage, failed
+from image_uploader_plugins.storage import File, Writer, failed
 
 LOG = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ def _warn(image: str, error: errors.UploaderError) -> None:
 class Repository:
     """A repository of a tree; callers hold its lock for every method that writes."""
 
-    def __init__(self, storage: Storage, name: RepositoryName, architecture: str) -> None:
+    def __init__(self, storage: Writer, name: RepositoryName, architecture: str) -> None:
         self.layout = RepositoryLayout(name)
         self.referrers = Referrers(storage, self.layout, self.read_manifest)
         self._listing = Listing(storage, self.layout)
@@ -59,12 +60,16 @@ class Repository:
             if digest and kind == "file":
                 yield digest, self.layout.blobs / name
 
-    def link_blob(self, digest: Digest, source: PurePosixPath) -> None:
-        """Publish the file ``source`` as a blob, under the name that fits its first bytes."""
-        head = next(self._storage.chunks(source, limit=1), b"")
-        gzip = head.startswith(b"\x1f\x8b")
+    def link_blob(self, digest: Digest, source: PurePosixPath, *, replaces: bool) -> None:
+        """Publish the file ``source`` as a blob, under the name that fits its first bytes.
+
+        It may be there already, under either name, only where it ``replaces``
+        another file.
+        """
+        gzip = self._storage.head(source, 2) == b"\x1f\x8b"
         self._storage.link(source, self.layout.blob(digest, gzip=gzip))
-        self._storage.unlink(self.layout.blob(digest, gzip=not gzip))
+        if replaces:
+            self._storage.unlink(self.layout.blob(digest, gzip=not gzip))
 
     # -- manifests
 
@@ -108,11 +113,46 @@ class Repository:
         names = self._storage.names(folder)
         return next((t for t, name in layout.TYPE_FILES.items() if name in names), None)
 
+    def put(self, parsed: Manifest, digest: Digest, tag: Tag | None) -> None:
+        """Publish a manifest and then a tag, or without one a pin, and bring the lists in line."""
+        self.write_manifest(parsed, digest)
+        # A power loss must not leave a name whose manifest is not there.
+        self._storage.sync()
+        if tag:
+            self.write_tag(tag, parsed, digest)
+        else:
+            self.write_pin(parsed, digest)
+        # Nor a list with a tag that is not there.
+        self._storage.sync()
+        self._bring_in_line({tag} if tag else set())
+
+    def _bring_in_line(self, written: set[Tag]) -> None:
+        """Do what refresh() does where tags were ``written``, visible yet or not."""
+        key = self._storage.root / self.layout.manifests
+        if TIDIED.is_unchanged(key, self._folders_of_tags):
+            added = {tag.value for tag in written}
+            self._listing.change(added, (), lambda: added.union(t.value for t in self.tags()))
+        else:
+            self._look_at_all(written)
+        self._storage.afterwards(lambda: TIDIED.remember(key, self._folders_of_tags()))
+
+    def _look_at_all(self, written: set[Tag]) -> None:
+        linked = self._linked()
+        others = self.tags() - written
+        for tag in sorted(tag for tag in others if tag.value not in linked):
+            self._refresh_tag(tag, _warn)
+        tags = {tag.value for tag in others | written}
+        self._clear_links(linked - tags)
+        self._listing.write(tags)
+
+    def _folders_of_tags(self) -> list[File | None]:
+        return [*map(self._storage.status, (self.layout.manifests, self.layout.tag_links))]
+
     def write_manifest(self, parsed: Manifest, digest: Digest) -> None:
         """Publish a manifest under its digest."""
         self._write_manifest(parsed, digest)
         if not self.referrers.add(parsed, digest):
-            self.referrers.rebuild(self.readable_manifests())
+            self.referrers.rebuild({**self.readable_manifests(), digest: parsed})
 
     def _write_manifest(self, parsed: Manifest, digest: Digest) -> None:
         """Write the bytes of a manifest and the files beside them, the headers first."""
@@ -124,7 +164,8 @@ class Repository:
         replaced = self._storage.write(content, parsed.content)
         if replaced or not self._storage.holds(named, parsed.content):
             self._storage.link(content, named)
-        for other in set(layout.TYPE_FILES.values()) - {named.name}:
+        surplus = set(layout.TYPE_FILES.values()) - {named.name}
+        for other in sorted(surplus.intersection(self._storage.names(folder))):
             self._storage.unlink(folder / other)
         if digest.algorithm != "sha256":
             self._write_type_map(self.layout.digest_type_map(digest), digest.value, parsed, digest)
@@ -228,7 +269,11 @@ class Repository:
     def write_tag(self, tag: Tag, parsed: Manifest, digest: Digest) -> None:
         """Point a tag at a manifest: the type map first, since it decides what the tag is for."""
         default = self._write_type_map(self.layout.type_map(tag), tag.value, parsed, digest)
-        self._storage.unlink(self.layout.legacy_tag(tag))
+        legacy = self.layout.legacy_tag(tag)
+        if self._storage.status(legacy):
+            # A power loss must leave one of them.
+            self._storage.sync()
+            self._storage.unlink(legacy)
         self._write_links(tag, digest, default)
 
     def _write_type_map(
@@ -352,16 +397,23 @@ class Repository:
         if thoroughly:
             self._refresh_manifests()
         tags = self.tags()
-        linked = set(self._storage.names(self.layout.tag_links))
-        linked |= set(self._storage.names(self.layout.default_links)) if thoroughly else set()
+        linked = self._linked(thoroughly=thoroughly)
         for tag in sorted(tags):
             if thoroughly or tag.value not in linked:
                 self._refresh_tag(tag, report)
-        for name in sorted(linked - {tag.value for tag in tags}):
-            self._clear(self.layout.tag_links / name)
-            self._clear(self.layout.default_links / name)
+        self._clear_links(linked - {tag.value for tag in tags})
         if tags or self.manifests():
             self._listing.write((tag.value for tag in tags), thoroughly=thoroughly)
+
+    def _linked(self, *, thoroughly: bool = False) -> set[str]:
+        """Return the names of all links that tags have."""
+        linked = set(self._storage.names(self.layout.tag_links))
+        return linked | set(self._storage.names(self.layout.default_links) if thoroughly else ())
+
+    def _clear_links(self, names: Iterable[str]) -> None:
+        for name in sorted(names):
+            self._clear(self.layout.tag_links / name)
+            self._clear(self.layout.default_links / name)
 
     def settle(self) -> None:
         """Have the storage make durable which names are here, and which are not."""

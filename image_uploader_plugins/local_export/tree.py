@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, Self
 
@@ -13,6 +13,7 @@ from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import fetches, layout, options
 from image_uploader_plugins.local_export.fetches import Fetch
+from image_uploader_plugins.local_export.layout import RepositoryLayout
 from image_uploader_plugins.local_export.leases import Leases
 from image_uploader_plugins.local_export.partials import Partials
 from image_uploader_plugins.local_export.pool import Pool
@@ -20,7 +21,7 @@ from image_uploader_plugins.local_export.repository import Repository
 from image_uploader_plugins.local_export.views import documents
 from image_uploader_plugins.local_export.views.catalog import Catalog
 from image_uploader_plugins.reference import RepositoryName
-from image_uploader_plugins.storage import File, Lock, Storage, failed
+from image_uploader_plugins.storage import File, Lock, Rounds, Storage, Writer, failed, transaction
 
 LOG = logging.getLogger(__name__)
 
@@ -59,6 +60,7 @@ class Tree:
         self.storage = Storage(Path(root), layout.PLACES, owned=True, remedy=_REPAIR)
         self.pool = Pool(self.storage)
         self.catalog = Catalog(self.storage)
+        self._catalog_rounds = Rounds(self._change_catalog)
         self.leases = Leases(self.storage, lease_timeout)
         self.partials = Partials(self.storage, self.pool, partial_limit, partial_days)
         self._architecture = default_architecture
@@ -98,7 +100,7 @@ class Tree:
             self.write_foundation(self.storage)
             self.catalog.ensure()
             self.storage.settle(layout.V2)
-            self.storage.sync(layout.V2)
+            self.storage.sync()
 
     @staticmethod
     def write_foundation(storage: Storage) -> None:
@@ -108,8 +110,8 @@ class Tree:
         storage.write(layout.NO_REFERRERS, documents.index([]))
         storage.write(layout.PAGE, documents.PAGE)
 
-    def repository(self, name: RepositoryName, storage: Storage | None = None) -> Repository:
-        """Return a repository of the tree, maybe on a dry run's ``storage``."""
+    def repository(self, name: RepositoryName, storage: Writer | None = None) -> Repository:
+        """Return a repository of the tree, maybe on the ``storage`` of a dry run or transaction."""
         return Repository(storage or self.storage, name, self._architecture)
 
     def repositories(self) -> list[RepositoryName]:
@@ -173,7 +175,7 @@ class Tree:
         with self.repository_lock(repository.name), self.pool_lock():
             if repository.blob(digest):  # else deleted meanwhile, and must not come back
                 self.pool.link(digest, repository)
-        self.storage.sync(repository.layout.blobs)
+        self.storage.sync()
 
     def remove_if_empty(self, repository: Repository) -> None:
         """Remove the rest of a repository without manifests; called with its lock held."""
@@ -224,31 +226,52 @@ class Tree:
         """
         self.claim()
         mark = repository.layout.unfinished
-        resumed = self.storage.file(mark) is not None
-        self._write_mark(mark, repository.name)
-        if resumed:
-            self.storage.settle(layout.UNFINISHED)
-            repository.settle()
+        resumed = self._resume(repository)
+        if not resumed:
+            self.storage.mark(mark, repository.name.value.encode())
             self.storage.sync()
-            repository.refresh(thoroughly=True)
-        yield resumed
-        # Removed names must not come back after the mark is gone.
-        self.storage.sync()
-        self.storage.unlink(mark)
+        with self.storage.holding():
+            yield resumed
+            # Removed names must not come back after the mark is gone.
+            self.storage.sync()
+            self.storage.drop(mark)
 
-    def _write_mark(self, mark: PurePosixPath, name: RepositoryName) -> None:
-        try:
-            self.storage.write(mark, name.value.encode())
-        except errors.StorageFull:
-            # An empty file takes no space, and a full disk must not prevent a delete.
-            self.storage.write(mark, b"")
+    @contextlib.contextmanager
+    def putting(self, name: RepositoryName) -> Iterator[Repository]:
+        """Yield a repository whose changes are published together when the block ends.
+
+        Called with its lock held. The mark of changing() is there meanwhile,
+        and until the repository's name is in the catalog.
+        """
+        self.claim()
+        mark = RepositoryLayout(name).unfinished
+        self._resume(self.repository(name))
+        with transaction(self.storage) as changes:
+            # It is durable when the transaction has flushed what it stages.
+            self.storage.mark(mark, name.value.encode())
+            yield self.repository(name, changes)
+        self.list_in_catalog(name, listed=True)
+        self.storage.drop(mark)
+
+    def _resume(self, repository: Repository) -> bool:
+        """Put a repository in order if a change of it failed or was killed; return whether."""
+        if self.storage.file(repository.layout.unfinished) is None:
+            return False
+        self.storage.settle(layout.UNFINISHED)
+        repository.settle()
+        self.storage.sync()
+        repository.refresh(thoroughly=True)
+        return True
 
     def list_in_catalog(self, name: RepositoryName, *, listed: bool) -> None:
         """Have the catalog name a repository, or not."""
-        if self.catalog.is_right(name, listed=listed):
-            return
+        if not self.catalog.is_right(name, listed=listed):
+            # Writing it costs the same for one name and for those of all threads.
+            self._catalog_rounds.join([(name, listed)])
+
+    def _change_catalog(self, wanted: Sequence[tuple[RepositoryName, bool]]) -> None:
         with self.catalog_lock():
-            if listed:
-                self.catalog.add(name)
-            else:
-                self.catalog.remove(name)
+            self.catalog.change(
+                added=[name for name, listed in wanted if listed],
+                removed=[name for name, listed in wanted if not listed],
+            )

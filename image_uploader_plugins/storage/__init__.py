@@ -2,15 +2,16 @@
 """Files below a directory, the root, that are published whole and survive a power loss.
 
 Everything is published in one way: a private temporary file in the state
-folder, write, set owner and mode, flush, rename into place, flush the folder.
-Every system call that changes published files passes through Folders.call, so
+folder, write, set owner and mode, flush, rename into place; sync() flushes the
+folders. Every system call that changes published files passes through Folders.call, so
 that tests can fail each of them.
 
 Paths are relative to the root and are entered folder by folder without
 following symbolic links, so that no path leads out of the root.
 
-A Reader reads, a Storage also changes files, a DryRun notes what a Storage
-would change. Nothing here knows what the files are for.
+A Reader reads, a Storage also changes files, a Transaction collects changes and
+makes them together, a DryRun notes what a Storage would change. Nothing here
+knows what the files are for.
 """
 
 from image_uploader_plugins.storage import fork
@@ -21,7 +22,10 @@ from image_uploader_plugins.storage.growing import Growing, growing
 from image_uploader_plugins.storage.locks import Lock
 from image_uploader_plugins.storage.places import Places, is_temporary
 from image_uploader_plugins.storage.reader import Reader
+from image_uploader_plugins.storage.rounds import Rounds
 from image_uploader_plugins.storage.storage import Storage
+from image_uploader_plugins.storage.transaction import Transaction, transaction
+from image_uploader_plugins.storage.writer import Writer
 
 __all__ = [
     "Change",
@@ -33,11 +37,15 @@ __all__ = [
     "Owner",
     "Places",
     "Reader",
+    "Rounds",
     "Staged",
     "Storage",
+    "Transaction",
+    "Writer",
     "failed",
     "fork",
     "growing",
     "is_temporary",
     "mapped",
+    "transaction",
 ]

@@ -75,20 +75,29 @@ class DryRun(Storage):
             else:
                 self.write(path, content)
 
+    def mark(self, path: PurePosixPath, content: bytes) -> None:
+        """Do nothing: a mark is only needed where something changes."""
+
+    def afterwards(self, action: Callable[[], object]) -> None:
+        """Do nothing: nothing is ever published."""
+
     def link(self, source: PurePosixPath, path: PurePosixPath) -> None:
         self._note(path)
 
-    def unlink(self, path: PurePosixPath, *, durable: bool = False) -> bool:
+    def unlink(self, path: PurePosixPath) -> bool:
         found = self.status(path) is not None
         if found:
             self.changes.add(Change(path, SURPLUS))
         return found
 
+    def drop(self, path: PurePosixPath) -> bool:
+        return self.unlink(path)
+
     def remove_empty(self, path: PurePosixPath) -> bool:
         # The removal of its files is noted, and that of the empty folder is not worth a note.
         return not self.names(path)
 
-    def sync(self, *folders: PurePosixPath) -> None:
+    def sync(self) -> None:
         """Do nothing: there is nothing to make durable."""
 
     def _note(self, path: PurePosixPath) -> bool:

@@ -62,9 +62,13 @@ class _TellsNotWhere(Exception):
 
 
 class _Held(threading.local):
-    """The folders that a thread holds open, by path; None where it holds none."""
+    """The folders that a thread holds open, by path; None where it holds none.
+
+    ``missing`` are folders that it has looked for in vain.
+    """
 
     folders: dict[PurePosixPath, int] | None = None
+    missing: set[PurePosixPath]
 
 
 class Folders:
@@ -82,7 +86,7 @@ class Folders:
         self.root = root
         self._private = places
         self._remedy = remedy
-        self._owned = owned
+        self.is_owned = owned
         self._settled: set[tuple[int, int]] = set()
         self._held = _Held()
 
@@ -120,7 +124,7 @@ class Folders:
     @functools.cached_property
     def owner(self) -> Owner | None:
         """Return the owner of the root; None where owners make no difference."""
-        if not self._owned:
+        if not self.is_owned:
             return None
         # Not by call(), which asks for the owner when something is not permitted.
         status = mapped(self.root, os.stat, self.root)
@@ -186,13 +190,15 @@ class Folders:
     def holding(self) -> Iterator[None]:
         """Hold the folders open that this thread enters in a block: each is entered once.
 
-        For a short operation. A folder that is removed meanwhile and made anew
-        is noticed where ``create`` is wanted; readers see the removed one.
+        For a short operation. What another process makes, removes or moves
+        meanwhile of the folders themselves may go unnoticed, except that
+        nothing is written to a folder that is removed.
         """
         if self._held.folders is not None:
             yield
             return
         held = self._held.folders = {}
+        self._held.missing = set()
         try:
             yield
         finally:
@@ -203,7 +209,7 @@ class Folders:
     @contextlib.contextmanager
     def folder(self, path: PurePosixPath, *, create: bool = False) -> Iterator[int]:
         """Open a folder for a block and yield its descriptor; ``create`` makes missing folders."""
-        descriptor = self._held_folder(path, create)
+        descriptor = self._held_folder(path, create=create)
         if descriptor is not None:
             yield descriptor
             return
@@ -216,12 +222,14 @@ class Folders:
         finally:
             os.close(descriptor)
 
-    def _held_folder(self, path: PurePosixPath, create: bool) -> int | None:
+    def _held_folder(self, path: PurePosixPath, *, create: bool) -> int | None:
         held = self._held.folders
         descriptor = held.get(path) if held else None
-        if descriptor is not None and create and not self.call(path, os.fstat, descriptor).st_nlink:
-            self._let_go(path)
-            return None
+        if descriptor is not None and create and path.parts:
+            status = self.call(path, os.fstat, descriptor)
+            if not status.st_nlink or _identity(status) not in self._settled:
+                self._let_go(path)
+                return None
         return descriptor
 
     def _hold(self, path: PurePosixPath, descriptor: int) -> bool:
@@ -260,16 +268,24 @@ class Folders:
         with self._top() as top:
             if not path.parts:
                 return os.dup(top)
+            self._check_missing(path)
             if beneath.is_available():
                 with contextlib.suppress(_TellsNotWhere):
                     return self._jump(top, path)
             return self._step(top, path)
+
+    def _check_missing(self, path: PurePosixPath) -> None:
+        """Raise NotFound for a folder that this thread has looked for in vain."""
+        if self._held.folders and not self._held.missing.isdisjoint(_way(path)):
+            raise NotFound(self.root / path, os.strerror(errno.ENOENT), errno.ENOENT)
 
     def _jump(self, top: int, path: PurePosixPath) -> int:
         """Enter a folder at once; raise _TellsNotWhere unless it is there or missing."""
         try:
             return self.call(path, beneath.open_folder_beneath, top, str(path))
         except NotFound:
+            if self._held.folders:
+                self._held.missing.add(path)
             raise
         except errors.StorageError as e:
             raise _TellsNotWhere from e
@@ -299,11 +315,10 @@ class Folders:
 
     def _is_settled(self, path: PurePosixPath, descriptor: int) -> bool:
         try:
-            status = self.call(path, os.fstat, descriptor)
+            return _identity(self.call(path, os.fstat, descriptor)) in self._settled
         except BaseException:
             os.close(descriptor)
             raise
-        return (status.st_dev, status.st_ino) in self._settled
 
     def _enter(self, parent: int, path: PurePosixPath) -> int:
         return self.call(path, os.open, path.name, beneath.FOLDER, dir_fd=parent)
@@ -311,11 +326,14 @@ class Folders:
     def _enter_creating(self, parent: int, path: PurePosixPath) -> int:
         made = False
         try:
+            self._check_missing(path)
             child = self._enter(parent, path)
         except NotFound:
             made = True
             self.call(path, make_folder, path.name, self.folder_mode(path), parent)
             child = self._enter(parent, path)
+        if self._held.folders:
+            self._held.missing.discard(path)
         try:
             self._settle(parent, child, path, made)
         except BaseException:
@@ -335,13 +353,12 @@ class Folders:
             # The process that made it was killed just then. Without owners, this does nothing.
             with contextlib.suppress(errors.StorageDenied):
                 self.give(path, child, made=False)
-        identity = (status.st_dev, status.st_ino)
-        if made or identity not in self._settled:
+        if made or _identity(status) not in self._settled:
             self.changed(path.parent, parent)
-            self._settled.add(identity)
+            self._settled.add(_identity(status))
 
     def changed(self, path: PurePosixPath, descriptor: int) -> None:
-        """Learn that names in an open folder are not durable: here, make them so at once."""
+        """Make the names in an open folder durable, at once or with the next flush."""
         self.call(path, os.fsync, descriptor)
 
 
@@ -357,6 +374,10 @@ def mapped(path: Path, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.
 def _way(path: PurePosixPath) -> tuple[PurePosixPath, ...]:
     """Return the folders on the way to a path, and the path; cached, since every call needs it."""
     return (*reversed(path.parents), path)[1:]
+
+
+def _identity(status: os.stat_result) -> tuple[int, int]:
+    return status.st_dev, status.st_ino
 
 
 def failed(error: errors.UploaderError) -> bool:
@@ -417,8 +438,8 @@ def change_owner_of_link(name: str, owner: Owner, parent: int) -> None:
 
 
 def sync_all(descriptors: Sequence[int]) -> None:
-    """Flush several files or folders; at once, for file systems then write their journal once."""
-    if descriptors[1:]:
+    """Flush files or folders; many at once, for file systems then write their journal once."""
+    if len(descriptors) > _FLUSHING_AT_ONCE:
         with concurrent.futures.ThreadPoolExecutor(_FLUSHING_AT_ONCE) as pool:
             list(pool.map(os.fsync, descriptors))
     else:

@@ -86,6 +86,14 @@ class Reader(Folders):
             raise errors.StorageError(self.root / path, f"has more than {limit} bytes")
         return content
 
+    def head(self, path: PurePosixPath, count: int) -> bytes:
+        """Return the first ``count`` bytes of a file, or all if it has fewer."""
+        descriptor = self._open(path, stat.S_ISREG)
+        try:
+            return self.call(path, os.read, descriptor, count)
+        finally:
+            os.close(descriptor)
+
     def chunks(self, path: PurePosixPath, limit: int | None = None) -> Iterator[bytes]:
         """Yield a file piece by piece; end soon after ``limit`` bytes, if there is a limit."""
         descriptor = self._open(path, stat.S_ISREG)

@@ -4,16 +4,12 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
-import stat
-import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.storage import fork, locks, mounts, staging
-from image_uploader_plugins.storage.entries import File
+from image_uploader_plugins.storage import locks, mounts, staging
 from image_uploader_plugins.storage.folders import NO_LOCKS, NotFound
 from image_uploader_plugins.storage.locks import Lock
 from image_uploader_plugins.storage.mounts import Mount
@@ -33,12 +29,6 @@ class Storage(Writer):
     ) -> None:
         super().__init__(root, places, owned=owned, remedy=remedy)
         self._locks = locks.Locks(self, places)
-        self._unsynced: set[PurePosixPath] = set()
-        self._renew()
-        fork.in_child(self, Storage._renew)
-
-    def _renew(self) -> None:
-        self._syncing = threading.Lock()
 
     def claim(self, content: PurePosixPath, *, one_writer: bool = False, remedy: str = "") -> None:
         """Raise StorageDenied where this process must not write.
@@ -102,89 +92,6 @@ class Storage(Writer):
     def close(self) -> None:
         """Remove this process's folder of temporary files; the next write makes a new one."""
         self._staging.close()
-
-    # -- removing
-
-    def unlink(self, path: PurePosixPath, *, durable: bool = False) -> bool:
-        """Remove a file or link; return False where there is none.
-
-        Unless it is ``durable``, a power loss may undo it until sync().
-        """
-        try:
-            with self.folder(path.parent) as folder:
-                removed = self._unlink(path, folder)
-                if durable:
-                    self.call(path, os.fsync, folder)
-                elif removed:
-                    self._unsynced.add(path.parent)
-        except NotFound:
-            return False
-        return removed
-
-    def remove_empty(self, path: PurePosixPath) -> bool:
-        """Remove a folder unless something is in it; return whether it is gone."""
-        try:
-            with self.folder(path.parent) as folder:
-                self.call(path, os.rmdir, path.name, dir_fd=folder)
-                self._let_go(path)
-                # The next entry of that name may be a link, and sync() need not flush it.
-                self._unsynced.discard(path)
-                self._unsynced.add(path.parent)
-        except NotFound:
-            return True
-        except errors.StorageError as e:
-            # A mount point is busy.
-            if e.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY):
-                return False
-            raise
-        return True
-
-    def remove_tree(self, path: PurePosixPath) -> None:
-        """Remove a folder and everything in it."""
-        for name, kind in self.names(path).items():
-            if kind == "folder":
-                self.remove_tree(path / name)
-            else:
-                self.unlink(path / name)
-        self.remove_empty(path)
-
-    def remove(self, file: File) -> None:
-        """Remove a file, a link, or a folder with everything in it."""
-        if file.kind == "folder":
-            self.remove_tree(file.path)
-        else:
-            self.unlink(file.path)
-
-    # -- durability
-
-    def sync_file(self, path: PurePosixPath) -> None:
-        """Make a file's content durable, also if another process wrote it."""
-        descriptor = self._open(path, stat.S_ISREG)
-        try:
-            self.call(path, os.fsync, descriptor)
-        finally:
-            os.close(descriptor)
-
-    def settle(self, folder: PurePosixPath) -> None:
-        """Have sync() make the names in a folder durable, also those that others made or removed.
-
-        A name that is found there need not be durable: the process that made it
-        may have failed or been killed just then.
-        """
-        self._unsynced.add(folder)
-
-    def sync(self, *folders: PurePosixPath) -> None:
-        """Make removed and settled names durable: a power loss undoes none of it.
-
-        With ``folders``, only in these.
-        """
-        # A thread that finds nothing left to flush must wait for the one that flushes.
-        with self._syncing:
-            wanted = self._unsynced.intersection(folders) if folders else self._unsynced.copy()
-            for path in sorted(wanted):
-                self._unsynced.discard(path)
-                with contextlib.suppress(NotFound), self.folder(path) as folder:
-                    self.call(path, os.fsync, folder)
 
     # -- temporary files of others
 

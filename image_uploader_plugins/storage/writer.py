@@ -1,5 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Writing of files and links: each is whole and durable before it is published."""
+"""Changes of files, links and folders.
+
+A file is whole and its content durable before it is published. Its name is
+durable, as are all other changes of names, when Writer.sync() returns.
+"""
 
 from __future__ import annotations
 
@@ -9,16 +13,18 @@ import itertools
 import os
 import stat
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.storage import mounts, staging
+from image_uploader_plugins.storage import mounts
 from image_uploader_plugins.storage.entries import File, Staged
-from image_uploader_plugins.storage.folders import FILE_MODE, NotFound, sync_all
+from image_uploader_plugins.storage.flushes import Flushes, Target
+from image_uploader_plugins.storage.folders import FILE_MODE, NotFound
 from image_uploader_plugins.storage.places import Places, beside
 from image_uploader_plugins.storage.reader import Reader
+from image_uploader_plugins.storage.staging import Staging, lock_of
 
 _T = TypeVar("_T")
 
@@ -29,18 +35,29 @@ _LINK_REFUSED = (errno.EXDEV, errno.EMLINK, errno.EPERM, errno.ENOTSUP, errno.EN
 
 
 class Writer(Reader):
-    """A reader that also stages and publishes files and links.
+    """A reader that also stages, publishes and removes files and links.
 
-    Its methods also raise StorageFull.
+    Its methods also raise StorageFull. One that is made ``beside`` another one,
+    of the same root, shares its folders that are held open, its temporary files
+    and its flushes.
     """
 
     def __init__(
-        self, root: Path, places: Places, *, owned: bool = False, remedy: str = ""
+        self,
+        root: Path,
+        places: Places,
+        *,
+        owned: bool = False,
+        remedy: str = "",
+        beside: Writer | None = None,
     ) -> None:
         super().__init__(root, places, owned=owned, remedy=remedy)
         self.places = places
-        self._staging = staging.Staging(self, places)
+        self._staging: Staging = beside._staging if beside else Staging(self, places)
+        self._flushes: Flushes = beside._flushes if beside else Flushes(self)
         self._refusing: dict[int, bool] = {}
+        if beside:
+            self._held = beside._held
 
     def stage(self, chunks: Iterable[bytes], modified_ns: int | None = None) -> Staged:
         """Write ``chunks`` to a temporary file and make it durable; their errors pass unchanged.
@@ -78,9 +95,12 @@ class Writer(Reader):
 
     def complete(self, path: PurePosixPath, descriptor: int) -> None:
         """Give a temporary file its owner and mode, and make it durable."""
+        self._hand_over(path, descriptor)
+        self.call(path, os.fsync, descriptor)
+
+    def _hand_over(self, path: PurePosixPath, descriptor: int) -> None:
         self.give(path, descriptor)
         self.call(path, os.fchmod, descriptor, FILE_MODE)
-        self.call(path, os.fsync, descriptor)
 
     def write_all(self, path: PurePosixPath, descriptor: int, chunk: bytes) -> None:
         """Write all of ``chunk`` to an open file."""
@@ -91,14 +111,18 @@ class Writer(Reader):
     def publish(self, staged: PurePosixPath, path: PurePosixPath) -> None:
         """Move a temporary file or link to ``path``, replacing any other; discard it on failure."""
         try:
-            with (
-                self.folder(staged.parent) as source,
-                self.folder(path.parent, create=True) as target,
-            ):
-                self._move(staged, source, path, target)
-                self.call(path, os.fsync, target)
-        finally:
+            self._show(staged, path)
+        except BaseException:
             self.discard(staged)
+            raise
+
+    def _show(self, staged: PurePosixPath, path: PurePosixPath) -> None:
+        with (
+            self.folder(staged.parent) as source,
+            self.folder(path.parent, create=True) as target,
+        ):
+            self._move(staged, source, path, target)
+            self.changed(path.parent, target)
 
     def _move(self, staged: PurePosixPath, source: int, path: PurePosixPath, target: int) -> None:
         try:
@@ -130,10 +154,9 @@ class Writer(Reader):
     def publish_all(self, wanted: Iterable[tuple[PurePosixPath, bytes | str]]) -> None:
         """Write files (bytes) and symbolic links (str, the target) without looking before.
 
-        They become visible in this order, each whole, and all are durable when
-        this returns. That is much faster than one by one.
+        They become visible in this order, each whole. That is much faster than
+        one by one.
         """
-        folders: set[PurePosixPath] = set()
         for batch in _batches(wanted):
             try:
                 self._publish_batch(batch)
@@ -141,51 +164,48 @@ class Writer(Reader):
                 # One by one: where a file replaces another, it makes room for the next.
                 for entry in batch:
                     self._publish_batch([entry])
-            folders.update(path.parent for path, _ in batch)
-        for group in _batches(sorted(folders)):
-            with contextlib.ExitStack() as stack:
-                opened = [stack.enter_context(self.folder(folder)) for folder in group]
-                self.call(group[0], sync_all, opened)
 
     def _publish_batch(self, batch: list[tuple[PurePosixPath, bytes | str]]) -> None:
-        staged = [self._staging.new() for _ in batch]
-        try:
-            self._stage_all(staged, batch)
+        with self.holding(), self.staged_all([content for _, content in batch]) as staged:
             for temporary, (path, _) in zip(staged, batch, strict=True):
                 self._show(temporary, path)
+
+    @contextlib.contextmanager
+    def staged_all(self, contents: Sequence[bytes | str]) -> Iterator[list[PurePosixPath]]:
+        """Stage files and symbolic links, flushed together; discard them if the block fails."""
+        staged = [self._staging.new() for _ in contents]
+        try:
+            if staged:
+                self._stage_all(staged, contents)
+            yield staged
         except BaseException:
             for temporary in staged:
                 self.discard(temporary)
             raise
 
-    def _stage_all(
-        self, staged: list[PurePosixPath], batch: list[tuple[PurePosixPath, bytes | str]]
-    ) -> None:
-        """Write temporary files and links, and flush the files together."""
-        with (
-            contextlib.ExitStack() as files,
-            self.folder(staged[0].parent, create=True) as folder,
-        ):
-            opened = []
-            for path, (_, content) in zip(staged, batch, strict=True):
+    def _stage_all(self, staged: list[PurePosixPath], contents: Sequence[bytes | str]) -> None:
+        files = []
+        with self.folder(staged[0].parent, create=True) as folder:
+            device = os.fstat(folder).st_dev
+            for path, content in zip(staged, contents, strict=True):
                 if isinstance(content, str):
                     self._symlink(content, path, folder)
-                    continue
-                descriptor = self.call(path, os.open, path.name, CREATE, 0o600, dir_fd=folder)
-                files.callback(os.close, descriptor)
-                self.write_all(path, descriptor, content)
-                self.give(path, descriptor)
-                self.call(path, os.fchmod, descriptor, FILE_MODE)
-                opened.append(descriptor)
-            if opened:
-                self.call(staged[0], sync_all, opened)
+                else:
+                    self._write_unflushed(path, folder, content)
+                    files.append(Target(path, device, is_folder=False))
+        self._flushes.flush(files)
 
-    def _show(self, staged: PurePosixPath, path: PurePosixPath) -> None:
-        with (
-            self.folder(staged.parent) as source,
-            self.folder(path.parent, create=True) as target,
-        ):
-            self._move(staged, source, path, target)
+    def _write_unflushed(self, path: PurePosixPath, folder: int, content: bytes) -> None:
+        descriptor = self.call(path, os.open, path.name, CREATE, 0o600, dir_fd=folder)
+        try:
+            self.write_all(path, descriptor, content)
+            self._hand_over(path, descriptor)
+        finally:
+            os.close(descriptor)
+
+    def afterwards(self, action: Callable[[], object]) -> None:
+        """Call ``action`` once all that was asked for so far is published: here, at once."""
+        action()
 
     def write(self, path: PurePosixPath, content: bytes) -> bool:
         """Make ``path`` hold ``content``; return False where it does already."""
@@ -196,7 +216,32 @@ class Writer(Reader):
 
     def link(self, source: PurePosixPath, path: PurePosixPath) -> None:
         """Make ``path`` a hard link to ``source``; a copy where links are refused."""
-        self.publish(self.stage_link(source), path)
+        if not self.status(path):
+            with self.folder(path.parent, create=True) as target, self._unless_taken():
+                if self._link(source, self, path):
+                    self.changed(path.parent, target)
+                    return
+        staged = self.try_link(source, self) or self._link_beside(source, path)
+        staged = staged or self.stage_link(source)
+        try:
+            self._show(staged, path)
+        finally:
+            # rename(2) does nothing where both names are of one file.
+            self.discard(staged)
+
+    def _link_beside(self, source: PurePosixPath, path: PurePosixPath) -> PurePosixPath | None:
+        """Make a temporary hard link beside ``path``, on another file system than the state's."""
+        near = beside(path, uuid.uuid4().hex)
+        return near if self._link(source, self, near) else None
+
+    @contextlib.contextmanager
+    def _unless_taken(self) -> Iterator[None]:
+        """Ignore that there is something at a path by now."""
+        try:
+            yield
+        except errors.StorageError as e:
+            if e.errno != errno.EEXIST:
+                raise
 
     def stage_link(self, source: PurePosixPath) -> PurePosixPath:
         """Make a temporary hard link to ``source``; a copy where links are refused."""
@@ -246,7 +291,7 @@ class Writer(Reader):
         device = source.inode[0]
         if device not in self._refusing:
             # If the process is killed just then, the rest is removed as a stale lock.
-            probe = staging.lock_of(self.places.staging / uuid.uuid4().hex)
+            probe = lock_of(self.places.staging / uuid.uuid4().hex)
             try:
                 self._refusing[device] = not self._link(source.path, self, probe)
             except errors.StorageError:
@@ -283,6 +328,23 @@ class Writer(Reader):
     def _symlink(self, target: str, path: PurePosixPath, folder: int) -> None:
         self.call(path, os.symlink, target, path.name, dir_fd=folder)
         self.give_link(path, folder)
+
+    def mark(self, path: PurePosixPath, content: bytes) -> None:
+        """Make a file in place, unless it is there, whose name is durable after the next flush.
+
+        It stays empty where the disk has no room for ``content``, and may be
+        empty after a power loss.
+        """
+        with self.folder(path.parent, create=True) as folder:
+            with self._unless_taken():
+                descriptor = self.call(path, os.open, path.name, CREATE, 0o600, dir_fd=folder)
+                try:
+                    self.give(path, descriptor)
+                    with contextlib.suppress(errors.StorageFull):
+                        self.write_all(path, descriptor, content)
+                finally:
+                    os.close(descriptor)
+            self.changed(path.parent, folder)
 
     def touch(self, path: PurePosixPath) -> None:
         """Make an empty file; a power loss may undo it."""
@@ -333,6 +395,93 @@ class Writer(Reader):
         except NotFound:
             return False
         return True
+
+    # -- removing
+
+    def unlink(self, path: PurePosixPath) -> bool:
+        """Remove a file or link; return False where there is none."""
+        return self._remove_file(path, self.changed)
+
+    def drop(self, path: PurePosixPath) -> bool:
+        """Remove a file that does no harm if a power loss brings it back, as unlink() does."""
+        return self._remove_file(path, lambda *_: None)
+
+    def _remove_file(
+        self, path: PurePosixPath, changed: Callable[[PurePosixPath, int], object]
+    ) -> bool:
+        try:
+            with self.folder(path.parent) as folder:
+                removed = self._unlink(path, folder)
+                if removed:
+                    changed(path.parent, folder)
+        except NotFound:
+            return False
+        return removed
+
+    def remove_empty(self, path: PurePosixPath) -> bool:
+        """Remove a folder unless something is in it; return whether it is gone."""
+        try:
+            with self.folder(path.parent) as folder:
+                self.call(path, os.rmdir, path.name, dir_fd=folder)
+                # The next entry of that name may be a link, and sync() need not flush it.
+                self._flushes.forget(path)
+                self._let_go(path)
+                self.changed(path.parent, folder)
+        except NotFound:
+            return True
+        except errors.StorageError as e:
+            # A mount point is busy.
+            if e.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.EBUSY):
+                return False
+            raise
+        return True
+
+    def remove_upward(self, path: PurePosixPath, top: PurePosixPath) -> None:
+        """Remove a folder and then its parents below ``top``, as long as they are empty."""
+        while path != top and self.remove_empty(path):
+            path = path.parent
+
+    def remove_tree(self, path: PurePosixPath) -> None:
+        """Remove a folder and everything in it."""
+        for name, kind in self.names(path).items():
+            if kind == "folder":
+                self.remove_tree(path / name)
+            else:
+                self.unlink(path / name)
+        self.remove_empty(path)
+
+    def remove(self, file: File) -> None:
+        """Remove a file, a link, or a folder with everything in it."""
+        if file.kind == "folder":
+            self.remove_tree(file.path)
+        else:
+            self.unlink(file.path)
+
+    # -- durability
+
+    def sync_file(self, path: PurePosixPath) -> None:
+        """Make the content of a file durable, even if another process wrote it."""
+        descriptor = self._open(path, stat.S_ISREG)
+        try:
+            self.call(path, os.fsync, descriptor)
+        finally:
+            os.close(descriptor)
+
+    def changed(self, path: PurePosixPath, descriptor: int) -> None:
+        self._flushes.note(path, self.call(path, os.fstat, descriptor).st_dev)
+
+    def settle(self, folder: PurePosixPath) -> None:
+        """Have sync() make the names in a folder durable, even if another process changed them.
+
+        A name that is found there need not be durable: the process that made it
+        may have failed or been killed just then.
+        """
+        with contextlib.suppress(NotFound), self.folder(folder) as descriptor:
+            self.changed(folder, descriptor)
+
+    def sync(self) -> None:
+        """Make all changes of names durable: no power loss undoes them."""
+        self._flushes.flush()
 
 
 def _batches(items: Iterable[_T]) -> Iterator[list[_T]]:

@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from image_uploader_plugins.storage import beneath, entries, folders, locks
+from image_uploader_plugins.storage import beneath, entries, flushes, folders, locks
 from image_uploader_plugins.storage.folders import Folders
 
 # What a storage may call.  A primitive that is new must be put in one of these.
@@ -38,9 +38,9 @@ _CHANGING = {
     *(os.write, os.fchmod, os.fchown, os.utime, os.fsync),
     *(os.rename, os.link, os.symlink, os.unlink, os.rmdir),
     *(folders.make_folder, folders.make_root_folder, folders.sync_folder, folders.sync_all),
-    folders.change_owner_of_link,
+    *(folders.change_owner_of_link, flushes.sync_file_system),
 }
-SYNCS = (os.fsync, folders.sync_folder, folders.sync_all)
+SYNCS = (os.fsync, folders.sync_folder, folders.sync_all, flushes.sync_file_system)
 
 
 class Killed(BaseException):
@@ -65,6 +65,11 @@ class Primitive:
             return False
         assert self.function in _CHANGING, f"a new primitive: {self.function}"
         return True
+
+    @property
+    def opens(self) -> bool:
+        """Whether it opens a file or folder."""
+        return self.function in (os.open, beneath.open_folder_beneath)
 
     @property
     def effect(self) -> bool:

@@ -71,6 +71,8 @@ class FolderDestination(Destination):
             self._check()
             self._storage.write(PurePosixPath(oci_layout.VERSION_FILE), version)
             kept = {str(self._put(item)) for item in items}
+            # What it lists must outlive a power loss that it outlives.
+            self._storage.sync()
             self._storage.write(_INDEX, index)
             for file in list(self._storage.below(PurePosixPath(oci_layout.BLOBS))):
                 if file.kind == "file" and str(file.path) not in kept:
@@ -126,6 +128,7 @@ class TarDestination(Destination):
         with _tidying(self._storage):
             staged = self._storage.stage(_tar(items, version, index))
             self._storage.publish(staged.path, PurePosixPath(self._path.name))
+            self._storage.sync()
 
 
 def destination(path: Path) -> Destination:

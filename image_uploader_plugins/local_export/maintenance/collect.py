@@ -67,7 +67,7 @@ class Collector:
 
     def _leases(self) -> Iterator[Garbage]:
         for lease in self._tree.leases.expired():
-            self._storage.unlink(lease.path)
+            self._storage.drop(lease.path)
             yield Garbage(lease.path, "a lease that ran out", lease.size)
 
     def _repository(self, name: RepositoryName) -> list[Garbage]:

@@ -64,7 +64,7 @@ def _remove_damaged_from_pool(verification: Verification) -> None:
             with verification.tree.pool_lock():
                 now = pool.file(digest)
                 if now and contents.is_damaged(digest, now):
-                    verification.tree.storage.unlink(file.path, durable=True)
+                    verification.tree.storage.unlink(file.path)
 
 
 def _adopt(tree: Tree, names: list[RepositoryName]) -> None:
@@ -96,7 +96,7 @@ def _mend_repository(verification: Verification, repository: Repository) -> None
                 for digest, path in list(repository.blobs()):
                     file = tree.storage.file(path)
                     if file and contents.is_damaged(digest, file):
-                        tree.storage.unlink(path, durable=True)
+                        tree.storage.unlink(path)
                 for digest in sorted(_needed(repository)):
                     tree.pool.link(digest, repository)
             repository.refresh(thoroughly=True)

@@ -14,7 +14,7 @@ from image_uploader_plugins.local_export.layout import WindowsLayout
 from image_uploader_plugins.local_export.views import documents
 from image_uploader_plugins.local_export.views.window_files import WindowFiles
 from image_uploader_plugins.reference import RESERVED_SEGMENTS, RepositoryName
-from image_uploader_plugins.storage import Storage
+from image_uploader_plugins.storage import Writer
 
 _OURS = documents.catalog([]).removesuffix(b"]}")
 
@@ -22,7 +22,7 @@ _OURS = documents.catalog([]).removesuffix(b"]}")
 class Catalog:
     """The catalog of a tree; callers hold its lock for every method that writes."""
 
-    def __init__(self, storage: Storage) -> None:
+    def __init__(self, storage: Writer) -> None:
         self._storage = storage
         self._files = WindowFiles(
             storage, layout.CATALOG_WINDOWS, layout.CATALOG, documents.catalog(())
@@ -52,13 +52,11 @@ class Catalog:
             return None
         return names if text == documents.catalog(names) else None
 
-    def add(self, name: RepositoryName) -> None:
-        """Add a repository to the catalog."""
-        self._change({name.value}, set())
-
-    def remove(self, name: RepositoryName) -> None:
-        """Remove a repository from the catalog."""
-        self._change(set(), {name.value})
+    def change(
+        self, added: Iterable[RepositoryName] = (), removed: Iterable[RepositoryName] = ()
+    ) -> None:
+        """Add repositories to the catalog, and remove others."""
+        self._change({name.value for name in added}, {name.value for name in removed})
 
     def ensure(self) -> None:
         """Write the catalog of a tree that has no catalog, or no windows of it."""
@@ -92,10 +90,11 @@ class Catalog:
     def _marked(self) -> Iterator[None]:
         """Mark the catalog as being written; if that fails or is killed, the mark stays."""
         mark = layout.UNFINISHED_CATALOG
-        self._storage.write(mark, b"")
+        self._storage.mark(mark, b"")
+        self._storage.sync()
         yield
         self._storage.sync()
-        self._storage.unlink(mark)
+        self._storage.drop(mark)
 
     def _is_unfinished(self) -> bool:
         return self._storage.file(layout.UNFINISHED_CATALOG) is not None

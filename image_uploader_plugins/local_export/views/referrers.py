@@ -23,7 +23,7 @@ from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.layout import RepositoryLayout
 from image_uploader_plugins.local_export.views import documents
 from image_uploader_plugins.manifest import Descriptor, Manifest
-from image_uploader_plugins.storage import Storage, failed
+from image_uploader_plugins.storage import Writer, failed
 
 ALL = "all"
 
@@ -46,7 +46,7 @@ class Referrers:
 
     def __init__(
         self,
-        storage: Storage,
+        storage: Writer,
         repository: RepositoryLayout,
         read: Callable[[Digest], Manifest],
     ) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Iterable
 from image_uploader_plugins.local_export.layout import RepositoryLayout
 from image_uploader_plugins.local_export.views import documents
 from image_uploader_plugins.local_export.views.window_files import WindowFiles
-from image_uploader_plugins.storage import Storage
+from image_uploader_plugins.storage import Writer
 
 # Files of trees that earlier versions wrote.
 _FORMER = (".after", ".next", ".first")
@@ -17,7 +17,7 @@ _FORMER = (".after", ".next", ".first")
 class Listing:
     """The list of tags of one repository; callers hold its lock for every method that writes."""
 
-    def __init__(self, storage: Storage, layout: RepositoryLayout) -> None:
+    def __init__(self, storage: Writer, layout: RepositoryLayout) -> None:
         self._storage = storage
         self._layout = layout
         empty = documents.tags_list(layout.name, ())

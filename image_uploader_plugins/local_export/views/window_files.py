@@ -34,7 +34,7 @@ from image_uploader_plugins.local_export.views.windows import (
     Division,
     Window,
 )
-from image_uploader_plugins.storage import Storage
+from image_uploader_plugins.storage import Writer
 
 _ONE = "1"
 
@@ -79,7 +79,7 @@ class WindowFiles:
     """
 
     def __init__(
-        self, storage: Storage, top: PurePosixPath, whole: PurePosixPath, empty: bytes
+        self, storage: Writer, top: PurePosixPath, whole: PurePosixPath, empty: bytes
     ) -> None:
         self._storage = storage
         self._layout = WindowsLayout(top)
@@ -222,8 +222,8 @@ class WindowFiles:
             gone = self._gone(kept.divided.gone, added, removed, ages)
             change = kept.divided.changed(added, removed, gone)
             changes = self._changes(change)
-            self._write_changes(changes)
-            self._keep(kept, change.new, ages, changes)
+            self._write_changes(changes, removed=bool(removed))
+            self._storage.afterwards(lambda: self._keep(kept, change.new, ages, changes))
         else:
             LISTS.put(self._key, kept)
 
@@ -256,13 +256,16 @@ class WindowFiles:
         self._change_ways(changes, old, new)
         return changes
 
-    def _write_changes(self, changes: _Changes) -> None:
+    def _write_changes(self, changes: _Changes, *, removed: bool) -> None:
         try:
             self._storage.publish_all(changes.entries())
         except errors.StorageFull:
             # A full disk must not prevent a delete: removed files make room for changed ones.
             self._remove_all(changes)
             self._storage.publish_all(changes.entries())
+        if removed and changes.surplus:
+            # Removed items are remembered in what was just written, or in what goes now.
+            self._storage.sync()
         self._remove_all(changes)
 
     def _remove_all(self, changes: _Changes) -> None:
@@ -355,9 +358,11 @@ class WindowFiles:
         for path, content in wanted:
             self._make_way(path, "link" if isinstance(content, str) else "file")
         self._storage.publish_all(wanted)
-        for name in list(self._below(self._layout.top)):
-            if self._layout.top / name not in entries:
-                self._remove(self._layout.top / name)
+        names = [n for n in self._below(self._layout.top) if self._layout.top / n not in entries]
+        if names:
+            self._storage.sync()
+        for name in names:
+            self._remove(self._layout.top / name)
         self._remove_empty(self._layout.top, {path.parent for path in entries})
 
     def _all(self, divided: DividedList) -> Iterator[Entry]:
@@ -432,11 +437,9 @@ class WindowFiles:
     def _remove(self, path: PurePosixPath) -> None:
         """Remove a file or link, and the folders of names that become empty."""
         self._storage.unlink(path)
-        for folder in path.parents:
-            if self._layout.top in (folder, folder.parent) or not self._storage.remove_empty(
-                folder
-            ):
-                break
+        within = path.relative_to(self._layout.top)
+        if within.parts[1:]:
+            self._storage.remove_upward(path.parent, self._layout.division(within.parts[0]))
 
     def _remove_empty(self, folder: PurePosixPath, kept: set[PurePosixPath]) -> None:
         for name, kind in self._storage.names(folder).items():

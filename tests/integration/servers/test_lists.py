@@ -300,7 +300,7 @@ NAMES = [
 def catalog(kind: web.Kind) -> Iterator[str]:
     with served_driver(kind) as (server, driver, _):
         for name in NAMES:
-            driver._tree.catalog.add(RepositoryName(name))
+            driver._tree.catalog.change(added=[RepositoryName(name)])
         yield server
 
 
@@ -346,9 +346,9 @@ def test_what_is_no_page_of_the_catalog(catalog: str, query: str) -> None:
 def test_an_empty_catalog(kind: web.Kind) -> None:
     with served_driver(kind) as (server, driver, _):
         assert names(get(server, "/v2/_catalog?n=5")) == []
-        driver._tree.catalog.add(RepositoryName("ns/img"))
+        driver._tree.catalog.change(added=[RepositoryName("ns/img")])
         assert names(get(server, "/v2/_catalog?n=5")) == ["ns/img"]
-        driver._tree.catalog.remove(RepositoryName("ns/img"))
+        driver._tree.catalog.change(removed=[RepositoryName("ns/img")])
         for query in ("", "?n=5", "?n=0"):
             assert names(get(server, f"/v2/_catalog{query}")) == []
 

@@ -60,12 +60,15 @@ class Course:
     def effects(self) -> list[Call]:
         return [call for call in self.calls if call.effect]
 
-    def problems(self, snapshot: Snapshot, done: int, *, lost: bool = False) -> list[str]:
+    def problems(
+        self, snapshot: Snapshot, done: int, *, lost: bool = False, reached: int = 0
+    ) -> list[str]:
         """What a reader sees wrong when so many steps are done and the next has begun.
 
-        ``lost``: the power failed.
+        ``lost``: the power failed. ``reached``: the steps that an attempt before
+        had done.
         """
-        reader = Reader(snapshot, self.flow, self.initial, done)
+        reader = Reader(snapshot, self.flow, self.initial, done, reached)
         return reader.problems() + ([] if lost else reader.copies())
 
     def is_new(self, snapshot: Snapshot) -> bool:

@@ -160,6 +160,11 @@ class Disk:
         for descriptor in descriptors:
             self._sync(self._of(descriptor))
 
+    def _note_sync_file_system(self, result: None, descriptor: int) -> None:
+        for inode in self._inodes.values():
+            inode.sync()
+        self.pending.clear()
+
     def _note_sync_folder(self, result: None, path: Path) -> None:
         inode = self._named(path)
         if inode:

@@ -21,10 +21,17 @@ _IN_V2 = {"index.json", ".htaccess", "_catalog", ".no-referrers"}
 
 
 class Reader:
-    """Reads a tree on which a flow has done some of its steps, and maybe a part of the next."""
+    """Reads a tree on which a flow has done some of its steps, and maybe a part of the next.
 
-    def __init__(self, snapshot: Snapshot, flow: Flow, initial: Snapshot, done: int) -> None:
+    ``reached`` is how many an attempt before had done, if that was more: a
+    flush of the file system also makes durable what it left.
+    """
+
+    def __init__(
+        self, snapshot: Snapshot, flow: Flow, initial: Snapshot, done: int, reached: int = 0
+    ) -> None:
         self._before, self._after = flow.worlds(done)
+        self._known = (*flow.worlds(done), *flow.worlds(max(done, reached)))
         self._snapshot = snapshot
         self._flow = flow
         self._initial = initial
@@ -167,10 +174,10 @@ class Reader:
             yield from self._repositories[name].lacks(digest, name, legacy=self._flow.legacy)
 
     def _returned(self) -> Iterator[str]:
-        """What is in neither of the worlds, with no mark to tell that it may be there."""
-        manifests = self._before.manifests | self._after.manifests
-        blobs = self._before.blobs | self._after.blobs
-        tags = self._before.tags.keys() | self._after.tags.keys()
+        """What is in none of the worlds, with no mark to tell that it may be there."""
+        manifests = {manifest for world in self._known for manifest in world.manifests}
+        blobs = {blob for world in self._known for blob in world.blobs}
+        tags = {tag for world in self._known for tag in world.tags}
         for name, repository in self._repositories.items():
             if not self._marked(name):
                 yield from (f"{name}:{t} is back" for t in repository.tags if (name, t) not in tags)

@@ -79,8 +79,9 @@ def _killed_and_lost(name: str, n: int) -> list[str]:
     found: list[Loss] = []
     with tree(known.initial) as root:
         disk = Disk(root.parent, known.flow.wrap)
+        killed = Attempt(known.flow, root)
         with contextlib.suppress(Killed):
-            Attempt(known.flow, root)(Dying(n, disk))
+            killed(Dying(n, disk))
         attempt = Attempt(known.flow, root)
 
         done = 0
@@ -105,5 +106,5 @@ def _killed_and_lost(name: str, n: int) -> list[str]:
     return [
         f"{name}: killed after effect {n}, and power lost {text}: {problem}"
         for text, done, left in found
-        for problem in known.problems(left, done, lost=True)
+        for problem in known.problems(left, done, lost=True, reached=killed.done)
     ]

@@ -24,6 +24,7 @@ from image_uploader_plugins import errors, media_types
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
+from image_uploader_plugins.storage import flushes
 from image_uploader_plugins.testing import images
 from tests.support import legacy, trees
 
@@ -262,11 +263,15 @@ def test_defect_14_content_is_durable_before_it_is_visible(
     root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     synced: set[int] = set()
-    fsync, rename = os.fsync, os.rename
+    fsync, rename, sync_file_system = os.fsync, os.rename, flushes.sync_file_system
 
     def watched_fsync(descriptor: int) -> None:
         fsync(descriptor)
         synced.add(os.fstat(descriptor).st_ino)
+
+    def watched_sync_file_system(descriptor: int) -> None:
+        sync_file_system(descriptor)
+        synced.update(path.lstat().st_ino for path in (root, *root.rglob("*")))
 
     def watched_rename(source: str, target: str, *, src_dir_fd: int, dst_dir_fd: int) -> None:
         status = os.stat(source, dir_fd=src_dir_fd, follow_symlinks=False)
@@ -278,6 +283,7 @@ def test_defect_14_content_is_durable_before_it_is_visible(
     renamed: list[int] = []
     monkeypatch.setattr(os, "fsync", watched_fsync)
     monkeypatch.setattr(os, "rename", watched_rename)
+    monkeypatch.setattr(flushes, "sync_file_system", watched_sync_file_system)
     trees.put(LocalExportDriver(root), one())
     assert renamed
     assert set(renamed) <= synced

@@ -59,7 +59,6 @@ def _can_link(dry_run: DryRun) -> None:
 
 def _sync(dry_run: DryRun) -> None:
     dry_run.settle(FOLDER)
-    dry_run.sync(FOLDER)
     dry_run.sync()
 
 
@@ -82,7 +81,8 @@ NOTED: dict[str, tuple[Callable[[DryRun], object], set[Change]]] = {
         {Change(NEW, MISSING), Change(LINK, DIFFERENT)},
     ),
     "link": (lambda d: d.link(FILE, NEW), {Change(NEW, MISSING)}),
-    "unlink": (lambda d: d.unlink(FILE, durable=True), {Change(FILE, SURPLUS)}),
+    "unlink": (lambda d: d.unlink(FILE), {Change(FILE, SURPLUS)}),
+    "drop": (lambda d: d.drop(FILE), {Change(FILE, SURPLUS)}),
     "remove": (
         lambda d: d.remove(_file(d)),
         {Change(FILE, SURPLUS)},
@@ -105,6 +105,7 @@ REFUSED: dict[str, Callable[[DryRun], object]] = {
     "write_all": _write_all,
     "publish": lambda d: d.publish(STAGED, NEW),
     "stage_link": lambda d: d.stage_link(FILE),
+    "staged_all": lambda d: _enter(d.staged_all([b"x", "target"])),
     "try_link": lambda d: d.try_link(FILE, d),
     "date": lambda d: d.date(FILE, 0),
     "touch": lambda d: d.touch(NEW),
@@ -131,6 +132,9 @@ CHANGING_NOTHING: dict[str, Callable[[DryRun], object]] = {
     "settle": lambda d: d.settle(FOLDER),
     "sync": _sync,
     "remove_empty": lambda d: d.remove_empty(FOLDER),
+    "mark": lambda d: d.mark(NEW, b"x"),
+    "afterwards": lambda d: d.afterwards(lambda: d.unlink(FILE)),
+    "remove_upward": lambda d: d.remove_upward(FOLDER, PurePosixPath()),
     "close": lambda d: d.close(),
 }
 

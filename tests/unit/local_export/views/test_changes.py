@@ -492,13 +492,13 @@ def test_a_catalog_that_is_known_is_not_read(storage: Storage, reads: list[PureP
     catalog = Catalog(storage)
     catalog.ensure()
     for name in ("a", "b/c", "d"):
-        catalog.add(RepositoryName(name))
-    catalog.remove(RepositoryName("d"))
+        catalog.change(added=[RepositoryName(name)])
+    catalog.change(removed=[RepositoryName("d")])
     reads.clear()
     for name, listed in (("a", True), ("b/c", True), ("d", False), ("b", False)):
         assert catalog.is_right(RepositoryName(name), listed=listed)
         assert not catalog.is_right(RepositoryName(name), listed=not listed)
-    catalog.add(RepositoryName("e"))
+    catalog.change(added=[RepositoryName("e")])
     assert layout.CATALOG not in reads
     assert storage.read(layout.CATALOG) == documents.catalog(["a", "b/c", "e"])
 
@@ -506,10 +506,10 @@ def test_a_catalog_that_is_known_is_not_read(storage: Storage, reads: list[PureP
 def test_a_catalog_that_others_wrote_is_read(storage: Storage) -> None:
     catalog = Catalog(storage)
     catalog.ensure()
-    catalog.add(RepositoryName("a"))
-    catalog.add(RepositoryName("b"))
+    catalog.change(added=[RepositoryName("a")])
+    catalog.change(added=[RepositoryName("b")])
     (storage.root / layout.CATALOG).write_bytes(b'{"repositories": ["c", "a"]}')
     assert not catalog.is_right(RepositoryName("a"), listed=True)
-    catalog.add(RepositoryName("d"))
+    catalog.change(added=[RepositoryName("d")])
     assert storage.read(layout.CATALOG) == documents.catalog(["a", "c", "d"])
     assert catalog.is_right(RepositoryName("d"), listed=True)

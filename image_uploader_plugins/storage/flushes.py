@@ -1,0 +1,150 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Flushes of files and folders to the disk, together for all threads that need one.
+
+A file system writes its journal once for all that is flushed at a time, so a
+flush of many files costs hardly more than a flush of one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import itertools
+import os
+import re
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import PurePosixPath
+from typing import NamedTuple
+
+from image_uploader_plugins.storage import fork
+from image_uploader_plugins.storage.folders import READ, Folders, NotFound, sync_all
+from image_uploader_plugins.storage.rounds import Rounds
+
+FEW = 2
+"""So many files and folders are flushed one by one; for more, their file systems are."""
+
+_AT_ONCE = 64  # descriptors that are open at a time
+
+
+class Target(NamedTuple):
+    """A file or folder that is to be flushed, and the device that it is on."""
+
+    path: PurePosixPath
+    device: int
+    is_folder: bool
+
+
+class Flushes:
+    """The flushes of a storage, and the folders that have names that are not durable yet."""
+
+    def __init__(self, folders: Folders) -> None:
+        self._folders = folders
+        self._pending: dict[PurePosixPath, Target] = {}
+        self._rounds = Rounds(self._carry_out)
+        self._renew()
+        fork.in_child(self, Flushes._renew)
+
+    def _renew(self) -> None:
+        self._mutex = threading.Lock()
+
+    def note(self, path: PurePosixPath, device: int) -> None:
+        """Remember a folder whose names must become durable with the next flush."""
+        with self._mutex:
+            self._pending[path] = Target(path, device, is_folder=True)
+
+    def forget(self, path: PurePosixPath) -> None:
+        """Forget a folder, since it is gone."""
+        with self._mutex:
+            self._pending.pop(path, None)
+
+    def flush(self, files: Iterable[Target] = ()) -> None:
+        """Make these files durable, and all names that any thread has changed so far.
+
+        Raises StorageError; then the names are flushed again by the next call.
+        """
+        targets = [*files]
+        with self._mutex:
+            targets += self._pending.values()
+            self._pending.clear()
+        # What another thread has taken from here is durable when its flush has ended.
+        if targets or not self._rounds.is_idle:
+            self._rounds.join(targets)
+
+    def _carry_out(self, targets: Sequence[Target]) -> None:
+        distinct = list(dict.fromkeys(targets))
+        try:
+            if len(distinct) > FEW and reports_errors():
+                self._flush_file_systems(distinct)
+            else:
+                self._flush_each(distinct)
+        except BaseException:
+            with self._mutex:
+                names = {target.path: target for target in distinct if target.is_folder}
+                self._pending = names | self._pending
+            raise
+
+    def _flush_file_systems(self, targets: Sequence[Target]) -> None:
+        for _, group in itertools.groupby(sorted(targets, key=_device), _device):
+            for target in group:
+                try:
+                    with self._folders.folder(_nearest(target)) as there:
+                        self._folders.call(target.path, sync_file_system, there)
+                    break
+                except NotFound:
+                    if not target.is_folder:
+                        raise
+
+    def _flush_each(self, targets: Sequence[Target]) -> None:
+        rest = iter(targets)
+        while batch := list(itertools.islice(rest, _AT_ONCE)):
+            with contextlib.ExitStack() as stack:
+                found = (self._open(stack, target) for target in batch)
+                opened = [descriptor for descriptor in found if descriptor is not None]
+                if opened:
+                    self._folders.call(batch[0].path, sync_all, opened)
+
+    def _open(self, stack: contextlib.ExitStack, target: Target) -> int | None:
+        """Open a target to flush it; None for a folder that is gone."""
+        path = target.path
+        try:
+            folder = stack.enter_context(self._folders.folder(_nearest(target)))
+        except NotFound:
+            if target.is_folder:
+                return None
+            raise
+        if target.is_folder:
+            return folder
+        descriptor = self._folders.call(path, os.open, path.name, READ, dir_fd=folder)
+        stack.callback(os.close, descriptor)
+        return descriptor
+
+
+def _device(target: Target) -> int:
+    return target.device
+
+
+def _nearest(target: Target) -> PurePosixPath:
+    return target.path if target.is_folder else target.path.parent
+
+
+@functools.cache
+def _syncfs() -> Callable[[int], int]:
+    function = ctypes.CDLL(None, use_errno=True).syncfs
+    function.argtypes = [ctypes.c_int]
+    return function
+
+
+def sync_file_system(descriptor: int) -> None:
+    """Flush the whole file system that an open file or folder is on; raise OSError."""
+    if _syncfs()(descriptor) < 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+@functools.cache
+def reports_errors() -> bool:
+    """Return whether syncfs(2) tells of content that could not be written: since Linux 5.8."""
+    version = re.match(r"(\d+)\.(\d+)", os.uname().release)
+    return version is not None and tuple(map(int, version.groups())) >= (5, 8)

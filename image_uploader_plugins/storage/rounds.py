@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Work that one thread does for all threads that wait for it."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections.abc import Callable, Iterable
+from typing import Generic, TypeVar
+
+from image_uploader_plugins.storage import fork
+
+_T = TypeVar("_T")
+
+
+class _Round(Generic[_T]):
+    """What one call of the work is for, and the error that it ended with."""
+
+    def __init__(self) -> None:
+        self.items: list[_T] = []
+        self.is_led = False
+        self.done = threading.Event()
+        self.error: BaseException | None = None
+
+
+class Rounds(Generic[_T]):
+    """Calls of ``work``, one at a time, each with the items of all threads that wait.
+
+    While one call is under way, others gather; then one of them calls it for
+    all. So work that costs the same for one item and for many, such as a flush
+    of a disk, is done rarely.
+    """
+
+    def __init__(self, work: Callable[[list[_T]], object]) -> None:
+        self._work = work
+        self._renew()
+        fork.in_child(self, Rounds._renew)
+
+    def _renew(self) -> None:
+        self._mutex = threading.Lock()
+        self._working = threading.Lock()
+        self._next: _Round[_T] = _Round()
+
+    @property
+    def is_idle(self) -> bool:
+        """Return whether no call is under way, and nobody waits for the next one."""
+        with self._mutex:
+            return not self._next.is_led and not self._working.locked()
+
+    def join(self, items: Iterable[_T]) -> None:
+        """Return when a call that began after this one, with these items, has ended.
+
+        Raises the error that it ended with; every thread of the round does.
+        """
+        with self._mutex:
+            mine = self._next
+            mine.items += items
+            leads, mine.is_led = not mine.is_led, True
+        if leads:
+            self._lead(mine)
+        else:
+            mine.done.wait()
+            if mine.error:
+                raise _of_another(mine.error)
+
+    def _lead(self, mine: _Round[_T]) -> None:
+        try:
+            with self._working:
+                with self._mutex:
+                    self._next = _Round()
+                self._work(mine.items)
+        except BaseException as e:
+            mine.error = e
+            raise
+        finally:
+            mine.done.set()
+
+
+def _of_another(error: BaseException) -> BaseException:
+    """Return an error that another thread raised, to be raised here as well."""
+    if isinstance(error, Exception):
+        return copy.copy(error)
+    # The other thread was told to stop; this one was not.
+    return RuntimeError(f"another thread was interrupted: {error!r}")

@@ -1,0 +1,148 @@
+# SPDX-License-Identifier: Apache-2.0
+
+import errno
+import os
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pytest
+
+from image_uploader_plugins import errors
+from image_uploader_plugins.storage import NotFound, Places, Storage, beneath
+from tests.support.faults import Primitive, hooked
+
+PLACES = Places(PurePosixPath(".state"))
+DEEP = PurePosixPath("a/b/c/d")
+
+
+@pytest.fixture
+def storage(tmp_path: Path) -> Iterator[Storage]:
+    storage = Storage(tmp_path / "root", PLACES)
+    storage.make_root()
+    for name in ("one", "two"):
+        storage.write(DEEP / name, name.encode())
+    yield storage
+    storage.close()
+
+
+@pytest.fixture(params=[True, False], ids=["at once", "step by step"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
+    """Whether the kernel enters a folder in one call."""
+    at_once: bool = request.param
+    if at_once and not beneath.is_available():
+        pytest.skip("openat2 needs Linux 5.6")
+    monkeypatch.setattr(beneath, "is_available", lambda: at_once)
+    return at_once
+
+
+class Opens:
+    """Counts the calls that open something."""
+
+    def __init__(self) -> None:
+        self.count = 0
+
+    def __call__(self, primitive: Primitive) -> Any:
+        self.count += primitive.opens
+        return primitive()
+
+
+def opens(storage: Storage, times: int, *, holding: bool) -> int:
+    """Read a file so many times; return how often anything was opened."""
+    counter = Opens()
+    with hooked(counter):
+        if holding:
+            with storage.holding():
+                for _ in range(times):
+                    storage.read(DEEP / "one")
+        else:
+            for _ in range(times):
+                storage.read(DEEP / "one")
+    return counter.count
+
+
+def test_a_look_opens_root_folder_and_file(storage: Storage, way: bool) -> None:
+    assert opens(storage, 5, holding=False) == 5 * (3 if way else 6)
+
+
+def test_folders_that_are_held_are_opened_once(storage: Storage, way: bool) -> None:
+    assert opens(storage, 5, holding=True) == (2 if way else 5) + 5
+
+
+def test_a_missing_folder_is_looked_for_once(storage: Storage, way: bool) -> None:
+    counter = Opens()
+    with hooked(counter), storage.holding():
+        for name in "abc":
+            assert storage.file(PurePosixPath("nowhere/at/all") / name) is None
+        assert counter.count <= 2 if way else 4
+        storage.write(PurePosixPath("nowhere/at/all/a"), b"x")
+        assert storage.file(PurePosixPath("nowhere/at/all/a"))
+
+
+@pytest.mark.parametrize("where", ["a", "a/b", "a/b/c", "a/b/c/d"])
+@pytest.mark.parametrize("target", ["elsewhere", "../..", "/", "b"])
+def test_no_link_is_followed(
+    storage: Storage, way: bool, where: str, target: str, tmp_path: Path
+) -> None:
+    path = storage.root / where
+    path.rename(tmp_path / "elsewhere")
+    path.symlink_to(tmp_path / "elsewhere" if target == "elsewhere" else target)
+    with pytest.raises(errors.StorageError, match="a symbolic link or a file") as caught:
+        storage.read(DEEP / "one")
+    assert caught.value.path == path
+
+
+@pytest.mark.parametrize("where", ["a", "a/b/c"])
+def test_a_file_in_a_folders_place_is_told(storage: Storage, way: bool, where: str) -> None:
+    path = storage.root / where
+    path.rename(path.with_name("away"))
+    path.write_bytes(b"")
+    with pytest.raises(errors.StorageError, match="a symbolic link or a file") as caught:
+        storage.names(DEEP)
+    assert caught.value.path == path
+
+
+def test_a_folder_that_is_removed_meanwhile_is_not_written_to(storage: Storage, way: bool) -> None:
+    with storage.holding():
+        assert storage.read(DEEP / "one") == b"one"
+        storage.write(DEEP / "three", b"three")
+        for name in ("one", "two", "three"):
+            (storage.root / DEEP / name).unlink()
+        (storage.root / DEEP).rmdir()
+        storage.write(DEEP / "four", b"four")
+    assert (storage.root / DEEP / "four").read_bytes() == b"four"
+
+
+def test_a_folder_that_is_removed_here_is_not_held(storage: Storage, way: bool) -> None:
+    with storage.holding():
+        storage.names(DEEP)
+        storage.remove_tree(DEEP)
+        storage.write(DEEP / "new", b"new")
+        assert storage.names(DEEP) == {"new": "file"}
+    assert (storage.root / DEEP / "new").read_bytes() == b"new"
+
+
+def descriptors() -> set[str]:
+    return {path.name for path in Path("/proc/self/fd").iterdir()}
+
+
+def test_more_folders_than_are_held(storage: Storage, way: bool) -> None:
+    before = descriptors()
+    with storage.holding():
+        for n in range(200):
+            storage.write(PurePosixPath(f"many/{n}/file"), b"x")
+        assert len(descriptors()) < len(before) + 100
+    assert descriptors() == before
+
+
+def test_a_sandbox_that_forbids_the_call(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(top: int, path: str) -> int:
+        raise OSError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr(beneath, "open_folder_beneath", forbidden)
+    assert beneath.is_available.__wrapped__() is False
+
+
+def test_what_is_not_there_is_not_found(storage: Storage, way: bool) -> None:
+    with pytest.raises(NotFound):
+        storage.read(PurePosixPath("a/nothing/there"))
