@@ -10,8 +10,8 @@ Paths are relative to the root and are entered folder by folder without
 following symbolic links, so that no path leads out of the root.
 
 A Reader reads, a Storage also changes files, a Transaction collects changes and
-makes them together, a DryRun notes what a Storage would change. Nothing here
-knows what the files are for.
+makes them together, a DryRun notes what a Storage would change, a Snapshot does
+so and looks at everything once. Nothing here knows what the files are for.
 """
 
 from image_uploader_plugins.storage import fork
@@ -23,6 +23,7 @@ from image_uploader_plugins.storage.locks import Lock
 from image_uploader_plugins.storage.places import Places, is_temporary
 from image_uploader_plugins.storage.reader import Reader
 from image_uploader_plugins.storage.rounds import Rounds
+from image_uploader_plugins.storage.snapshot import Snapshot
 from image_uploader_plugins.storage.storage import Storage
 from image_uploader_plugins.storage.transaction import Transaction, transaction
 from image_uploader_plugins.storage.writer import Writer
@@ -38,6 +39,7 @@ __all__ = [
     "Places",
     "Reader",
     "Rounds",
+    "Snapshot",
     "Staged",
     "Storage",
     "Transaction",

@@ -56,14 +56,29 @@ class Reader(Folders):
         except NotFound:
             return {}
 
+    def entries(self, path: PurePosixPath) -> list[File]:
+        """Return the entries in a folder, sorted by name; none where there is no folder."""
+        try:
+            with self.folder(path) as folder:
+                names = sorted(self.call(path, listing, folder))
+                return list(filter(None, (self._entry(path / name, folder) for name in names)))
+        except NotFound:
+            return []
+
+    def _entry(self, path: PurePosixPath, folder: int) -> File | None:
+        """Return the entry at ``path``, in an open folder; None where it has gone."""
+        try:
+            found = self.call(path, os.stat, path.name, dir_fd=folder, follow_symlinks=False)
+        except NotFound:
+            return None
+        return entry(path, found)
+
     def below(self, path: PurePosixPath) -> Iterator[File]:
         """Yield all entries in a folder, at any depth, a folder before its content."""
-        for name in sorted(self.names(path)):
-            found = self.status(path / name)
-            if found:
-                yield found
-                if found.kind == "folder":
-                    yield from self.below(found.path)
+        for found in self.entries(path):
+            yield found
+            if found.kind == "folder":
+                yield from self.below(found.path)
 
     def link_target(self, path: PurePosixPath) -> str | None:
         """Return the target of the symbolic link at ``path``; None if there is no link."""

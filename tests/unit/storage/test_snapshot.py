@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A snapshot looks at everything once, and is a dry run."""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pytest
+
+from image_uploader_plugins import errors
+from image_uploader_plugins.storage import Change, DryRun, NotFound, Places, Snapshot
+from image_uploader_plugins.storage.dry_run import DIFFERENT, MISSING
+from tests.support.faults import Primitive, hooked
+
+PLACES = Places(PurePosixPath(".state"))
+FOLDER = PurePosixPath("folder")
+FILE = FOLDER / "file"
+OTHER = FOLDER / "other name"
+LINK = FOLDER / "link"
+ABSENT = FOLDER / "absent"
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    (tmp_path / FOLDER).mkdir()
+    (tmp_path / FILE).write_bytes(b"content")
+    (tmp_path / OTHER).hardlink_to(tmp_path / FILE)
+    (tmp_path / LINK).symlink_to("file")
+    return tmp_path
+
+
+@pytest.fixture
+def snapshot(root: Path) -> Snapshot:
+    return Snapshot(root, PLACES)
+
+
+def everything(storage: DryRun) -> list[object]:
+    return [
+        storage.names(FOLDER),
+        storage.names(ABSENT),
+        *map(storage.status, (FILE, OTHER, LINK, ABSENT, FOLDER, ABSENT / "below")),
+        *map(storage.link_target, (FILE, LINK, ABSENT)),
+        storage.read(FILE),
+        storage.read(OTHER),
+        storage.holds(FILE, b"content"),
+        storage.holds(FILE, b"changed"),
+        storage.holds(FILE, b"longer than it is"),
+        storage.holds(LINK, b"content"),
+        storage.holds(ABSENT, b""),
+        list(storage.below(PurePosixPath())),
+    ]
+
+
+def test_it_sees_what_any_storage_sees(root: Path, snapshot: Snapshot) -> None:
+    assert everything(snapshot) == everything(DryRun(root, PLACES))
+    assert everything(snapshot) == everything(DryRun(root, PLACES))
+
+
+def test_it_looks_at_each_thing_once(snapshot: Snapshot) -> None:
+    looks: list[str] = []
+
+    def hook(primitive: Primitive) -> Any:
+        if primitive.function in (os.stat, os.read, os.readlink):
+            looks.append(str(primitive))
+        return primitive()
+
+    with hooked(hook):
+        for _ in range(3):
+            for path in (FILE, OTHER, LINK, ABSENT):
+                snapshot.status(path)
+                snapshot.link_target(path)
+            for path in (FILE, OTHER):
+                assert snapshot.read(path) == b"content"
+                assert snapshot.holds(path, b"content")
+    assert sorted(looks) == [
+        f"read {FILE}",
+        f"readlink {LINK}",
+        *(f"stat {path}" for path in (FILE, LINK, OTHER)),
+    ]
+
+
+def test_what_is_changed_meanwhile_is_not_seen(root: Path, snapshot: Snapshot) -> None:
+    before = everything(snapshot)
+    (root / FILE).write_bytes(b"changed")
+    (root / LINK).unlink()
+    assert everything(snapshot)[:-1] == before[:-1]
+
+
+def test_an_error_is_not_remembered(snapshot: Snapshot) -> None:
+    def hook(primitive: Primitive) -> Any:
+        if primitive.path == FILE:
+            raise OSError(errno.EIO, "it failed")
+        return primitive()
+
+    with hooked(hook):
+        for look in (snapshot.status, snapshot.read):
+            with pytest.raises(errors.StorageError) as e:
+                look(FILE)
+            assert e.value.errno == errno.EIO
+        assert snapshot.status(OTHER)
+    assert snapshot.status(FILE)
+    assert snapshot.read(FILE) == b"content"
+
+
+def test_a_file_that_is_cut_after_it_was_looked_at_is_read_as_it_is(
+    root: Path, snapshot: Snapshot
+) -> None:
+    snapshot.status(FILE)
+    (root / FILE).write_bytes(b"longer than before")
+    assert snapshot.read(FILE) == b"longer than before"
+
+
+def test_what_is_absent_or_too_long_is_an_error(snapshot: Snapshot) -> None:
+    with pytest.raises(NotFound):
+        snapshot.read(ABSENT)
+    with pytest.raises(errors.StorageError, match="more than 3 bytes"):
+        snapshot.read(FILE, 3)
+    with pytest.raises(errors.StorageError, match="symbolic link"):
+        snapshot.read(LINK)
+
+
+def test_it_notes_changes(snapshot: Snapshot) -> None:
+    snapshot.write(FILE, b"content")
+    snapshot.symlink(LINK, "file")
+    assert not snapshot.changes
+    snapshot.write(FILE, b"changed")
+    snapshot.write(ABSENT, b"")
+    snapshot.symlink(LINK, "elsewhere")
+    assert snapshot.changes == {
+        Change(FILE, DIFFERENT),
+        Change(LINK, DIFFERENT),
+        Change(ABSENT, MISSING),
+    }
