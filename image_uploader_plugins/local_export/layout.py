@@ -289,39 +289,37 @@ _CONTENT = "|".join(map(re.escape, (CONTENT, ".htaccess", LEFT_OUT, *TYPE_FILES.
 _DIVISION = r"(?:of-)?[1-9][0-9]*"
 # The paths that may be below a repository's own folders, and their kinds.
 _KNOWN = [
-    (re.compile(pattern), kind)
-    for pattern, kind in (
-        (
-            r"(?:blobs|manifests|tags|\.(?:tags|defaults|pages|referrers))",
-            "folder",
-        ),
-        (rf"blobs/(?:{_DIGEST})(?:\{GZIP})?", "file"),
-        (rf"manifests/(?:{_FOLDER})", "folder"),
-        (rf"manifests/(?:{_FOLDER})/(?:{_CONTENT})", "file"),
-        (rf"manifests/(?:{_TAG}|sha512:[0-9a-f]{{128}}|\{PIN}(?:{_DIGEST}))\{TYPE_MAP}", "file"),
-        (rf"manifests/{_TAG}", "link"),
-        (r"tags/list", "file"),
-        (rf"\.(?:tags|defaults)/{_TAG}", "link"),
-        (rf"\.pages/\.gone/{_TAG}\+", "link"),
-        (rf"\.pages/\.gone/(?:{_TAG}|\.end)=", "file"),
-        (rf"\.pages/\.gone/{_TAG}\+\{TYPE_MAP}", "file"),
-        (rf"\.pages/(?:{_DIVISION}|\.gone|\.few|\.heads|\.tails)", "folder"),
-        (rf"\.pages/{_DIVISION}/\.finer", "link"),
-        (rf"\.pages/{_DIVISION}/(?:{_TAG}|\.start)\+", "link"),
-        (rf"\.pages/{_DIVISION}/(?:{_TAG}|\.start)\+\{TYPE_MAP}", "file"),
-        (rf"\.pages/{_DIVISION}/(?:{_TAG}|\.end)=", "file"),
-        (r"\.pages/\.few/[1-9][0-9]*", "link"),
-        (r"\.pages/\.rest", "link"),
-        (r"\.pages/\.heads/[1-9][0-9]?\.start\+", "link"),
-        (rf"\.pages/\.heads/[1-9][0-9]?\.start\+\{TYPE_MAP}", "file"),
-        (rf"\.pages/\.heads/{_TAG}=", "file"),
-        (rf"\.pages/\.tails/{_TAG}\+", "file"),
-        (r"\.pages/\.tails/\.finer", "link"),
-        (r"\.pages/\.none", "file"),
-        (rf"\.referrers/(?:{_DIGEST})", "folder"),
-        (rf"\.referrers/(?:{_DIGEST})/(?:all|{_WORD}\+{_WORD}(?:\+{_WORD})?)", "file"),
-    )
+    (
+        r"(?:blobs|manifests|tags|\.(?:tags|defaults|pages|referrers))",
+        "folder",
+    ),
+    (rf"blobs/(?:{_DIGEST})(?:\{GZIP})?", "file"),
+    (rf"manifests/(?:{_FOLDER})", "folder"),
+    (rf"manifests/(?:{_FOLDER})/(?:{_CONTENT})", "file"),
+    (rf"manifests/(?:{_TAG}|sha512:[0-9a-f]{{128}}|\{PIN}(?:{_DIGEST}))\{TYPE_MAP}", "file"),
+    (rf"manifests/{_TAG}", "link"),
+    (r"tags/list", "file"),
+    (rf"\.(?:tags|defaults)/{_TAG}", "link"),
+    (rf"\.pages/\.gone/{_TAG}\+", "link"),
+    (rf"\.pages/\.gone/(?:{_TAG}|\.end)=", "file"),
+    (rf"\.pages/\.gone/{_TAG}\+\{TYPE_MAP}", "file"),
+    (rf"\.pages/(?:{_DIVISION}|\.gone|\.few|\.heads|\.tails)", "folder"),
+    (rf"\.pages/{_DIVISION}/\.finer", "link"),
+    (rf"\.pages/{_DIVISION}/(?:{_TAG}|\.start)\+", "link"),
+    (rf"\.pages/{_DIVISION}/(?:{_TAG}|\.start)\+\{TYPE_MAP}", "file"),
+    (rf"\.pages/{_DIVISION}/(?:{_TAG}|\.end)=", "file"),
+    (r"\.pages/\.few/[1-9][0-9]*", "link"),
+    (r"\.pages/\.rest", "link"),
+    (r"\.pages/\.heads/[1-9][0-9]?\.start\+", "link"),
+    (rf"\.pages/\.heads/[1-9][0-9]?\.start\+\{TYPE_MAP}", "file"),
+    (rf"\.pages/\.heads/{_TAG}=", "file"),
+    (rf"\.pages/\.tails/{_TAG}\+", "file"),
+    (r"\.pages/\.tails/\.finer", "link"),
+    (r"\.pages/\.none", "file"),
+    (rf"\.referrers/(?:{_DIGEST})", "folder"),
+    (rf"\.referrers/(?:{_DIGEST})/(?:all|{_WORD}\+{_WORD}(?:\+{_WORD})?)", "file"),
 ]
+_PLACES = re.compile("|".join(f"({pattern})" for pattern, _ in _KNOWN))
 
 
 def kind_of(path: PurePosixPath) -> str | None:
@@ -329,7 +327,8 @@ def kind_of(path: PurePosixPath) -> str | None:
 
     None where the tree never has anything.
     """
-    return next((kind for known, kind in _KNOWN if known.fullmatch(str(path))), None)
+    match = _PLACES.fullmatch(str(path))
+    return _KNOWN[match.lastindex - 1][1] if match and match.lastindex else None
 
 
 def is_derived(path: PurePosixPath) -> bool:
@@ -363,12 +362,12 @@ def link_target(digest: Digest) -> str:
 
 def folder_digest(name: str) -> Digest | None:
     """Return the digest a folder in ``manifests/`` is for; None for anything else."""
-    return _or_none(Digest, name.removeprefix("."))
+    return _digest_or_none(name.removeprefix("."))
 
 
 def blob_digest(name: str) -> Digest | None:
     """Return the digest a file in ``blobs/`` is for; None for anything else."""
-    return _or_none(Digest, name.removesuffix(GZIP))
+    return _digest_or_none(name.removesuffix(GZIP))
 
 
 def pool_blob(digest: Digest) -> PurePosixPath:
@@ -378,7 +377,7 @@ def pool_blob(digest: Digest) -> PurePosixPath:
 
 def pool_digest(path: PurePosixPath) -> Digest | None:
     """Return the digest a file in the pool is for; None for any other path."""
-    digest = _or_none(Digest, f"{path.parent.parent.name}:{path.name}")
+    digest = _digest_or_none(f"{path.parent.parent.name}:{path.name}")
     return digest if digest and pool_blob(digest) == path else None
 
 
@@ -389,12 +388,14 @@ def partial(digest: Digest) -> PurePosixPath:
 
 def partial_digest(path: PurePosixPath) -> Digest | None:
     """Return the digest that a partial blob's file is for; None for any other path."""
-    digest = _or_none(Digest, path.name.replace("-", ":", 1))
+    digest = _digest_or_none(path.name.replace("-", ":", 1))
     return digest if digest and partial(digest) == path else None
 
 
-def _or_none(kind: type[Digest], text: str) -> Digest | None:
+def _digest_or_none(text: str) -> Digest | None:
+    if ":" not in text:
+        return None  # at once, since most names are none
     try:
-        return kind(text)
+        return Digest(text)
     except errors.InvalidReference:
         return None

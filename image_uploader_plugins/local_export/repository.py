@@ -40,6 +40,7 @@ class Repository:
         self._listing = Listing(storage, self.layout)
         self._storage = storage
         self._architecture = architecture
+        self._parsed: dict[Digest, Manifest] | None = None
 
     @property
     def name(self) -> RepositoryName:
@@ -59,6 +60,13 @@ class Repository:
             digest = layout.blob_digest(name)
             if digest and kind == "file":
                 yield digest, self.layout.blobs / name
+
+    def blob_files(self) -> Iterator[tuple[Digest, File]]:
+        """Yield the digest and the file of each blob, sorted by name; of all from one look."""
+        for file in self._storage.entries(self.layout.blobs):
+            digest = layout.blob_digest(file.path.name)
+            if digest and file.kind == "file":
+                yield digest, file
 
     def link_blob(self, digest: Digest, source: PurePosixPath, *, replaces: bool) -> None:
         """Publish the file ``source`` as a blob, under the name that fits its first bytes.
@@ -82,8 +90,19 @@ class Repository:
         """Return whether the content of a manifest is here."""
         return self._storage.file(self.layout.manifest_content(digest)) is not None
 
+    def remember_manifests(self) -> None:
+        """Read each manifest once from now on, for callers that change none."""
+        self._parsed = {}
+
     def read_manifest(self, digest: Digest) -> Manifest:
         """Return the manifest; raise StorageError or ManifestInvalid, with the path in it."""
+        if self._parsed is None:
+            return self._read_manifest(digest)
+        if digest not in self._parsed:
+            self._parsed[digest] = self._read_manifest(digest)
+        return self._parsed[digest]
+
+    def _read_manifest(self, digest: Digest) -> Manifest:
         path = self.layout.manifest_content(digest)
         content = self._storage.read(path, manifest.SIZE_LIMIT)
         try:
@@ -140,7 +159,7 @@ class Repository:
         linked = self._linked()
         others = self.tags() - written
         for tag in sorted(tag for tag in others if tag.value not in linked):
-            self._refresh_tag(tag, _warn)
+            self._refresh_tag(tag, _warn, thoroughly=False)
         tags = {tag.value for tag in others | written}
         self._clear_links(linked - tags)
         self._listing.write(tags)
@@ -400,7 +419,7 @@ class Repository:
         linked = self._linked(thoroughly=thoroughly)
         for tag in sorted(tags):
             if thoroughly or tag.value not in linked:
-                self._refresh_tag(tag, report)
+                self._refresh_tag(tag, report, thoroughly=thoroughly)
         self._clear_links(linked - {tag.value for tag in tags})
         if tags or self.manifests():
             self._listing.write((tag.value for tag in tags), thoroughly=thoroughly)
@@ -449,10 +468,10 @@ class Repository:
                 raise outcome
         return found
 
-    def _refresh_tag(self, tag: Tag, report: Report) -> None:
+    def _refresh_tag(self, tag: Tag, report: Report, *, thoroughly: bool) -> None:
         try:
             found = {d: self.read_manifest(d) for d in self.tag_digests(tag)}
-            for digest, parsed in found.items():
+            for digest, parsed in found.items() if not thoroughly else ():
                 self.write_manifest(parsed, digest)
             for digest in list(found)[:1]:
                 self.write_tag(tag, found[digest], digest)

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
@@ -16,7 +16,11 @@ from image_uploader_plugins.meter import Meter
 from image_uploader_plugins.storage import File, NotFound, Storage, failed
 
 _Key = tuple[tuple[int, int], int, float]
+_Item = tuple[Digest, File]
 _T = TypeVar("_T")
+
+_BATCH = 1024 * 1024  # bytes
+_FILES_AT_ONCE = 100
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,8 +84,13 @@ class Contents:
         new = {(_key(file), digest): file for digest, file in files}
         wanted = [(key[1], file) for key, file in new.items() if not self._is_known(key)]
         self._meter.expect(sum(file.size for _, file in wanted))
-        for (digest, file), problem in parallel.each(self._read, wanted):
-            self._note(digest, file, problem)
+        for batch, problems in parallel.each(self._read_all, _batches(wanted)):
+            for (digest, file), problem in zip(batch, problems, strict=True):
+                self._note(digest, file, problem)
+
+    def _read_all(self, batch: Sequence[_Item]) -> list[Problem | None]:
+        with self._storage.holding():
+            return list(map(self._read, batch))
 
     def _is_known(self, key: tuple[_Key, Digest]) -> bool:
         return key in self._problems and not isinstance(self._problems[key], Unread)
@@ -107,7 +116,7 @@ class Contents:
         if problem is None:
             self._whole.add(digest)
 
-    def _read(self, item: tuple[Digest, File]) -> Problem | None:
+    def _read(self, item: _Item) -> Problem | None:
         digest, file = item
         try:
             actual = hashing.wrong_digest(self._storage, file.path, digest, self._meter.add)
@@ -119,6 +128,20 @@ class Contents:
         if now and _key(now) != _key(file):
             return self._read((digest, now))
         return Damage(actual) if now else None
+
+
+def _batches(items: Iterable[_Item]) -> Iterator[list[_Item]]:
+    """Yield the files in groups, since small ones cost more to hand to a thread than to read."""
+    batch: list[_Item] = []
+    size = 0
+    for item in items:
+        batch.append(item)
+        size += item[1].size
+        if size >= _BATCH or len(batch) == _FILES_AT_ONCE:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
 
 
 def _key(file: File) -> _Key:

@@ -25,7 +25,13 @@ from image_uploader_plugins.local_export.verify.contents import (
 from image_uploader_plugins.local_export.verify.copies import Copies
 from image_uploader_plugins.local_export.verify.finding import Finding, Note, Remedy
 from image_uploader_plugins.reference import RepositoryName, Tag
-from image_uploader_plugins.storage import DryRun, File, NotFound, failed, is_temporary
+from image_uploader_plugins.storage import (
+    File,
+    NotFound,
+    Snapshot,
+    failed,
+    is_temporary,
+)
 
 Section = Callable[[], Iterator[Finding]]
 
@@ -40,13 +46,16 @@ class Inspection:
         self,
         tree: Tree,
         name: RepositoryName,
+        snapshot: Snapshot,
         contents: Contents,
         copies: Copies,
         access: Access,
     ) -> None:
         self._tree = tree
-        self._storage = tree.storage
-        self._repository = tree.repository(name)
+        # Under the lock nothing changes: what several checks need is looked at once.
+        self._storage = snapshot
+        self._repository = tree.repository(name, self._storage)
+        self._repository.remember_manifests()
         self._layout = self._repository.layout
         self._contents = contents
         self._copies = copies
@@ -110,7 +119,7 @@ class Inspection:
         pooled = self._tree.pool.file(digest)
         if not pooled and self._tree.pool.could_link(file):
             yield Finding(file.path, "is not in the pool", Remedy.REPAIR)
-        elif pooled and pooled.inode != file.inode and self._storage.can_link(pooled, file):
+        elif pooled and pooled.inode != file.inode and self._tree.storage.can_link(pooled, file):
             yield Finding(file.path, "is a copy of what the pool has", Remedy.REPAIR)
 
     def _unreadable(self) -> Iterator[Finding]:
@@ -224,17 +233,15 @@ class Inspection:
     # -- views
 
     def _views(self) -> Iterator[Finding]:
-        dry_run = DryRun(self._storage.root, layout.PLACES)
-        repository = self._tree.repository(self._repository.name, dry_run)
         try:
-            repository.refresh(thoroughly=True, report=lambda _image, _error: None)
-            if not repository.manifests():
-                repository.remove_folders()
+            self._repository.refresh(thoroughly=True, report=lambda _image, _error: None)
+            if not self._repository.manifests():
+                self._repository.remove_folders()
         except errors.StorageError as e:
             # The obstacle is a finding of its own; views can be checked when it is gone.
             if failed(e) or not self._misplaced:
                 raise
-        for change in dry_run.changes:
+        for change in self._storage.changes:
             if not self._misplaced.intersection((change.path, *change.path.parents)):
                 yield Finding(change.path, change.reason, Remedy.REPAIR)
 
@@ -262,12 +269,13 @@ class Inspection:
 
     def _file(self, file: File) -> Iterator[Finding]:
         kind = "symbolic link" if file.kind == "link" else file.kind
+        belongs = file.kind == layout.kind_of(file.path.relative_to(self._layout.top))
         if is_temporary(file.path.name):
             yield Finding(file.path, "a temporary file that was left behind", Remedy.REPAIR)
+        elif belongs:
+            yield from self._access.findings(file)
         elif self._repository.is_misplaced(file):
             self._misplaced.add(file.path)
             yield Finding(file.path, f"a {kind} where none belongs", Remedy.REPAIR)
-        elif file.kind != layout.kind_of(file.path.relative_to(self._layout.top)):
-            yield Finding(file.path, f"a {kind} where none belongs", Remedy.LOOK)
         else:
-            yield from self._access.findings(file)
+            yield Finding(file.path, f"a {kind} where none belongs", Remedy.LOOK)

@@ -23,7 +23,7 @@ from image_uploader_plugins.local_export.verify.inspection import Inspection
 from image_uploader_plugins.local_export.views.catalog import Catalog
 from image_uploader_plugins.meter import Meter
 from image_uploader_plugins.reference import RepositoryName
-from image_uploader_plugins.storage import DryRun, File, failed, is_temporary
+from image_uploader_plugins.storage import DryRun, File, Snapshot, failed, is_temporary
 
 _T = TypeVar("_T")
 
@@ -118,10 +118,12 @@ class Verification:
         return itertools.chain(self._repository_files(), pooled)
 
     def _repository_files(self) -> Iterator[tuple[Digest, File]]:
-        for _, digest, path in self.tree.blobs(self.repositories()):
-            file = self.tree.storage.file(path)
-            if file:
-                yield digest, file
+        for name in self.repositories():
+            try:
+                yield from self.tree.repository(name).blob_files()
+            except errors.StorageError as e:
+                if failed(e):
+                    raise
 
     def _findings(self, report: Report) -> Iterator[Finding]:
         for name in self.repositories():
@@ -147,9 +149,16 @@ class Verification:
 
     def _repository(self, name: RepositoryName, report: Report) -> list[Finding]:
         top = layout.RepositoryLayout(name).top
+        snapshot = Snapshot(self.tree.storage.root, layout.PLACES)
         try:
-            with self.tree.repository_lock(name):
-                inspection = Inspection(self.tree, name, self.contents, self.copies, self.access)
+            with (
+                self.tree.repository_lock(name),
+                self.tree.storage.holding(),
+                snapshot.holding(),
+            ):
+                inspection = Inspection(
+                    self.tree, name, snapshot, self.contents, self.copies, self.access
+                )
                 found = list(inspection.findings())
                 self._notes += inspection.notes()
         except errors.StorageError as e:
