@@ -81,7 +81,8 @@ class Collector:
     def _sweep(self, repository: Repository) -> list[Garbage]:
         with self._changing(repository):
             held = self._tree.leases.live(repository.layout)
-            plan = garbage.plan(self._storage, repository, held)
+            with self._storage.holding():
+                plan = garbage.plan(self._storage, repository, held)
             found = [*self._manifests(repository, plan), *self._blobs(plan)]
             self._swept.update(plan.digests)
             if plan.doubts:

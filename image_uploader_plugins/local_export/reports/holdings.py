@@ -65,7 +65,8 @@ class Holdings:
         self.name = name
         self._tree = tree
         self._repository = tree.repository(name)
-        self.inventory = take_inventory(self._repository)
+        with tree.storage.holding():
+            self.inventory = take_inventory(self._repository)
         self.tags = tuple(sorted({*self.inventory.tags, *self.inventory.lost_tags}))
         self.manifests = self.inventory.readable
         self.broken = self.inventory.broken
@@ -261,10 +262,15 @@ class Holdings:
 
     def _freed(self, lost: set[Digest], without: Collection[Reference]) -> dict[Digest, int]:
         """Return the bytes that the disk gets back for each part when these manifests go."""
-        freed = {digest: self._repository.manifest_size(digest) for digest in lost}
+        freed = {digest: self._manifest_size(digest) for digest in lost}
         for digest in self._unneeded(lost, without) - freed.keys():
             freed[digest] = self._freed_for(digest)
         return freed
+
+    def _manifest_size(self, digest: Digest) -> int:
+        """Return the bytes that the disk gets back for a manifest."""
+        parsed = self.manifests.get(digest)
+        return len(parsed.content) if parsed else self._repository.manifest_size(digest)
 
     def _freed_for(self, digest: Digest) -> int:
         """Return the bytes that the disk gets back for a blob that nothing needs any more."""
@@ -346,11 +352,16 @@ def images(tree: Tree, name: RepositoryName, *, untagged: bool = False) -> list[
 
     Raises StorageError where one cannot be read for now.
     """
-    found = list(Holdings(tree, name).images(untagged=untagged))
+    found = _images(tree, name, untagged=untagged)
     if not any(image.problem for image in found):
         return found
     # It is damaged, or was put or deleted meanwhile, which the lock prevents.
     with tree.repository_lock(name):
+        return _images(tree, name, untagged=untagged)
+
+
+def _images(tree: Tree, name: RepositoryName, *, untagged: bool) -> list[Image]:
+    with tree.storage.holding():
         return list(Holdings(tree, name).images(untagged=untagged))
 
 

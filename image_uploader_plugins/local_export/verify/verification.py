@@ -76,6 +76,8 @@ class Verification:
 
     def _told_once(self, garbage: list[Garbage]) -> Iterator[Finding]:
         """Yield garbage as findings; the rest of one unfinished upload is one finding."""
+        if not garbage:
+            return
         places = [layout.RepositoryLayout(name) for name in self.repositories()]
         folders = {folder: place for place in places for folder in (place.blobs, place.leases)}
         left: dict[layout.RepositoryLayout, list[Garbage]] = collections.defaultdict(list)
@@ -199,7 +201,7 @@ class Verification:
                 yield Finding(layout.CATALOG, f"lists {text!r}, which is not there", Remedy.REPAIR)
 
     def _catalog_windows(self, listed: set[str] | None) -> Iterator[Finding]:
-        dry_run = DryRun(self.tree.storage.root, layout.PLACES)
+        dry_run = Snapshot(self.tree.storage.root, layout.PLACES)
         if listed is not None:
             Catalog(dry_run).settle(listed)
         for change in dry_run.changes:
