@@ -54,6 +54,7 @@ directory may have the name of a sha512 digest.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import re
 from pathlib import PurePosixPath
@@ -274,6 +275,12 @@ class RepositoryLayout:
     def digest_type_map(self, digest: Digest) -> PurePosixPath:
         """Return the type map of a digest."""
         return self.manifests / (digest.value + TYPE_MAP)
+
+
+@functools.lru_cache(maxsize=256)
+def repository(name: RepositoryName) -> RepositoryLayout:
+    """Return the paths of a repository, kept for those that were used last."""
+    return RepositoryLayout(name)
 
 
 def is_own_folder(name: str) -> bool:

@@ -10,7 +10,6 @@ from pathlib import PurePosixPath
 from image_uploader_plugins import errors, manifest
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import layout
-from image_uploader_plugins.local_export.layout import RepositoryLayout
 from image_uploader_plugins.local_export.tidied import TIDIED
 from image_uploader_plugins.local_export.views import documents
 from image_uploader_plugins.local_export.views.referrers import Referrers
@@ -35,7 +34,7 @@ class Repository:
     """A repository of a tree; callers hold its lock for every method that writes."""
 
     def __init__(self, storage: Writer, name: RepositoryName, architecture: str) -> None:
-        self.layout = RepositoryLayout(name)
+        self.layout = layout.repository(name)
         self.referrers = Referrers(storage, self.layout, self.read_manifest)
         self._listing = Listing(storage, self.layout)
         self._storage = storage

@@ -13,10 +13,10 @@ from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import fetches, layout, options
 from image_uploader_plugins.local_export.fetches import Fetch
-from image_uploader_plugins.local_export.layout import RepositoryLayout
 from image_uploader_plugins.local_export.leases import Leases
 from image_uploader_plugins.local_export.partials import Partials
 from image_uploader_plugins.local_export.pool import Pool
+from image_uploader_plugins.local_export.puts import Puts
 from image_uploader_plugins.local_export.repository import Repository
 from image_uploader_plugins.local_export.views import documents
 from image_uploader_plugins.local_export.views.catalog import Catalog
@@ -60,7 +60,8 @@ class Tree:
         self.storage = Storage(Path(root), layout.PLACES, owned=True, remedy=_REPAIR)
         self.pool = Pool(self.storage)
         self.catalog = Catalog(self.storage)
-        self._catalog_rounds = Rounds(self._change_catalog)
+        self._puts = Puts()
+        self._catalog_rounds = Rounds(self._change_catalog, self._puts.wait)
         self.leases = Leases(self.storage, lease_timeout)
         self.partials = Partials(self.storage, self.pool, partial_limit, partial_days)
         self._architecture = default_architecture
@@ -244,9 +245,9 @@ class Tree:
         and until the repository's name is in the catalog.
         """
         self.claim()
-        mark = RepositoryLayout(name).unfinished
+        mark = layout.repository(name).unfinished
         self._resume(self.repository(name))
-        with transaction(self.storage) as changes:
+        with self._puts.one(), transaction(self.storage) as changes:
             # It is durable when the transaction has flushed what it stages.
             self.storage.mark(mark, name.value.encode())
             yield self.repository(name, changes)

@@ -49,10 +49,14 @@ class Flushes:
     def _renew(self) -> None:
         self._mutex = threading.Lock()
 
-    def note(self, path: PurePosixPath, device: int) -> None:
-        """Remember a folder whose names must become durable with the next flush."""
+    def note(self, path: PurePosixPath, find_device: Callable[[], int]) -> None:
+        """Remember a folder whose names must become durable with the next flush.
+
+        ``find_device`` returns its device, where it is not remembered already.
+        """
         with self._mutex:
-            self._pending[path] = Target(path, device, is_folder=True)
+            if path not in self._pending:
+                self._pending[path] = Target(path, find_device(), is_folder=True)
 
     def forget(self, path: PurePosixPath) -> None:
         """Forget a folder, since it is gone."""

@@ -67,8 +67,8 @@ class _Held(threading.local):
     ``missing`` are folders that it has looked for in vain.
     """
 
-    folders: dict[PurePosixPath, int] | None = None
-    missing: set[PurePosixPath]
+    folders: dict[str, int] | None = None
+    missing: set[str]
 
 
 class Folders:
@@ -206,15 +206,30 @@ class Folders:
             for descriptor in held.values():
                 os.close(descriptor)
 
-    @contextlib.contextmanager
-    def folder(self, path: PurePosixPath, *, create: bool = False) -> Iterator[int]:
+    def folder(
+        self, path: PurePosixPath, *, create: bool = False
+    ) -> contextlib.AbstractContextManager[int]:
         """Open a folder for a block and yield its descriptor; ``create`` makes missing folders."""
-        descriptor = self._held_folder(path, create=create)
+        descriptor = self._held_folder(path, str(path), create=create)
         if descriptor is not None:
-            yield descriptor
-            return
+            return contextlib.nullcontext(descriptor)
+        return self._opened(path, create=create)
+
+    def folder_of(
+        self, path: PurePosixPath, *, create: bool = False
+    ) -> contextlib.AbstractContextManager[int]:
+        """Do what folder() does, for the folder that a path is in."""
+        # This is asked for most of all, and to make a path of it takes longer than the rest.
+        text = str(path).rpartition("/")[0] or "."
+        descriptor = self._held_folder(path, text, create=create)
+        if descriptor is not None:
+            return contextlib.nullcontext(descriptor)
+        return self._opened(path.parent, create=create)
+
+    @contextlib.contextmanager
+    def _opened(self, path: PurePosixPath, *, create: bool) -> Iterator[int]:
         descriptor = self._walk_creating(path) if create else self._walk(path)
-        if self._hold(path, descriptor):
+        if self._hold(str(path), descriptor):
             yield descriptor
             return
         try:
@@ -222,41 +237,43 @@ class Folders:
         finally:
             os.close(descriptor)
 
-    def _held_folder(self, path: PurePosixPath, *, create: bool) -> int | None:
+    def _held_folder(self, path: PurePosixPath, text: str, *, create: bool) -> int | None:
         held = self._held.folders
-        descriptor = held.get(path) if held else None
-        if descriptor is not None and create and path.parts:
+        descriptor = held.get(text) if held else None
+        if descriptor is not None and create and text != ".":
             status = self.call(path, os.fstat, descriptor)
             if not status.st_nlink or _identity(status) not in self._settled:
-                self._let_go(path)
+                self._let_go(text)
                 return None
         return descriptor
 
-    def _hold(self, path: PurePosixPath, descriptor: int) -> bool:
+    def _hold(self, text: str, descriptor: int) -> bool:
         held = self._held.folders
         if held is None or len(held) >= _HELD_AT_MOST:
             return False
-        held[path] = descriptor
+        held[text] = descriptor
         return True
 
-    def _let_go(self, path: PurePosixPath) -> None:
+    def _let_go(self, text: str) -> None:
         """Do not hold a folder any more, since it is removed."""
         if self._held.folders:
-            descriptor = self._held.folders.pop(path, None)
+            descriptor = self._held.folders.pop(text, None)
             if descriptor is not None:
                 os.close(descriptor)
 
-    @contextlib.contextmanager
-    def _top(self) -> Iterator[int]:
+    def _top(self) -> contextlib.AbstractContextManager[int]:
         """Open the root for a block."""
         top = PurePosixPath()
-        descriptor = self._held_folder(top, create=False)
+        descriptor = self._held_folder(top, ".", create=False)
         if descriptor is not None:
-            yield descriptor
-            return
+            return contextlib.nullcontext(descriptor)
+        return self._opened_top(top)
+
+    @contextlib.contextmanager
+    def _opened_top(self, top: PurePosixPath) -> Iterator[int]:
         # The root itself may be a link: that is the administrator's choice.
         descriptor = self.call(top, os.open, str(self.root), os.O_RDONLY | os.O_DIRECTORY)
-        if self._hold(top, descriptor):
+        if self._hold(".", descriptor):
             yield descriptor
             return
         try:
@@ -274,9 +291,16 @@ class Folders:
                     return self._jump(top, path)
             return self._step(top, path)
 
+    def is_in_missing(self, path: PurePosixPath) -> bool:
+        """Return whether this thread has looked in vain for a folder above a path."""
+        if not self._held.folders or not self._held.missing:
+            return False
+        text = str(path)
+        return any(text.startswith(missing + "/") for missing in self._held.missing)
+
     def _check_missing(self, path: PurePosixPath) -> None:
         """Raise NotFound for a folder that this thread has looked for in vain."""
-        if self._held.folders and not self._held.missing.isdisjoint(_way(path)):
+        if self.is_in_missing(path / "any"):
             raise NotFound(self.root / path, os.strerror(errno.ENOENT), errno.ENOENT)
 
     def _jump(self, top: int, path: PurePosixPath) -> int:
@@ -285,7 +309,7 @@ class Folders:
             return self.call(path, beneath.open_folder_beneath, top, str(path))
         except NotFound:
             if self._held.folders:
-                self._held.missing.add(path)
+                self._held.missing.add(str(path))
             raise
         except errors.StorageError as e:
             raise _TellsNotWhere from e
@@ -333,7 +357,7 @@ class Folders:
             self.call(path, make_folder, path.name, self.folder_mode(path), parent)
             child = self._enter(parent, path)
         if self._held.folders:
-            self._held.missing.discard(path)
+            self._held.missing.discard(str(path))
         try:
             self._settle(parent, child, path, made)
         except BaseException:

@@ -63,7 +63,7 @@ def growing(storage: Storage, path: PurePosixPath, limit: int) -> Iterator[Growi
     Anything else in its place is removed: links, pipes, files with other names,
     files of other users, and anything that cannot be opened.
     """
-    with storage.folder(path.parent, create=True) as folder:
+    with storage.folder_of(path, create=True) as folder:
         descriptor = _again(storage, path, folder, limit)
         if descriptor is None:
             descriptor = _anew(storage, path, folder)

@@ -100,7 +100,7 @@ class Locks:
         """Return the bytes that the holder of ``name`` told, in steps of 1024; 0 without one."""
         path = self._path(name)
         try:
-            with self._folders.folder(path.parent) as folder:
+            with self._folders.folder_of(path) as folder:
                 return os.stat(path.name, dir_fd=folder, follow_symlinks=False).st_size * _UNIT
         except (OSError, errors.StorageError):
             return 0  # it has just been released

@@ -31,8 +31,10 @@ class Reader(Folders):
 
     def status(self, path: PurePosixPath) -> File | None:
         """Return the entry at ``path``; None if there is none."""
+        if self.is_in_missing(path):
+            return None
         try:
-            with self.folder(path.parent) as folder:
+            with self.folder_of(path) as folder:
                 name = path.name or "."
                 found = self.call(path, os.stat, name, dir_fd=folder, follow_symlinks=False)
         except NotFound:
@@ -83,7 +85,7 @@ class Reader(Folders):
     def link_target(self, path: PurePosixPath) -> str | None:
         """Return the target of the symbolic link at ``path``; None if there is no link."""
         try:
-            with self.folder(path.parent) as folder:
+            with self.folder_of(path) as folder:
                 return self.call(path, os.readlink, path.name, dir_fd=folder)
         except NotFound:
             return None
@@ -135,7 +137,7 @@ class Reader(Folders):
         """Open a file to read; ``fits`` returns whether a mode is of the right kind."""
         if not path.name:
             return self._walk(path)
-        with self.folder(path.parent) as folder:
+        with self.folder_of(path) as folder:
             descriptor = self.call(path, os.open, path.name, READ, dir_fd=folder)
         if fits(os.fstat(descriptor).st_mode):
             return descriptor
@@ -151,7 +153,7 @@ class Reader(Folders):
 
     def open(self, path: PurePosixPath) -> BinaryIO:
         """Open a file to read; raises NotFound, StorageDenied or another StorageError."""
-        with _of_its_kind(), self.folder(path.parent) as folder:
+        with _of_its_kind(), self.folder_of(path) as folder:
             descriptor = self.call(path, os.open, path.name, READ, dir_fd=folder)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
@@ -168,7 +170,7 @@ class Reader(Folders):
 
     def readlink(self, path: PurePosixPath) -> PurePosixPath:
         """Return the target of a symbolic link; raise the errors of open()."""
-        with _of_its_kind(), self.folder(path.parent) as folder:
+        with _of_its_kind(), self.folder_of(path) as folder:
             return PurePosixPath(self.call(path, os.readlink, path.name, dir_fd=folder))
 
 

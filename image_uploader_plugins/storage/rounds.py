@@ -28,11 +28,15 @@ class Rounds(Generic[_T]):
 
     While one call is under way, others gather; then one of them calls it for
     all. So work that costs the same for one item and for many, such as a flush
-    of a disk, is done rarely.
+    of a disk, is done rarely. ``gather`` is called before each call, and may
+    wait for others that are about to join.
     """
 
-    def __init__(self, work: Callable[[list[_T]], object]) -> None:
+    def __init__(
+        self, work: Callable[[list[_T]], object], gather: Callable[[], object] = lambda: None
+    ) -> None:
         self._work = work
+        self._gather = gather
         self._renew()
         fork.in_child(self, Rounds._renew)
 
@@ -66,6 +70,7 @@ class Rounds(Generic[_T]):
     def _lead(self, mine: _Round[_T]) -> None:
         try:
             with self._working:
+                self._gather()
                 with self._mutex:
                     self._next = _Round()
                 self._work(mine.items)

@@ -67,7 +67,7 @@ class Writer(Reader):
         """
         path = self._staging.new()
         try:
-            with self.folder(path.parent, create=True) as folder:
+            with self.folder_of(path, create=True) as folder:
                 return self._write(folder, path, chunks, modified_ns)
         except BaseException:
             self.discard(path)
@@ -118,8 +118,8 @@ class Writer(Reader):
 
     def _show(self, staged: PurePosixPath, path: PurePosixPath) -> None:
         with (
-            self.folder(staged.parent) as source,
-            self.folder(path.parent, create=True) as target,
+            self.folder_of(staged) as source,
+            self.folder_of(path, create=True) as target,
         ):
             self._move(staged, source, path, target)
             self.changed(path.parent, target)
@@ -217,7 +217,7 @@ class Writer(Reader):
     def link(self, source: PurePosixPath, path: PurePosixPath) -> None:
         """Make ``path`` a hard link to ``source``; a copy where links are refused."""
         if not self.status(path):
-            with self.folder(path.parent, create=True) as target, self._unless_taken():
+            with self.folder_of(path, create=True) as target, self._unless_taken():
                 if self._link(source, self, path):
                     self.changed(path.parent, target)
                     return
@@ -254,13 +254,13 @@ class Writer(Reader):
     def try_link(self, source: PurePosixPath, origin: Reader) -> PurePosixPath | None:
         """Make a temporary hard link here to a file of ``origin``; None if links are refused."""
         staged = self._staging.new()
-        with self.folder(staged.parent, create=True):
+        with self.folder_of(staged, create=True):
             return staged if self._link(source, origin, staged) else None
 
     def _link(self, source: PurePosixPath, origin: Reader, path: PurePosixPath) -> bool:
         """Make a hard link to a file of ``origin``; return False where links are refused."""
         try:
-            with origin.folder(source.parent) as folder, self.folder(path.parent) as target:
+            with origin.folder_of(source) as folder, self.folder_of(path) as target:
                 origin.call(
                     source,
                     os.link,
@@ -317,7 +317,7 @@ class Writer(Reader):
             return False
         staged = self._staging.new()
         try:
-            with self.folder(staged.parent, create=True) as folder:
+            with self.folder_of(staged, create=True) as folder:
                 self._symlink(target, staged, folder)
         except BaseException:
             self.discard(staged)
@@ -335,7 +335,7 @@ class Writer(Reader):
         It stays empty where the disk has no room for ``content``, and may be
         empty after a power loss.
         """
-        with self.folder(path.parent, create=True) as folder:
+        with self.folder_of(path, create=True) as folder:
             with self._unless_taken():
                 descriptor = self.call(path, os.open, path.name, CREATE, 0o600, dir_fd=folder)
                 try:
@@ -348,7 +348,7 @@ class Writer(Reader):
 
     def touch(self, path: PurePosixPath) -> None:
         """Make an empty file; a power loss may undo it."""
-        with self.folder(path.parent, create=True) as folder:
+        with self.folder_of(path, create=True) as folder:
             descriptor = self.call(path, os.open, path.name, CREATE, 0o600, dir_fd=folder)
             try:
                 self.give(path, descriptor)
@@ -359,7 +359,7 @@ class Writer(Reader):
         """Set the owner and mode that the entry at ``path`` must have."""
         file = self.status(path)
         if file and file.kind == "link":
-            with self.folder(path.parent) as folder:
+            with self.folder_of(path) as folder:
                 self.give_link(path, folder, made=False)
         elif file:
             self._set_access(path, folder=file.kind == "folder")
@@ -386,7 +386,7 @@ class Writer(Reader):
 
     def discard(self, staged: PurePosixPath) -> None:
         """Remove a temporary file where there is one; ignore errors."""
-        with contextlib.suppress(errors.StorageError), self.folder(staged.parent) as folder:
+        with contextlib.suppress(errors.StorageError), self.folder_of(staged) as folder:
             self._unlink(staged, folder)
 
     def _unlink(self, path: PurePosixPath, folder: int) -> bool:
@@ -410,7 +410,7 @@ class Writer(Reader):
         self, path: PurePosixPath, changed: Callable[[PurePosixPath, int], object]
     ) -> bool:
         try:
-            with self.folder(path.parent) as folder:
+            with self.folder_of(path) as folder:
                 removed = self._unlink(path, folder)
                 if removed:
                     changed(path.parent, folder)
@@ -421,11 +421,11 @@ class Writer(Reader):
     def remove_empty(self, path: PurePosixPath) -> bool:
         """Remove a folder unless something is in it; return whether it is gone."""
         try:
-            with self.folder(path.parent) as folder:
+            with self.folder_of(path) as folder:
                 self.call(path, os.rmdir, path.name, dir_fd=folder)
                 # The next entry of that name may be a link, and sync() need not flush it.
                 self._flushes.forget(path)
-                self._let_go(path)
+                self._let_go(str(path))
                 self.changed(path.parent, folder)
         except NotFound:
             return True
@@ -468,7 +468,7 @@ class Writer(Reader):
             os.close(descriptor)
 
     def changed(self, path: PurePosixPath, descriptor: int) -> None:
-        self._flushes.note(path, self.call(path, os.fstat, descriptor).st_dev)
+        self._flushes.note(path, lambda: self.call(path, os.fstat, descriptor).st_dev)
 
     def settle(self, folder: PurePosixPath) -> None:
         """Have sync() make the names in a folder durable, even if another process changed them.

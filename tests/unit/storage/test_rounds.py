@@ -123,3 +123,23 @@ def test_a_child_of_fork_does_not_wait_for_its_parents_round(work: Work) -> None
     assert os.waitpid(child, 0)[1] == 0
     work.go_on.set()
     members.end()
+
+
+def test_those_that_join_while_others_are_gathered_are_in_the_same_call() -> None:
+    calls: list[list[str]] = []
+    gathering, go_on = threading.Event(), threading.Event()
+
+    def gather() -> None:
+        gathering.set()
+        assert go_on.wait(LIMIT)
+
+    rounds: Rounds[str] = Rounds(calls.append, gather)
+    members = Members(rounds)
+    members.join("first")
+    assert gathering.wait(LIMIT)
+    members.join("second")
+    for _ in range(2):
+        assert members.joined.acquire(timeout=LIMIT)
+    go_on.set()
+    members.end()
+    assert calls == [["first", "second"]]
