@@ -113,9 +113,10 @@ def mapping(name: str) -> dict[str, Any]:
     return content
 
 
-def write(path: Path, text: str, *, private: bool = False) -> None:
+def write(path: Path, text: str | Iterable[str], *, private: bool = False) -> None:
     """Replace ``path`` as a whole or not at all; raises ConfigurationError.
 
+    A long text may come in parts, so that it is never in the memory as a whole.
     Everybody may read it or, where it is ``private``, its owner alone; but a
     private file that is there keeps its mode.
     """
@@ -123,7 +124,7 @@ def write(path: Path, text: str, *, private: bool = False) -> None:
     try:
         with _temporary_beside(path) as file:
             temporary = Path(file.name)
-            file.write(text)
+            file.writelines([text] if isinstance(text, str) else text)
             file.flush()
             os.fsync(file.fileno())
         temporary.chmod(_mode(path, private=private))

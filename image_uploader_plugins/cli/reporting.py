@@ -83,7 +83,7 @@ class Reporting:
     def _write(self, ending: Ending, why: str | None) -> None:
         run = self.journal.run(self._name, ending, why)
         if self._report:
-            files.write(self._report, report.text(run), private=True)
+            files.write(self._report, report.parts(run), private=True)
         if self._metrics and self._writers:
             files.write(self._metrics, self._metrics_text(self._writers, self._metrics, run))
 

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import enum
+import sys
 from collections.abc import Collection, Iterable
 from typing import Self
 
@@ -56,7 +58,8 @@ class Ending(enum.StrEnum):
     INTERRUPTED = "interrupted"
 
 
-@dataclasses.dataclass(frozen=True)
+# With slots, since a run may have hundreds of thousands of these.
+@dataclasses.dataclass(frozen=True, slots=True)
 class BlobRecord:
     """One blob; ``size`` in bytes as stored, None where nobody said."""
 
@@ -70,10 +73,12 @@ class BlobRecord:
     @classmethod
     def of(cls, blob: Descriptor, kind: Kind, outcome: Outcome, why: str | None = None) -> Self:
         """Return the record of what became of a blob."""
-        return cls(str(blob.digest), kind, blob.media_type, blob.size, outcome, reason(why))
+        # Many images share layers, and nearly all their media types.
+        digest, media_type = sys.intern(str(blob.digest)), sys.intern(blob.media_type)
+        return cls(digest, kind, media_type, blob.size, outcome, reason(why))
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(slots=True)
 class ChildRecord:
     """A manifest that a list lists; ``size`` in bytes, ``platform`` as "linux/amd64"."""
 
@@ -96,7 +101,7 @@ class ChildRecord:
         self.status, self.why = status, reason(why)
 
 
-@dataclasses.dataclass
+@dataclasses.dataclass(slots=True)
 class ImageRecord:
     """One image; ``source`` is how it was asked for.
 
@@ -153,8 +158,8 @@ class RunRecord:
 
     def count(self) -> dict[Status, int]:
         """Return the number of images of each status."""
-        found = [image.status for image in self.images]
-        return {status: found.count(status) for status in Status}
+        found = collections.Counter(image.status for image in self.images)
+        return {status: found[status] for status in Status}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -167,9 +172,13 @@ class Tally:
     @classmethod
     def by_outcome(cls, images: Iterable[ImageRecord]) -> dict[Outcome, Self]:
         """Count the layers of images, for each outcome."""
-        layers = [blob for i in images for blob in list(i.blobs) if blob.kind is Kind.LAYER]
-        sizes = {o: [blob.size or 0 for blob in layers if blob.outcome is o] for o in Outcome}
-        return {outcome: cls(len(found), sum(found)) for outcome, found in sizes.items()}
+        counts: collections.Counter[Outcome] = collections.Counter()
+        sizes: collections.Counter[Outcome] = collections.Counter()
+        for blob in (blob for image in images for blob in list(image.blobs)):
+            if blob.kind is Kind.LAYER:
+                counts[blob.outcome] += 1
+                sizes[blob.outcome] += blob.size or 0
+        return {outcome: cls(counts[outcome], sizes[outcome]) for outcome in Outcome}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.metadata
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from image_uploader_plugins.runs.records import ImageRecord, RunRecord, Tally
@@ -18,9 +18,25 @@ SCHEMA_VERSION = 1
 _DISTRIBUTION = "image-uploader-plugins"
 
 
-def text(run: RunRecord) -> str:
-    """Return the report, as JSON."""
-    fields: dict[str, Any] = {
+def parts(run: RunRecord) -> Iterator[str]:
+    """Yield the report, as JSON, image by image: it is never in the memory as a whole."""
+    yield _json(_head(run)).removesuffix("\n}") + ',\n  "images": ['
+    separator = ""
+    for image in run.images:
+        yield f"{separator}\n    {_json(_image(image), 2)}"
+        separator = ","
+    yield "\n  ]" if run.images else "]"
+    yield f',\n  "entries_left": {_json(list(run.entries_left), 1)}\n}}\n'
+
+
+def _json(value: object, depth: int = 0) -> str:
+    """Return a value as JSON, in the place of a value that is ``depth`` steps below the top."""
+    # No string has a line break in JSON.
+    return json.dumps(value, indent=2).replace("\n", "\n" + "  " * depth)
+
+
+def _head(run: RunRecord) -> dict[str, Any]:
+    return {
         "schema_version": SCHEMA_VERSION,
         "version": importlib.metadata.version(_DISTRIBUTION),
         "command": run.command,
@@ -33,10 +49,7 @@ def text(run: RunRecord) -> str:
             "layers": _layers(run.images),
             "bytes_fetched": run.bytes_fetched,
         },
-        "images": list(map(_image, run.images)),
-        "entries_left": list(run.entries_left),
     }
-    return json.dumps(fields, indent=2) + "\n"
 
 
 def _image(image: ImageRecord) -> dict[str, Any]:
