@@ -10,11 +10,11 @@ import pytest
 
 from image_uploader_plugins.testing.images import corpus
 from tests.integration.runs.conftest import SERVED_AT, Cli, by_name, tagged
-from tests.support import trees
+from tests.support import commands, trees
 
 # As the command, but whoever imports tripleo-common fails as if it were not installed.
 _SCRIPT = """
-import importlib.abc, sys
+import importlib.abc, runpy, sys
 
 class Refusing(importlib.abc.MetaPathFinder):
     def find_spec(self, name, path=None, target=None):
@@ -22,15 +22,15 @@ class Refusing(importlib.abc.MetaPathFinder):
             raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Refusing())
-from image_uploader_plugins.cli.app import main
-sys.exit(main(sys.argv[1:]))
+del sys.argv[0]
+runpy.run_path(sys.argv[0], run_name="__main__")
 """
 
 
 def upload(cli: Cli, *arguments: object) -> subprocess.CompletedProcess[str]:
-    words = ["--config-file", cli.config, "upload", *arguments, "--report", cli.report_file]
+    words = commands.line(cli.config, "upload", *arguments, "--report", cli.report_file)
     return subprocess.run(
-        [sys.executable, "-c", _SCRIPT, *map(str, words)],
+        [sys.executable, "-c", _SCRIPT, *words],
         capture_output=True,
         text=True,
         check=False,
