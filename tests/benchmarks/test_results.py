@@ -90,9 +90,12 @@ def test_no_row_is_lost_in_a_table(result: Result, written: report.Writer) -> No
 
 def test_the_page_can_be_built(result: Result) -> None:
     core = pytest.importorskip("docutils.core")
+    writers = pytest.importorskip("docutils.writers")
     text = report.rst(result, "_static/performance.svg")
     html = core.publish_string(
-        text, writer_name="html5", settings_overrides={"halt_level": 2, "report_level": 5}
+        text,
+        writer=writers.get_writer_class("html5")(),
+        settings_overrides={"halt_level": 2, "report_level": 5},
     ).decode()
     assert "&lt;peer&gt; &amp; co" in html
     assert r"ends with 1: \*no* `disk` |a_b_" in html
