@@ -71,14 +71,21 @@ class Rounds(Generic[_T]):
         try:
             with self._working:
                 self._gather()
-                with self._mutex:
-                    self._next = _Round()
+                self._close(mine)
                 self._work(mine.items)
         except BaseException as e:
             mine.error = e
             raise
         finally:
+            # An interrupt may come while others still gather.
+            self._close(mine)
             mine.done.set()
+
+    def _close(self, mine: _Round[_T]) -> None:
+        """Have those that come from now on join another round."""
+        with self._mutex:
+            if self._next is mine:
+                self._next = _Round()
 
 
 def _of_another(error: BaseException) -> BaseException:

@@ -143,3 +143,19 @@ def test_those_that_join_while_others_are_gathered_are_in_the_same_call() -> Non
     go_on.set()
     members.end()
     assert calls == [["first", "second"]]
+
+
+def test_a_round_that_was_interrupted_before_its_call_is_over() -> None:
+    calls: list[list[str]] = []
+    interrupts = [KeyboardInterrupt()]
+
+    def gather() -> None:
+        if interrupts:
+            raise interrupts.pop()
+
+    rounds: Rounds[str] = Rounds(calls.append, gather)
+    with pytest.raises(KeyboardInterrupt):
+        rounds.join(["first"])
+    assert rounds.is_idle
+    rounds.join(["second"])
+    assert calls == [["second"]]
