@@ -68,26 +68,29 @@ class Flushes:
 
         Raises StorageError; then the names are flushed again by the next call.
         """
-        targets = [*files]
+        wanted = [*files]
         with self._mutex:
-            targets += self._pending.values()
-            self._pending.clear()
+            is_needed = bool(wanted or self._pending)
         # What another thread has taken from here is durable when its flush has ended.
-        if targets or not self._rounds.is_idle:
-            self._rounds.join(targets)
+        if is_needed or not self._rounds.is_idle:
+            self._rounds.join(wanted)
 
-    def _carry_out(self, targets: Sequence[Target]) -> None:
-        distinct = list(dict.fromkeys(targets))
+    def _carry_out(self, files: Sequence[Target]) -> None:
+        with self._mutex:
+            names = dict(self._pending)
+            self._pending.clear()
         try:
-            if len(distinct) > FEW and reports_errors():
-                self._flush_file_systems(distinct)
-            else:
-                self._flush_each(distinct)
+            self._flush(list(dict.fromkeys([*files, *names.values()])))
         except BaseException:
             with self._mutex:
-                names = {target.path: target for target in distinct if target.is_folder}
                 self._pending = names | self._pending
             raise
+
+    def _flush(self, targets: Sequence[Target]) -> None:
+        if len(targets) > FEW and reports_errors():
+            self._flush_file_systems(targets)
+        else:
+            self._flush_each(targets)
 
     def _flush_file_systems(self, targets: Sequence[Target]) -> None:
         for _, group in itertools.groupby(sorted(targets, key=_device), _device):

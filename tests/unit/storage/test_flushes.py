@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -12,6 +13,7 @@ from image_uploader_plugins.storage import Places, Storage, flushes, folders
 from tests.support.faults import Primitive, hooked
 
 PLACES = Places(PurePosixPath(".state"))
+LIMIT = 60  # seconds
 FLUSHES = (os.fsync, folders.sync_all, flushes.sync_file_system)
 
 
@@ -113,3 +115,29 @@ def test_the_content_of_many_files_is_flushed_together(storage: Storage) -> None
     with hooked(recorder):
         storage.publish_all([(PurePosixPath("a") / str(n), b"%d" % n) for n in range(20)])
     assert len(recorder.made) == 1
+
+
+def test_who_comes_during_a_flush_of_its_own_names_waits_for_its_end(storage: Storage) -> None:
+    """One thread's sync() takes the names that another has changed, and that one syncs, too."""
+    flushing, go_on = threading.Event(), threading.Event()
+
+    def slow(primitive: Primitive) -> Any:
+        if primitive.function in FLUSHES and not flushing.is_set():
+            flushing.set()
+            assert go_on.wait(LIMIT)
+        return primitive()
+
+    for name in "abcd":
+        storage.publish(storage.stage([b"y"]).path, PurePosixPath(name) / "second")
+    with hooked(slow):
+        first = threading.Thread(target=storage.sync)
+        first.start()
+        assert flushing.wait(LIMIT)
+        second = threading.Thread(target=storage.sync)
+        second.start()
+        second.join(0.05)
+        assert second.is_alive()
+        go_on.set()
+        for thread in (first, second):
+            thread.join(LIMIT)
+            assert not thread.is_alive()
