@@ -329,7 +329,7 @@ _KNOWN = [
 _PLACES = re.compile("|".join(f"({pattern})" for pattern, _ in _KNOWN))
 
 
-def kind_of(path: PurePosixPath) -> str | None:
+def kind_of(path: PurePosixPath | str) -> str | None:
     """Return the kind of a path below a repository's folder: "file", "folder" or "link".
 
     None where the tree never has anything.
@@ -384,8 +384,10 @@ def pool_blob(digest: Digest) -> PurePosixPath:
 
 def pool_digest(path: PurePosixPath) -> Digest | None:
     """Return the digest a file in the pool is for; None for any other path."""
-    digest = _digest_or_none(f"{path.parent.parent.name}:{path.name}")
-    return digest if digest and pool_blob(digest) == path else None
+    parts = path.parts
+    if parts[:-3] != POOL.parts or parts[-1][:2] != parts[-2]:
+        return None
+    return _digest_or_none(f"{parts[-3]}:{parts[-1]}")
 
 
 def partial(digest: Digest) -> PurePosixPath:

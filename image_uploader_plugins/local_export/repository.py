@@ -346,17 +346,15 @@ class Repository:
 
     def parts(self) -> Iterator[File]:
         """Yield all entries of the repository's own folders, but not those in misplaced folders."""
-        for name in sorted(filter(layout.is_own_folder, self._storage.names(self.layout.top))):
-            yield from self._parts(self.layout.top / name)
+        own = filter(layout.is_own_folder, self._storage.names(self.layout.top))
+        found = map(self._storage.status, (self.layout.top / name for name in sorted(own)))
+        return self._with_parts(filter(None, found))
 
-    def _parts(self, path: PurePosixPath) -> Iterator[File]:
-        found = self._storage.status(path)
-        if not found:
-            return
-        yield found
-        if found.kind == "folder" and not self.is_misplaced(found):
-            for name in sorted(self._storage.names(path)):
-                yield from self._parts(path / name)
+    def _with_parts(self, files: Iterable[File]) -> Iterator[File]:
+        for file in files:
+            yield file
+            if file.kind == "folder" and not self.is_misplaced(file):
+                yield from self._with_parts(self._storage.entries(file.path))
 
     def is_misplaced(self, file: File) -> bool:
         """Return whether an entry is of the wrong kind, in a place that can be written anew."""

@@ -28,7 +28,7 @@ class Snapshot(DryRun):
     def __init__(self, root: Path, places: Places) -> None:
         super().__init__(root, places)
         self._names: dict[PurePosixPath, dict[str, str]] = {}
-        self._files: dict[PurePosixPath, File | None] = {}
+        self._entries: dict[PurePosixPath, dict[str, File]] = {}
         self._targets: dict[PurePosixPath, str | None] = {}
         # By inode: all names of a file have the same content.
         self._contents: dict[tuple[int, int], bytes] = {}
@@ -43,24 +43,38 @@ class Snapshot(DryRun):
         """Return the names in a folder; remember the status of each, as most are asked for."""
         try:
             with self.folder(path) as folder:
-                found = self.call(path, listing, folder)
-                for name in found:
+                names = self.call(path, listing, folder)
+                found = self._entries[path] = {}
+                for name in names:
                     with contextlib.suppress(errors.StorageError):
-                        self._look_at(path / name, folder)
+                        found[name] = self._look_at(path / name, folder)
         except NotFound:
             return {}
-        return found
+        return names
 
-    def _look_at(self, path: PurePosixPath, folder: int) -> None:
+    def entries(self, path: PurePosixPath) -> list[File]:
+        names = sorted(self.names(path))
+        found = self._entries.get(path, {})
+        files = (found.get(name) or self.status(path / name) for name in names)
+        return list(filter(None, files))
+
+    def _look_at(self, path: PurePosixPath, folder: int) -> File:
         found = self.call(path, os.stat, path.name, dir_fd=folder, follow_symlinks=False)
-        self._files[path] = entry(path, found)
+        return entry(path, found)
 
     def status(self, path: PurePosixPath) -> File | None:
-        if path not in self._files:
-            there = not path.name or path.name in self.names(path.parent)
-            if path not in self._files:
-                self._files[path] = super().status(path) if there else None
-        return self._files[path]
+        folder, name = path.parent, path.name
+        if not name:
+            return super().status(path)
+        if name not in self.names(folder):
+            return None
+        known = self._entries[folder]
+        if name not in known:
+            found = super().status(path)
+            if found is None:
+                return None
+            known[name] = found
+        return known[name]
 
     def link_target(self, path: PurePosixPath) -> str | None:
         if path not in self._targets:

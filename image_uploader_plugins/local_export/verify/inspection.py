@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import functools
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import PurePosixPath
@@ -57,14 +58,21 @@ class Inspection:
         self._repository = tree.repository(name, self._storage)
         self._repository.remember_manifests()
         self._layout = self._repository.layout
+        self._start = f"{self._layout.top}/"
         self._contents = contents
         self._copies = copies
         self._access = access
         self._misplaced: set[PurePosixPath] = set()
         self.is_unread = False
+        self._look_around()
         self.inventory = twice(lambda: look(self._repository))
         if any(self.inventory.unread()):
             self.inventory = twice(lambda: look(self._repository))
+
+    def _look_around(self) -> None:
+        """Look at everything: folders that are entered first are held, as those of lists are."""
+        with contextlib.suppress(errors.StorageError):
+            collections.deque(self._repository.parts(), maxlen=0)
 
     @property
     def is_misplaced(self) -> bool:
@@ -269,7 +277,7 @@ class Inspection:
 
     def _file(self, file: File) -> Iterator[Finding]:
         kind = "symbolic link" if file.kind == "link" else file.kind
-        belongs = file.kind == layout.kind_of(file.path.relative_to(self._layout.top))
+        belongs = file.kind == layout.kind_of(str(file.path).removeprefix(self._start))
         if is_temporary(file.path.name):
             yield Finding(file.path, "a temporary file that was left behind", Remedy.REPAIR)
         elif belongs:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import collections
 import functools
 import itertools
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import TypeVar
 
@@ -26,6 +26,7 @@ from image_uploader_plugins.reference import RepositoryName
 from image_uploader_plugins.storage import DryRun, File, Snapshot, failed, is_temporary
 
 _T = TypeVar("_T")
+_Inode = tuple[int, int]
 
 
 class Verification:
@@ -53,6 +54,8 @@ class Verification:
         self.misplaced: set[RepositoryName] = set()
         self._notes: list[Note] = []
         self._failures: list[Finding] = []
+        # The names of each file when the verification began.
+        self._held: collections.Counter[_Inode] = collections.Counter()
 
     def report(self) -> Report:
         """Return the findings; raise StorageError where the tree cannot be read at all."""
@@ -116,8 +119,10 @@ class Verification:
                 continue
 
     def _files(self) -> Iterator[tuple[Digest, File]]:
+        held = list(self._repository_files())
+        self._held = _names_of(held)
         pooled = self.tree.pool.files() if self.names is None else ()
-        return itertools.chain(self._repository_files(), pooled)
+        return itertools.chain(held, pooled)
 
     def _repository_files(self) -> Iterator[tuple[Digest, File]]:
         for name in self.repositories():
@@ -223,29 +228,22 @@ class Verification:
             return False
 
     def _pool(self, report: Report) -> Iterator[Finding]:
-        blobs = 0
-        for digest, file in self.tree.pool.files():
-            blobs += 1
+        pooled = list(self.tree.pool.files())
+        report.blobs = len(pooled)
+        for digest, file in pooled:
             problem = self.contents.problem(digest, file)
             if isinstance(problem, Unread):
                 yield Finding(file.path, str(problem), Remedy.LOOK)
             elif problem:
                 yield Finding(file.path, str(problem), self.contents.remedy(digest))
-        report.blobs = blobs
-        suspects = self._linked_outside()
+        suspects = _linked_outside(pooled, self._held)
         if suspects:
             with self.tree.pool_lock():  # so that no link is made meanwhile
-                suspects &= self._linked_outside()
+                held = _names_of(self._repository_files())
+                suspects &= _linked_outside(self.tree.pool.files(), held)
         for path in suspects:
             outside = "has a link outside the tree; what is written to that link is written here"
             yield Finding(path, outside, Remedy.LOOK)
-
-    def _linked_outside(self) -> set[PurePosixPath]:
-        # A link that is removed after it was counted can only hide a link outside, not feign one.
-        held = (file for _, file in self._repository_files())
-        counts = collections.Counter(file.inode for file in held)
-        files = (file for _, file in self.tree.pool.files())
-        return {file.path for file in files if file.links > 1 + counts[file.inode]}
 
     # -- the state that is not served
 
@@ -268,6 +266,22 @@ class Verification:
         """Yield a folder, and everything in it."""
         found = self.tree.storage.status(folder)
         return itertools.chain([found] if found else [], self.tree.storage.below(folder))
+
+
+def _names_of(held: Iterable[tuple[Digest, File]]) -> collections.Counter[_Inode]:
+    """Return how many names each file has in the repositories."""
+    return collections.Counter(file.inode for _, file in held)
+
+
+def _linked_outside(
+    pooled: Iterable[tuple[Digest, File]], held: Mapping[_Inode, int]
+) -> set[PurePosixPath]:
+    """Return the files of the pool with more names than the tree has.
+
+    A name that is removed after it was counted can only hide a link outside,
+    not feign one; no name may be made meanwhile.
+    """
+    return {file.path for _, file in pooled if file.links > 1 + held.get(file.inode, 0)}
 
 
 def _digests(garbage: Iterable[Garbage]) -> set[Digest | None]:

@@ -351,7 +351,8 @@ class WindowFiles:
 
     def _write_all(self, divided: DividedList) -> None:
         entries = dict(self._all(divided))
-        folders = {folder for path in entries for folder in path.parents}
+        parents = {path.parent for path in entries}
+        folders = parents.union(*(folder.parents for folder in parents))
         for folder in sorted(filter(self._is_ours, folders)):
             self._make_way(folder, "folder")
         wanted = [entry for entry in entries.items() if not self._holds(*entry)]
@@ -363,7 +364,7 @@ class WindowFiles:
             self._storage.sync()
         for name in names:
             self._remove(self._layout.top / name)
-        self._remove_empty(self._layout.top, {path.parent for path in entries})
+        self._remove_empty(self._layout.top, parents)
 
     def _all(self, divided: DividedList) -> Iterator[Entry]:
         yield self._layout.none, self._render(())
