@@ -226,10 +226,15 @@ class Folders:
             return contextlib.nullcontext(descriptor)
         return self._opened(path.parent, create=create)
 
-    @contextlib.contextmanager
-    def _opened(self, path: PurePosixPath, *, create: bool) -> Iterator[int]:
+    def _opened(
+        self, path: PurePosixPath, *, create: bool
+    ) -> contextlib.AbstractContextManager[int]:
         descriptor = self._walk_creating(path) if create else self._walk(path)
-        if self._hold(str(path), descriptor):
+        return self._held_or_closed(str(path), descriptor)
+
+    @contextlib.contextmanager
+    def _held_or_closed(self, text: str, descriptor: int) -> Iterator[int]:
+        if self._hold(text, descriptor):
             yield descriptor
             return
         try:
@@ -267,19 +272,9 @@ class Folders:
         descriptor = self._held_folder(top, ".", create=False)
         if descriptor is not None:
             return contextlib.nullcontext(descriptor)
-        return self._opened_top(top)
-
-    @contextlib.contextmanager
-    def _opened_top(self, top: PurePosixPath) -> Iterator[int]:
         # The root itself may be a link: that is the administrator's choice.
         descriptor = self.call(top, os.open, str(self.root), os.O_RDONLY | os.O_DIRECTORY)
-        if self._hold(".", descriptor):
-            yield descriptor
-            return
-        try:
-            yield descriptor
-        finally:
-            os.close(descriptor)
+        return self._held_or_closed(".", descriptor)
 
     def _walk(self, path: PurePosixPath) -> int:
         with self._top() as top:
