@@ -106,7 +106,9 @@ class Prune(Removal):
                 return [reference for reference in references if reference in still]
 
             allowed = self._is_allowed(tree, images, parsed_args.max_share)
-            if allowed or parsed_args.dry_run:
+            if parsed_args.dry_run:
+                self.remove(tree, images, parsed_args)
+            elif allowed:
                 self.remove(tree, images, parsed_args, narrow)
 
     def _names(self, tree: Tree, patterns: list[Pattern]) -> list[RepositoryName]:

@@ -34,8 +34,9 @@ class Retention:
     def kept(self, holdings: Holdings, digests: Mapping[Tag, Digest]) -> set[Tag]:
         """Return those tags of ``digests`` that stay, including what refers to them."""
         chosen = {tag for tag in digests if self._is_chosen(holdings, tag, digests[tag])}
-        images = [tag for tag in digests if not _subject(holdings, tag, digests[tag])]
-        chosen |= set(_newest_first(holdings, images)[: self.newest])
+        if self.newest:
+            images = [tag for tag in digests if not _subject(holdings, tag, digests[tag])]
+            chosen |= set(_newest_first(holdings, images)[: self.newest])
         while True:
             needed = graph.closure(holdings.edges, (digests[tag] for tag in chosen))
             more = {tag for tag in digests if _subject(holdings, tag, digests[tag]) in needed}
@@ -46,10 +47,15 @@ class Retention:
     def _is_chosen(self, holdings: Holdings, tag: Tag, digest: Digest) -> bool:
         return (
             ImageRef(holdings.name, tag) in self.listed
-            # A child goes with its index, so a listed child keeps the index.
-            or any(ImageRef(holdings.name, d) in self.listed for d in holdings.needed(digest))
+            or self._is_listed(holdings, digest)
             or any(pattern.fits(holdings.name, tag, digest) for pattern in self.patterns)
         )
+
+    def _is_listed(self, holdings: Holdings, digest: Digest) -> bool:
+        """Return whether a manifest or a child is listed: a child goes with its index."""
+        if not self.listed:
+            return False
+        return any(ImageRef(holdings.name, d) in self.listed for d in holdings.needed(digest))
 
 
 def read_list(path: Path) -> frozenset[ImageRef]:

@@ -33,7 +33,9 @@ class Forecast:
         """
         repository = self._tree.repository(name)
         held = self._tree.leases.live(repository.layout)
-        plan = garbage.plan(self._tree.storage, repository, held, narrow(wanted))
+        going = narrow(wanted)
+        with self._tree.storage.holding():
+            plan = garbage.plan(self._tree.storage, repository, held, going)
         freed = sum(map(repository.manifest_size, plan.manifests))
         freed += sum(self._counts.remove(file) for _, file in plan.blobs)
         pooled = self._tree.pool.unlinked(plan.digests, self._counts)

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 from image_uploader_plugins import errors, strict_json
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.local_export import graph
+from image_uploader_plugins.local_export import graph, layout
 from image_uploader_plugins.local_export.graph import Reference
 from image_uploader_plugins.local_export.inventory import take_inventory
 from image_uploader_plugins.local_export.link_counts import LinkCounts
@@ -187,7 +187,7 @@ class Holdings:
     def config(self, manifest: Manifest) -> strict_json.Fields:
         """Return an image's configuration; empty where it is missing or unreadable."""
         with contextlib.suppress(errors.ManifestInvalid, errors.StorageError):
-            file = self._repository.blob(manifest.config.digest) if manifest.config else None
+            file = self.file(manifest.config.digest) if manifest.config else None
             if file:
                 return strict_json.load(self._tree.storage.read(file.path, SIZE_LIMIT))
         return {}
@@ -209,8 +209,8 @@ class Holdings:
         return file.size if file else 0
 
     def file(self, digest: Digest) -> File | None:
-        """Return a blob's file."""
-        return self._repository.blob(digest)
+        """Return a blob's file, that of a gzipped one where there are two."""
+        return next(reversed(self._blobs.get(digest, [])), None)
 
     def uses(self, blobs: Collection[Digest]) -> Iterator[tuple[str, Digest]]:
         """Yield each image with each of these blobs that it needs; by digest if it has no tag."""
@@ -297,10 +297,17 @@ class Holdings:
 
     def _files(self, digest: Digest) -> list[File]:
         """Return the files of a blob that no upload holds."""
-        names = () if digest in self._held else self._repository.layout.blob_names(digest)
-        return [file for file in map(self._tree.storage.file, names) if file]
+        return [] if digest in self._held else self._blobs.get(digest, [])
 
     # -- computed once, when first needed
+
+    @functools.cached_property
+    def _blobs(self) -> Mapping[Digest, list[File]]:
+        """Return the files of each blob, sorted by name, from one look at the folder."""
+        found: dict[Digest, list[File]] = collections.defaultdict(list)
+        for digest, file in self._repository.blob_files():
+            found[digest].append(file)
+        return dict(found)
 
     @functools.cached_property
     def _for(self) -> Mapping[Digest, list[Tag]]:
@@ -362,6 +369,8 @@ def images(tree: Tree, name: RepositoryName, *, untagged: bool = False) -> list[
 
 def _images(tree: Tree, name: RepositoryName, *, untagged: bool) -> list[Image]:
     with tree.storage.holding():
+        # Folders that are entered first are held: each image has files in this one.
+        tree.storage.names(layout.RepositoryLayout(name).blobs)
         return list(Holdings(tree, name).images(untagged=untagged))
 
 

@@ -83,6 +83,8 @@ class Contents:
         """
         new = {(_key(file), digest): file for digest, file in files}
         wanted = [(key[1], file) for key, file in new.items() if not self._is_known(key)]
+        # Large files first, so that no thread is left alone with one in the end.
+        wanted.sort(key=lambda item: min(_BATCH, item[1].size) - item[1].size)
         self._meter.expect(sum(file.size for _, file in wanted))
         for batch, problems in parallel.each(self._read_all, _batches(wanted)):
             for (digest, file), problem in zip(batch, problems, strict=True):

@@ -1,0 +1,50 @@
+# SPDX-License-Identifier: Apache-2.0
+"""How often a list, and the report on one image, read and open what an image consists of."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from image_uploader_plugins.local_export import layout
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
+from image_uploader_plugins.local_export.reports.holdings import Holdings, images
+from image_uploader_plugins.local_export.tree import Tree
+from image_uploader_plugins.local_export.verify import completeness
+from image_uploader_plugins.reference import RepositoryName, Tag
+from image_uploader_plugins.storage import beneath
+from tests.support import looks
+
+NAME = RepositoryName("ns/one")
+
+
+def show(root: Path) -> None:
+    tree = Tree(root)
+    holdings = Holdings(tree, NAME)
+    (found,) = holdings.tagged(Tag("v0"))
+    assert found.digest
+    assert not list(completeness.problems(tree, holdings, found.digest, hashing=False))
+
+
+@pytest.mark.skipif(not beneath.is_available(), reason="folders are entered step by step")
+def test_an_image_costs_few_calls(root: Path) -> None:
+    limits = {"opens": 6, "listings": 0, "stats": 4, "reads": 6}
+    found = looks.of_one_more(root, NAME.value, lambda: images(Tree(root), NAME))
+    assert {kind: count for kind, count in found.items() if count > limits[kind]} == {}
+
+
+@pytest.mark.skipif(not beneath.is_available(), reason="folders are entered step by step")
+def test_another_image_costs_its_names_and_its_manifest(root: Path) -> None:
+    limits = {"opens": 3, "listings": 0, "stats": 2, "reads": 4}
+    found = looks.of_one_more(root, NAME.value, lambda: show(root))
+    assert {kind: count for kind, count in found.items() if count > limits[kind]} == {}
+
+
+def test_a_manifest_is_read_once(root: Path) -> None:
+    one = looks.image(NAME.value, 0)
+    with LocalExportDriver(root) as driver:
+        looks.put(driver, one)
+    content = str(layout.RepositoryLayout(NAME).manifest_content(one.digest))
+    assert looks.of(lambda: images(Tree(root), NAME)).opened[content] == 1
+    assert looks.of(lambda: show(root)).opened[content] == 1
