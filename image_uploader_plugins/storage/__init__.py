@@ -25,7 +25,7 @@ from image_uploader_plugins.storage.reader import Reader
 from image_uploader_plugins.storage.rounds import Rounds
 from image_uploader_plugins.storage.snapshot import Snapshot
 from image_uploader_plugins.storage.storage import Storage
-from image_uploader_plugins.storage.transaction import Transaction, transaction
+from image_uploader_plugins.storage.transaction import transaction
 from image_uploader_plugins.storage.writer import Writer
 
 __all__ = [
@@ -42,7 +42,6 @@ __all__ = [
     "Snapshot",
     "Staged",
     "Storage",
-    "Transaction",
     "Writer",
     "failed",
     "fork",

@@ -14,13 +14,15 @@ import itertools
 import os
 import re
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import PurePosixPath
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from image_uploader_plugins.storage import fork
 from image_uploader_plugins.storage.folders import READ, Folders, NotFound, sync_all
 from image_uploader_plugins.storage.rounds import Rounds
+
+_T = TypeVar("_T")
 
 FEW = 2
 """So many files and folders are flushed one by one; for more, their file systems are."""
@@ -104,8 +106,7 @@ class Flushes:
                         raise
 
     def _flush_each(self, targets: Sequence[Target]) -> None:
-        rest = iter(targets)
-        while batch := list(itertools.islice(rest, _AT_ONCE)):
+        for batch in batches(targets):
             with contextlib.ExitStack() as stack:
                 found = (self._open(stack, target) for target in batch)
                 opened = [descriptor for descriptor in found if descriptor is not None]
@@ -126,6 +127,13 @@ class Flushes:
         descriptor = self._folders.call(path, os.open, path.name, READ, dir_fd=folder)
         stack.callback(os.close, descriptor)
         return descriptor
+
+
+def batches(items: Iterable[_T]) -> Iterator[list[_T]]:
+    """Yield lists that are short enough to have a descriptor open for each item."""
+    rest = iter(items)
+    while batch := list(itertools.islice(rest, _AT_ONCE)):
+        yield batch
 
 
 def _device(target: Target) -> int:

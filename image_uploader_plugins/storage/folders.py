@@ -219,9 +219,7 @@ class Folders:
         self, path: PurePosixPath, *, create: bool = False
     ) -> contextlib.AbstractContextManager[int]:
         """Do what folder() does, for the folder that a path is in."""
-        # This is asked for most of all, and to make a path of it takes longer than the rest.
-        text = str(path).rpartition("/")[0] or "."
-        descriptor = self._held_folder(path, text, create=create)
+        descriptor = self._held_folder(path, _folder_of(path), create=create)
         if descriptor is not None:
             return contextlib.nullcontext(descriptor)
         return self._opened(path.parent, create=create)
@@ -287,15 +285,17 @@ class Folders:
             return self._step(top, path)
 
     def is_in_missing(self, path: PurePosixPath) -> bool:
-        """Return whether this thread has looked in vain for a folder above a path."""
+        """Return whether this thread has looked in vain for the folder that a path is in."""
+        return self._misses(_folder_of(path))
+
+    def _misses(self, text: str) -> bool:
         if not self._held.folders or not self._held.missing:
             return False
-        text = str(path)
-        return any(text.startswith(missing + "/") for missing in self._held.missing)
+        return any(f"{text}/".startswith(f"{missing}/") for missing in self._held.missing)
 
     def _check_missing(self, path: PurePosixPath) -> None:
         """Raise NotFound for a folder that this thread has looked for in vain."""
-        if self.is_in_missing(path / "any"):
+        if self._misses(str(path)):
             raise NotFound(self.root / path, os.strerror(errno.ENOENT), errno.ENOENT)
 
     def _jump(self, top: int, path: PurePosixPath) -> int:
@@ -393,6 +393,11 @@ def mapped(path: Path, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.
 def _way(path: PurePosixPath) -> tuple[PurePosixPath, ...]:
     """Return the folders on the way to a path, and the path; cached, since every call needs it."""
     return (*reversed(path.parents), path)[1:]
+
+
+def _folder_of(path: PurePosixPath) -> str:
+    # This is asked for most of all, and to make a path of it takes longer than the rest.
+    return str(path).rpartition("/")[0] or "."
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:

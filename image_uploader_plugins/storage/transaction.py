@@ -12,12 +12,11 @@ from image_uploader_plugins.storage.entries import File
 from image_uploader_plugins.storage.writer import Writer
 
 
-class _Change(NamedTuple):
-    """A change of one path: what is staged for it, or what is done with it; neither is a flush."""
+class _Entry(NamedTuple):
+    """A file (bytes) or a symbolic link (str, the target) that is staged for a path."""
 
     path: PurePosixPath
-    content: bytes | str | None = None
-    action: Callable[[], object] | None = None
+    content: bytes | str
 
 
 class Transaction(Writer):
@@ -33,18 +32,18 @@ class Transaction(Writer):
     def __init__(self, storage: Writer) -> None:
         super().__init__(storage.root, storage.places, owned=storage.is_owned, beside=storage)
         self._storage = storage
-        self._changes: list[_Change] = []
+        self._changes: list[_Entry | Callable[[], object]] = []
 
     def write(self, path: PurePosixPath, content: bytes) -> bool:
         if self.holds(path, content):
             return False
-        self._changes.append(_Change(path, content))
+        self._changes.append(_Entry(path, content))
         return True
 
     def symlink(self, path: PurePosixPath, target: str) -> bool:
         if self.link_target(path) == target:
             return False
-        self._changes.append(_Change(path, target))
+        self._changes.append(_Entry(path, target))
         return True
 
     def mark(self, path: PurePosixPath, content: bytes) -> None:
@@ -52,32 +51,32 @@ class Transaction(Writer):
         self._storage.mark(path, content)
 
     def publish_all(self, wanted: Iterable[tuple[PurePosixPath, bytes | str]]) -> None:
-        self._changes += [_Change(path, content) for path, content in wanted]
+        self._changes += [_Entry(path, content) for path, content in wanted]
 
     def afterwards(self, action: Callable[[], object]) -> None:
-        self._do(PurePosixPath(), action)
+        self._changes.append(action)
 
     def link(self, source: PurePosixPath, path: PurePosixPath) -> None:
-        self._do(path, lambda: self._storage.link(source, path))
+        self._changes.append(lambda: self._storage.link(source, path))
 
     def unlink(self, path: PurePosixPath) -> bool:
         found = self.status(path) is not None
         if found:
-            self._do(path, lambda: self._storage.unlink(path))
+            self._changes.append(lambda: self._storage.unlink(path))
         return found
 
     def drop(self, path: PurePosixPath) -> bool:
         return self.unlink(path)
 
     def remove_empty(self, path: PurePosixPath) -> bool:
-        self._do(path, lambda: self._storage.remove_empty(path))
+        self._changes.append(lambda: self._storage.remove_empty(path))
         return not self.names(path)
 
     def remove_upward(self, path: PurePosixPath, top: PurePosixPath) -> None:
-        self._do(path, lambda: self._storage.remove_upward(path, top))
+        self._changes.append(lambda: self._storage.remove_upward(path, top))
 
     def remove_tree(self, path: PurePosixPath) -> None:
-        self._do(path, lambda: self._storage.remove_tree(path))
+        self._changes.append(lambda: self._storage.remove_tree(path))
 
     def remove(self, file: File) -> None:
         """Remove at once what is in the way of a change."""
@@ -85,25 +84,19 @@ class Transaction(Writer):
 
     def sync(self) -> None:
         """Have all changes so far be durable before the next ones are published."""
-        if self._changes and self._changes[-1] != _Change(PurePosixPath()):
-            self._changes.append(_Change(PurePosixPath()))
-
-    def _do(self, path: PurePosixPath, action: Callable[[], object]) -> None:
-        self._changes.append(_Change(path, action=action))
+        self._changes.append(self._storage.sync)
 
     def commit(self) -> None:
         """Publish all changes; all are durable when this returns."""
         changes, self._changes = self._changes, []
-        contents = [change.content for change in changes if change.content is not None]
+        contents = [change.content for change in changes if isinstance(change, _Entry)]
         with self._storage.holding(), self._storage.staged_all(contents) as staged:
             rest = iter(staged)
             for change in changes:
-                if change.content is not None:
+                if isinstance(change, _Entry):
                     self._storage.publish(next(rest), change.path)
-                elif change.action:
-                    change.action()
                 else:
-                    self._storage.sync()
+                    change()
             self._storage.sync()
 
 

@@ -9,26 +9,21 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import itertools
 import os
 import stat
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.storage import mounts
 from image_uploader_plugins.storage.entries import File, Staged
-from image_uploader_plugins.storage.flushes import Flushes, Target
+from image_uploader_plugins.storage.flushes import Flushes, Target, batches
 from image_uploader_plugins.storage.folders import FILE_MODE, NotFound
 from image_uploader_plugins.storage.places import Places, beside
 from image_uploader_plugins.storage.reader import Reader
 from image_uploader_plugins.storage.staging import Staging, lock_of
 
-_T = TypeVar("_T")
-
-_AT_ONCE = 64
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 # NOTE: EPERM is the error of file systems without hard links and of fs.protected_hardlinks.
 _LINK_REFUSED = (errno.EXDEV, errno.EMLINK, errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
@@ -157,7 +152,7 @@ class Writer(Reader):
         They become visible in this order, each whole. That is much faster than
         one by one.
         """
-        for batch in _batches(wanted):
+        for batch in batches(wanted):
             try:
                 self._publish_batch(batch)
             except errors.StorageFull:
@@ -222,7 +217,7 @@ class Writer(Reader):
                     self.changed(path.parent, target)
                     return
         staged = self.try_link(source, self) or self._link_beside(source, path)
-        staged = staged or self.stage_link(source)
+        staged = staged or self._stage_copy(source)
         try:
             self._show(staged, path)
         finally:
@@ -245,9 +240,9 @@ class Writer(Reader):
 
     def stage_link(self, source: PurePosixPath) -> PurePosixPath:
         """Make a temporary hard link to ``source``; a copy where links are refused."""
-        linked = self.try_link(source, self)
-        if linked:
-            return linked
+        return self.try_link(source, self) or self._stage_copy(source)
+
+    def _stage_copy(self, source: PurePosixPath) -> PurePosixPath:
         file = self.file(source)
         return self.stage(self.chunks(source), file.modified_ns if file else None).path
 
@@ -336,24 +331,28 @@ class Writer(Reader):
         empty after a power loss.
         """
         with self.folder_of(path, create=True) as folder:
-            with self._unless_taken():
-                descriptor = self.call(path, os.open, path.name, CREATE, 0o600, dir_fd=folder)
-                try:
-                    self.give(path, descriptor)
-                    with contextlib.suppress(errors.StorageFull):
-                        self.write_all(path, descriptor, content)
-                finally:
-                    os.close(descriptor)
+            with (
+                self._unless_taken(),
+                self._created(path, folder) as descriptor,
+                contextlib.suppress(errors.StorageFull),
+            ):
+                self.write_all(path, descriptor, content)
             self.changed(path.parent, folder)
 
     def touch(self, path: PurePosixPath) -> None:
         """Make an empty file; a power loss may undo it."""
-        with self.folder_of(path, create=True) as folder:
-            descriptor = self.call(path, os.open, path.name, CREATE, 0o600, dir_fd=folder)
-            try:
-                self.give(path, descriptor)
-            finally:
-                os.close(descriptor)
+        with self.folder_of(path, create=True) as folder, self._created(path, folder):
+            pass
+
+    @contextlib.contextmanager
+    def _created(self, path: PurePosixPath, folder: int) -> Iterator[int]:
+        """Make a file in an open folder, give it to the root's owner, and open it for a block."""
+        descriptor = self.call(path, os.open, path.name, CREATE, 0o600, dir_fd=folder)
+        try:
+            self.give(path, descriptor)
+            yield descriptor
+        finally:
+            os.close(descriptor)
 
     def set_access(self, path: PurePosixPath) -> None:
         """Set the owner and mode that the entry at ``path`` must have."""
@@ -482,10 +481,3 @@ class Writer(Reader):
     def sync(self) -> None:
         """Make all changes of names durable: no power loss undoes them."""
         self._flushes.flush()
-
-
-def _batches(items: Iterable[_T]) -> Iterator[list[_T]]:
-    """Yield lists that are short enough to have a descriptor open for each item."""
-    rest = iter(items)
-    while batch := list(itertools.islice(rest, _AT_ONCE)):
-        yield batch
