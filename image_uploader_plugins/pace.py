@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Limits for slow servers: when an answer is given up."""
+"""Limits for slow servers: when an answer is given up, and when others do not wait for it."""
 
 from __future__ import annotations
 
@@ -17,6 +17,12 @@ DEADLINE = 6 * 60 * 60
 
 READ_TIMEOUT = 300.0
 """Seconds for the first byte of an answer: caches ask others first."""
+
+SLOW_RATE = 16 * 1024
+"""Bytes a second below which nobody waits any more for what another one fetches."""
+
+PATIENCE = 5.0
+"""Seconds over which SLOW_RATE is measured."""
 
 _WINDOW = 30.0  # seconds of waiting for a server that are looked at together
 

@@ -14,15 +14,10 @@ from typing import Self
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.manifest import Descriptor
+from image_uploader_plugins.pace import PATIENCE, SLOW_RATE
 
 WORKERS = 8
 """Blobs that come at once."""
-
-PATIENCE = 5.0
-"""Seconds over which RATE is measured."""
-
-RATE = 16 * 1024
-"""Bytes per second below which other images do not wait for a transfer."""
 
 
 class Transfer:
@@ -58,7 +53,7 @@ class Transfer:
             except concurrent.futures.CancelledError:
                 return False
             except TimeoutError:
-                slow = self.received - before < RATE * self._patience
+                slow = self.received - before < SLOW_RATE * self._patience
                 if self.future.running() and slow:
                     self.is_stuck = True
                     return False

@@ -9,13 +9,8 @@ import time
 from collections.abc import Iterable, Iterator
 
 from image_uploader_plugins.digest import Digest
+from image_uploader_plugins.pace import PATIENCE, SLOW_RATE
 from image_uploader_plugins.storage import Lock, Storage
-
-RATE = 16 * 1024
-"""Bytes per second below which others do not wait for a fetch."""
-
-PATIENCE = 5.0
-"""Seconds over which RATE is measured."""
 
 _LOOK = 0.05  # seconds between two looks
 _TELL = 0.25  # seconds between two tellings
@@ -63,7 +58,7 @@ class _Watch:
 
     def is_stuck(self, progress: int) -> bool:
         got = progress - self._progress
-        if 0 <= got < RATE * PATIENCE:
+        if 0 <= got < SLOW_RATE * PATIENCE:
             return clock() - self._since >= PATIENCE
         # It is fast enough, or the lock belongs to the next fetch already.
         self._progress, self._since = progress, clock()

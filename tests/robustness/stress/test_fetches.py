@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from image_uploader_plugins import errors, media_types
+from image_uploader_plugins import errors, media_types, pace
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import Content
 from image_uploader_plugins.local_export import fetches, layout
@@ -141,7 +141,7 @@ def test_who_waits_for_one_that_gets_on_fetches_nothing(root: Path, time: Time) 
         second_waits(time)
         first.give(1)
         first.begun(number)
-        time.turn(fetches.PATIENCE - 0.1)  # a piece in nearly five seconds is enough
+        time.turn(pace.PATIENCE - 0.1)  # a piece in nearly five seconds is enough
     second_waits(time)
     first.give(1)
     first.end()
@@ -157,7 +157,7 @@ def test_who_waits_for_one_that_is_stuck_makes_a_fetch_of_his_own(root: Path, ti
     slow.begun()
     second = Upload(root, "second")
     second_waits(time)
-    time.turn(fetches.PATIENCE - 0.1)
+    time.turn(pace.PATIENCE - 0.1)
     second_waits(time)
     assert second.fetches == 0
     time.turn(0.2)
@@ -165,7 +165,7 @@ def test_who_waits_for_one_that_is_stuck_makes_a_fetch_of_his_own(root: Path, ti
     # Another one waits for the second, which gets on, and not for the first.
     third = Upload(root, "third")
     time.waits("third")
-    time.turn(fetches.PATIENCE)
+    time.turn(pace.PATIENCE)
     time.waits("third")
     second.give()
     second.end()
@@ -242,7 +242,7 @@ def test_who_does_not_wait_any_longer_leaves_what_the_slow_one_has(root: Path, t
     slow.begun(2)
     second = Upload(root, "second", resumes=True)
     second_waits(time)
-    time.turn(fetches.PATIENCE)
+    time.turn(pace.PATIENCE)
     second.begun()
     assert kept(root) == 1
     second.give()
@@ -259,7 +259,7 @@ def test_two_that_bring_the_same_are_one_success(root: Path, time: Time) -> None
     slow.begun()
     second = Upload(root, "second", resumes=True)
     second_waits(time)
-    time.turn(fetches.PATIENCE)
+    time.turn(pace.PATIENCE)
     second.begun()
     for upload in (second, slow):
         upload.give()
@@ -278,7 +278,7 @@ def test_a_slow_source_that_lies_harms_nobody(root: Path, time: Time) -> None:
     slow.begun()
     second = Upload(root, "second")
     second_waits(time)
-    time.turn(fetches.PATIENCE)
+    time.turn(pace.PATIENCE)
     second.begun()
     second.give()
     second.end()
@@ -309,7 +309,7 @@ def test_nothing_is_left_of_the_locks_of_fetches(root: Path, time: Time) -> None
     slow.begun()
     second = Upload(root, "second")
     second_waits(time)
-    time.turn(fetches.PATIENCE)
+    time.turn(pace.PATIENCE)
     second.begun()
     for upload in (second, slow):
         upload.give()
@@ -329,7 +329,7 @@ def test_adopting_does_not_wait_for_a_slow_source(root: Path, time: Time) -> Non
     thread = threading.Thread(target=lambda: list(adopt.adopt(Tree(root))), daemon=True)
     thread.start()
     time.pauses.get(timeout=LIMIT)
-    time.turn(fetches.PATIENCE)
+    time.turn(pace.PATIENCE)
     thread.join(LIMIT)
     assert not thread.is_alive()
     slow.give()
