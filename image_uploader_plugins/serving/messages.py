@@ -74,7 +74,7 @@ class Response:
 
 
 class Body:
-    """What is sent, and then closed."""
+    """The bytes of an answer, and the call that ends it."""
 
     def __init__(self, content: Iterable[bytes], close: Callable[[], None]) -> None:
         self.content = content

@@ -35,7 +35,7 @@ Check = Callable[[], None]
 
 
 class Connection(Protocol):
-    """What reaches a registry and its token server."""
+    """A way to a registry and its token server."""
 
     def base(self) -> str:
         """Return the URL of the registry's API, with /v2."""

@@ -31,7 +31,7 @@ _HUB_HOST = "registry-1.docker.io"
 
 @dataclasses.dataclass
 class Abilities:
-    """What a registry was found to answer; None for what is not known yet.
+    """The requests that a registry was found to answer; None for what is not known yet.
 
     ``head`` says whether it answers HEAD of a manifest with the manifest's
     digest, and ``referrers`` whether it has the API for referrers.
