@@ -91,10 +91,15 @@ class LocalExportDriver(UploaderDriver):
                 self._pool.check(digest, repository)
         with self._storage.holding():
             mounted = self._mount_all(repository, wanted)
-            missing = wanted.keys() - mounted
-            strange = [(digest, repository) for digest in missing if repository.blob(digest)]
-            for digest in missing & sources.keys():
-                strange.append((digest, self._tree.repository(sources[digest])))
+            strange = [
+                (digest, origin)
+                for digest in wanted
+                if digest not in mounted
+                for origin in map(
+                    self._tree.repository, sorted({target, sources.get(digest, target)})
+                )
+                if origin.blob(digest)
+            ]
         adopted = {
             digest: wanted[digest]
             for digest, origin in strange

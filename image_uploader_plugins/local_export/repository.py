@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import PurePosixPath
 
 from image_uploader_plugins import errors, manifest
@@ -151,17 +151,8 @@ class Repository:
             added = {tag.value for tag in written}
             self._listing.change(added, (), lambda: added.union(t.value for t in self.tags()))
         else:
-            self._look_at_all(written)
+            self._listing.write(self._link_all(written))
         self._storage.afterwards(lambda: TIDIED.remember(key, self._folders_of_tags()))
-
-    def _look_at_all(self, written: set[Tag]) -> None:
-        linked = self._linked()
-        others = self.tags() - written
-        for tag in sorted(tag for tag in others if tag.value not in linked):
-            self._refresh_tag(tag, _warn, thoroughly=False)
-        tags = {tag.value for tag in others | written}
-        self._clear_links(linked - tags)
-        self._listing.write(tags)
 
     def _folders_of_tags(self) -> list[File | None]:
         return [*map(self._storage.status, (self.layout.manifests, self.layout.tag_links))]
@@ -412,14 +403,29 @@ class Repository:
         """
         if thoroughly:
             self._refresh_manifests()
-        tags = self.tags()
+        tags = self._link_all(thoroughly=thoroughly, report=report)
+        if tags or self.manifests():
+            self._listing.write(tags, thoroughly=thoroughly)
+
+    def _link_all(
+        self,
+        written: Collection[Tag] = (),
+        *,
+        thoroughly: bool = False,
+        report: Report = _warn,
+    ) -> set[str]:
+        """Give links to the tags that have none, and remove those without a tag; return all tags.
+
+        Tags that were ``written`` have theirs, visible yet or not.
+        """
+        others = self.tags().difference(written)
         linked = self._linked(thoroughly=thoroughly)
-        for tag in sorted(tags):
+        for tag in sorted(others):
             if thoroughly or tag.value not in linked:
                 self._refresh_tag(tag, report, thoroughly=thoroughly)
-        self._clear_links(linked - {tag.value for tag in tags})
-        if tags or self.manifests():
-            self._listing.write((tag.value for tag in tags), thoroughly=thoroughly)
+        tags = {tag.value for tag in others.union(written)}
+        self._clear_links(linked - tags)
+        return tags
 
     def _linked(self, *, thoroughly: bool = False) -> set[str]:
         """Return the names of all links that tags have."""

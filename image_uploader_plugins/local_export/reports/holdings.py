@@ -370,7 +370,7 @@ def images(tree: Tree, name: RepositoryName, *, untagged: bool = False) -> list[
 def _images(tree: Tree, name: RepositoryName, *, untagged: bool) -> list[Image]:
     with tree.storage.holding():
         # Folders that are entered first are held: each image has files in this one.
-        tree.storage.names(layout.RepositoryLayout(name).blobs)
+        tree.storage.names(layout.repository(name).blobs)
         return list(Holdings(tree, name).images(untagged=untagged))
 
 

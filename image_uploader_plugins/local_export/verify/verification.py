@@ -81,7 +81,7 @@ class Verification:
         """Yield garbage as findings; the rest of one unfinished upload is one finding."""
         if not garbage:
             return
-        places = [layout.RepositoryLayout(name) for name in self.repositories()]
+        places = [layout.repository(name) for name in self.repositories()]
         folders = {folder: place for place in places for folder in (place.blobs, place.leases)}
         left: dict[layout.RepositoryLayout, list[Garbage]] = collections.defaultdict(list)
         pooled = {g for g in garbage if layout.pool_digest(g.path)}
@@ -155,7 +155,7 @@ class Verification:
         return Finding(path, problem, Remedy.LOOK)
 
     def _repository(self, name: RepositoryName, report: Report) -> list[Finding]:
-        top = layout.RepositoryLayout(name).top
+        top = layout.repository(name).top
         snapshot = Snapshot(self.tree.storage.root, layout.PLACES)
         try:
             with (

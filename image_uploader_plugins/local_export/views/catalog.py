@@ -114,7 +114,7 @@ class Catalog:
 
     def _has_manifests(self, name: RepositoryName) -> bool:
         try:
-            return bool(self._storage.names(layout.RepositoryLayout(name).manifests))
+            return bool(self._storage.names(layout.repository(name).manifests))
         except errors.StorageError:
             return True  # not known, so it stays listed
 
