@@ -41,8 +41,25 @@ _NAMES = (
     *("digest", "size", "urls", "data", "platform", "architecture", "os"),
 )
 _REFERENCE_TYPE = "vnd.docker.reference.type"
-# Variants that stand for an architecture as such: amd64's v1, arm64's v8.
-_PLAIN = frozenset({"", "v1", "v8"})
+
+_PLATFORM = re.compile(r"[\w.-]+/[\w.-]+(?:/[\w.-]+)?", re.ASCII)
+_PLATFORM_FORM = "OS/ARCHITECTURE[/VARIANT], for example linux/amd64 or linux/arm/v7"
+# NOTE: containerd's platforms package (database.go): other names, each with the variant that it
+# stands for, and what a variant, or none, means.
+_ARCHITECTURES = {
+    "i386": ("386", ""),
+    "x86_64": ("amd64", None),
+    "x86-64": ("amd64", None),
+    "aarch64": ("arm64", None),
+    "armhf": ("arm", "v7"),
+    "armel": ("arm", "v6"),
+}
+_VARIANTS = {
+    "amd64": {"v1": ""},
+    "arm64": dict.fromkeys(("8", "8.0", "v8", "v8.0"), "")
+    | dict.fromkeys(("9", "9.0", "v9.0"), "v9"),
+    "arm": {"": "v7", "5": "v5", "6": "v6", "7": "v7", "8": "v8"},
+}
 _LARGEST = 2**63 - 1  # clients keep a size in an int64 (descriptor.md)
 
 
@@ -54,8 +71,46 @@ class Platform:
     os: str | None = None
     variant: str | None = None
 
+    @classmethod
+    def parse(cls, text: str) -> Platform:
+        """Return the platform ``os/architecture[/variant]``, normalised.
+
+        Raises InvalidReference for any other form.
+        """
+        if not isinstance(text, str) or not _PLATFORM.fullmatch(text):
+            raise errors.InvalidReference(
+                f"not a platform: {shown(text)}; one has the form {_PLATFORM_FORM}"
+            )
+        system, architecture, *variant = text.split("/")
+        return cls(architecture, system, *variant).normalised()
+
     def __str__(self) -> str:
         return "/".join(filter(None, (self.os, self.architecture, self.variant)))
+
+    def normalised(self) -> Platform:
+        """Return the platform under the name that all its names stand for.
+
+        These are the names of containerd's platforms package: ``x86_64`` is
+        ``amd64``, ``arm64/v8`` is ``arm64``, and ``arm`` is ``arm/v7``.  An
+        architecture without a system is one of Linux.
+        """
+        architecture, variant = (self.architecture or "").lower(), (self.variant or "").lower()
+        if architecture in _ARCHITECTURES:
+            architecture, implied = _ARCHITECTURES[architecture]
+            variant = variant if implied is None else implied
+        variant = _VARIANTS.get(architecture, {}).get(variant, variant)
+        system = (self.os or (architecture and "linux")).lower()
+        return Platform(
+            architecture or None, {"macos": "darwin"}.get(system, system) or None, variant or None
+        )
+
+    def fits(self, wanted: Platform) -> bool:
+        """Return whether who wants ``wanted`` means this platform.
+
+        It is the same one under any of its names; a better or a worse variant
+        is another platform.  Versions of a system are not compared.
+        """
+        return self.normalised() == wanted.normalised()
 
     def as_dict(self) -> dict[str, Any]:
         """Return the known fields as JSON has them."""
@@ -224,10 +279,9 @@ class Manifest:
         ]
 
         def preference(descriptor: Descriptor) -> tuple[bool, bool, str]:
-            platform = descriptor.platform
+            platform = descriptor.platform.normalised()
             fits = platform.architecture == architecture
-            variant = "" if (platform.variant or "") in _PLAIN else str(platform.variant)
-            return not fits, fits and platform.os not in ("linux", None), fits * variant
+            return not fits, fits and platform.os != "linux", fits * (platform.variant or "")
 
         return min(images, key=preference, default=None)
 

@@ -12,7 +12,7 @@ from hypothesis import strategies
 
 from image_uploader_plugins import errors, manifest, media_types
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.manifest import Descriptor, Manifest
+from image_uploader_plugins.manifest import Descriptor, Manifest, Platform
 from image_uploader_plugins.testing import images
 
 IMAGE = images.image("a", None, [images.layer({"f": b"x"})], oci=True)
@@ -161,3 +161,64 @@ def test_a_descriptor_is_written_as_it_was_read(fields: dict[str, Any]) -> None:
 
 def test_what_is_not_known_of_a_descriptor_is_not_written() -> None:
     assert "size" not in Descriptor("a/b", Digest.of(b"x"), None).as_dict()
+
+
+@pytest.mark.parametrize(
+    ("text", "normalised"),
+    [
+        ("linux/amd64", "linux/amd64"),
+        ("linux/amd64/v1", "linux/amd64"),
+        ("linux/amd64/v3", "linux/amd64/v3"),
+        ("Linux/X86_64", "linux/amd64"),
+        ("linux/x86-64/V2", "linux/amd64/v2"),
+        ("linux/i386/v1", "linux/386"),
+        ("linux/arm64/v8", "linux/arm64"),
+        ("linux/aarch64/8", "linux/arm64"),
+        ("linux/arm64/9", "linux/arm64/v9"),
+        ("linux/arm", "linux/arm/v7"),
+        ("linux/arm/6", "linux/arm/v6"),
+        ("linux/arm/v8", "linux/arm/v8"),
+        ("linux/armhf", "linux/arm/v7"),
+        ("linux/armel/v7", "linux/arm/v6"),
+        ("macOS/arm64", "darwin/arm64"),
+        ("windows/amd64", "windows/amd64"),
+        ("linux/ppc64le", "linux/ppc64le"),
+    ],
+)
+def test_a_platform_has_one_name(text: str, normalised: str) -> None:
+    parsed = Platform.parse(text)
+    assert str(parsed) == normalised
+    assert parsed == Platform.parse(normalised)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "amd64", "linux", "linux/", "/amd64", "linux/arm/v7/x", "linux/amd64 ", "l/\u00e4", 1],
+)
+def test_what_is_no_platform_is_refused_with_the_form(text: Any) -> None:
+    with pytest.raises(errors.InvalidReference, match=r"OS/ARCHITECTURE\[/VARIANT\]"):
+        Platform.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("entry", "wanted", "fits"),
+    [
+        (Platform("arm64", "linux", "v8"), "linux/arm64", True),
+        (Platform("arm64", "linux"), "linux/arm64/v8", True),
+        (Platform("amd64", "linux"), "linux/amd64", True),
+        (Platform("amd64", "linux", "v1"), "linux/amd64", True),
+        (Platform("amd64", "linux", "v2"), "linux/amd64", False),
+        (Platform("amd64", "linux", "v3"), "linux/amd64/v3", True),
+        (Platform("amd64", "linux"), "linux/amd64/v3", False),
+        (Platform("arm", "linux"), "linux/arm/v7", True),
+        (Platform("arm", "linux", "v6"), "linux/arm", False),
+        (Platform("amd64"), "linux/amd64", True),
+        (Platform("amd64", "windows"), "linux/amd64", False),
+        (Platform("unknown", "unknown"), "linux/amd64", False),
+        (Platform(), "linux/amd64", False),
+    ],
+)
+def test_an_entry_is_for_the_platform_that_is_wanted(
+    entry: Platform, wanted: str, fits: bool
+) -> None:
+    assert entry.fits(Platform.parse(wanted)) == fits
