@@ -13,11 +13,13 @@ disappears before its content.
 from __future__ import annotations
 
 import abc
+import contextlib
 import dataclasses
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from types import MappingProxyType, TracebackType
 from typing import Any, Self
 
+from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.manifest import Descriptor, Manifest
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
@@ -55,6 +57,30 @@ class Census:
     bytes_stored: int
     bytes_shared: int
     oldest_lease: float | None = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Footprint:
+    """The ``bytes`` and ``files`` that something takes in a target, about, beside its content."""
+
+    bytes: int = 0
+    files: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Room:
+    """The room that a target has left: so many ``bytes``, in so many ``files``.
+
+    ``files`` is None where their number has no limit.  A blob is one file, and
+    takes its size.  ``repository``, ``tag`` and ``manifest`` say what each new
+    one of these takes more.
+    """
+
+    bytes: int
+    files: int | None = None
+    repository: Footprint = Footprint()
+    tag: Footprint = Footprint()
+    manifest: Footprint = Footprint()
 
 
 class Content(Iterable[bytes]):
@@ -204,7 +230,30 @@ class UploaderDriver(abc.ABC):
         manifest that stays cannot be read.
         """
 
-    # -- for reports and metrics; a driver that cannot tell leaves these as they are
+    def delete_all(
+        self,
+        target: RepositoryName,
+        references: Collection[Tag | Digest],
+        narrow: Callable[[Collection[Tag | Digest]], Collection[Tag | Digest]] = list,
+    ) -> Deletion:
+        """Delete several images of one repository; return what that removed, all in all.
+
+        ``narrow`` is called when their turn has come, and returns those of
+        them that are still to be deleted. Images that are not there are
+        ignored. Raises as delete() does.
+        """
+        manifests: list[Digest] = []
+        blobs: list[Digest] = []
+        freed = 0
+        for reference in narrow(references):
+            with contextlib.suppress(errors.ImageUnknown):
+                deletion = self.delete(ImageRef(target, reference))
+                manifests += deletion.manifests
+                blobs += deletion.blobs
+                freed += deletion.bytes_freed
+        return Deletion(tuple(manifests), tuple(blobs), freed)
+
+    # -- for plans, reports and metrics; a driver that cannot tell leaves these as they are
 
     def resolve(self, target: ImageRef) -> Digest | None:
         """Return the digest of the manifest that a tag or a digest leads to at the moment.
@@ -236,6 +285,26 @@ class UploaderDriver(abc.ABC):
         image is then fetched and put again. Changes nothing, and protects
         nothing from a delete.
         """
+        return None
+
+    def mountable(self, layers: Iterable[Descriptor]) -> frozenset[Digest] | None:
+        """Return those of ``layers`` that mount_layers() would find, in whichever repository.
+
+        None where the driver does not tell. Changes nothing, and protects
+        nothing from a delete.
+        """
+        return None
+
+    def tags(self, target: RepositoryName) -> frozenset[Tag] | None:
+        """Return the tags of a repository, none of them where there is no such repository.
+
+        None where the driver does not tell: what is no longer wanted then
+        stays.
+        """
+        return None
+
+    def room(self) -> Room | None:
+        """Return how much more the target can hold; None where the driver does not tell."""
         return None
 
     def census(self) -> Census | None:

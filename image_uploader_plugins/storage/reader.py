@@ -27,6 +27,18 @@ class Reader(Folders):
     where something that must be there is missing.
     """
 
+    # -- the file system
+
+    def room(self) -> tuple[int, int | None]:
+        """Return the bytes and the number of files that there is room for below the root.
+
+        None for the number where the file system has no limit for it, as btrfs.
+        """
+        root = PurePosixPath()
+        with self.folder(root) as folder:
+            found = self.call(root, os.statvfs, folder)
+        return found.f_bavail * found.f_frsize, found.f_favail if found.f_files else None
+
     # -- entries
 
     def status(self, path: PurePosixPath) -> File | None:

@@ -28,7 +28,7 @@ import pickle
 import tempfile
 import time
 import unittest
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -691,6 +691,51 @@ class DriverContract:
             content = [image.manifest.content, *image.blobs.values()]
             self.case.assertEqual(census.bytes_stored, sum(map(len, content)))
             self.case.assertEqual(census.bytes_shared, 0)
+
+    def test_mountable_is_what_mounting_would_find(self) -> None:
+        asked = [LAYER, described(Digest.of(b"absent")), described(DIGEST, len(BLOB) + 1)]
+        found = self.driver.mountable(asked)
+        if found is None:
+            self.case.skipTest("the driver does not tell")
+        self.case.assertEqual(found, frozenset())
+        self.driver.upload_layer(THERE, [BLOB], expected=DIGEST)
+        self.case.assertEqual(self.driver.mountable(asked[:2]), {DIGEST})
+        self.case.assertEqual(self.driver.mountable(asked[2:]), frozenset())
+        self.case.assertFalse(self.driver.present(HERE, [LAYER]))
+
+    def test_tags_are_those_of_the_repository_itself(self) -> None:
+        if self.driver.tags(HERE) is None:
+            self.case.skipTest("the driver does not tell")
+        self.case.assertEqual(self.driver.tags(HERE), frozenset())
+        self.put(self.image())
+        self.put(self.image("other"), Tag("other"))
+        self.put(self.image("pinned"), None)
+        self.case.assertEqual(self.driver.tags(HERE), {TAG, Tag("other")})
+        self.case.assertEqual(self.driver.tags(THERE), frozenset())
+        self.delete()
+        self.case.assertEqual(self.driver.tags(HERE), {Tag("other")})
+
+    def test_room_is_what_is_left(self) -> None:
+        room = self.driver.room()
+        if room is None:
+            self.case.skipTest("the driver does not tell")
+        self.case.assertGreater(room.bytes, 0)
+        self.case.assertTrue(room.files is None or room.files > 0)
+
+    def test_delete_of_several(self) -> None:
+        image, other, kept = self.image(), self.image("other"), self.image("kept")
+        self.put(image)
+        self.put(other, Tag("other"))
+        self.put(kept, Tag("kept"))
+        asked: list[Tag | Digest] = [TAG, Tag("absent"), Tag("other"), Tag("kept")]
+
+        def narrow(references: Collection[Tag | Digest]) -> list[Tag | Digest]:
+            self.case.assertEqual(list(references), asked)
+            return [reference for reference in references if reference != Tag("kept")]
+
+        deletion = self.driver.delete_all(HERE, asked, narrow)
+        self.case.assertEqual(set(deletion.manifests), {image.digest, other.digest})
+        self.case.assertEqual(self.delete(Tag("kept"))[0], {kept.digest})
 
     def test_present_protects_nothing(self) -> None:
         image = self.image()

@@ -146,6 +146,19 @@ class MemoryDriver(UploaderDriver):
                 return None
             return manifest
 
+    def mountable(self, layers: Iterable[Descriptor]) -> frozenset[Digest]:
+        with self._lock:
+            held = {d: len(c) for r in self.repositories.values() for d, c in r.blobs.items()}
+            return frozenset(
+                layer.digest
+                for layer in layers
+                if layer.digest in held and layer.size in (None, held[layer.digest])
+            )
+
+    def tags(self, target: RepositoryName) -> frozenset[Tag]:
+        with self._lock:
+            return frozenset(self.repositories.get(target, _Repository()).tags)
+
     def delete(self, target: ImageRef) -> Deletion:
         with self._lock:
             repository = self.repositories.get(target.repository, _Repository())

@@ -2,6 +2,7 @@
 """What an image costs, in calls of the system: numbers that must not grow unseen."""
 
 import collections
+import dataclasses
 import fcntl
 import os
 from collections.abc import Iterator
@@ -123,3 +124,36 @@ def test_another_tag_costs_the_same_beside_many(driver: LocalExportDriver, count
     found = cost(driver, one, "t0051")
     assert found["flushes"] <= 4
     assert found["opens"] <= 95
+
+
+def served(root: Path) -> int:
+    """How many files and folders are served, beside blobs, which the pool has."""
+    found = [path for path in (root / "v2").rglob("*") if path.parent.name != "blobs"]
+    return len({path.lstat().st_ino for path in found})
+
+
+@pytest.mark.parametrize("name", [None, "ns/image0"], ids=["a repository each", "one repository"])
+def test_a_plan_is_told_how_many_files_come(
+    driver: LocalExportDriver, root: Path, name: str | None
+) -> None:
+    room = driver.room()
+    told = room.tag.files + room.manifest.files + (0 if name else room.repository.files)
+    before = served(root)
+    for number in range(10, 30):
+        copy(driver, image(number, name, str(number)))
+    assert (served(root) - before) / 20 == pytest.approx(told, rel=0.1)
+
+
+def test_a_plan_is_told_how_many_files_come_with_a_list(
+    driver: LocalExportDriver, root: Path
+) -> None:
+    children = [image(number, "ns/image0") for number in range(10, 30)]
+    before = served(root)
+    for child in children:
+        copy(driver, dataclasses.replace(child, tag=None))
+    index = images.index("ns/image0", "list", children)
+    driver.put_manifest(
+        index.repository, index.manifest.content, index.manifest.media_type, tag=index.tag
+    )
+    told = driver.room().tag.files + 21 * driver.room().manifest.files
+    assert served(root) - before == pytest.approx(told, rel=0.1)
