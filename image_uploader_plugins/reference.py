@@ -23,6 +23,10 @@ _HOST_AND_PORT = re.compile(r"[^/]*:\d+/")
 # their own; a repository of that name would shadow another repository's API.
 RESERVED_SEGMENTS = frozenset({"blobs", "manifests", "tags", "referrers"})
 
+# Signatures and the like by tag: OCI distribution-spec 1.1, "Referrers Tag
+# Schema", and cosign's, which adds a suffix for the kind.
+_ATTACHED = re.compile(r"(sha256|sha512)-([0-9a-f]+)(?:\..+)?")
+
 # NOTE: registries and clients limit <name> to 255 characters; a segment is a
 # directory, which most file systems limit to the same.
 _NAME_LIMIT = 255
@@ -71,6 +75,15 @@ class Tag:
 
     def __str__(self) -> str:
         return self.value
+
+
+def attached_to(tag: Tag) -> Digest | None:
+    """Return the digest of the manifest that a tag's name says it signs or describes, if any."""
+    match = _ATTACHED.fullmatch(tag.value)
+    try:
+        return Digest(f"{match[1]}:{match[2]}") if match else None
+    except errors.InvalidReference:
+        return None
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,7 +26,7 @@ class Job:
 
     ``is_local`` images lie in containers-storage.  ``tag`` is None where the
     image was asked for by digest alone.  ``served_at`` is the registry that
-    clients will pull the target from.
+    clients will pull the target from, "" where nobody says.
     """
 
     host: str
@@ -47,7 +47,7 @@ class Job:
         text += task.image_name.removeprefix(LOCAL)
         name = ImageName.parse(text)
         served_at, _, namespace = _without_user(task.push_destination).partition("/")
-        target = _full(name) if full_names else name.repository
+        target = full_name(name.registry, name.repository) if full_names else name.repository
         tag = Tag(f"{name.tag}{task.append_tag or ''}") if name.tag else None
         return cls(
             name.registry,
@@ -68,7 +68,7 @@ class Job:
     @property
     def served(self) -> str:
         """Return the target as clients will name it."""
-        name = f"{self.served_at}/{self.target}"
+        name = f"{self.served_at}/{self.target}" if self.served_at else str(self.target)
         return f"{name}:{self.tag}" if self.tag else f"{name}@{self.reference}"
 
 
@@ -79,11 +79,10 @@ def _without_user(destination: str) -> str:
     return destination.rstrip("/")
 
 
-def _full(name: ImageName) -> RepositoryName:
-    """Return a repository's name that begins with its registry."""
+def full_name(registry: str, repository: RepositoryName) -> RepositoryName:
+    """Return a repository's name that begins with its registry; raises InvalidReference."""
     # A port's colon, and an IPv6 address as it is, have no place in it.
-    host, port = re.fullmatch(r"(.*?)(?::(\d+))?", name.registry).groups()  # type: ignore[union-attr]
+    host, port = re.fullmatch(r"(.*?)(?::(\d+))?", registry).groups()  # type: ignore[union-attr]
     if host.startswith("["):
         host = ipaddress.ip_address(host.strip("[]")).exploded.replace(":", "-")
-    registry = f"{host}_{port}" if port else host
-    return RepositoryName(f"{registry}/{name.repository}")
+    return RepositoryName(f"{host}_{port}/{repository}" if port else f"{host}/{repository}")

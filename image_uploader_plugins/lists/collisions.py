@@ -27,7 +27,8 @@ _WAY_OUT = (
 class Claim:
     """``job`` is to become ``name`` in ``target``, whatever that is.
 
-    ``role`` is what modifies it on the way, "" for nothing.
+    ``role`` is what modifies it on the way, "" for nothing; ``where`` is the
+    place that says so, "" where nobody tells.
     """
 
     target: str
@@ -36,6 +37,7 @@ class Claim:
     all_platforms: bool
     role: str
     record: ImageRecord
+    where: str = ""
 
     @property
     def source(self) -> tuple[str, bool, str]:
@@ -67,11 +69,15 @@ def _problem(claims: Sequence[Claim], registries: Registries) -> str:
             images.setdefault(identity, claim)
     if len(images) < 2:
         return ""
-    both = " and ".join(f"{claim.job.source} ({image})" for image, claim in images.items())
+    both = " and ".join(_shown(image, claim) for image, claim in images.items())
     problem = one_line(f"{claims[0].name} would be {both}: {_WAY_OUT}")
     for claim in claims:
         claim.record.become(Status.FAILED, problem)
     return problem
+
+
+def _shown(image: str, claim: Claim) -> str:
+    return f"{claim.job.source} ({image}{', ' if claim.where else ''}{claim.where})"
 
 
 def _identity(claim: Claim, registries: Registries) -> str:

@@ -16,13 +16,10 @@ from image_uploader_plugins.copying.job import Job
 from image_uploader_plugins.copying.run_options import CopyOptions
 from image_uploader_plugins.lists import collisions, image_list, keys, reasons
 from image_uploader_plugins.lists.image_list import Entry
+from image_uploader_plugins.lists.reasons import Failures, ImagesFailed
 from image_uploader_plugins.runs.journal import Journal
 from image_uploader_plugins.runs.records import ImageRecord
 from image_uploader_plugins.sources.registries import Registries
-
-
-class ImagesFailed(errors.UploaderError):
-    """One or several images of a run that were not copied."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,7 +72,7 @@ class _Run:
         self._conf = conf
         self._journal = journal
         self._options = options
-        self._failures: list[ImagesFailed] = []
+        self._failures = Failures()
 
     def upload(self, entries: Iterator[Entry]) -> None:
         """Copy all entries; raises ImagesFailed."""
@@ -88,11 +85,8 @@ class _Run:
                 try:
                     self._copy_into(name, chosen, registries)
                 except errors.UploaderError as e:
-                    self._failures.append(_failure("target", e))
-        if len(self._failures) == 1:
-            raise self._failures[0]
-        if self._failures:
-            raise ImagesFailed(reasons.together(map(str, self._failures), len(recorded)))
+                    self._failures.of_run("target", e)
+        self._failures.check(len(recorded))
 
     def _plan(self, recorded: Sequence[tuple[Entry, ImageRecord]]) -> Iterator[_Planned]:
         known = sorted({keys.PUSHING, *loader.installed()})
@@ -105,7 +99,7 @@ class _Run:
                 options = dataclasses.replace(self._options, **entry.wishes)
                 job = Job.of(entry, full_names=options.full_names)
             except errors.UploaderError as e:
-                self._fail(record, _failure(entry.image_name, e), e)
+                self._failures.of_image(record, entry.image_name, e)
             else:
                 yield _Planned(entry, job, record, options)
 
@@ -115,7 +109,7 @@ class _Run:
         try:
             problems = collisions.problems(claims, opened)
         except errors.UploaderError as e:
-            raise _failure("sources", e) from e
+            raise reasons.failure("sources", e) from e
         if problems:
             raise ImagesFailed(problems)
 
@@ -135,20 +129,5 @@ class _Run:
                 every = planned.entry.multi_arch
                 engine.copy(job, record, meter, planned.options, all_platforms=every)
         except Exception as e:  # of one image, whatever it is
-            self._fail(record, _failure(planned.entry.image_name, e), e)
+            self._failures.of_image(record, planned.entry.image_name, e)
         return record
-
-    def _fail(self, record: ImageRecord, failure: ImagesFailed, origin: Exception) -> None:
-        reasons.note(record, str(failure), origin, retryable=failure.retryable)
-        self._failures.append(failure)
-
-
-def _failure(subject: str, error: Exception) -> ImagesFailed:
-    """Return what an error means for the run, with that as its cause."""
-    if isinstance(error, errors.UploaderError):
-        failure = ImagesFailed(reasons.about(subject, error))
-        failure.retryable = error.retryable
-    else:
-        failure = ImagesFailed(str(error) or type(error).__name__)
-    failure.__cause__ = error
-    return failure

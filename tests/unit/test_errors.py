@@ -17,7 +17,7 @@ from image_uploader_plugins import errors
 from image_uploader_plugins.archives.archive import MissingBlobs
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import Deletion
-from image_uploader_plugins.lists.uploads import ImagesFailed
+from image_uploader_plugins.lists.reasons import ImagesFailed
 from image_uploader_plugins.storage import NotFound
 
 PACKAGE = Path(image_uploader_plugins.__file__).parent

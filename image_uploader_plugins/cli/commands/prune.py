@@ -11,14 +11,13 @@ from pathlib import Path
 from image_uploader_plugins import errors
 from image_uploader_plugins.cli import arguments
 from image_uploader_plugins.cli.removal import Images, Removal
+from image_uploader_plugins.lists import share
 from image_uploader_plugins.local_export.graph import Reference
 from image_uploader_plugins.local_export.maintenance.retention import Retention, read_list
 from image_uploader_plugins.local_export.reports.holdings import Holdings, exists
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.patterns import HELP, Pattern
 from image_uploader_plugins.reference import ImageRef, RepositoryName
-
-_SHARE = "0.5"
 
 
 class Prune(Removal):
@@ -77,7 +76,7 @@ class Prune(Removal):
         parser.add_argument(
             "--max-share",
             type=arguments.share,
-            default=_SHARE,
+            default=share.DEFAULT,
             metavar="SHARE",
             help="delete nothing where more than this share of a repository's tags, or of the "
             "tree's, would go: from 0 to 1, which is all (default: %(default)s)",
@@ -138,20 +137,17 @@ class Prune(Removal):
             return []
         return sorted(digests.keys() - kept)
 
-    def _is_allowed(self, tree: Tree, images: Images, share: Fraction) -> bool:
+    def _is_allowed(self, tree: Tree, images: Images, most: Fraction) -> bool:
         going = total = 0
         allowed = True
         for name in tree.repositories():
             tags, gone = len(tree.repository(name).tags()), len(images.get(name, ()))
             going, total = going + gone, total + tags
-            allowed &= self._is_little(gone, tags, str(name), share)
-        return self._is_little(going, total, "the tree", share) and allowed
+            allowed &= self._is_little(gone, tags, str(name), most)
+        return self._is_little(going, total, "the tree", most) and allowed
 
-    def _is_little(self, gone: int, tags: int, where: str, share: Fraction) -> bool:
-        if gone <= tags * share:
-            return True
-        self.complain(
-            f"{gone} of the {tags} tags of {where} would go, more than --max-share "
-            f"{float(share):g} allows: nothing is deleted"
-        )
-        return False
+    def _is_little(self, gone: int, tags: int, where: str, most: Fraction) -> bool:
+        problem = share.excess(gone, tags, where, most)
+        if problem:
+            self.complain(problem)
+        return not problem

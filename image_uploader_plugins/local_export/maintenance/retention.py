@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import dataclasses
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -13,11 +12,7 @@ from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import graph
 from image_uploader_plugins.local_export.reports.holdings import Holdings
 from image_uploader_plugins.patterns import Pattern
-from image_uploader_plugins.reference import ImageRef, Tag
-
-# Signatures and the like by tag: OCI distribution-spec 1.1, "Referrers Tag
-# Schema", and cosign's, which adds a suffix for the kind.
-_ATTACHED = re.compile(r"(sha256|sha512)-([0-9a-f]+)(?:\..+)?")
+from image_uploader_plugins.reference import ImageRef, Tag, attached_to
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,13 +79,5 @@ def _subject(holdings: Holdings, tag: Tag, digest: Digest) -> Digest | None:
     other.
     """
     subject = holdings.manifests[digest].subject
-    named = subject.digest if subject else _attached_to(tag)
+    named = subject.digest if subject else attached_to(tag)
     return named if named in holdings.manifests else None
-
-
-def _attached_to(tag: Tag) -> Digest | None:
-    match = _ATTACHED.fullmatch(tag.value)
-    try:
-        return Digest(f"{match[1]}:{match[2]}") if match else None
-    except errors.InvalidReference:
-        return None
