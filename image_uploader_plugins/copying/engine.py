@@ -4,12 +4,15 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import itertools
 from collections.abc import Callable, Iterable, Iterator
 from typing import Self, TypeVar
 
 from image_uploader_plugins.copying.copier import Copier
+from image_uploader_plugins.copying.dry_driver import DryDriver
 from image_uploader_plugins.copying.job import Job
+from image_uploader_plugins.copying.remembered import Memory, RememberedSource
 from image_uploader_plugins.copying.run_options import CopyOptions
 from image_uploader_plugins.copying.transfers import WORKERS, Transfers
 from image_uploader_plugins.driver import UploaderDriver
@@ -18,6 +21,7 @@ from image_uploader_plugins.meter import Meter
 from image_uploader_plugins.runs.records import ImageRecord
 from image_uploader_plugins.sources.registries import Registries
 from image_uploader_plugins.sources.registry_source import RegistrySource
+from image_uploader_plugins.sources.source import Source
 
 IMAGES = 8
 """Images that are copied at once."""
@@ -89,18 +93,54 @@ class Engine:
         options: CopyOptions,
         *,
         all_platforms: bool,
+        memory: Memory | None = None,
     ) -> Manifest:
-        """Copy an image of a registry; ``meter`` is its own.
+        """Copy an image of a registry; ``meter`` is its own, ``memory`` that of plan().
 
         Returns and raises as Copier.copy().
         """
+        with self._copier(self._driver, job, record, meter, options, memory) as copier:
+            return copier.copy(job.reference, job.tag, all_platforms=all_platforms)
+
+    def plan(
+        self,
+        job: Job,
+        record: ImageRecord,
+        options: CopyOptions,
+        memory: Memory,
+        *,
+        all_platforms: bool,
+    ) -> DryDriver:
+        """Return what copying an image would bring; its record says what would become of it.
+
+        It goes the way of copy(), which then finds the source's answers in
+        ``memory``, and raises as that does.
+        """
+        dry = DryDriver(self._driver)
+        with self._copier(dry, job, record, Meter(self._meter), options, memory) as copier:
+            copier.copy(job.reference, job.tag, all_platforms=all_platforms)
+        return dry
+
+    @contextlib.contextmanager
+    def _copier(
+        self,
+        driver: UploaderDriver,
+        job: Job,
+        record: ImageRecord,
+        meter: Meter,
+        options: CopyOptions,
+        memory: Memory | None,
+    ) -> Iterator[Copier]:
+        """Return what copies one image; the record then says whether its source was verified."""
         registry = self._registries.registry(job.host)
-        source = RegistrySource(registry, str(job.name), meter)
+        source: Source = RegistrySource(registry, str(job.name), meter)
+        if memory:
+            source = RememberedSource(source, memory)
         copier = Copier(
-            self._driver, job.target, source, record, meter, options, transfers=self._transfers
+            driver, job.target, source, record, meter, options, transfers=self._transfers
         )
         try:
-            return copier.copy(job.reference, job.tag, all_platforms=all_platforms)
+            yield copier
         finally:
             record.insecure = not registry.is_verified
 
