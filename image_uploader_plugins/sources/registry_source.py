@@ -7,10 +7,13 @@ Source: OCI distribution-spec 1.1, "Pull".
 from __future__ import annotations
 
 import dataclasses
+import functools
 import http
 import logging
 import re
-from collections.abc import Iterator, Mapping
+import urllib.parse
+from collections.abc import Callable, Iterator, Mapping
+from typing import TypeVar
 
 import requests
 
@@ -26,6 +29,7 @@ from image_uploader_plugins.sources.tries import Tries
 from image_uploader_plugins.text import redacted
 
 LOG = logging.getLogger(__name__)
+_T = TypeVar("_T")
 
 # A layer of schema 1 comes without a size; this is where an endless one ends.
 UNKNOWN_SIZE_LIMIT = 16 * 1024**3
@@ -35,6 +39,11 @@ _ACCEPT = ", ".join(sorted(media_types.MANIFEST_TYPES))
 COSIGN_SUFFIXES = (".sig", ".att", ".sbom")
 _ENCODED_LIMIT = 64  # OCI distribution-spec 1.1, "Referrers Tag Schema"
 _PAGES_LIMIT = 100  # of a list of referrers
+# More at once are refused by some registries, and cut down by others.
+_TAGS_AT_ONCE = 1000
+_FIRST_TAGS = f"?n={_TAGS_AT_ONCE}"  # OCI distribution-spec 1.1, "Listing Tags"
+# Of one list of tags: some give 50 at once, and some repositories have 100,000.
+_TAGS_PAGES, _TAGS_BYTES, _TAGS_LIMIT = 20_000, 128 * 1024**2, 1_000_000
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/(?:[0-9]{1,18}|\*)", re.IGNORECASE)
 _UNKNOWN_CODES = frozenset({"MANIFEST_UNKNOWN", "NAME_UNKNOWN", "BLOB_UNKNOWN", "NOT_FOUND"})
 
@@ -44,6 +53,8 @@ _TRANSIENT = (errors.SourceError, errors.ContentMismatch)
 # Statuses that refuse ranges: RFC 9110, 15.5.17, and of servers that know no ranges.
 _PARTS_REFUSED = frozenset({400, 412, 416, 501})
 
+# Statuses that refuse a number of tags, as distribution's PAGINATION_NUMBER_INVALID.
+_COUNT_REFUSED = frozenset({400, 422})
 
 # Statuses that say of a path that there is no such API.
 _NO_API = frozenset({301, 302, 303, 307, 308, 400, 404, 405, 501})
@@ -51,6 +62,25 @@ _NO_API = frozenset({301, 302, 303, 307, 308, 400, 404, 405, 501})
 
 class _NoSuchPart(errors.RegistryUnreachable):
     """An answer to a range that is of no use."""
+
+
+@dataclasses.dataclass(frozen=True)
+class _TagsPage:
+    """What came from ``url`` for a query: names, in so many bytes, and the link that follows."""
+
+    url: str
+    query: str
+    names: list[str]
+    size: int
+    link: str | None
+
+    def following(self) -> str | None:
+        """Return the query of the next page, None after the last one."""
+        is_full = self.query.startswith(_FIRST_TAGS) and len(self.names) == _TAGS_AT_ONCE
+        if self.link is not None or not is_full:
+            return self.link
+        # NOTE: registries may leave the link out, and then the last tag leads on.
+        return f"{_FIRST_TAGS}&last={urllib.parse.quote(self.names[-1], safe='')}"
 
 
 class RegistrySource(Source):
@@ -75,16 +105,60 @@ class RegistrySource(Source):
         Raises ImageUnknown, ManifestInvalid, ContentMismatch, RegistryError or
         RegistryUnreachable.
         """
+        found = self._tried(lambda: self._manifest(reference, size))
+        if reference in self._unsaid:
+            self._abilities.head = False
+        return found
+
+    def _tried(self, work: Callable[[], _T]) -> _T:
+        """Return what ``work`` returns, tried again after errors that may pass."""
         tries = Tries(self._check)
         while True:
             try:
-                found = self._manifest(reference, size)
+                return work()
             except _TRANSIENT as e:
                 tries.failed(e)
-            else:
-                if reference in self._unsaid:
-                    self._abilities.head = False
-                return found
+
+    def tags(self) -> list[str]:
+        """Return all tags of the repository, each once, in the registry's order; never a part.
+
+        Names that are no tags are left out.  Raises ImageUnknown where there is
+        no such repository, and RegistryError or RegistryUnreachable also for a
+        list without an end.
+        """
+        found: dict[str, None] = {}  # which keeps their order
+        asked: set[str] = set()
+        query: str | None = _FIRST_TAGS
+        left = _TAGS_BYTES
+        while query is not None:
+            asked.add(query)
+            page = self._tried(functools.partial(self._tags_page, query, left))
+            if found.keys() >= {*page.names} and page.names:
+                raise errors.RegistryUnreachable(
+                    page.url, "repeats a part of its list of tags instead of going on", False
+                )
+            found.update(dict.fromkeys(page.names))
+            left -= page.size
+            query = page.following()
+            is_long = len(asked) >= _TAGS_PAGES or len(found) > _TAGS_LIMIT
+            if query in asked or (query and is_long):
+                raise errors.RegistryUnreachable(page.url, "its list of tags has no end", False)
+        return [name for name in found if _is_tag(name)]
+
+    def _tags_page(self, query: str, limit: int) -> _TagsPage:
+        """Return a page of the list of tags, of at most ``limit`` bytes."""
+        try:
+            with self._found(f"tags/list{query}", media_types.JSON) as response:
+                content = answers.body(response, limit)
+                names, link = _tags(response, content), _next(response)
+        except errors.RegistryError as e:
+            # Some refuse to give so many at once.
+            if query != _FIRST_TAGS or e.login or e.status not in _COUNT_REFUSED:
+                raise
+            return self._tags_page("", limit)
+        if link == "":
+            raise errors.RegistryUnreachable(response.url, "its list leads to no next page", False)
+        return _TagsPage(response.url, query, names, len(content), link)
 
     def describe(self, reference: Tag | Digest) -> Descriptor | None:
         """Return what the answer to HEAD says, None where it says nothing of use.
@@ -122,7 +196,7 @@ class RegistrySource(Source):
         return described
 
     def _manifest(self, reference: Tag | Digest, size: int | None) -> Manifest:
-        with self._found(f"manifests/{reference}") as response:
+        with self._found(f"manifests/{reference}", _ACCEPT) as response:
             limit = manifest.SIZE_LIMIT if size is None else min(size, manifest.SIZE_LIMIT)
             content = _read(response, limit)
             told = response.headers.get("Docker-Content-Digest")
@@ -131,9 +205,10 @@ class RegistrySource(Source):
             raise errors.SizeMismatch(size, len(content))
         return _checked(content, reference, told, media_type)
 
-    def _found(self, path: str) -> requests.Response:
+    def _found(self, path: str, accept: str) -> requests.Response:
+        """Return the answer to GET; raise ImageUnknown where there is no such thing."""
         try:
-            return self._get(path, {"Accept": _ACCEPT})
+            return self._get(path, {"Accept": accept})
         except errors.RegistryError as e:
             if e.login or not _is_unknown(e):
                 raise
@@ -312,13 +387,36 @@ def _media_type(headers: Mapping[str, str]) -> str:
 
 
 def _next(response: requests.Response) -> str | None:
-    """Return the query of the next page of a list, None for the last one (RFC 8288).
+    """Return the query of the next page of a list (RFC 8288), None for the last page.
 
-    Of the link nothing else counts: nobody leads to another list, or another host.
+    Of the link nothing else counts: nobody leads to another list, or another
+    host.  "" is that of a link without a query.
     """
-    link = str(response.links.get("next", {}).get("url", ""))
-    query = link.partition("#")[0].partition("?")[2]
-    return f"?{query}" if query else None
+    for link in requests.utils.parse_header_links(response.headers.get("Link", "")):
+        if "next" in link.get("rel", "").lower().split():
+            query = link["url"].partition("#")[0].partition("?")[2]
+            return f"?{query}" if query else ""
+    return None
+
+
+def _tags(response: requests.Response, content: bytes) -> list[str]:
+    """Return the names in a page of a list of tags; null is an empty one."""
+    fields = answers.fields(content)
+    listed = fields.get("tags", ())
+    listed = [] if listed is None else listed
+    if not isinstance(listed, list):
+        raise errors.RegistryError(
+            response.url, response.status_code, "", "answers without a list of tags"
+        )
+    return [name for name in listed if isinstance(name, str)]
+
+
+def _is_tag(name: str) -> bool:
+    try:
+        Tag(name)
+    except errors.InvalidReference:
+        return False
+    return True
 
 
 def _is_unknown(error: errors.RegistryError) -> bool:
