@@ -213,9 +213,10 @@ class UploaderDriver(abc.ABC):
     ) -> None:
         """Record which children of a stored index are left out on purpose.
 
-        A driver that reports missing manifests does not report these, as long
-        as the index is there, even when it is put again. With no children, the
-        index is meant to be whole. Nothing else changes.
+        They take the place of those recorded before. A driver that reports
+        missing manifests does not report these, as long as the index is there,
+        even when it is put again. With no children, the index is meant to be
+        whole. Nothing else changes.
         """
 
     @abc.abstractmethod
@@ -277,9 +278,9 @@ class UploaderDriver(abc.ABC):
     ) -> Manifest | None:
         """Return a stored manifest where putting it again, with its blobs, would change nothing.
 
-        So ``tag`` leads to it (without a tag: it stays without one), no child
-        of it was left out, and ``target`` holds its blobs, of the right size;
-        children of an index and layers with ``urls`` are not looked at. Its
+        So ``tag`` leads to it (without a tag: it stays without one), and
+        ``target`` holds its blobs, of the right size; children of an index,
+        left out or not, and layers with ``urls`` are not looked at. Its
         content hashes to ``digest``, and its media type is the one that it was
         put with. Returns None otherwise, or where the driver does not tell: the
         image is then fetched and put again. Changes nothing, and protects
@@ -305,6 +306,15 @@ class UploaderDriver(abc.ABC):
 
     def room(self) -> Room | None:
         """Return how much more the target can hold; None where the driver does not tell."""
+        return None
+
+    def left_out(self, target: RepositoryName, index: Digest) -> frozenset[Digest] | None:
+        """Return the children that leave_out() recorded for a stored index; none where it did not.
+
+        Returns None where the driver does not record them, or does not tell:
+        no image is then copied again because of what was left out of it.
+        Changes nothing.
+        """
         return None
 
     def census(self) -> Census | None:

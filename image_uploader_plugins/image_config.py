@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The config of an image, which has the digests of its uncompressed layers.
+"""The config of an image, which has its platform and the digests of its uncompressed layers.
 
-Source: OCI image-spec 1.1.1, config.md, "rootfs".
+Source: OCI image-spec 1.1.1, config.md.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from collections.abc import Sequence
 
 from image_uploader_plugins import errors, media_types, strict_json
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.manifest import Descriptor, Manifest
+from image_uploader_plugins.manifest import Descriptor, Manifest, Platform
 
 _LIMIT = 1000
-_NAMES = ("rootfs", "diff_ids")
+_NAMES = ("rootfs", "diff_ids", "architecture", "os", "variant")
 
 
 def diff_ids(content: bytes) -> tuple[Digest, ...] | None:
@@ -34,6 +34,14 @@ def diff_ids(content: bytes) -> tuple[Digest, ...] | None:
             f"the config has 'diff_ids' that are no list of up to {_LIMIT}"
         )
     return tuple(map(Digest, found))
+
+
+def platform(content: bytes) -> Platform:
+    """Return what an image runs on; raises ManifestInvalid for content that is not a config."""
+    fields = strict_json.load(content, "config")
+    strict_json.check_names(fields, _NAMES)
+    found = (fields.get(name) for name in ("architecture", "os", "variant"))
+    return Platform(*(text if isinstance(text, str) and text else None for text in found))
 
 
 def describes(manifest: Manifest) -> bool:

@@ -41,6 +41,7 @@ _NAMES = (
     *("digest", "size", "urls", "data", "platform", "architecture", "os"),
 )
 _REFERENCE_TYPE = "vnd.docker.reference.type"
+_REFERENCE_DIGEST = "vnd.docker.reference.digest"
 
 _PLATFORM = re.compile(r"[\w.-]+/[\w.-]+(?:/[\w.-]+)?", re.ASCII)
 _PLATFORM_FORM = "OS/ARCHITECTURE[/VARIANT], for example linux/amd64 or linux/arm/v7"
@@ -125,7 +126,8 @@ class Descriptor:
     record sizes. ``urls`` names other places that the content may come from; a
     registry need not hold it (OCI image-spec, descriptor.md).
     ``is_attestation`` says of an entry in an index that it describes another
-    entry and runs on no platform (BuildKit, "Image attestation storage").
+    entry and runs on no platform, and ``described`` which one that is, None if
+    it does not tell (BuildKit, "Image attestation storage").
     Raises ManifestInvalid for a media type outside RFC 6838 or an impossible
     size.
     """
@@ -137,6 +139,7 @@ class Descriptor:
     platform: Platform = Platform()
     artifact_type: str | None = None
     is_attestation: bool = False
+    described: Digest | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.media_type, str) or not _MEDIA_TYPE.fullmatch(self.media_type):
@@ -158,7 +161,7 @@ class Descriptor:
             _urls(fields),
             _platform(fields),
             _text(fields, "artifactType"),
-            _REFERENCE_TYPE in _object(fields, "annotations"),
+            *_reference(_object(fields, "annotations")),
         )
         _check_data(fields, described)
         return described
@@ -173,6 +176,11 @@ class Descriptor:
             "artifactType": self.artifact_type,
         }
         return fields | {name: value for name, value in optional.items() if value is not None}
+
+    @property
+    def names_platform(self) -> bool:
+        """Return whether an entry of an index says what it is for."""
+        return self.platform.normalised() != Platform()
 
     @property
     def runs_nowhere(self) -> bool:
@@ -401,6 +409,15 @@ def _platform(fields: Fields) -> Platform:
     platform = _object(fields, "platform")
     strict_json.check_names(platform, _NAMES)
     return Platform(*(_text(platform, name) for name in ("architecture", "os", "variant")))
+
+
+def _reference(annotations: Fields) -> tuple[bool, Digest | None]:
+    """Return whether an entry is an attestation, and which other entry it describes."""
+    try:
+        described = Digest(annotations.get(_REFERENCE_DIGEST, ""))
+    except errors.InvalidReference:  # what it describes is then not known
+        described = None
+    return _REFERENCE_TYPE in annotations, described
 
 
 def _check_data(fields: Fields, described: Descriptor) -> None:

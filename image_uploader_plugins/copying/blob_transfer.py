@@ -9,13 +9,13 @@ import dataclasses
 import functools
 from collections.abc import Collection, Container, Iterator, Mapping
 
-from image_uploader_plugins import errors
+from image_uploader_plugins import errors, image_config
 from image_uploader_plugins.copying.image_walk import naming
 from image_uploader_plugins.copying.run_options import CopyOptions
 from image_uploader_plugins.copying.transfers import Transfer, Transfers, shared
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import Content, UploaderDriver
-from image_uploader_plugins.manifest import Descriptor, Manifest
+from image_uploader_plugins.manifest import SIZE_LIMIT, Descriptor, Manifest
 from image_uploader_plugins.meter import Meter
 from image_uploader_plugins.reference import RepositoryName
 from image_uploader_plugins.runs.image_log import ImageLog
@@ -27,15 +27,24 @@ from image_uploader_plugins.sources.tries import Tries
 class _BlobContent(Content):
     """One blob's bytes; ``meter`` is told what comes, and of what is still to come.
 
-    ``begun`` says whether anybody asked for them.
+    ``begun`` says whether anybody asked for them.  With ``kept`` those that
+    come are kept there, too.
     """
 
-    def __init__(self, source: Source, blob: Descriptor, meter: Meter, transfer: Transfer) -> None:
+    def __init__(
+        self,
+        source: Source,
+        blob: Descriptor,
+        meter: Meter,
+        transfer: Transfer,
+        kept: bytearray | None = None,
+    ) -> None:
         self._source = source
         self._blob = blob
         self._meter = meter
         self._transfer = transfer
         self._expected = blob.size or 0
+        self._kept = kept
         self.begun = False
 
     def expect(self, count: int) -> None:
@@ -47,10 +56,14 @@ class _BlobContent(Content):
         self._meter.check()
         self.expect(max(0, (self._blob.size or 0) - offset))
         self.begun = True
+        if self._kept is not None:
+            del self._kept[offset:]
         for chunk in self._source.blob(self._blob, offset):
             self._meter.add(len(chunk))
             self._transfer.received += len(chunk)
             self._expected -= len(chunk)
+            if self._kept is not None:
+                self._kept += chunk
             yield chunk
 
 
@@ -80,6 +93,12 @@ class BlobCopier:
         self._meter = meter
         self._options = options
         self._transfers = transfers
+        self._configs: dict[Digest, bytes] = {}
+
+    def config(self, manifest: Manifest) -> bytes | None:
+        """Return an image's config where copy() fetched it, and a choice of platforms needs it."""
+        described = manifest.config if image_config.describes(manifest) else None
+        return self._configs.get(described.digest) if described else None
 
     def copy(self, manifest: Manifest) -> bool:
         """Copy the blobs of a manifest; return whether the target had all of them.
@@ -173,24 +192,29 @@ class BlobCopier:
     def _copy_blob(self, blob: Descriptor, kind: Kind, transfer: Transfer) -> None:
         try:
             with naming(f"blob {blob.digest}"):
-                size, outcome = self._transfer(blob, transfer)
+                size, outcome = self._transfer(blob, kind, transfer)
         except Exception as e:
             self._give_up(blob, kind, Outcome.FAILED, str(e))
             raise
         self._log.blob(dataclasses.replace(blob, size=size), kind, outcome)
 
-    def _transfer(self, blob: Descriptor, transfer: Transfer) -> tuple[int, Outcome]:
+    def _transfer(self, blob: Descriptor, kind: Kind, transfer: Transfer) -> tuple[int, Outcome]:
         # A source tries again by itself what may pass; whether content is right is known here.
         tries = Tries(self._meter.check)
         while True:
             try:
-                return self._transfer_once(blob, transfer)
+                return self._transfer_once(blob, kind, transfer)
             except errors.ContentMismatch as e:
                 tries.failed(e)
 
-    def _transfer_once(self, blob: Descriptor, transfer: Transfer) -> tuple[int, Outcome]:
+    def _transfer_once(
+        self, blob: Descriptor, kind: Kind, transfer: Transfer
+    ) -> tuple[int, Outcome]:
         """Return the blob's size, and whether it was fetched or the driver had it already."""
-        content = _BlobContent(self._source, blob, self._meter, transfer)
+        is_small = blob.size is not None and blob.size <= SIZE_LIMIT
+        is_kept = kind is Kind.CONFIG and self._options.platforms and is_small
+        kept = bytearray() if is_kept else None
+        content = _BlobContent(self._source, blob, self._meter, transfer, kept)
         try:
             stored = self._driver.upload_layer(
                 self._target,
@@ -203,6 +227,8 @@ class BlobCopier:
             content.expect(blob.size or 0)  # a driver that has kept a part of it will say so
             raise
         content.expect(0)
+        if kept and len(kept) == blob.size:
+            self._configs[blob.digest] = bytes(kept)
         return stored.size or 0, Outcome.FETCHED if content.begun else Outcome.MOUNTED
 
     def _give_up(self, blob: Descriptor, kind: Kind, outcome: Outcome, why: str) -> None:

@@ -4,12 +4,19 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from image_uploader_plugins import errors, media_types
 from image_uploader_plugins.copying.blob_transfer import BlobCopier
 from image_uploader_plugins.copying.held_images import HeldImages, Part
-from image_uploader_plugins.copying.image_walk import chosen_image, fetch, walk
+from image_uploader_plugins.copying.image_walk import (
+    Manifests,
+    chosen_image,
+    fetch,
+    left_behind,
+    walk,
+)
+from image_uploader_plugins.copying.platform_choice import PlatformChoice
 from image_uploader_plugins.copying.run_options import CopyOptions
 from image_uploader_plugins.copying.signature_walk import signatures
 from image_uploader_plugins.copying.transfers import Transfers
@@ -61,18 +68,23 @@ class Copier:
             self._options,
             transfers=transfers,
         )
-        self._held = HeldImages(driver, target, source, self._blobs.has_foreign)
+        self._image = PlatformChoice(source, self._options.platforms)
+        self._held = HeldImages(driver, target, self._image, self._blobs.has_foreign)
+        # What signs an image is copied whole, index or not.
+        self._held_signatures = HeldImages(driver, target, source, self._blobs.has_foreign)
 
     def copy(
         self, reference: Tag | Digest | Descriptor, tag: Tag | None, *, all_platforms: bool
     ) -> Manifest:
         """Copy the image under ``reference`` and call it ``tag``; return its manifest.
 
-        An index is copied whole with ``all_platforms``, or where its digest
-        was asked for, since clients pull by that digest; otherwise only its
-        linux/amd64 image is copied, or its first. Raises UploaderErrors.
+        An index is copied with the platforms that the options choose, or else
+        whole with ``all_platforms``, or where its digest was asked for, since
+        clients pull by that digest; otherwise only its linux/amd64 image is
+        copied, or its first. Raises UploaderErrors.
         """
-        one_platform = isinstance(reference, Tag) and not all_platforms
+        keeps_index = all_platforms or bool(self._options.platforms)
+        one_platform = isinstance(reference, Tag) and not keeps_index
         held = self._described(reference, tag, one_platform=one_platform)
         if not held:
             manifest, digest = self._fetched(reference)
@@ -109,8 +121,8 @@ class Copier:
     def _leave(self, held: Sequence[Part]) -> list[Digest]:
         """Note that the target has an image whole; return the digests of its manifests."""
         top = held[-1].manifest
-        if top.is_index:
-            self._log.list_children(top, self._source.children(top))
+        self._note_children(top)
+        self._note_platforms(part.manifest for part in held)
         self._note(held)
         self.record.digest, self.record.media_type = str(held[-1].digest), top.media_type
         self.record.become(Status.UNCHANGED)
@@ -121,23 +133,35 @@ class Copier:
             self._blobs.note_present(part.manifest)
             self._log.settle_child(part.digest, Status.UNCHANGED)
 
+    def _note_children(self, top: Manifest) -> None:
+        if top.is_index:
+            self._log.list_children(top, self._image.children(top), self._image.why_not)
+
+    def _note_platforms(self, parts: Iterable[Manifest]) -> None:
+        """Note which platforms are missing; raises ImageUnknown where none is there."""
+        missing = self._image.warn_of_missing(parts, self._target)
+        self.record.missing_platforms = list(map(str, missing))
+
     def _copy_signatures(self, copied: Sequence[Digest]) -> None:
         found = signatures(self._source, copied, self._meter, self._target, self._is_held)
         for tag, descriptor in found:
-            if held := self._whole(descriptor, tag):
+            if held := self._whole(descriptor, tag, self._held_signatures):
                 self._note(held)
             else:
                 manifest = fetch(self._source, descriptor)
                 for part, name in walk(self._source, manifest, descriptor.digest):
-                    self._copy_part(part, name, tag if name == descriptor.digest else None)
+                    named = tag if name == descriptor.digest else None
+                    self._copy_part(part, name, named, self._source)
             self.record.signatures.append(str(tag or descriptor.digest))
 
     def _is_held(self, tag: Tag | None, descriptor: Descriptor) -> bool:
-        return bool(self._whole(descriptor, tag))
+        return bool(self._whole(descriptor, tag, self._held_signatures))
 
-    def _whole(self, described: Descriptor, tag: Tag | None) -> list[Part]:
+    def _whole(
+        self, described: Descriptor, tag: Tag | None, held: HeldImages | None = None
+    ) -> list[Part]:
         # What content is, without its being read, is not known from its name.
-        return [] if self._options.check_present else self._held.image(described, tag)
+        return [] if self._options.check_present else (held or self._held).image(described, tag)
 
     def _resolved(self, reference: Tag | Digest) -> Digest | None:
         """Return what a name leads to in the target."""
@@ -147,28 +171,35 @@ class Copier:
 
     def _copy(self, manifest: Manifest, digest: Digest, tag: Tag | None) -> list[Digest]:
         """Copy an image whole; return the digests of its manifests."""
-        copied = []
-        if manifest.is_index:
-            self._log.list_children(manifest, self._source.children(manifest))
+        copied: dict[Digest, Manifest] = {}
+        self._note_children(manifest)
         status = Status.UNCHANGED
         try:
-            for part, name in walk(self._source, manifest, digest):
+            for part, name in walk(self._image, manifest, digest):
+                if name == digest:
+                    self._note_platforms([*copied.values(), part])
                 # The last of all has the tag: it then leads to all of them at once.
-                put, done = self._copy_part(part, name, tag if name == digest else None)
+                named = tag if name == digest else None
+                put, done = self._copy_part(part, name, named, self._image)
                 self._log.settle_child(name, done)
                 status = done if done is Status.COPIED else status
-                copied.append(name)
+                copied[name] = part
         except Exception as e:
             self._log.fail_child(e)
             raise
         self.record.digest, self.record.media_type = str(put.digest), put.media_type
         self.record.become(status)
-        return copied
+        if config := self._blobs.config(manifest):
+            self._image.warn_of_other(config, self._target)
+        return list(copied)
 
     def _copy_part(
-        self, part: Manifest, name: Digest, tag: Tag | None
+        self, part: Manifest, name: Digest, tag: Tag | None, source: Manifests
     ) -> tuple[Descriptor, Status]:
-        """Copy one manifest with its blobs; return it, and whether that changed anything."""
+        """Copy one manifest with its blobs; return it, and whether that changed anything.
+
+        ``source`` says which children of an index are copied, too.
+        """
         before = self._resolved(tag or name)
         if tag is None and before == name and name in self._settled:
             return Descriptor(part.media_type, name, len(part.content)), Status.UNCHANGED
@@ -179,11 +210,8 @@ class Copier:
             self._target, part.content, part.media_type, tag=tag, expected=expected
         )
         if part.is_index:
-            children = self._source.children(part)
-            copied = {
-                child.digest for child in children if child.media_type in media_types.MANIFEST_TYPES
-            }
-            listed = {child.digest for child in part.manifests}
-            self._driver.leave_out(self._target, name, listed - copied)
+            # What an earlier choice of platforms has brought stays, and is to stay whole.
+            left = {d for d in left_behind(source, part) if not self._resolved(d)}
+            self._driver.leave_out(self._target, name, left)
         self._settled.add(name)
         return put, Status.UNCHANGED if whole and before == put.digest else Status.COPIED

@@ -97,5 +97,8 @@ class DryDriver(UploaderDriver):
     ) -> Manifest | None:
         return self._driver.held_manifest(target, digest, tag=tag)
 
+    def left_out(self, target: RepositoryName, index: Digest) -> frozenset[Digest] | None:
+        return self._driver.left_out(target, index)
+
     def _refused(self, target: object) -> errors.StorageError:
         return errors.StorageError(target, "a plan changes nothing")

@@ -7,12 +7,11 @@ import dataclasses
 from collections.abc import Callable, Sequence
 
 from image_uploader_plugins import errors, media_types
-from image_uploader_plugins.copying.image_walk import fetch, walk
+from image_uploader_plugins.copying.image_walk import Manifests, fetch, left_behind, walk
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import UploaderDriver
 from image_uploader_plugins.manifest import Descriptor, Manifest
-from image_uploader_plugins.reference import RepositoryName, Tag
-from image_uploader_plugins.sources.source import Source
+from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,15 +25,16 @@ class Part:
 class HeldImages:
     """The images in repository ``target`` of ``driver``, compared with what a source says.
 
-    ``has_more`` returns of a manifest whether the target also has what the
-    driver does not look at.
+    ``source`` says which manifests of an index belong to an image; ``has_more``
+    returns of a manifest whether the target also has what the driver does not
+    look at.
     """
 
     def __init__(
         self,
         driver: UploaderDriver,
         target: RepositoryName,
-        source: Source,
+        source: Manifests,
         has_more: Callable[[Manifest], bool],
     ) -> None:
         self._driver = driver
@@ -70,7 +70,21 @@ class HeldImages:
         # NOTE: the digest of a signed schema 1 manifest is not that of its bytes.
         is_named_by_content = media_type not in media_types.SCHEMA1_TYPES
         is_same_type = held.types[part.digest] == media_type
-        return is_named_by_content and is_same_type and self._has_more(part.manifest)
+        is_right = is_named_by_content and is_same_type and self._has_more(part.manifest)
+        return is_right and (not part.manifest.is_index or self._has_the_rest_noted(part))
+
+    def _has_the_rest_noted(self, index: Part) -> bool:
+        """Return whether those children that do not belong to the image are known to be left out.
+
+        Others of them may be there, as another choice of platforms has left
+        them: nothing is removed.
+        """
+        noted = self._driver.left_out(self._target, index.digest)
+        if noted is None:
+            return True
+        rest = left_behind(self._source, index.manifest)
+        there = (self._driver.resolve(ImageRef(self._target, child)) for child in rest - noted)
+        return noted <= rest and all(there)
 
 
 class _Held:
@@ -83,7 +97,7 @@ class _Held:
         self,
         driver: UploaderDriver,
         target: RepositoryName,
-        source: Source,
+        source: Manifests,
         tag: Tag | None,
         top: Digest,
     ) -> None:

@@ -103,6 +103,16 @@ def _walk(
     yield manifest, digest
 
 
+def left_behind(source: Manifests, index: Manifest) -> set[Digest]:
+    """Return the manifests that an index lists and that do not belong to its image."""
+    belonging = (
+        child.digest
+        for child in source.children(index)
+        if child.media_type in media_types.MANIFEST_TYPES
+    )
+    return {child.digest for child in index.manifests}.difference(belonging)
+
+
 @contextlib.contextmanager
 def naming(subject: str) -> Iterator[None]:
     """Add a note to UploaderErrors that names their subject, for the report."""

@@ -236,7 +236,7 @@ class LocalExportDriver(UploaderDriver):
                 if tag and repository.manifest_of(tag) != digest:
                     return None
                 manifest = repository.read_manifest(digest)
-                is_held = self._is_whole(repository, manifest, digest) and self._is_named(
+                is_held = self._is_whole(repository, manifest) and self._is_named(
                     target, manifest, digest, tag
                 )
         except errors.UploaderError:  # what is broken is about to be mended
@@ -255,6 +255,9 @@ class LocalExportDriver(UploaderDriver):
     def room(self) -> Room:
         free, files = self._storage.room()
         return Room(free, files, _REPOSITORY, _TAG, _MANIFEST)
+
+    def left_out(self, target: RepositoryName, index: Digest) -> frozenset[Digest]:
+        return self._tree.repository(target).left_out(index)
 
     def census(self) -> Census:
         return Counting(self._tree).census()
@@ -343,9 +346,9 @@ class LocalExportDriver(UploaderDriver):
         if missing:
             raise errors.BlobUnknown(missing, sizes)
 
-    def _is_whole(self, repository: Repository, manifest: Manifest, digest: Digest) -> bool:
-        """Return whether the blobs of a manifest are the pool's, and nothing of it is left out."""
-        if self._storage.file(repository.layout.unfinished) or repository.left_out(digest):
+    def _is_whole(self, repository: Repository, manifest: Manifest) -> bool:
+        """Return whether the blobs of a manifest are the pool's, and no change is unfinished."""
+        if self._storage.file(repository.layout.unfinished):
             return False
         for blob in manifest.blobs():
             file = repository.blob(blob.digest)

@@ -35,8 +35,8 @@ class ImageLog:
                 self._blobs.add(blob.digest)
                 self._record.blobs.append(BlobRecord.of(blob, kind, outcome, why))
 
-    def list_children(self, index: Manifest, wanted: Iterable[Descriptor]) -> None:
-        """Note that the image is a list, and which of its children are to be copied."""
+    def list_children(self, index: Manifest, wanted: Iterable[Descriptor], why_not: str) -> None:
+        """Note that the image is a list, which of its children are wanted, and why others not."""
         to_come = {child.digest for child in wanted}
         for child in index.manifests:
             record = ChildRecord.of(child)
@@ -44,7 +44,7 @@ class ImageLog:
             if child.media_type not in media_types.MANIFEST_TYPES:
                 record.become(Status.SKIPPED, "a manifest of a type that is unknown here")
             elif child.digest not in to_come:
-                record.become(Status.SKIPPED, "the source does not have it")
+                record.become(Status.SKIPPED, why_not)
             else:
                 self._to_come.setdefault(record.digest, []).append(record)
 

@@ -110,7 +110,8 @@ class ImageRecord:
     are not known.  ``retryable`` says of a failure whether doing it again can
     help.  ``bytes_fetched`` came over the network, in vain or not.
     ``signatures`` are the tags, or the digests, of what came along to sign or
-    describe the image.  ``insecure`` says that nobody vouched for the source:
+    describe the image.  ``missing_platforms`` were asked for, and the image
+    is not for them.  ``insecure`` says that nobody vouched for the source:
     it was asked in the clear, or without verifying who it is.
     """
 
@@ -128,6 +129,7 @@ class ImageRecord:
     children: list[ChildRecord] = dataclasses.field(default_factory=list)
     signatures: list[str] = dataclasses.field(default_factory=list)
     insecure: bool = False
+    missing_platforms: list[str] = dataclasses.field(default_factory=list)
 
     def become(self, status: Status, why: str | None = None, *, retryable: bool = False) -> None:
         """Set the status, why it is that, and whether another try may help."""

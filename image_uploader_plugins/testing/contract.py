@@ -470,6 +470,26 @@ class DriverContract:
             self.driver.leave_out(HERE, index.digest, left)
         self.case.assertEqual(self.delete()[0], {index.digest, children[0].digest})
 
+    def test_what_is_left_out_is_told(self) -> None:
+        child = self.image()
+        index = images.index(HERE.value, None, [child, self.image("two", architecture="arm64")])
+        digests = [entry.digest for entry in index.manifest.manifests]
+        self.put(index)
+        if self.driver.left_out(HERE, index.digest) is None:
+            self.case.skipTest("the driver does not record what is left out")
+        for left in (digests, digests[:1], []):
+            self.driver.leave_out(HERE, index.digest, left)
+            self.put(index)
+            self.case.assertEqual(self.driver.left_out(HERE, index.digest), set(left))
+            self.case.assertIn(
+                self.driver.held_manifest(HERE, index.digest, tag=TAG), (None, index.manifest)
+            )
+        self.driver.leave_out(HERE, index.digest, digests)
+        self.delete()
+        self.driver.leave_out(HERE, index.digest, digests)
+        self.put(index)
+        self.case.assertEqual(self.driver.left_out(HERE, index.digest), frozenset())
+
     def test_children_may_arrive_later(self) -> None:
         child = self.image()
         index = images.index(HERE.value, None, [child])

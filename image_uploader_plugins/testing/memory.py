@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, ClassVar, Self
 
 from image_uploader_plugins import errors, media_types
@@ -22,6 +22,7 @@ class _Repository:
         self.tags: dict[Tag, Digest] = {}
         self.pins: set[Digest] = set()
         self.leases: set[Digest] = set()
+        self.left_out: dict[Digest, frozenset[Digest]] = {}
 
     def live(self, name: RepositoryName, deleted: Tag | Digest) -> frozenset[Digest]:
         """Return the manifests that names lead to; ``deleted`` goes although its subject stays."""
@@ -115,6 +116,14 @@ class MemoryDriver(UploaderDriver):
                 repository.pins.add(digest)
         return Descriptor(manifest.media_type, digest, len(content))
 
+    def leave_out(
+        self, target: RepositoryName, index: Digest, children: Collection[Digest]
+    ) -> None:
+        with self._lock:
+            repository = self.repositories.get(target, _Repository())
+            if index in repository.manifests:
+                repository.left_out[index] = frozenset(children)
+
     def resolve(self, target: ImageRef) -> Digest | None:
         with self._lock:
             repository = self.repositories.get(target.repository, _Repository())
@@ -159,6 +168,11 @@ class MemoryDriver(UploaderDriver):
         with self._lock:
             return frozenset(self.repositories.get(target, _Repository()).tags)
 
+    def left_out(self, target: RepositoryName, index: Digest) -> frozenset[Digest]:
+        with self._lock:
+            found = self.repositories.get(target, _Repository()).left_out
+            return found.get(index, frozenset())
+
     def delete(self, target: ImageRef) -> Deletion:
         with self._lock:
             repository = self.repositories.get(target.repository, _Repository())
@@ -198,6 +212,7 @@ class MemoryDriver(UploaderDriver):
         for digest in manifests:
             freed += len(repository.manifests.pop(digest).content)
             repository.pins.discard(digest)
+            repository.left_out.pop(digest, None)
         needed = {d.digest for m in repository.manifests.values() for d in m.blobs()}
         blobs = tuple(repository.blobs.keys() - needed - repository.leases)
         removed = {digest: repository.blobs.pop(digest) for digest in blobs}

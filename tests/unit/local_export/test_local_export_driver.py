@@ -138,11 +138,12 @@ def test_a_referrer_that_is_in_no_list_is_not_held(filled: LocalExportDriver, ro
     assert is_held(filled, APP)
 
 
-def test_a_list_of_which_children_were_left_out_is_not_held(filled: LocalExportDriver) -> None:
+def test_a_list_of_which_children_were_left_out_is_held(filled: LocalExportDriver) -> None:
     filled.leave_out(LIST.repository, LIST.digest, [APP.digest])
-    assert not is_held(filled, LIST)
-    filled.leave_out(LIST.repository, LIST.digest, [])
     assert is_held(filled, LIST)
+    assert filled.left_out(LIST.repository, LIST.digest) == {APP.digest}
+    filled.leave_out(LIST.repository, LIST.digest, [])
+    assert filled.left_out(LIST.repository, LIST.digest) == frozenset()
 
 
 def test_another_default_child_is_written(filled: LocalExportDriver, root: Path) -> None:
