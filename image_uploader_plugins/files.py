@@ -7,6 +7,7 @@ import contextlib
 import os
 import re
 import stat
+import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -16,8 +17,9 @@ import yaml
 
 from image_uploader_plugins import errors
 
-# The sections of a file of images.
-_LISTS = ("uploads", "container_images")
+LISTS = ("uploads", "container_images")
+"""The sections of a file of images."""
+
 # A name of an image: a line of a text file that cannot be one of yaml's.
 _LINE = re.compile(r"[\w.:/@\[\]+-]*[\w\]]")
 _COMMENT = re.compile(r"(?:^|\s)#.*")
@@ -58,11 +60,11 @@ def images(name: str, *, may_be_empty: bool = False) -> list[dict[str, Any]]:
     yaml file, or a text file with a name a line; a name stands for an entry
     that has nothing else.  Raises ConfigurationError.
     """
-    content = _names(name) or _load(name)
+    content: Any = [line for _, line in listed_names(name, text(name))] or _load(name)
     if isinstance(content, str):
-        content = _lines(name)
+        content = [line for _, line in lines(text(name))]
     if isinstance(content, dict):
-        sections = [content.get(key) for key in _LISTS]
+        sections = [content.get(key) for key in LISTS]
         if not any(sections) and not may_be_empty:
             raise errors.ConfigurationError(f"{name}: neither container_images nor uploads in it")
         content = [item for section in sections for item in _list(name, section)]
@@ -72,20 +74,23 @@ def images(name: str, *, may_be_empty: bool = False) -> list[dict[str, Any]]:
     return found
 
 
-def _names(name: str) -> list[str]:
+def listed_names(name: str, content: str) -> list[tuple[int, str]]:
     """Return the lines of a text file with a name a line; none for a file of yaml.
 
     One that is no name stops the others just where the file may be yaml.
     """
-    lines = _lines(name)
-    is_text = Path(name).suffix == ".txt" or all(map(_LINE.fullmatch, lines))
-    return lines if is_text else []
+    found = lines(content)
+    is_text = Path(name).suffix == ".txt" or all(_LINE.fullmatch(line) for _, line in found)
+    return found if is_text else []
 
 
-def _lines(name: str) -> list[str]:
-    """Return the lines of a file, without those that are empty and what follows "#"."""
-    lines = (_COMMENT.sub("", line).strip() for line in text(name).splitlines())
-    return [line for line in lines if line]
+def lines(content: str) -> list[tuple[int, str]]:
+    """Return the lines of a text, each with its number.
+
+    Those that are empty, and what follows "#", are left out.
+    """
+    found = enumerate((_COMMENT.sub("", line).strip() for line in content.splitlines()), 1)
+    return [(number, line) for number, line in found if line]
 
 
 def _list(name: str, content: object) -> list[Any]:
@@ -207,12 +212,32 @@ def _has(path: Path, text: str) -> bool:
     raise errors.ConfigurationError(f"{path} has other content; put the two together by hand")
 
 
-def text(name: str | Path) -> str:
-    """Return the text of a whole file; raises ConfigurationError naming it."""
+def text(name: str | Path, limit: int | None = None) -> str:
+    """Return the text of a whole file, of ``limit`` characters at most.
+
+    Raises ConfigurationError naming it.
+    """
+    # NOTE: editors of Windows write a mark before the text, which is no part of it.
     try:
-        return Path(name).read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as e:
+        with Path(name).open(encoding="utf-8-sig") as file:
+            return _bounded(file, limit)
+    except (OSError, ValueError) as e:
         raise errors.ConfigurationError(f"cannot read {name}: {e}") from e
+
+
+def standard_input(limit: int | None = None) -> str:
+    """Return the text of standard input as text() does that of a file."""
+    try:
+        return _bounded(sys.stdin, limit).removeprefix("\ufeff")
+    except (OSError, ValueError) as e:
+        raise errors.ConfigurationError(f"cannot read standard input: {e}") from e
+
+
+def _bounded(file: IO[str], limit: int | None) -> str:
+    content = file.read() if limit is None else file.read(limit + 1)
+    if limit is not None and len(content) > limit:
+        raise ValueError(f"more than {limit} characters")
+    return content
 
 
 def _load(name: str) -> Any:
@@ -220,10 +245,10 @@ def _load(name: str) -> Any:
     try:
         return yaml.safe_load(content)
     except yaml.YAMLError as e:
-        raise errors.ConfigurationError(f"{name} is not yaml{_problem(e)}") from None
+        raise errors.ConfigurationError(f"{name} is not yaml{yaml_problem(e)}") from None
 
 
-def _problem(error: yaml.YAMLError) -> str:
+def yaml_problem(error: yaml.YAMLError) -> str:
     """Return where and what, without the lines themselves: they may hold passwords."""
     if not isinstance(error, yaml.MarkedYAMLError):
         return ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import datetime
 
+_PREFIXES = "kMGT"
 _PERIODS = ((86400 * 365, "year"), (86400, "day"), (3600, "hour"), (60, "minute"), (1, "second"))
 
 
@@ -16,6 +17,16 @@ def size(count: float) -> str:
     while (count := count / 1000) >= 1000 and len(units) > 1:
         units.pop(0)
     return f"{count:.1f} {units[0]}"
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes of a number that may end with k, M, G or T, powers of 1000: ``10M``.
+
+    Raises ValueError.
+    """
+    power = _PREFIXES.find(text[-1:]) + 1 if text else 0
+    factor: int = 1000**power
+    return int(text[:-1] if power else text) * factor
 
 
 def plural(count: int, noun: str) -> str:
