@@ -76,8 +76,8 @@ class Authorizer:
         """
         mirror = urllib.parse.urlsplit(self._settings.mirrors.get(self._name, ""))
         if mirror.netloc:
-            return self._settings.keychain.login(mirror.netloc, f"{mirror.path}/{repository}")
-        return self._settings.keychain.login(self._name, repository)
+            return self._settings.login(mirror.netloc, f"{mirror.path}/{repository}")
+        return self._settings.login(self._name, repository)
 
     def ask(
         self,
@@ -176,7 +176,7 @@ class Authorizer:
             raise errors.RegistryUnreachable(
                 base, f"its token server is no URL: {shown(realm)}", False
             )
-        plain = parts.scheme == "http" and not self._settings.trust.is_insecure(parts.netloc)
+        plain = parts.scheme == "http" and not self._settings.is_insecure(parts.netloc)
         if plain and base.startswith("https:"):
             raise errors.RegistryUnreachable(
                 base, f"its token server is not asked in the clear: {realm}", False
@@ -189,8 +189,8 @@ class Authorizer:
     def _may_know_secrets(self, url: str) -> bool:
         """Return whether who is asked is verified, this machine, or named as insecure."""
         parts = urllib.parse.urlsplit(url)
-        insecure = self._settings.trust.may_be_plain(parts.netloc) or (
-            self._settings.trust.is_insecure(self._name)
+        insecure = self._settings.may_be_plain(parts.netloc) or (
+            self._settings.is_insecure(self._name)
             and parts.hostname == urllib.parse.urlsplit(self._connection.base()).hostname
         )
         return parts.scheme == "https" or insecure

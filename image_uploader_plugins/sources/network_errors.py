@@ -7,6 +7,7 @@ import re
 import ssl
 import urllib.parse
 from collections.abc import Iterator
+from pathlib import Path
 
 import urllib3
 
@@ -47,13 +48,16 @@ def speaks_tls(error: BaseException | None) -> bool:
     return any(isinstance(e, ssl.SSLError) and _is_tls(e) for e in causes(error))
 
 
-def unreachable(url: str, error: Exception) -> errors.RegistryUnreachable:
-    """Return what to say of a request that had no answer, and whether another try can help."""
+def unreachable(url: str, error: Exception, folder: Path) -> errors.RegistryUnreachable:
+    """Return what to say of a request that had no answer, and whether another try can help.
+
+    ``folder`` is where the certificates for that server belong.
+    """
     for cause in causes(error):
         if isinstance(cause, urllib3.exceptions.NameResolutionError):
             return errors.RegistryUnreachable(url, f"no such host: {cause.conn.host}", False)
         if isinstance(cause, ssl.SSLError):
-            return _tls(url, cause)
+            return _tls(url, cause, folder)
         if tunnel := _TUNNEL.search(str(cause)) if isinstance(cause, OSError) else None:
             # The rest of its answer may repeat the request.
             transient = int(tunnel[1]) in errors.TRANSIENT_STATUSES
@@ -62,14 +66,14 @@ def unreachable(url: str, error: Exception) -> errors.RegistryUnreachable:
     return errors.RegistryUnreachable(url, str(error), not isinstance(error, ValueError))
 
 
-def _tls(url: str, error: ssl.SSLError) -> errors.RegistryUnreachable:
-    advice = _advice(error, urllib.parse.urlsplit(url).netloc)
+def _tls(url: str, error: ssl.SSLError, folder: Path) -> errors.RegistryUnreachable:
+    advice = _advice(error, urllib.parse.urlsplit(url).netloc, folder)
     broken = isinstance(error, ssl.SSLEOFError)
     return errors.RegistryUnreachable(url, f"TLS: {error}; {advice}", broken)
 
 
-def _advice(error: ssl.SSLError, host: str) -> str:
-    folder, reason = f"/etc/containers/certs.d/{host}", error.reason or ""
+def _advice(error: ssl.SSLError, host: str, folder: Path) -> str:
+    reason = error.reason or ""
     if isinstance(error, ssl.SSLCertVerificationError):
         return _unverified(error.verify_code, folder, host)
     pair = f"if it wants a client's certificate, put {folder}/client.cert and client.key"
@@ -83,7 +87,7 @@ def _advice(error: ssl.SSLError, host: str) -> str:
     return pair
 
 
-def _unverified(code: int, folder: str, host: str) -> str:
+def _unverified(code: int, folder: Path, host: str) -> str:
     if code in _NOT_NOW:
         return "it needs a new certificate, or this machine's clock is wrong"
     if code in _OTHER_NAME:

@@ -63,7 +63,7 @@ class Registry:
         """Return whether what it says came by TLS that was verified, as far as anything came."""
         with self._lock:
             base = urllib.parse.urlsplit(self._base or self._url("https"))
-        return base.scheme == "https" and not self._settings.trust.is_insecure(base.netloc)
+        return base.scheme == "https" and not self._settings.is_insecure(base.netloc)
 
     def login(self, repository: str) -> Login | None:
         """Return who we are for a repository, None where nobody says."""
@@ -133,7 +133,7 @@ class Registry:
         """
         parts = urllib.parse.urlsplit(url)
         if parts.scheme != "https" and not (
-            parts.scheme == "http" and self._settings.trust.may_be_plain(parts.netloc)
+            parts.scheme == "http" and self._settings.may_be_plain(parts.netloc)
         ):
             raise errors.RegistryUnreachable(url, "is not asked: it is no https", False)
         ask = functools.partial(self._requester.follow, url, dict(headers), "")
@@ -181,7 +181,7 @@ class Registry:
 
     def _find_base(self) -> str:
         may_be_plain = self.name not in self._settings.mirrors and (
-            self._settings.trust.may_be_plain(self.name)
+            self._settings.may_be_plain(self.name)
         )
         return self._url("http" if may_be_plain and self._is_plain() else "https")
 

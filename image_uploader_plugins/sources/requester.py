@@ -106,16 +106,17 @@ class Requester:
                 stream=True,
                 allow_redirects=False,
                 timeout=(_CONNECT, self._settings.read_timeout),
-                verify=not self._settings.trust.is_insecure(netloc),
+                verify=not self._settings.is_insecure(netloc),
                 proxies=_proxies(url),
             )
         except (requests.RequestException, ValueError) as e:  # the latter of what is no URL
-            raise network_errors.unreachable(url, e) from e
+            folder = self._settings.certificates(netloc)
+            raise network_errors.unreachable(url, e, folder) from e
 
     def _session(self, netloc: str) -> requests.Session:
         with self._lock:
             if netloc not in self._sessions:
-                context = self._settings.trust.context(netloc)
+                context = self._settings.context(netloc)
                 self._sessions[netloc] = session.untrusting(self._settings.limits, context)
             return self._sessions[netloc]
 

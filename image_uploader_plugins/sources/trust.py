@@ -75,12 +75,6 @@ class Trust:
         """Return whether a registry may be asked by http, if it does not speak TLS."""
         return self.is_insecure(registry) or is_loopback(registry)
 
-    def context(self, address: str) -> ssl.SSLContext:
-        """Return how TLS is spoken with ``host[:port]``; raises ConfigurationError."""
-        if self.is_insecure(address):
-            return _unverified(address)
-        return self._verified(address)
-
     @functools.cached_property
     def _insecure_in_files(self) -> frozenset[str]:
         # For the same registry, a later file replaces the settings of an earlier one.
@@ -89,7 +83,15 @@ class Trust:
             said.update(_insecure(file))
         return frozenset(name for name, is_insecure in said.items() if is_insecure)
 
-    def _verified(self, address: str) -> ssl.SSLContext:
+    def unverified(self, address: str) -> ssl.SSLContext:
+        """Return how TLS is spoken with ``host[:port]`` whoever it is; warns once of each."""
+        return _unverified(address)
+
+    def verified(self, address: str, folder: Path | None = None) -> ssl.SSLContext:
+        """Return how TLS is spoken with ``host[:port]``; raises ConfigurationError.
+
+        ``folder`` has its certificates where they are not in certs.d.
+        """
         context = ssl.create_default_context()
         # A CA between root and server may be all that is trusted, as for podman and docker.
         context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
@@ -100,8 +102,11 @@ class Trust:
         for name in _BUNDLES:
             if bundle := self._environment.get(name):
                 _load(context, Path(bundle), f"{name}={bundle}")
-        for folder in self._folders:
-            _load_folder(context, folder / address)
+        if folder:
+            _load_folder(context, folder, must_exist=True)
+            return context
+        for certificates in self._folders:
+            _load_folder(context, certificates / address)
         return context
 
 
@@ -166,13 +171,13 @@ def _load(context: ssl.SSLContext, path: Path, what: str) -> None:
         raise errors.ConfigurationError(f"{what}: {reason}") from None
 
 
-def _load_folder(context: ssl.SSLContext, folder: Path) -> None:
+def _load_folder(context: ssl.SSLContext, folder: Path, *, must_exist: bool = False) -> None:
     """Load CAs (``*.crt``) and clients' certificates (``NAME.cert`` with ``NAME.key``)."""
     try:
         names = sorted(path.name for path in folder.iterdir())
-    except (FileNotFoundError, NotADirectoryError):
-        return
     except OSError as e:
+        if isinstance(e, FileNotFoundError | NotADirectoryError) and not must_exist:
+            return
         raise errors.ConfigurationError(f"cannot read {folder}: {e.strerror}") from None
     for name in names:
         path = folder / name

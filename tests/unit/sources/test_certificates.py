@@ -15,6 +15,7 @@ from image_uploader_plugins import errors
 from image_uploader_plugins.reference import Tag
 from image_uploader_plugins.sources.keychain import Keychain
 from image_uploader_plugins.sources.registries import Registries
+from image_uploader_plugins.sources.registry_rules import RegistryRules
 from image_uploader_plugins.sources.registry_source import RegistrySource
 from image_uploader_plugins.sources.settings import Settings
 from image_uploader_plugins.sources.tries import Tries
@@ -27,7 +28,7 @@ from tests.support.tls import Authority
 IMAGE = images.image("ns/app", "1", [])
 
 Pair = tuple[Path, Path]
-Pull = Callable[[str], None]
+Pull = Callable[..., None]
 
 
 class Shop:
@@ -67,9 +68,10 @@ def pull(folders: tuple[Path, ...], monkeypatch: pytest.MonkeyPatch) -> Pull:
     """Read an image's manifest, asking as somebody with these folders does."""
     monkeypatch.setattr(Tries, "pause", lambda self, seconds: None)
 
-    def pull(address: str) -> None:
+    def pull(address: str, **rules: RegistryRules) -> None:
         trust = Trust(certificates=folders, environment={})
-        registries = Registries(Settings(keychain=Keychain({}, {}), trust=trust))
+        settings = Settings(keychain=Keychain({}, {}), trust=trust, rules=rules)
+        registries = Registries(settings)
         with contextlib.closing(registries):
             source = RegistrySource(registries.registry(address), "ns/app")
             assert source.manifest(Tag("1")).digest == IMAGE.digest
@@ -170,15 +172,15 @@ def test_client_certificates_that_are_refused(
     monkeypatch: pytest.MonkeyPatch,
     kind: str,
 ) -> None:
-    usual = Trust.context
+    usual = Settings.context
 
-    def older(self: Trust, address: str) -> ssl.SSLContext:
+    def older(self: Settings, address: str) -> ssl.SSLContext:
         # In TLS 1.3 the alert may be lost, where the server closes the connection behind it.
         context = usual(self, address)
         context.maximum_version = ssl.TLSVersion.TLSv1_2
         return context
 
-    monkeypatch.setattr(Trust, "context", older)
+    monkeypatch.setattr(Settings, "context", older)
     with serving(shop.server, shop.own.certificate) as address:
         put(folders[0], address, ca_crt=shop.own.certificate)
         put_client(folders[0], address, getattr(shop, kind))
@@ -217,6 +219,28 @@ def test_files_of_certs_d_that_are_of_no_use(
         with pytest.raises(errors.ConfigurationError, match=reason) as caught:
             pull(address)
     assert "\n" not in str(caught.value)
+
+
+def test_a_folder_that_rules_name(
+    shop: Shop, folders: tuple[Path, ...], tmp_path: Path, pull: Pull
+) -> None:
+    """It takes the place of certs.d, for its registry alone, and has to be there."""
+    folder = tmp_path / "of-rules"
+    with serving(shop.server, shop.own.certificate) as address, serving(shop.server) as another:
+        rules = {address: RegistryRules(certs_dir=folder)}
+        with pytest.raises(errors.ConfigurationError, match=f"cannot read {folder}: No such file"):
+            pull(address, **rules)
+        put(tmp_path, folder.name, ca_crt=shop.own.certificate)
+        with pytest.raises(errors.RegistryUnreachable, match=f"put {folder}/client.cert and "):
+            pull(address, **rules)
+        put_client(folders[0], address, shop.client)
+        with pytest.raises(errors.RegistryUnreachable, match=f"put {folder}/client.cert and "):
+            pull(address, **rules)
+        put_client(tmp_path, folder.name, shop.client)
+        pull(address, **rules)
+        assert f"put its CA into /etc/containers/certs.d/{another} or " in said(pull, another)
+        with pytest.raises(errors.RegistryUnreachable, match=f"put its CA into /etc/.*{another}"):
+            pull(another, **rules)
 
 
 _SITE = """

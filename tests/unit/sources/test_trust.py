@@ -161,7 +161,9 @@ def test_what_is_said_of_a_handshake_that_fails() -> None:
         if isinstance(error, ssl.SSLCertVerificationError):
             error.verify_code = 19  # X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN
         error.reason = reason.strip("[]").partition(" ")[2].partition("]")[0]
-        found = network_errors.unreachable("https://quay.io/v2/", error)
+        found = network_errors.unreachable(
+            "https://quay.io/v2/", error, Path("/etc/containers/certs.d/quay.io")
+        )
         return str(found), found.retryable
 
     untrusted = told("[SSL: CERTIFICATE_VERIFY_FAILED] no", ssl.SSLCertVerificationError)
