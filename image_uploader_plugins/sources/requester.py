@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import requests
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.sources import network_errors, session, trust
+from image_uploader_plugins.sources import network_errors, proxies, session
 from image_uploader_plugins.sources.settings import Settings
 from image_uploader_plugins.text import redacted, shown
 
@@ -107,7 +107,7 @@ class Requester:
                 allow_redirects=False,
                 timeout=(_CONNECT, self._settings.read_timeout),
                 verify=not self._settings.is_insecure(netloc),
-                proxies=_proxies(url),
+                proxies=proxies.proxies(url),
             )
         except (requests.RequestException, ValueError) as e:  # the latter of what is no URL
             folder = self._settings.certificates(netloc)
@@ -135,10 +135,3 @@ def parts_of(url: str) -> urllib.parse.SplitResult:
 def _origin(url: str) -> tuple[str, str | None, int | None]:
     parts = urllib.parse.urlsplit(url)
     return parts.scheme, parts.hostname, parts.port or {"http": 80, "https": 443}[parts.scheme]
-
-
-def _proxies(url: str) -> dict[str, str]:
-    """Return the environment's proxies for a URL; what is on this machine has none."""
-    if trust.is_loopback(urllib.parse.urlsplit(url).netloc):
-        return {}
-    return dict(requests.utils.get_environ_proxies(url))

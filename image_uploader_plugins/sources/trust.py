@@ -23,7 +23,7 @@ import certifi
 from image_uploader_plugins import errors
 from image_uploader_plugins.text import shown
 
-_Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 LOG = logging.getLogger(__name__)
@@ -68,8 +68,8 @@ class Trust:
         names = self._named | self._insecure_in_files
         if registry in names or any(_is_below(registry, name) for name in names):
             return True
-        address = _address(registry)
-        return address is not None and any(address in network for network in self._networks)
+        found = address(registry)
+        return found is not None and any(found in network for network in self._networks)
 
     def may_be_plain(self, registry: str) -> bool:
         """Return whether a registry may be asked by http, if it does not speak TLS."""
@@ -114,16 +114,16 @@ def is_loopback(registry: str) -> bool:
     """Return whether ``host[:port]`` is this machine, by its address or as localhost."""
     if _host(registry).lower().removesuffix(".") == "localhost":
         return True
-    address = _address(registry)
-    return address is not None and address.is_loopback
+    found = address(registry)
+    return found is not None and found.is_loopback
 
 
-def _address(registry: str) -> _Address | None:
+def address(registry: str) -> Address | None:
     """Return the address in ``host[:port]``, as the system reads it; None for a name."""
     host = _host(registry)
     try:
-        address = ipaddress.ip_address(host)
-        return getattr(address, "ipv4_mapped", None) or address
+        found = ipaddress.ip_address(host)
+        return getattr(found, "ipv4_mapped", None) or found
     except ValueError:
         pass
     try:

@@ -231,10 +231,10 @@ def test_a_folder_that_rules_name(
         with pytest.raises(errors.ConfigurationError, match=f"cannot read {folder}: No such file"):
             pull(address, **rules)
         put(tmp_path, folder.name, ca_crt=shop.own.certificate)
-        with pytest.raises(errors.RegistryUnreachable, match=f"put {folder}/client.cert and "):
+        with pytest.raises(errors.RegistryUnreachable, match=f"put {folder}/client"):
             pull(address, **rules)
         put_client(folders[0], address, shop.client)
-        with pytest.raises(errors.RegistryUnreachable, match=f"put {folder}/client.cert and "):
+        with pytest.raises(errors.RegistryUnreachable, match=f"put {folder}/client"):
             pull(address, **rules)
         put_client(tmp_path, folder.name, shop.client)
         pull(address, **rules)
