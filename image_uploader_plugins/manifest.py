@@ -257,6 +257,18 @@ class Manifest:
         return IMAGE if config in media_types.CONFIG_TYPES else ARTIFACT
 
     @property
+    def artifact_types(self) -> frozenset[str]:
+        """Return the types that an artifact goes by: its artifactType, or that of its config.
+
+        Where that is the config of any image, as in what cosign writes, they
+        are those of the layers (cosign, "Signature Specification").
+        """
+        found = self.artifact_type or (self.config.media_type if self.config else self.media_type)
+        if found in media_types.UNTELLING_TYPES and self.artifact_type is None:
+            return frozenset(layer.media_type for layer in self.layers)
+        return frozenset({found})
+
+    @property
     def digest(self) -> Digest:
         """Return the SHA-256 digest of the content, by which the manifest is known."""
         return Digest.of(self.content)

@@ -35,3 +35,6 @@ MANIFEST_TYPES = SCHEMA1_TYPES | IMAGE_TYPES | INDEX_TYPES
 
 # The configs of images that a runtime can start; with any other, it is an artifact.
 CONFIG_TYPES = frozenset({DOCKER_CONFIG, OCI_CONFIG})
+
+# As the type of a config these say nothing of what an artifact is.
+UNTELLING_TYPES = CONFIG_TYPES | {OCI_EMPTY}

@@ -143,7 +143,14 @@ class Copier:
         self.record.missing_platforms = list(map(str, missing))
 
     def _copy_signatures(self, copied: Sequence[Digest]) -> None:
-        found = signatures(self._source, copied, self._meter, self._target, self._is_held)
+        found = signatures(
+            self._source,
+            copied,
+            self._meter,
+            self._target,
+            self._is_held,
+            self._options.artifact_types,
+        )
         for tag, descriptor in found:
             if held := self._whole(descriptor, tag, self._held_signatures):
                 self._note(held)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import threading
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.manifest import Descriptor, Manifest
@@ -54,7 +54,7 @@ class Memory:
         self._allowance = allowance
         self._taken = 0
         self.described: dict[Tag | Digest, Descriptor | None] = {}
-        self.attached: dict[Digest, _Attached] = {}
+        self.attached: dict[tuple[Digest, frozenset[str]], _Attached] = {}
         self._manifests: dict[Tag | Digest, _Packed] = {}
 
     def takes(self, count: int = 0) -> bool:
@@ -119,16 +119,20 @@ class RememberedSource(Source):
         return found
 
     def signatures(
-        self, digest: Digest, is_held: IsHeld = lambda _tag, _descriptor: False
+        self,
+        digest: Digest,
+        is_held: IsHeld = lambda _tag, _descriptor: False,
+        types: Collection[str] = (),
     ) -> Iterator[tuple[Tag | None, Descriptor]]:
         known = self._memory.attached
-        if digest in known:
-            yield from known[digest]
+        key = digest, frozenset(types)
+        if key in known:
+            yield from known[key]
             return
         found = []
-        for one in self._source.signatures(digest, is_held):
+        for one in self._source.signatures(digest, is_held, types):
             found.append(one)
             yield one
         # Not where nobody wanted the rest.
         if self._memory.takes(len(found) * _OVERHEAD):
-            known[digest] = tuple(found)
+            known[key] = tuple(found)

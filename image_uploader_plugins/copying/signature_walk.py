@@ -21,10 +21,16 @@ _SIGNATURES_LIMIT = 200  # of one image, with what signs them
 
 
 def signatures(
-    source: Source, copied: Collection[Digest], meter: Meter, target: object, is_held: IsHeld
+    source: Source,
+    copied: Collection[Digest],
+    meter: Meter,
+    target: object,
+    is_held: IsHeld,
+    types: Collection[str] = (),
 ) -> Iterator[tuple[Tag | None, Descriptor]]:
     """Yield what signs these manifests, with the tag that it goes by, and what signs that.
 
+    With ``types`` just what is of these artifact types, and whatever signs that.
     What comes after the first 200 is left out, with a warning that names the
     ``target``.  Of those for which ``is_held`` returns true, Source.signatures()
     just says that they are there.  Raises what the source and ``meter`` do.
@@ -34,7 +40,7 @@ def signatures(
     while pending:
         signed, depth = pending.popleft()
         meter.check()
-        for tag, descriptor in source.signatures(signed, is_held):
+        for tag, descriptor in source.signatures(signed, is_held, () if depth else types):
             is_new = descriptor.digest not in seen
             if descriptor.media_type not in media_types.MANIFEST_TYPES or not (is_new or tag):
                 continue

@@ -12,7 +12,7 @@ import http
 import logging
 import re
 import urllib.parse
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TypeVar
 
 import requests
@@ -35,8 +35,13 @@ _T = TypeVar("_T")
 UNKNOWN_SIZE_LIMIT = 16 * 1024**3
 
 _ACCEPT = ", ".join(sorted(media_types.MANIFEST_TYPES))
-# The endings that cosign appends to a digest for the tags of its manifests.
-COSIGN_SUFFIXES = (".sig", ".att", ".sbom")
+# The endings that cosign appends to a digest for the tags of its manifests, and how the types of
+# what these hold begin (cosign, pkg/types/media.go).
+_COSIGN = {
+    ".sig": ("application/vnd.dev.cosign.simplesigning.v1+json",),
+    ".att": ("application/vnd.dsse.envelope.v1+json",),
+    ".sbom": ("text/spdx", "application/vnd.cyclonedx", "application/vnd.syft"),
+}
 _ENCODED_LIMIT = 64  # OCI distribution-spec 1.1, "Referrers Tag Schema"
 _PAGES_LIMIT = 100  # of a list of referrers
 # More at once are refused by some registries, and cut down by others.
@@ -287,24 +292,47 @@ class RegistrySource(Source):
             raise
 
     def signatures(
-        self, digest: Digest, is_held: IsHeld = lambda _tag, _descriptor: False
+        self,
+        digest: Digest,
+        is_held: IsHeld = lambda _tag, _descriptor: False,
+        types: Collection[str] = (),
     ) -> Iterator[tuple[Tag | None, Descriptor]]:
         """Return cosign's three tags for a manifest, and what refers to it.
+
+        Tags that cannot have any of the ``types`` are not asked for.
 
         Sources: cosign, "Signature Specification"; OCI distribution-spec 1.1,
         "Listing Referrers" and "Referrers Tag Schema".
         """
         stem = f"{digest.algorithm}-{digest.encoded[:_ENCODED_LIMIT]}"
-        for tag in (Tag(stem + suffix) for suffix in COSIGN_SUFFIXES):
+        for suffix, kinds in _COSIGN.items():
+            if types and not any(wanted.startswith(kinds) for wanted in types):
+                continue
+            tag = Tag(stem + suffix)
             try:
                 said = self._described(tag) if self._abilities.head else None
             except errors.ImageUnknown:
                 continue
             if said and is_held(tag, said):
                 yield tag, said
-            elif found := self._tagged(tag):
+            elif (found := self._tagged(tag)) and _goes_by(found, types):
                 yield tag, Descriptor(found.media_type, found.digest, len(found.content))
-        yield from ((None, descriptor) for descriptor in self._referring(digest, Tag(stem)))
+        for descriptor in self._referring(digest, Tag(stem)):
+            if not types or self._is_one_of(descriptor, types, is_held):
+                yield None, descriptor
+
+    def _is_one_of(self, descriptor: Descriptor, types: Collection[str], is_held: IsHeld) -> bool:
+        """Return whether what refers goes by one of the types, by the list or else by itself."""
+        told = descriptor.artifact_type
+        if told in types or descriptor.media_type in types:
+            return True
+        if told and told not in media_types.UNTELLING_TYPES:
+            return False
+        if descriptor.media_type not in media_types.MANIFEST_TYPES:
+            return False
+        if is_held(None, descriptor):
+            return True
+        return _goes_by(self.manifest(descriptor.digest, descriptor.size), types)
 
     def _referring(self, digest: Digest, fallback: Tag) -> Iterator[Descriptor]:
         """Yield what refers to a manifest, by the registry's API or, without one, by a tag."""
@@ -368,6 +396,10 @@ class RegistrySource(Source):
 
     def _get(self, path: str, headers: dict[str, str]) -> requests.Response:
         return self._registry.get(self._name, path, headers, self._check)
+
+
+def _goes_by(found: Manifest, types: Collection[str]) -> bool:
+    return not types or not found.artifact_types.isdisjoint(types)
 
 
 def _described(headers: Mapping[str, str]) -> Descriptor | None:

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.manifest import Descriptor, Manifest
@@ -45,12 +45,16 @@ class Source(abc.ABC):
         return None
 
     def signatures(
-        self, digest: Digest, is_held: IsHeld = lambda _tag, _descriptor: False
+        self,
+        digest: Digest,
+        is_held: IsHeld = lambda _tag, _descriptor: False,
+        types: Collection[str] = (),
     ) -> Iterator[tuple[Tag | None, Descriptor]]:
         """Return what signs or describes a manifest, with the tag that it goes by, if any.
 
         A descriptor for which ``is_held`` returns true is as describe() says,
-        and every other one that of a manifest that was checked.
+        and every other one that of a manifest that was checked.  With ``types``
+        just what goes by one of these (Manifest.artifact_types), or is held.
         """
         return iter(())
 

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 import pytest
 
@@ -32,7 +32,10 @@ class Signing(Source):
         raise AssertionError(descriptor)
 
     def signatures(
-        self, digest: Digest, is_held: IsHeld = lambda _tag, _descriptor: False
+        self,
+        digest: Digest,
+        is_held: IsHeld = lambda _tag, _descriptor: False,
+        types: Collection[str] = (),
     ) -> Iterator[tuple[Tag | None, Descriptor]]:
         return iter([(None, found) for found in self.found] if digest == SIGNED else [])
 
