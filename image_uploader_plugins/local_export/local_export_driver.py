@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -44,6 +45,8 @@ class LocalExportDriver(UploaderDriver):
         one_writer: bool = options.ONE_WRITER,
         partial_limit: int = options.PARTIAL_LIMIT,
         partial_days: int = options.PARTIAL_DAYS,
+        *,
+        title: str = options.TITLE,
     ) -> None:
         self._arguments = (
             root,
@@ -53,6 +56,7 @@ class LocalExportDriver(UploaderDriver):
             partial_limit,
             partial_days,
         )
+        self._title = title
         self._tree = Tree(
             root,
             default_architecture,
@@ -60,6 +64,7 @@ class LocalExportDriver(UploaderDriver):
             one_writer=one_writer,
             partial_limit=partial_limit,
             partial_days=partial_days,
+            title=title,
         )
         self._storage = self._tree.storage
         self._pool = self._tree.pool
@@ -68,7 +73,7 @@ class LocalExportDriver(UploaderDriver):
         self._tree.lay_foundation()
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return type(self), self._arguments
+        return functools.partial(type(self), title=self._title), self._arguments
 
     @classmethod
     def list_opts(cls) -> list[tuple[str | None, list[Any]]]:
@@ -84,6 +89,7 @@ class LocalExportDriver(UploaderDriver):
             values.one_writer,
             values.partial_limit,
             values.partial_days,
+            title=values.title,
         )
 
     # -- the verbs

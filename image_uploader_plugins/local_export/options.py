@@ -18,6 +18,7 @@ LEASE_TIMEOUT = 24 * 60 * 60
 ONE_WRITER = False
 PARTIAL_LIMIT = 20 * 1000**3
 PARTIAL_DAYS = 7
+TITLE = ""
 
 _OPTIONS = [
     cfg.StrOpt(
@@ -63,6 +64,17 @@ _OPTIONS = [
         default=PARTIAL_DAYS,
         min=1,
         help="Days after which the kept part of an unfinished layer is removed.",
+    ),
+    cfg.StrOpt(
+        "title",
+        default=TITLE,
+        max_length=100,
+        help=(
+            'The name of the registry that its page shows, for example "Images of site B". '
+            "Where it is empty, the page shows the host that the browser asks. Set it in the "
+            "configuration of every program that writes to the tree: each writes the page with "
+            "its own."
+        ),
     ),
     cfg.BoolOpt(
         "one_writer",

@@ -52,6 +52,7 @@ class Tree:
         one_writer: bool = options.ONE_WRITER,
         partial_limit: int = options.PARTIAL_LIMIT,
         partial_days: int = options.PARTIAL_DAYS,
+        title: str = options.TITLE,
     ) -> None:
         if not Path(root).is_absolute():
             raise errors.ConfigurationError(f"[local_export] root must be absolute: {str(root)!r}")
@@ -66,6 +67,7 @@ class Tree:
         self.partials = Partials(self.storage, self.pool, partial_limit, partial_days)
         self._architecture = default_architecture
         self._one_writer = one_writer
+        self._title = title
         self._is_claimed = False
 
     @classmethod
@@ -83,6 +85,7 @@ class Tree:
             one_writer=values.one_writer,
             partial_limit=values.partial_limit,
             partial_days=values.partial_days,
+            title=values.title,
         )
         if not tree.storage.names(layout.V2):
             raise errors.ConfigurationError(f"no registry in {values.root} ({option})")
@@ -103,13 +106,12 @@ class Tree:
             self.storage.settle(layout.V2)
             self.storage.sync()
 
-    @staticmethod
-    def write_foundation(storage: Storage) -> None:
+    def write_foundation(self, storage: Storage) -> None:
         """Write the files that every tree has, whatever images it holds."""
         storage.write(layout.API_ROOT, documents.API_ROOT)
         storage.write(layout.API_HTACCESS, documents.API_HTACCESS)
         storage.write(layout.NO_REFERRERS, documents.index([]))
-        storage.write(layout.PAGE, documents.PAGE)
+        storage.write(layout.PAGE, documents.page(self._title))
 
     def repository(self, name: RepositoryName, storage: Writer | None = None) -> Repository:
         """Return a repository of the tree, maybe on the ``storage`` of a dry run or transaction."""

@@ -8,6 +8,7 @@ server's configuration: values that cannot contain a quote or a newline.
 from __future__ import annotations
 
 import dataclasses
+import html
 import json
 import operator
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,6 +28,7 @@ API_HTACCESS = resources.files(__package__).joinpath("api.htaccess").read_bytes(
 
 # In the browser, the page reads everything from the registry's API.
 PAGE = resources.files(__package__).joinpath("page.html").read_bytes()
+_PAGE_TITLE = b"<title>Container images</title>"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,6 +38,15 @@ class Variant:
     media_type: str
     digest: Digest
     quality: float = 1.0
+
+
+def page(title: str = "") -> bytes:
+    """Return the page, with a title that is shown as the registry's name.
+
+    Without a title the page shows its own host.
+    """
+    text = html.escape(title.strip()).encode("ascii", "xmlcharrefreplace")
+    return PAGE.replace(_PAGE_TITLE, b"<title>" + text + b"</title>") if text else PAGE
 
 
 def htaccess(media_type: str, digest: Digest) -> bytes:

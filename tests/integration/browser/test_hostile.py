@@ -10,11 +10,14 @@ from __future__ import annotations
 import json
 import shlex
 from email.message import Message
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from image_uploader_plugins import media_types
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
+from image_uploader_plugins.serving import listener
 from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.web_server import Answer
 from tests.integration.browser import content
@@ -298,6 +301,19 @@ def test_a_digest_that_is_none(browser: Browser, pretended: str, registry: Prete
     browser.open(f"{pretended}#/ns/img:1.0")
     browser.until_says(str(image.digest))
     check_elements(browser)
+
+
+@pytest.mark.parametrize("title", [SCRIPTS[0], SCRIPTS[4], f"Site {UNSEEN[:9]}"])
+def test_the_title_of_the_registry_is_text(browser: Browser, root: Path, title: str) -> None:
+    """It comes from an operator, and is text all the same."""
+    LocalExportDriver(root, title=title).close()
+    with listener.serving(root) as address:
+        browser.open(f"http://{address}/")
+        said = title.replace("\u202e", "U+202E")
+        assert browser.text("#host") == said
+        assert browser.text("main h1") == said
+        assert browser.run("return document.title") == title
+        check_elements(browser)
 
 
 ATTEMPTS = {
