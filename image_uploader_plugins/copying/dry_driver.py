@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, NoReturn, Self
 
 from image_uploader_plugins import errors
@@ -21,14 +21,14 @@ class DryDriver(UploaderDriver):
     with ``at_most``, maybe less.  Of the ``manifests`` that would be put, with
     so many ``bytes`` together, ``new_tags`` have a tag that is not there yet.
     ``is_changed`` says whether anything of the image would be other than it
-    is.
+    is, and ``is_needed`` whether the driver would have to do anything.
     """
 
     def __init__(self, driver: UploaderDriver) -> None:
         self._driver = driver
         self.blobs: dict[Digest, int | None] = {}
         self.at_most = False
-        self.is_changed = False
+        self.is_changed = self.is_needed = False
         self.manifests = self.new_tags = self.bytes = 0
 
     @classmethod
@@ -48,9 +48,9 @@ class DryDriver(UploaderDriver):
         present = self.present(target, wanted)
         absent = [layer for layer in wanted if layer.digest not in present]
         if absent:
-            self.is_changed = True
+            self.is_changed = self.is_needed = True
             held = self._driver.mountable(absent)
-            self.at_most |= held is None or any(layer.size is None for layer in absent)
+            self.at_most |= held is None
             self.blobs |= {
                 layer.digest: layer.size for layer in absent if layer.digest not in (held or ())
             }
@@ -76,10 +76,17 @@ class DryDriver(UploaderDriver):
             before = self.resolve(ImageRef(target, tag or digest))
         self.is_changed |= before != digest
         if not self.held_manifest(target, digest, tag=tag):
+            self.is_needed = True
             self.manifests += 1
             self.bytes += len(content)
             self.new_tags += tag is not None and before is None
         return Descriptor(media_type, digest, len(content))
+
+    def leave_out(
+        self, target: RepositoryName, index: Digest, children: Collection[Digest]
+    ) -> None:
+        """Note whether others were left out before."""
+        self.is_needed |= self.left_out(target, index) not in (None, frozenset(children))
 
     def delete(self, target: ImageRef) -> Deletion:
         raise self._refused(target)

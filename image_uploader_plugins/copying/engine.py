@@ -121,6 +121,12 @@ class Engine:
             copier.copy(job.reference, job.tag, all_platforms=all_platforms)
         return dry
 
+    def source(self, job: Job, memory: Memory | None = None, meter: Meter | None = None) -> Source:
+        """Return the source of an image, which is asked for what is not in its ``memory``."""
+        registry = self._registries.registry(job.host)
+        source = RegistrySource(registry, str(job.name), meter or self._meter)
+        return RememberedSource(source, memory) if memory else source
+
     @contextlib.contextmanager
     def _copier(
         self,
@@ -132,17 +138,14 @@ class Engine:
         memory: Memory | None,
     ) -> Iterator[Copier]:
         """Return what copies one image; the record then says whether its source was verified."""
-        registry = self._registries.registry(job.host)
-        source: Source = RegistrySource(registry, str(job.name), meter)
-        if memory:
-            source = RememberedSource(source, memory)
+        source = self.source(job, memory, meter)
         copier = Copier(
             driver, job.target, source, record, meter, options, transfers=self._transfers
         )
         try:
             yield copier
         finally:
-            record.insecure = not registry.is_verified
+            record.insecure = not self._registries.registry(job.host).is_verified
 
     def __enter__(self) -> Self:
         return self

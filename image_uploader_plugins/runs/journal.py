@@ -70,6 +70,12 @@ class Journal:
             with self._lock:
                 del self._at_work[id(record)]
 
+    def put_off(self, record: ImageRecord) -> None:
+        """Note that an image that had its turn gets another one, as if it had not begun."""
+        with self._lock:
+            self._begun -= 1
+            record.begin_anew()
+
     def tell(self, record: ImageRecord) -> None:
         """Tell the observer, or else the log, of an image that is done."""
         if self.observer:

@@ -131,6 +131,12 @@ class ImageRecord:
     insecure: bool = False
     missing_platforms: list[str] = dataclasses.field(default_factory=list)
 
+    def begin_anew(self) -> None:
+        """Forget what became of it, as if its turn had not come."""
+        self.become(Status.SKIPPED, NEVER_BEGUN)
+        self.digest = self.media_type = None
+        self.blobs, self.children, self.signatures, self.missing_platforms = [], [], [], []
+
     def become(self, status: Status, why: str | None = None, *, retryable: bool = False) -> None:
         """Set the status, why it is that, and whether another try may help."""
         self.status, self.retryable = status, retryable

@@ -1,0 +1,267 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The run of ``sync``: a target is made to have what lists want, with any driver."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import functools
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from fractions import Fraction
+from typing import Any, Self
+
+from oslo_config import cfg
+
+from image_uploader_plugins import errors, loader
+from image_uploader_plugins.copying.engine import Engine
+from image_uploader_plugins.copying.run_options import CopyOptions
+from image_uploader_plugins.driver import UploaderDriver
+from image_uploader_plugins.lists import collisions, reasons, share
+from image_uploader_plugins.lists.reasons import Failures, ImagesFailed
+from image_uploader_plugins.reference import RepositoryName, Tag
+from image_uploader_plugins.runs.journal import Journal
+from image_uploader_plugins.runs.records import ImageRecord
+from image_uploader_plugins.sources.registries import Registries
+from image_uploader_plugins.sources.registry_source import RegistrySource
+from image_uploader_plugins.sync import space, wanted_images
+from image_uploader_plugins.sync.deletions import Deletions, Going, mirrored
+from image_uploader_plugins.sync.planning import Plan, PlannedImage, Planner, check_pins
+from image_uploader_plugins.sync.wanted import Entry, Wanted
+from image_uploader_plugins.sync.wanted_images import WantedImage
+
+LOG = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class SyncOptions:
+    """The options of a run: how images are copied, and its guards.
+
+    ``max_share`` of a repository's tags may go where a list mirrors; with
+    ``check_space`` nothing is copied unless all fits.
+    """
+
+    copying: CopyOptions = dataclasses.field(default_factory=CopyOptions)
+    max_share: Fraction = Fraction(share.DEFAULT)
+    check_space: bool = True
+
+
+class Synchronization:
+    """One run into ``driver``, called ``target``, which ``journal`` follows.
+
+    As a context manager it ends its threads; opened() makes one by options.
+    """
+
+    def __init__(
+        self,
+        wanted: Wanted,
+        target: str,
+        driver: UploaderDriver,
+        registries: Registries,
+        journal: Journal,
+        options: SyncOptions,
+    ) -> None:
+        self._wanted = wanted
+        self._target = target
+        self._driver = driver
+        self._registries = registries
+        self._journal = journal
+        self._options = options
+        self._engine = Engine(driver, registries, journal.meter)
+        self._planner = Planner(driver, self._engine)
+        self._deletions = Deletions(driver, target, options.max_share)
+        self._failures = Failures()
+
+    @classmethod
+    @contextlib.contextmanager
+    def opened(
+        cls, wanted: Wanted, conf: cfg.ConfigOpts, journal: Journal, options: SyncOptions
+    ) -> Iterator[Self]:
+        """Return a context with a run into the driver that ``conf`` chooses.
+
+        Raises ConfigurationError.
+        """
+        settings = dataclasses.replace(loader.settings(conf), rules=wanted.registries)
+        with (
+            loader.load_driver(conf) as driver,
+            contextlib.closing(Registries(settings)) as registries,
+        ):
+            run = cls(wanted, loader.selected(conf), driver, registries, journal, options)
+            with run:
+                yield run
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: Any) -> None:
+        self._engine.__exit__(*raised)
+
+    # -- the plan
+
+    def plan(self) -> Plan:
+        """Return what the run would do; changes nothing.
+
+        What fails is in its images' records.  Raises ImagesFailed where two
+        images would get one name, and ConfigurationError for what the driver
+        cannot do.
+        """
+        mirrors = self._mirrors()
+        planned = self._planned(self._images())
+        wanted = {name: _tags(planned, name) for name in mirrors}
+        return Plan(
+            planned,
+            list(self._planner.needs(planned)),
+            list(self._deletions.going(wanted)),
+            self._driver.room(),
+        )
+
+    def check_plan(self, plan: Plan) -> None:
+        """Raise ImagesFailed for what failed while it was planned, or would be refused."""
+        for going in plan.going:
+            if going.problem:
+                self._refuse(going)
+        self.check()
+
+    def check(self) -> None:
+        """Raise ImagesFailed for all that has failed so far."""
+        self._failures.check(len(self._journal.images))
+
+    def _refuse(self, going: Going) -> None:
+        self._failures.of_run("mirror", errors.ConfigurationError(going.problem))
+
+    def _mirrors(self) -> Mapping[RepositoryName, Entry]:
+        entries = []
+        for entry in self._wanted.entries:
+            # What has no name in the target fails in its turn.
+            with contextlib.suppress(errors.InvalidReference):
+                entries.append((wanted_images.target_of(entry, self._options.copying), entry))
+        found = mirrored(entries)
+        self._deletions.check(found)
+        return found
+
+    def _images(self) -> list[PlannedImage]:
+        """Return all images that are wanted; those of entries that fail are not among them."""
+        numbered = dict(self._engine.each(self._of_entry, enumerate(self._wanted.entries)))
+        every = [image for number in sorted(numbered) for image in numbered[number]]
+        images = [
+            PlannedImage(image, self._journal.plan(image.job.source, self._target))
+            for image in wanted_images.merged(every)
+        ]
+        for planned in images:
+            planned.record.targets = [planned.target]
+        self._check_names(images)
+        return images
+
+    def _of_entry(self, numbered: tuple[int, Entry]) -> tuple[int, list[WantedImage]]:
+        number, entry = numbered
+        registry = self._registries.registry(entry.registry)
+        source = RegistrySource(registry, str(entry.repository), self._journal.meter)
+        try:
+            images = wanted_images.of_entry(entry, self._options.copying, source.tags)
+        except errors.Interrupted:
+            raise
+        except Exception as e:  # of one entry, whatever it is
+            record = self._journal.plan(entry.source, self._target)
+            self._failures.of_image(record, f"{entry.where}: {entry.source}", e)
+            return number, []
+        if not images:
+            LOG.warning("%s: %s has no tag that is wanted", entry.where, entry.source)
+        return number, images
+
+    def _check_names(self, images: Sequence[PlannedImage]) -> None:
+        claims = (planned.image.claim(planned.record, self._target) for planned in images)
+        opened = functools.partial(Registries, self._registries.settings)
+        try:
+            problems = collisions.problems(filter(None, claims), opened)
+        except errors.UploaderError as e:
+            raise reasons.failure("sources", e) from e
+        if problems:
+            raise ImagesFailed(problems)
+
+    def _planned(self, images: Sequence[PlannedImage]) -> list[PlannedImage]:
+        """Return what becomes of images, in their order; those that stay have had their turn."""
+        found = {id(done.record): done for done in self._engine.each(self._plan, images)}
+        return [found[id(planned.record)] for planned in images]
+
+    def _plan(self, planned: PlannedImage) -> PlannedImage:
+        record = planned.record
+        try:
+            with self._journal.turn(record):
+                planned = self._planner.plan(planned.image, record)
+        except Exception as e:  # of one image, whatever it is
+            self._failures.of_image(record, planned.image.job.source, e)
+        return planned
+
+    # -- the run
+
+    def run(self) -> list[str]:
+        """Copy what is not there, and then delete what is no longer wanted; return what went.
+
+        Raises as plan() does, StorageFull where what comes cannot fit, and
+        ImagesFailed once all images had their turn.
+        """
+        plan = self.plan()
+        for planned in plan.images:
+            if planned.to_copy:
+                self._journal.put_off(planned.record)
+            else:
+                self._journal.tell(planned.record)
+        if self._options.check_space:
+            space.check(plan.need, plan.room, self._target)
+        to_copy = [planned for planned in plan.images if planned.to_copy]
+        for record in self._engine.each(self._copy, to_copy):
+            self._journal.tell(record)
+        self._delete(plan)
+        self.check()
+        return [str(image) for image in self._deletions.deleted]
+
+    def _copy(self, planned: PlannedImage) -> ImageRecord:
+        image, record = planned.image, planned.record
+        try:
+            with self._journal.turn(record) as meter:
+                # Of what was too much to remember, the tag may have moved.
+                check_pins(image, self._engine.source(image.job, planned.memory, meter))
+                self._engine.copy(
+                    image.job,
+                    record,
+                    meter,
+                    image.options,
+                    all_platforms=True,
+                    memory=planned.memory,
+                )
+        except Exception as e:  # of one image, whatever it is
+            self._failures.of_image(record, image.job.source, e)
+        finally:
+            if planned.memory:
+                planned.memory.forget()
+        return record
+
+    def _delete(self, plan: Plan) -> None:
+        for going in plan.going:
+            if self._failures:
+                LOG.warning("%s: nothing is deleted, since not all images came", going.name)
+            elif going.problem:
+                self._refuse(going)
+            else:
+                self._delete_of(going, plan)
+
+    def _delete_of(self, going: Going, plan: Plan) -> None:
+        kept = {
+            Tag(name)
+            for planned in plan.images
+            if planned.image.job.target == going.name
+            for name in planned.record.signatures
+            if ":" not in name
+        }
+        try:
+            self._deletions.delete(going, kept)
+        except errors.UploaderError as e:
+            self._failures.of_run(str(going.name), e)
+
+
+def _tags(images: Sequence[PlannedImage], name: RepositoryName) -> list[Tag]:
+    return [
+        planned.image.job.tag
+        for planned in images
+        if planned.image.job.target == name and planned.image.job.tag
+    ]
