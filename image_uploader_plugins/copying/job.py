@@ -8,14 +8,12 @@ tag ``x``, so nothing it derives is used here.
 from __future__ import annotations
 
 import dataclasses
-import ipaddress
-import re
 from typing import Any
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.reference import RepositoryName, Tag
-from image_uploader_plugins.sources.image_name import ImageName
+from image_uploader_plugins.sources.image_name import ImageName, prefix_of
 
 LOCAL = "containers-storage:"
 
@@ -81,8 +79,4 @@ def _without_user(destination: str) -> str:
 
 def full_name(registry: str, repository: RepositoryName) -> RepositoryName:
     """Return a repository's name that begins with its registry; raises InvalidReference."""
-    # A port's colon, and an IPv6 address as it is, have no place in it.
-    host, port = re.fullmatch(r"(.*?)(?::(\d+))?", registry).groups()  # type: ignore[union-attr]
-    if host.startswith("["):
-        host = ipaddress.ip_address(host.strip("[]")).exploded.replace(":", "-")
-    return RepositoryName(f"{host}_{port}/{repository}" if port else f"{host}/{repository}")
+    return RepositoryName(f"{prefix_of(registry)}/{repository}")

@@ -26,9 +26,10 @@ from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.layout import RepositoryLayout
 from image_uploader_plugins.local_export.views import documents, referrers
 from image_uploader_plugins.reference import RepositoryName, Tag
-from image_uploader_plugins.serving import cross_origin, negotiation, ranges
+from image_uploader_plugins.serving import cross_origin, namespaces, negotiation, ranges
 from image_uploader_plugins.serving.content_cache import ContentCache
 from image_uploader_plugins.serving.messages import Request, Response
+from image_uploader_plugins.sources import image_name
 from image_uploader_plugins.storage import NotFound, Reader
 from image_uploader_plugins.text import shown
 
@@ -38,8 +39,6 @@ if TYPE_CHECKING:
 LOG = logging.getLogger(__name__)
 
 _PATH = re.compile(r"/v2/(.+)/(manifests|blobs|referrers|tags)/([^/]+)")
-# The first component of a name, as far as it can be a registry's host.
-_REGISTRY = re.compile(r"[a-z0-9][a-z0-9.-]{0,254}")
 # Content by digest never changes; caches must ask again for anything else.
 _FOR_EVER = "max-age=31536000, immutable"
 _ASK_AGAIN = "no-cache"
@@ -136,6 +135,17 @@ class TreeServer:
         name, kind, reference = _target(request.path)
         if not kind:
             raise NotFound(request.path)
+        try:
+            if kind in ("blobs", "referrers") or ":" in reference:
+                Digest(reference)
+        except errors.InvalidReference as e:
+            return _error(400, "DIGEST_INVALID", str(e))
+        found = self._named(request, name)
+        if found is None:
+            return self._no_repository(request, kind)
+        return self._of_repository(request, found, kind, reference)
+
+    def _of_repository(self, request: Request, name: str, kind: str, reference: str) -> Response:
         answer = {
             "tags": self._tags,
             "manifests": self._manifest,
@@ -143,28 +153,41 @@ class TreeServer:
             "referrers": self._referrers,
         }[kind]
         try:
-            if kind in ("blobs", "referrers") or ":" in reference:
-                Digest(reference)
-        except errors.InvalidReference as e:
-            return _error(400, "DIGEST_INVALID", str(e))
-        try:
-            return answer(request, self._repository(request, name), reference)
+            return answer(request, _layout(name), reference)
         except (NotFound, errors.InvalidReference):
             if kind == "referrers":
                 return self._no_referrers(request)
             return _error(404, *_UNKNOWN[kind])
 
-    def _repository(self, request: Request, name: str) -> RepositoryLayout:
-        """Return where a name leads to.
+    def _named(self, request: Request, name: str) -> str | None:
+        """Return the repository that is asked for; None where it is another registry's.
 
-        To a mirror of several registries containerd says in ``ns`` whose
-        images it asks for.  In a tree whose names begin with registries,
-        that is the first component.
+        Of a registry whose images have full names in this tree, a client that
+        says whose image it wants (``ns``) gets those alone.  Of any other it
+        gets the images whose names begin with no registry.
         """
-        registry = request.argument("ns")
-        if _REGISTRY.fullmatch(registry) and self._files.is_folder(layout.V2 / registry):
-            name = f"{registry}/{name}"
-        return _layout(name)
+        value = namespaces.argument(request.query)
+        if not value:
+            return name
+        registry = namespaces.registry(value)
+        if registry is None:
+            return None
+        prefix = image_name.prefix_of(registry)
+        if image_name.is_registry(registry) and self._files.is_folder(layout.V2 / prefix):
+            # In front of a mirror's path the client has already put it there.
+            return name if name.startswith(f"{prefix}/") else f"{prefix}/{name}"
+        first, slash, _ = name.partition("/")
+        if slash and image_name.registry_of(first):
+            return None
+        with contextlib.suppress(errors.InvalidReference):
+            return name if self._files.is_folder(_layout(name).top) else None
+        return None
+
+    def _no_repository(self, request: Request, kind: str) -> Response:
+        """Answer where another registry's image is not sent."""
+        if kind == "referrers":
+            return self._no_referrers(request)
+        return _error(404, "NAME_UNKNOWN", "no such repository of this registry")
 
     def _page(self, request: Request) -> Response:
         answer = self._file(request, layout.PAGE, "text/html; charset=utf-8")
@@ -210,7 +233,7 @@ class TreeServer:
         def read() -> _Items:
             return self._items(layout.CATALOG, documents.parse_catalog, documents.catalog)
 
-        return _listed(request, read, layout.is_item)
+        return _listed(request, request.path, read, layout.is_item)
 
     def _tags(self, request: Request, repository: RepositoryLayout, reference: str) -> Response:
         if reference != "list":
@@ -221,7 +244,9 @@ class TreeServer:
             render = functools.partial(documents.tags_list, repository.name)
             return self._items(repository.tags_list, parse, render)
 
-        return _listed(request, read, _is_tag)
+        value = namespaces.argument(request.query)
+        where = f"{request.path}?ns={value}" if value else request.path
+        return _listed(request, where, read, _is_tag)
 
     def _items(
         self,
@@ -380,9 +405,12 @@ class _Stored:
 
 
 def _listed(
-    request: Request, read: Callable[[], _Items], is_item: Callable[[str], bool]
+    request: Request, where: str, read: Callable[[], _Items], is_item: Callable[[str], bool]
 ) -> Response:
-    """Answer with as much of a list as is wanted (OCI distribution-spec 1.1, "Listing Tags")."""
+    """Answer with as much of a list as is wanted (OCI distribution-spec 1.1, "Listing Tags").
+
+    ``where`` is the URL of the whole list.
+    """
     asked, last = request.argument("n"), request.argument("last")
     try:
         number = _number(asked)
@@ -397,7 +425,7 @@ def _listed(
     content = listed.whole if len(page) == len(items) else listed.render(page)
     answer = _text(request, content, media_types.JSON)
     if page and len(page) < len(rest):
-        more = f"{request.path}?n={number}&last={page[-1]}"
+        more = f"{where}{'&' if '?' in where else '?'}n={number}&last={page[-1]}"
         answer.headers["Link"] = f'<{more}>; rel="next"'
     return answer
 

@@ -17,7 +17,11 @@ _WITHOUT_BODY = (204, 304)
 
 
 class Request:
-    """A request.  Its query and its entity tags are parsed only where something asks for them."""
+    """A request.
+
+    ``query`` is the URL's, as it is.  It and the entity tags are parsed only
+    where something asks for them.
+    """
 
     def __init__(self, environ: WSGIEnvironment) -> None:
         self._environ = environ
@@ -26,6 +30,7 @@ class Request:
         if not path.isascii():
             path = path.encode("latin-1").decode(errors="replace")
         self.path = "/" + path.lstrip("/")
+        self.query: str = environ["QUERY_STRING"]
 
     def field(self, key: str) -> str | None:
         """Return a field of the header by its name in WSGI, such as ``HTTP_ACCEPT``."""
@@ -33,7 +38,7 @@ class Request:
 
     def argument(self, name: str) -> str:
         """Return an argument of the query, "" if it is not there."""
-        return self._parsed.args.get(name, "") if self._environ["QUERY_STRING"] else ""
+        return self._parsed.args.get(name, "") if self.query else ""
 
     def wants_other_than(self, etag: str) -> bool:
         """Return whether If-Match is there and names other content (RFC 9110, 13.1.1)."""

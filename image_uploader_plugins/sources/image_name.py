@@ -23,6 +23,9 @@ _DEFAULT_TAG = "latest"
 _TRANSPORT = "docker://"
 _LABEL = r"[A-Za-z0-9](?:[A-Za-z0-9-]*[A-Za-z0-9])?"
 _REGISTRY = re.compile(rf"(?:{_LABEL}(?:\.{_LABEL})*|\[([0-9A-Fa-f:.]+)\])(?::[0-9]{{1,5}})?")
+# Of one digit, a number is no port but the end of a name.
+_PREFIX = re.compile(r"(?P<host>[a-z0-9.-]+)(?:_(?P<port>[0-9]{2,5}))?")
+_IPV6 = re.compile(r"[0-9a-f]{4}(?:-[0-9a-f]{4}){7}")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,3 +95,27 @@ def _looks_like_registry(first: str) -> bool:
 def canonical(registry: str) -> str:
     """Return ``host[:port]`` as names of images have it: Docker Hub has several."""
     return HUB if registry in _HUB_ALIASES else registry
+
+
+def prefix_of(registry: str) -> str:
+    """Return the first part of full names: the registry, as far as a name can have it.
+
+    A port follows "_", and an IPv6 address has "-" between its eight groups:
+    ``registry:5000`` is ``registry_5000``.
+    """
+    host, port = re.fullmatch(r"(.*?)(?::(\d+))?", registry).groups()  # type: ignore[union-attr]
+    if host.startswith("["):
+        host = ipaddress.ip_address(host.strip("[]")).exploded.replace(":", "-")
+    return f"{host}_{port}" if port else host
+
+
+def registry_of(prefix: str) -> str | None:
+    """Return the registry whose full names begin with ``prefix``; None if that is no registry's."""
+    match = _PREFIX.fullmatch(prefix)
+    if not match:
+        return None
+    host, port = match["host"], match["port"]
+    if _IPV6.fullmatch(host):
+        host = f"[{ipaddress.ip_address(host.replace('-', ':')).compressed}]"
+    registry = f"{host}:{port}" if port else host
+    return registry if is_registry(registry) else None

@@ -8,6 +8,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from image_uploader_plugins import errors
+from image_uploader_plugins.reference import RepositoryName
+from image_uploader_plugins.sources import image_name
 from image_uploader_plugins.sources.image_name import ImageName
 
 DIGEST = "sha256:" + "a" * 64
@@ -98,3 +100,31 @@ def test_any_name_of_the_grammar(
     assert found.repository.value == path or hub
     assert (found.tag and found.tag.value) == (tag or (None if digest else "latest"))
     assert (found.digest and str(found.digest)) == digest
+
+
+@pytest.mark.parametrize(
+    ("registry", "prefix"),
+    [
+        ("quay.io", "quay.io"),
+        ("localhost", "localhost"),
+        ("registry:5000", "registry_5000"),
+        ("192.0.2.1:80", "192.0.2.1_80"),
+        ("[::1]", "0000-0000-0000-0000-0000-0000-0000-0001"),
+        ("[2001:db8::a]:5000", "2001-0db8-0000-0000-0000-0000-0000-000a_5000"),
+    ],
+)
+def test_what_full_names_begin_with(registry: str, prefix: str) -> None:
+    assert image_name.prefix_of(registry) == prefix
+    assert image_name.registry_of(prefix) == registry
+    assert RepositoryName(prefix).value == prefix
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        *("library", "registry", "team_1", "my_team_2024", "a..b", ".", "..", "-a.b", "a.b-"),
+        *("registry:5000", "Quay.io", "registry_500000", "_5000", "0000-0001", "a_b.c", ""),
+    ],
+)
+def test_the_first_part_of_a_name_that_is_no_registry_s(part: str) -> None:
+    assert image_name.registry_of(part) is None
