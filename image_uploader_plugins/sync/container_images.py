@@ -52,8 +52,9 @@ def _entry(name: str, item: Value) -> Entry:
             return listing.named(where, str(item))
     fields = _fields(item) if isinstance(item, Mapping) else {}
     if not isinstance(fields.get("imagename"), str):
+        hint = " (one with a repository belongs below 'images:')" if "repository" in fields else ""
         raise errors.ConfigurationError(
-            f"{where}: an image must be a name, or a mapping with an imagename"
+            f"{where}: an image must be a name, or a mapping with an imagename{hint}"
         )
     for key in _UPLOADS:
         if fields.get(key):

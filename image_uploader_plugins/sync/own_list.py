@@ -57,15 +57,17 @@ def read(name: str, root: Mapping, folder: Path) -> Listing:
             registry = listing.registry(host)
         if registry in rules:
             raise errors.ConfigurationError(f"{where}: registries: {registry} is here twice")
-        rules[registry] = ListedRules(where, _rules(name, where, mapping(settings), folder))
+        found = _rules(name, f"registries.{registry}", mapping(settings), folder)
+        rules[registry] = ListedRules(where, found)
     return Listing(entries, rules)
 
 
 class _Reader:
     """The keys of one mapping of a file, read with the place of each in errors."""
 
-    def __init__(self, name: str, keys: Mapping) -> None:
+    def __init__(self, name: str, path: str, keys: Mapping) -> None:
         self._name = name
+        self._path = path
         self._keys = keys
 
     def all(self, key: str, parse: Callable[[str], _T]) -> tuple[_T, ...]:
@@ -79,7 +81,7 @@ class _Reader:
         return next(iter(self.all(key, parse)), None)
 
     def _parsed(self, key: str, text: Scalar, parse: Callable[[str], _T]) -> _T:
-        with naming(f"{self._name}:{text.line}", key):
+        with naming(f"{self._name}:{text.line}", f"{self._path}.{key}"):
             return parse(str(text))
 
 
@@ -89,7 +91,7 @@ def _entry(name: str, item: Value, defaults: Mapping) -> Entry:
         with naming(where, "images"):
             return listing.named(where, str(item), **_settings(name, defaults))
     item = mapping(item)
-    reader = _Reader(name, item)
+    reader = _Reader(name, "images", item)
     (found,) = reader.all("repository", listing.repository)
     if not item.keys() & {"tags", "digests"}:
         raise errors.ConfigurationError(
@@ -110,7 +112,7 @@ def _entry(name: str, item: Value, defaults: Mapping) -> Entry:
 
 def _settings(name: str, keys: Mapping) -> dict[str, Any]:
     """Return the fields of an entry that a list may have as its defaults."""
-    reader = _Reader(name, keys)
+    reader = _Reader(name, "images", keys)
     found: dict[str, Any] = {}
     if keys.get("platforms", _ALL) != _ALL:
         found["platforms"] = reader.all("platforms", Platform.parse)
@@ -131,8 +133,8 @@ def _choice(name: str, item: Mapping) -> TagChoice:
     if tags == _ALL:
         return TagChoice(all=True)
     if not isinstance(tags, Mapping):
-        return TagChoice(names=_Reader(name, item).all("tags", Tag))
-    reader = _Reader(name, tags)
+        return TagChoice(names=_Reader(name, "images", item).all("tags", Tag))
+    reader = _Reader(name, "images.tags", tags)
     choice = TagChoice(
         names=reader.all("names", Tag),
         globs=reader.all("glob", str),
@@ -144,20 +146,21 @@ def _choice(name: str, item: Mapping) -> TagChoice:
     )
     if choice.exclude and not choice.needs_list:
         raise errors.ConfigurationError(
-            f"{name}:{tags.lines['exclude']}: tags.exclude: nothing to leave out, where all tags "
+            f"{name}:{tags.lines['exclude']}: images.tags.exclude: nothing to leave out: all tags "
             "are named"
         )
     return choice
 
 
-def _rules(name: str, where: str, settings: Mapping, folder: Path) -> RegistryRules:
-    reader, limits = _Reader(name, settings), _Reader(name, mapping(settings.get("limits")))
+def _rules(name: str, path: str, settings: Mapping, folder: Path) -> RegistryRules:
+    reader = _Reader(name, path, settings)
+    limits = _Reader(name, f"{path}.limits", mapping(settings.get("limits")))
     insecure = settings.get("insecure")
     return RegistryRules(
         insecure=insecure.boolean if isinstance(insecure, Scalar) else None,
         certs_dir=reader.one("certs_dir", folder.joinpath),
         username=reader.one("username", str),
-        password=_password(reader, where, settings, folder),
+        password=_password(reader, f"{name}:{settings.line}: {path}", settings, folder),
         mirrors=reader.all("mirrors", _mirror),
         requests_at_once=limits.one("requests_at_once", int) or 0,
         requests_per_minute=limits.one("requests_per_minute", int) or 0,
@@ -169,7 +172,7 @@ def _password(reader: _Reader, where: str, settings: Mapping, folder: Path) -> s
     ways = [key for key in ("password_file", "password_env") if key in settings]
     if len(ways) != ("username" in settings):
         raise errors.ConfigurationError(
-            f"{where}: registries: a login is a username with password_file or password_env"
+            f"{where}: a login is a username with one of password_file and password_env"
         )
     found = [
         *reader.all("password_file", lambda text: _first_line(folder / text)),
@@ -200,5 +203,5 @@ def _variable(name: str) -> str:
 
 
 def _mirror(text: str) -> str:
-    host, slash, path = text.partition("/")
+    host, slash, path = (text, "", "") if "://" in text else text.partition("/")
     return listing.registry(host) + slash + (str(RepositoryName(path)) if slash else "")

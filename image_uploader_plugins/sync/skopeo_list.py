@@ -82,7 +82,7 @@ def read(name: str, root: Mapping) -> Listing:
     rules: dict[str, ListedRules] = {}
     for host, settings in root.items():
         where = f"{name}:{root.lines[host]}"
-        with naming(where, host):
+        with naming(where, "registry"):
             registry = listing.registry(host)
         if registry in rules:
             raise errors.ConfigurationError(f"{where}: {registry} is here twice")
@@ -96,7 +96,7 @@ def _entries(name: str, host: str, settings: Mapping) -> Iterator[Entry]:
         repositories = mapping(settings.get(part))
         for repository, value in repositories.items():
             where = f"{name}:{repositories.lines[repository]}"
-            with naming(where, f"{host}: {part}"):
+            with naming(where, part):
                 found = listing.repository(f"{host}/{repository}")
                 yield Entry(where, *found, **_wanted(part, value))
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from image_uploader_plugins import errors
 from image_uploader_plugins.sync import yaml_tree
 from image_uploader_plugins.sync.yaml_tree import Mapping, Scalar, Value
-from image_uploader_plugins.text import shown
+from image_uploader_plugins.text import one_line, redacted, shown
 
 if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError
@@ -62,12 +62,13 @@ def _validator_class() -> type[Validator]:
     draft = jsonschema.Draft202012Validator
     types = draft.TYPE_CHECKER.redefine_many(
         {
-            "array": lambda _, value: isinstance(value, yaml_tree.Sequence),
+            "array": lambda _, value: isinstance(value, list),
             "boolean": lambda _, value: isinstance(value, Scalar) and value.boolean is not None,
             "integer": lambda _, value: isinstance(value, Scalar) and value.is_integer,
             "null": lambda _, value: isinstance(value, Scalar) and value.is_null,
             "number": lambda _, value: isinstance(value, Scalar) and value.is_number,
-            "object": lambda _, value: isinstance(value, Mapping),
+            # NOTE: jsonschema asks this of parts of the schema, too.
+            "object": lambda _, value: isinstance(value, dict),
             "string": lambda _, value: isinstance(value, Scalar) and not value.is_null,
         }
     )
@@ -102,7 +103,7 @@ def _words(error: ValidationError) -> tuple[int, str]:
     value: Any = error.instance
     schema: Any = error.schema
     keys = [key for key in error.absolute_path if isinstance(key, str)]
-    path = f"{'.'.join(keys)}: " if keys else ""
+    path = f"{one_line(redacted('.'.join(keys)), 200)}: " if keys else ""
     if error.validator == "additionalProperties":
         unknown = next(key for key in value if key not in schema["properties"])
         return value.lines[unknown], f"{path}{_unknown(unknown, schema['properties'])}"

@@ -50,12 +50,12 @@ class Scalar(str):
     @property
     def boolean(self) -> bool | None:
         """Return what a word such as ``true`` means, None for anything else."""
-        return _BOOLEANS.get(self.lower()) if self.is_plain else None
+        return _BOOLEANS.get(self.lower())
 
     @property
     def is_number(self) -> bool:
         """Return whether it is a number in decimal digits."""
-        return self.is_plain and bool(_NUMBER.fullmatch(self))
+        return bool(_NUMBER.fullmatch(self))
 
     @property
     def is_integer(self) -> bool:
