@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from image_uploader_plugins.meter import Meter
 from image_uploader_plugins.runs.records import (
     INTERRUPTED,
+    NEVER_BEGUN,
     Ending,
     ImageRecord,
     RunRecord,
@@ -31,13 +32,15 @@ class Journal:
     """Everything about one run, safe to use from several threads.
 
     ``entries_left`` are what a run has not come to and whose images nobody
-    knows yet; ``meter`` counts what comes over the network, and stops the run.
+    knows yet, ``deleted`` images that it deleted; ``meter`` counts what comes
+    over the network, and stops the run.
     """
 
     def __init__(self, observer: Observer | None = None, meter: Meter | None = None) -> None:
         self.observer = observer
         self.meter = meter or Meter()
         self.entries_left: tuple[str, ...] = ()
+        self.deleted: tuple[str, ...] = ()
         self._lock = threading.Lock()
         self._images: list[ImageRecord] = []
         self._begun = 0
@@ -74,7 +77,7 @@ class Journal:
         """Note that an image that had its turn gets another one, as if it had not begun."""
         with self._lock:
             self._begun -= 1
-            record.begin_anew()
+            record.become(Status.SKIPPED, NEVER_BEGUN)
 
     def tell(self, record: ImageRecord) -> None:
         """Tell the observer, or else the log, of an image that is done."""
@@ -133,6 +136,7 @@ class Journal:
             reason(why),
             self.images,
             self.entries_left,
+            self.deleted,
         )
 
 

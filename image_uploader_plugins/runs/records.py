@@ -131,11 +131,11 @@ class ImageRecord:
     insecure: bool = False
     missing_platforms: list[str] = dataclasses.field(default_factory=list)
 
-    def begin_anew(self) -> None:
-        """Forget what became of it, as if its turn had not come."""
-        self.become(Status.SKIPPED, NEVER_BEGUN)
-        self.digest = self.media_type = None
-        self.blobs, self.children, self.signatures, self.missing_platforms = [], [], [], []
+    def take_over(self, other: ImageRecord) -> None:
+        """Have become of it what became of another one; it keeps its names."""
+        for field in dataclasses.fields(self):
+            if field.name not in ("source", "uploader", "targets"):
+                setattr(self, field.name, getattr(other, field.name))
 
     def become(self, status: Status, why: str | None = None, *, retryable: bool = False) -> None:
         """Set the status, why it is that, and whether another try may help."""
@@ -148,7 +148,8 @@ class RunRecord:
     """A whole run: ``started`` in seconds since the epoch, ``seconds`` of wall-clock time.
 
     ``entries_left`` are those of the input that the run did not come to, so
-    that nobody knows their images.
+    that nobody knows their images.  ``deleted`` are images that left the
+    target.
     """
 
     command: str
@@ -158,6 +159,7 @@ class RunRecord:
     why: str | None
     images: tuple[ImageRecord, ...]
     entries_left: tuple[str, ...] = ()
+    deleted: tuple[str, ...] = ()
 
     @property
     def bytes_fetched(self) -> int:

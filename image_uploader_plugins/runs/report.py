@@ -49,6 +49,7 @@ def _head(run: RunRecord) -> dict[str, Any]:
             "layers": _layers(run.images),
             "bytes_fetched": run.bytes_fetched,
         },
+        "deleted": list(run.deleted),
     }
 
 

@@ -34,8 +34,8 @@ class State(enum.StrEnum):
 class PlannedImage:
     """An image and what copying it would bring; ``numbers`` are those of its blobs.
 
-    One that is not ``to_copy`` is whole in the target.  ``memory`` has what
-    its source said.
+    One that is not ``to_copy`` is whole in the target.  ``digest`` is what it
+    will be, and ``memory`` has what its source said.
     """
 
     image: WantedImage
@@ -47,6 +47,7 @@ class PlannedImage:
     manifest_bytes: int = 0
     tags: int = 0
     at_most: bool = False
+    digest: str | None = None
     memory: Memory | None = None
 
     @property
@@ -96,16 +97,18 @@ class Planner:
         self.blobs = Blobs()
 
     def plan(self, image: WantedImage, record: ImageRecord) -> PlannedImage:
-        """Return what copying an image would bring; the record says what would become of it.
+        """Return what copying an image would bring.
 
-        Raises as Engine.copy() does, and ContentMismatch for a tag that leads
-        to another digest than its pin.
+        The record says what became of one that is not to be copied.  Raises as
+        Engine.copy() does, and ContentMismatch for a tag that leads to another
+        digest than its pin.
         """
         job = image.job
         memory = Memory(self._allowance)
         before = self._resolved(ImageRef(job.target, job.tag or job.reference))
         check_pins(image, self._engine.source(job, memory))
-        dry = self._engine.plan(job, record, image.options, memory, all_platforms=True)
+        found = ImageRecord(record.source, record.uploader)
+        dry = self._engine.plan(job, found, image.options, memory, all_platforms=True)
         planned = PlannedImage(
             image,
             record,
@@ -116,10 +119,12 @@ class Planner:
             dry.bytes,
             dry.new_tags,
             dry.at_most,
+            found.digest,
         )
         if planned.to_copy:
             planned.memory = memory
         else:
+            record.take_over(found)
             memory.forget()
         return planned
 

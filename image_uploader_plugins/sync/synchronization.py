@@ -7,7 +7,7 @@ import contextlib
 import dataclasses
 import functools
 import logging
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from typing import Any, Self
 
@@ -21,7 +21,7 @@ from image_uploader_plugins.lists import collisions, reasons, share
 from image_uploader_plugins.lists.reasons import Failures, ImagesFailed
 from image_uploader_plugins.reference import RepositoryName, Tag
 from image_uploader_plugins.runs.journal import Journal
-from image_uploader_plugins.runs.records import ImageRecord
+from image_uploader_plugins.runs.records import ImageRecord, Status
 from image_uploader_plugins.sources.registries import Registries
 from image_uploader_plugins.sources.registry_source import RegistrySource
 from image_uploader_plugins.sync import space, wanted_images
@@ -105,8 +105,12 @@ class Synchronization:
         images would get one name, and ConfigurationError for what the driver
         cannot do.
         """
+        return self._planned(put_off=lambda record: record.become(Status.SKIPPED))
+
+    def _planned(self, put_off: Callable[[ImageRecord], None]) -> Plan:
+        """Return the plan; ``put_off`` is called for images that another turn is for."""
         mirrors = self._mirrors()
-        planned = self._planned(self._images())
+        planned = self._looked_at(self._images(), put_off)
         wanted = {name: _tags(planned, name) for name in mirrors}
         return Plan(
             planned,
@@ -178,42 +182,45 @@ class Synchronization:
         if problems:
             raise ImagesFailed(problems)
 
-    def _planned(self, images: Sequence[PlannedImage]) -> list[PlannedImage]:
+    def _looked_at(
+        self, images: Sequence[PlannedImage], put_off: Callable[[ImageRecord], None]
+    ) -> list[PlannedImage]:
         """Return what becomes of images, in their order; those that stay have had their turn."""
-        found = {id(done.record): done for done in self._engine.each(self._plan, images)}
+        found = {}
+        for done in self._engine.each(functools.partial(self._look, put_off), images):
+            found[id(done.record)] = done
+            if not done.to_copy:
+                self._journal.tell(done.record)
         return [found[id(planned.record)] for planned in images]
 
-    def _plan(self, planned: PlannedImage) -> PlannedImage:
+    def _look(self, put_off: Callable[[ImageRecord], None], planned: PlannedImage) -> PlannedImage:
         record = planned.record
         try:
             with self._journal.turn(record):
                 planned = self._planner.plan(planned.image, record)
+            if planned.to_copy:
+                put_off(record)
         except Exception as e:  # of one image, whatever it is
             self._failures.of_image(record, planned.image.job.source, e)
         return planned
 
     # -- the run
 
-    def run(self) -> list[str]:
-        """Copy what is not there, and then delete what is no longer wanted; return what went.
+    def run(self) -> None:
+        """Copy what is not there, and then delete what is no longer wanted.
 
-        Raises as plan() does, StorageFull where what comes cannot fit, and
-        ImagesFailed once all images had their turn.
+        The journal says what was copied and what deleted.  Raises as plan()
+        does, StorageFull where what comes cannot fit, and ImagesFailed once
+        all images had their turn.
         """
-        plan = self.plan()
-        for planned in plan.images:
-            if planned.to_copy:
-                self._journal.put_off(planned.record)
-            else:
-                self._journal.tell(planned.record)
+        plan = self._planned(put_off=self._journal.put_off)
+        to_copy = [planned for planned in plan.images if planned.to_copy]
         if self._options.check_space:
             space.check(plan.need, plan.room, self._target)
-        to_copy = [planned for planned in plan.images if planned.to_copy]
         for record in self._engine.each(self._copy, to_copy):
             self._journal.tell(record)
         self._delete(plan)
         self.check()
-        return [str(image) for image in self._deletions.deleted]
 
     def _copy(self, planned: PlannedImage) -> ImageRecord:
         image, record = planned.image, planned.record
@@ -257,6 +264,8 @@ class Synchronization:
             self._deletions.delete(going, kept)
         except errors.UploaderError as e:
             self._failures.of_run(str(going.name), e)
+        finally:
+            self._journal.deleted = tuple(map(str, self._deletions.deleted))
 
 
 def _tags(images: Sequence[PlannedImage], name: RepositoryName) -> list[Tag]:

@@ -105,10 +105,10 @@ class Sync(Command):
         with reports.run() as journal, reports.copying():
             wanted, options = _wanted(parsed_args), _options(parsed_args)
             with Synchronization.opened(wanted, self.conf, journal, options) as run:
-                deleted = run.run()
+                run.run()
         if not self.quiet:
-            more = f"; {plural(len(deleted), 'tag')} deleted" if deleted else ""
-            print(f"{journal.totals()}{more}", file=self.app.stderr)
+            deleted = f"; {plural(len(journal.deleted), 'tag')} deleted" if journal.deleted else ""
+            print(f"{journal.totals()}{deleted}", file=self.app.stderr)
 
     def _plan(self, parsed_args: argparse.Namespace) -> int:
         from image_uploader_plugins.sync import plan_output  # noqa: PLC0415

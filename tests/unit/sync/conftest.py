@@ -58,7 +58,8 @@ class Site:
 
     def run(self, *entries: Entry, **options: Any) -> list[str]:
         """Run; return what was deleted. What failed is in ``error``."""
-        return list(self._with(self.open(*entries, **options), Synchronization.run) or [])
+        self._with(self.open(*entries, **options), Synchronization.run)
+        return list(self.journal.deleted)
 
     def plan(self, *entries: Entry, **options: Any) -> Plan:
         found = self._with(self.open(*entries, **options), Synchronization.plan)

@@ -238,4 +238,4 @@ def test_what_is_not_all_deleted_is_told_with_what_was(
     run = site.open(site.entry("ns/a", choice=ALL, mirror=True))
     with run, pytest.raises(errors.UploaderError, match="it may need anything"):
         run.run()
-    assert list(map(str, run._deletions.deleted)) == ["ns/a:3", "ns/a:4"]
+    assert site.journal.deleted == ("ns/a:3", "ns/a:4")

@@ -372,3 +372,28 @@ def test_options_of_entries_are_their_own(site: Site) -> None:
     plan = site.plan(*both)
     assert site.states(plan) == {"ns/a:1": "changed"}
     assert plan.images[0].image.options.platforms is None
+
+
+def test_an_image_that_waits_for_its_copy_has_not_failed(site: Site) -> None:
+    """All are looked at before the first is copied; a run that ends there has copied none."""
+    for name in ("ns/a", "ns/b"):
+        site.registry.add(image(name))
+    seen: list[tuple[int, int, int]] = []
+
+    def hook(asked: Asked) -> Reply | None:
+        if "/blobs/" in asked.path:
+            seen.append(site.journal.progress())
+        return None
+
+    site.registry.hook = hook
+    site.run(site.entry("ns/a", "1"), site.entry("ns/b", "1"))
+    assert site.error == ""
+    assert {failed for _, failed, _ in seen} == {0}
+    assert seen[0] == (0, 0, 2)
+
+
+def test_a_plan_leaves_records_of_what_was_not_copied(site: Site) -> None:
+    site.registry.add(image("ns/a"))
+    site.plan(site.entry("ns/a", "1"))
+    (record,) = site.journal.images
+    assert (record.status, record.digest, record.blobs) == (Status.SKIPPED, None, [])
