@@ -13,105 +13,126 @@ from image_uploader_plugins.sync.listing import ListedRules, Listing
 from image_uploader_plugins.sync.tag_choice import chosen
 from image_uploader_plugins.sync.wanted import Entry, TagChoice, Wanted
 
-# Fields of entries that say how images are copied, by the keys that say so.
-_SETTINGS = {
-    "platforms": "platforms",
-    "referrers": "referrers",
-    "artifact_types": "referrers",
-}
+_SETTINGS = (("platforms",), ("referrers", "artifact_types"))
+"""How images are copied: by the first field of each, entries call it."""
 
 
 def merged(listings: Iterable[Listing]) -> Wanted:
     """Return what all lists say.
 
     Entries of one repository that become the same in the target are one entry,
-    as far as one choice of tags can say what theirs say.  No two entries can
-    choose the same image with different settings: raises ConfigurationError,
-    which names both places, as it does for contradicting rules of a registry
-    and for a tag that is to have two digests.
+    as far as one choice of tags can say what theirs say.  Raises
+    ConfigurationError, which names both places, where two of them name the same
+    image with different settings or a tag with two digests, where just one of
+    them mirrors, and for rules of a registry that contradict each other.  Two
+    that choose from the same tags in different ways stay two.
     """
-    entries: dict[tuple[Any, ...], list[Entry]] = {}
+    groups: dict[tuple[Any, ...], list[_Merged]] = {}
     rules: dict[str, ListedRules] = {}
     for listing in listings:
         for entry in listing.entries:
             # NOTE: None of full_names is the command line's to say, so it is like no other.
             key = (entry.source, entry.target, entry.full_names)
-            _add(entries.setdefault(key, []), entry)
+            _add(groups.setdefault(key, []), _Merged(entry))
         for registry, listed in listing.registries.items():
             before = rules.setdefault(registry, listed)
             if before is not listed:
                 rules[registry] = _together(registry, before, listed)
     return Wanted(
-        tuple(entry for group in entries.values() for entry in group),
+        tuple(each.whole() for group in groups.values() for each in group),
         {registry: listed.rules for registry, listed in rules.items()},
     )
 
 
-def _add(group: list[Entry], entry: Entry) -> None:
+class _Merged:
+    """An entry to which others are added; ``choice`` is what it takes from the list of tags."""
+
+    def __init__(self, entry: Entry) -> None:
+        self.entry = entry
+        self.choice = dataclasses.replace(entry.tags, names=())
+        self.names = dict.fromkeys(entry.tags.names)
+        self.digests = dict.fromkeys(entry.digests)
+        self.pins = dict(entry.pins)
+
+    def add(self, other: _Merged) -> bool:
+        """Add what another wants, if one entry can say that; return whether it can."""
+        choice = None if self.differing(other) else _choice(self.choice, other.choice)
+        if choice is None:
+            return False
+        self.choice = choice
+        self.names.update(other.names)
+        self.digests.update(other.digests)
+        self.pins.update(other.pins)
+        return True
+
+    def whole(self) -> Entry:
+        """Return the entry with all that was added."""
+        tags = dataclasses.replace(self.choice, names=tuple(self.names))
+        return dataclasses.replace(
+            self.entry, tags=tags, digests=tuple(self.digests), pins=self.pins
+        )
+
+    def differing(self, other: _Merged) -> list[str]:
+        """Return the keys by which the two say something else of how images are copied."""
+        return [
+            fields[0]
+            for fields in _SETTINGS
+            if any(getattr(self.entry, each) != getattr(other.entry, each) for each in fields)
+        ]
+
+    def overlaps(self, other: _Merged) -> bool:
+        """Return whether both want the same image, as far as one can know."""
+        return bool(
+            (self.choice.needs_list and self.choice == other.choice)
+            or any(digest in self.digests for digest in other.digests)
+            or any(tag in self.names for tag in other.names)
+            or self._takes(other)
+            or other._takes(self)
+        )
+
+    def _takes(self, other: _Merged) -> bool:
+        """Return whether the choice takes what the other names."""
+        texts = [tag.value for tag in other.names] if self.choice.needs_list else []
+        return bool(chosen(self.choice, texts))
+
+
+def _add(group: list[_Merged], added: _Merged) -> None:
     """Add an entry to those of the same repository and target."""
-    for other in group:
-        _check(other, entry)
-    for number, other in enumerate(group):
-        choice = None if _differing(other, entry) else _choice(other.tags, entry.tags)
-        if choice:
-            digests = tuple(dict.fromkeys(other.digests + entry.digests))
-            pins = {**other.pins, **entry.pins}
-            group[number] = dataclasses.replace(other, tags=choice, digests=digests, pins=pins)
-            return
-    group.append(entry)
+    for each in group:
+        _check(each, added)
+    if not any(each.add(added) for each in group):
+        group.append(added)
 
 
-def _differing(one: Entry, other: Entry) -> list[str]:
-    """Return the keys that say something else in two entries."""
-    found = [
-        key for field, key in _SETTINGS.items() if getattr(one, field) != getattr(other, field)
-    ]
-    return list(dict.fromkeys(found))
-
-
-def _check(one: Entry, other: Entry) -> None:
-    places = f"{one.where} and {other.where}: {one.source}"
-    if one.mirror != other.mirror:
+def _check(one: _Merged, other: _Merged) -> None:
+    places = f"{one.entry.where} and {other.entry.where}: {one.entry.source}"
+    if one.entry.mirror != other.entry.mirror:
         raise errors.ConfigurationError(f"{places} is with mirror: true in just one of them")
-    for tag in one.pins.keys() & other.pins.keys():
-        if one.pins[tag] != other.pins[tag]:
+    for tag, digest in other.pins.items():
+        if one.pins.get(tag, digest) != digest:
             raise errors.ConfigurationError(f"{places}:{tag} has to have two digests")
-    differing = _differing(one, other)
-    if differing and _overlap(one, other):
+    differing = one.differing(other)
+    if differing and one.overlaps(other):
         raise errors.ConfigurationError(
             f"{places} is in both, with different {' and '.join(differing)}; let them say the same"
         )
 
 
-def _overlap(one: Entry, other: Entry) -> bool:
-    """Return whether two entries of a repository may choose the same image."""
-    return bool(
-        set(one.digests) & set(other.digests)
-        or set(one.tags.names) & set(other.tags.names)
-        or (one.tags.needs_list and other.tags.needs_list)
-        or chosen(one.tags, [tag.value for tag in other.tags.names])
-        or chosen(other.tags, [tag.value for tag in one.tags.names])
-    )
-
-
 def _choice(one: TagChoice, other: TagChoice) -> TagChoice | None:
     """Return a choice of what both choose, None where no single one can say that."""
-    names = tuple(dict.fromkeys(one.names + other.names))
-    first, second = (dataclasses.replace(choice, names=()) for choice in (one, other))
-    if first == second or not second.needs_list:
-        return dataclasses.replace(one, names=names)
-    if not first.needs_list:
-        return dataclasses.replace(other, names=names)
-    if first.newest or second.newest or set(first.exclude) != set(second.exclude):
+    if one == other or not other.needs_list:
+        return one
+    if not one.needs_list:
+        return other
+    if one.newest or other.newest or set(one.exclude) != set(other.exclude):
         return None
-    ranges = dict.fromkeys(filter(None, (first.semver, second.semver)))
+    ranges = dict.fromkeys(filter(None, (one.semver, other.semver)))
     return TagChoice(
-        names=names,
-        globs=tuple(dict.fromkeys(first.globs + second.globs)),
-        regexes=tuple(dict.fromkeys(first.regexes + second.regexes)),
+        globs=tuple(dict.fromkeys(one.globs + other.globs)),
+        regexes=tuple(dict.fromkeys(one.regexes + other.regexes)),
         semver=" || ".join(ranges) or None,
-        all=first.all or second.all,
-        exclude=first.exclude,
+        all=one.all or other.all,
+        exclude=one.exclude,
     )
 
 

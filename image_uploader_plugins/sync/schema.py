@@ -18,6 +18,21 @@ def text() -> str:
 
 @functools.cache
 def loaded() -> dict[str, Any]:
-    """Return the schema's fields."""
+    """Return the schema's fields, with the definitions where they are referred to.
+
+    Looking each of them up takes longer than all the rest of a validation.
+    """
     fields: dict[str, Any] = json.loads(text())
-    return fields
+    definitions = fields.pop("$defs")
+    whole: dict[str, Any] = _whole(fields, definitions)
+    return whole
+
+
+def _whole(part: Any, definitions: dict[str, Any]) -> Any:
+    if isinstance(part, list):
+        return [_whole(each, definitions) for each in part]
+    if not isinstance(part, dict):
+        return part
+    if "$ref" in part:
+        return _whole(definitions[part["$ref"].rpartition("/")[2]], definitions)
+    return {key: _whole(value, definitions) for key, value in part.items()}

@@ -75,6 +75,7 @@ def test_choices_of_tags_become_one(
         ("tags: all, names: full", "tags: all, names: path"),
         ("tags: [x], platforms: linux/amd64", "tags: [y]"),
         ("tags: [x], platforms: linux/amd64", "tags: {glob: y*}"),
+        ("tags: {semver: <2}, platforms: linux/amd64", "tags: {semver: '>=2'}"),
         (f"digests: [{DIGEST}], referrers: false", "tags: [x]"),
     ],
 )
@@ -99,7 +100,8 @@ def test_what_no_single_entry_can_say_is_two(tmp_path: Path, one: str, other: st
             "tags: {newest: 3, glob: 1*}",
             "with different referrers",
         ),
-        ("tags: {glob: x}, referrers: false", "tags: {glob: y}", "with different referrers"),
+        ("tags: all, referrers: false", "tags: all", "with different referrers"),
+        ("tags: {glob: x, names: y}, referrers: false", "tags: {glob: x}", "different referrers"),
         (f"digests: [{DIGEST}], referrers: false", f"digests: [{DIGEST}]", "different referrers"),
         ("tags: [x], mirror: true", "tags: [y]", "with mirror: true in just one of them"),
     ],
