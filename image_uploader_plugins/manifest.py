@@ -64,6 +64,11 @@ _VARIANTS = {
 _LARGEST = 2**63 - 1  # clients keep a size in an int64 (descriptor.md)
 
 
+def is_media_type(text: object) -> bool:
+    """Return whether a text is a media type (RFC 6838)."""
+    return isinstance(text, str) and _MEDIA_TYPE.fullmatch(text) is not None
+
+
 @dataclasses.dataclass(frozen=True)
 class Platform:
     """The platform of an entry in an index; the text is as written and follows no grammar."""
@@ -142,7 +147,7 @@ class Descriptor:
     described: Digest | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.media_type, str) or not _MEDIA_TYPE.fullmatch(self.media_type):
+        if not is_media_type(self.media_type):
             raise errors.ManifestInvalid(f"not a media type (RFC 6838): {shown(self.media_type)}")
         if self.size is not None and not (type(self.size) is int and 0 <= self.size <= _LARGEST):
             raise errors.ManifestInvalid(f"not a size in bytes: {shown(self.size)}")

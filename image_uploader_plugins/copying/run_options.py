@@ -4,9 +4,14 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterable, Iterator
 
-from image_uploader_plugins.manifest import Platform
+from image_uploader_plugins import errors
+from image_uploader_plugins.manifest import Platform, is_media_type
 from image_uploader_plugins.sources.settings import Settings
+from image_uploader_plugins.text import shown
+
+_ALL = "all"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,3 +34,35 @@ class CopyOptions:
     full_names: bool = False
     platforms: tuple[Platform, ...] | None = None
     artifact_types: tuple[str, ...] = ()
+
+
+def read_platforms(texts: Iterable[str]) -> tuple[Platform, ...] | None:
+    """Return the platforms that texts name, each one or several with commas; None for ``all``.
+
+    Raises InvalidReference.
+    """
+    names = list(_names(texts))
+    if names == [_ALL]:
+        return None
+    if _ALL in names:
+        raise errors.InvalidReference(f"{_ALL} is for every platform, and no other goes with it")
+    return tuple(dict.fromkeys(map(Platform.parse, names)))
+
+
+def read_artifact_types(texts: Iterable[str]) -> tuple[str, ...]:
+    """Return the types of artifacts that texts name, each one or several with commas.
+
+    Raises InvalidReference.
+    """
+    names = tuple(dict.fromkeys(_names(texts)))
+    for name in names:
+        if not is_media_type(name):
+            raise errors.InvalidReference(
+                f"not a type of artifacts: {shown(name)}; one is a media type, as "
+                "application/vnd.dev.sigstore.bundle.v0.3+json"
+            )
+    return names
+
+
+def _names(texts: Iterable[str]) -> Iterator[str]:
+    return (name.strip() for text in texts for name in text.split(","))

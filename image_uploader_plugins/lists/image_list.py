@@ -11,6 +11,7 @@ from typing import Any, Self
 
 from image_uploader_plugins import files
 from image_uploader_plugins.copying.job import LOCAL
+from image_uploader_plugins.copying.run_options import CopyOptions
 from image_uploader_plugins.lists import keys
 
 _PORT = 8787  # of the registry that an undercloud has
@@ -46,20 +47,20 @@ class Entry:
         )
 
 
-def check(names: Iterable[str], default: str, *, full_names: bool = False) -> None:
+def check(names: Iterable[str], default: str, options: CopyOptions) -> None:
     """Raise ConfigurationError for files that list nothing, or entries that cannot work."""
     for name in names:
         files.images(name)
         for where, item in _listed([name]):
             uploader = item.get("uploader") or default
-            keys.check_names(item, uploader, where, full_names=full_names)
+            keys.check_wishes(item, uploader, where, options)
 
 
 def items(names: Iterable[str], default: str) -> list[dict[str, Any]]:
     """Return the entries of all files, each image once: what a later entry has more is added."""
     found: dict[str, dict[str, Any]] = {}
     for where, item in _listed(names):
-        keys.check_names(item, item.get("uploader") or default, where)
+        keys.check_wishes(item, item.get("uploader") or default, where)
         found[item["imagename"]] = {**item, **found.get(item["imagename"], {})}
     return list(found.values())
 

@@ -7,23 +7,35 @@ what they mean; whatever else a key cannot mean is refused.
 
 from __future__ import annotations
 
+import dataclasses
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from image_uploader_plugins import errors
+from image_uploader_plugins.copying.run_options import (
+    CopyOptions,
+    read_artifact_types,
+    read_platforms,
+)
 from image_uploader_plugins.reference import RepositoryName
 from image_uploader_plugins.sources.image_name import is_registry
 from image_uploader_plugins.text import shown
 
 # The options of a run that an entry can set for itself.
 OPTIONS = ("signatures", "foreign_layers")
-WISHES = (*OPTIONS, "names")
+WISHES = (*OPTIONS, "platforms", "artifact_types", "names")
 
 PUSHING = "python"
 """The uploader that is tripleo-common's own: it pushes to a registry."""
 
 _FULL = "full"
+# What tripleo-common's own push cannot do, of CopyOptions, and what helps.
+_NOT_PUSHED = {
+    "full_names": ("give full names", "say 'names: path' there"),
+    "platforms": ("choose platforms", "say 'multi_arch' there"),
+    "artifact_types": ("choose types of artifacts", "leave them out"),
+}
 _NAMES = (_FULL, "path")
 _TEXTS = ("pull_source", "tag_from_label", "modify_role", "modify_append_tag")
 _LISTS = ("includes", "excludes", "modify_only_with_labels", "modify_only_with_source")
@@ -42,6 +54,8 @@ def mended(entry: dict[str, Any], where: str) -> dict[str, Any]:
         raise errors.ConfigurationError(
             f"{where}: names must be {' or '.join(_NAMES)}, not {shown(found['names'], 50)}"
         )
+    _mend_platforms(found, where)
+    _mend_types(found, where)
     for name in _TEXTS:
         if found.get(name) and not isinstance(found[name], str):
             raise errors.ConfigurationError(
@@ -58,19 +72,65 @@ def mended(entry: dict[str, Any], where: str) -> dict[str, Any]:
 
 def wishes(entry: dict[str, Any]) -> dict[str, Any]:
     """Return what an entry wishes of copying.CopyOptions, by its fields."""
-    found = {name: entry[name] for name in OPTIONS if name in entry}
+    names = (*OPTIONS, "platforms", "artifact_types")
+    found = {name: entry[name] for name in names if name in entry}
     return found | ({"full_names": entry["names"] == _FULL} if "names" in entry else {})
 
 
-def check_names(
-    entry: dict[str, Any], uploader: str, where: str, *, full_names: bool = False
+def check_wishes(
+    entry: dict[str, Any], uploader: str, where: str, options: CopyOptions | None = None
 ) -> None:
-    """Raise ConfigurationError for full names where tripleo-common itself pushes: it has none."""
-    if uploader == PUSHING and wishes(entry).get("full_names", full_names):
+    """Raise ConfigurationError for what tripleo-common's own push does not know."""
+    wished = dataclasses.replace(options or CopyOptions(), **wishes(entry))
+    if uploader == PUSHING:
+        for name, (what, way_out) in _NOT_PUSHED.items():
+            if getattr(wished, name):
+                raise errors.ConfigurationError(
+                    f"{where}: uploader {PUSHING} cannot {what}; {way_out}, or name another "
+                    "uploader"
+                )
+
+
+def _mend_platforms(entry: dict[str, Any], where: str) -> None:
+    """Make one answer of the keys multi_arch and platforms, which a run's options do not change."""
+    if entry.get("platforms") is None:
+        entry.pop("platforms", None)
+    elif "multi_arch" in entry:
         raise errors.ConfigurationError(
-            f"{where}: uploader {PUSHING} cannot give full names; say 'names: path' there, "
-            "or name another uploader"
+            f"{where}: platforms and multi_arch both say what is copied; leave one of them out"
         )
+    else:
+        entry["platforms"] = _read(entry["platforms"], f"{where}: platforms", read_platforms)
+        if entry["platforms"] is None:
+            entry["multi_arch"] = True
+    if entry.get("platforms") and entry.get("modify_role"):
+        raise errors.ConfigurationError(
+            f"{where}: modify_role makes an image for one platform; leave platforms out"
+        )
+    if "multi_arch" in entry:
+        entry["platforms"] = None
+
+
+def _mend_types(entry: dict[str, Any], where: str) -> None:
+    if entry.get("artifact_types") is None:
+        entry.pop("artifact_types", None)
+        return
+    what = f"{where}: artifact_types"
+    entry["artifact_types"] = _read(entry["artifact_types"], what, read_artifact_types)
+    if not entry.setdefault("signatures", True):
+        raise errors.ConfigurationError(f"{what} are of what 'signatures: false' leaves behind")
+
+
+def _read(value: object, what: str, read: Callable[[list[str]], Any]) -> Any:
+    texts: list[Any] = [value] if isinstance(value, str) else []
+    if isinstance(value, list | tuple):
+        texts = list(value)
+    if not texts or not all(isinstance(text, str) for text in texts):
+        raise errors.ConfigurationError(f"{what} must be a text or a list of texts")
+    try:
+        return read(texts)
+    except errors.InvalidReference as e:
+        raise errors.ConfigurationError(f"{what}: {e}") from e
 
 
 def _check_texts(value: object, what: str) -> None:

@@ -38,7 +38,7 @@ class _Planned:
         if not job.tag:
             return None
         name = f"{job.target}:{job.tag}"
-        every = self.entry.multi_arch
+        every = self.entry.multi_arch or bool(self.options.platforms)
         return collisions.Claim(self.entry.uploader, name, job, every, "", self.record)
 
 
@@ -58,7 +58,7 @@ def upload(
     one name, or else once all had their turn.  No entry may need tripleo-common.
     """
     default, options = loader.selected(conf), options or CopyOptions()
-    image_list.check(names, default, full_names=options.full_names)
+    image_list.check(names, default, options)
     run = _Run(conf, journal, dataclasses.replace(options, settings=loader.settings(conf)))
     run.upload(
         Entry.of(item, default, multi_arch=multi_arch) for item in image_list.items(names, default)

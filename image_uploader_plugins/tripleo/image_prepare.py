@@ -67,7 +67,7 @@ def upload_files(
     """
     conf = loader.load_conf() if conf is None else conf
     options = options or CopyOptions()
-    image_list.check(names, loader.selected(conf), full_names=options.full_names)
+    image_list.check(names, loader.selected(conf), options)
     journal = journal or Journal(observer)
     with _managers(conf, journal, options=options):
         image_uploader.ImageUploadManager(
@@ -86,6 +86,7 @@ def prepare(  # noqa: PLR0913, PLR0917 -- those of tripleo-common's function, an
     observer: Observer | None = None,
     journal: Journal | None = None,
     options: CopyOptions | None = None,
+    multi_arch: bool = False,
 ) -> tuple[dict[str, Any], Totals]:
     """Run ``ContainerImagePrepare`` of a Heat environment.
 
@@ -98,14 +99,15 @@ def prepare(  # noqa: PLR0913, PLR0917 -- those of tripleo-common's function, an
     before anything is done.  A ``journal``, which has its own observer, then
     says of each image what became of it.  ``options`` say how images are
     copied; their settings are those of ``conf`` and of the environment.
+    ``multi_arch`` is for entries that do not say it.
     """
     conf = loader.load_conf() if conf is None else conf
     journal = journal or Journal(observer)
     # The journal of a dry run gets no images: nothing becomes of them.
     own = Journal(lambda _record: None) if dry_run else journal
-    run = _Run(conf, own, options or CopyOptions(), _lock(lock), cleanup, dry_run)
+    run = _Run(conf, own, options or CopyOptions(), _lock(lock), cleanup, dry_run, multi_arch)
     managers.forget_secure_registries()
-    entries = _entries(environment, loader.selected(conf), full_names=run.options.full_names)
+    entries = _entries(environment, loader.selected(conf), run.options)
     run.insecure = _insecure(environment)
     environment = _checked(environment, loader.settings(conf, run.insecure))
     for number, entry in enumerate(entries, start=1):
@@ -127,6 +129,7 @@ class _Run:
     lock: Any
     cleanup: str
     dry_run: bool
+    multi_arch: bool
     insecure: Sequence[str] = ()
     parameters: dict[str, Any] = dataclasses.field(default_factory=dict)
     items: list[dict[str, Any]] = dataclasses.field(default_factory=list)
@@ -152,7 +155,7 @@ class _Run:
                 lock=self.lock,
             )
         self.parameters.update(found)
-        multi_arch = {"multi_arch": _multi_arch(environment, entry)}
+        multi_arch = {"multi_arch": _multi_arch(environment, entry, self.multi_arch)}
         for image, parameters in images:
             if is_copied:
                 self._add({**image, **multi_arch, **wished, "uploader": uploader}, parameters)
@@ -289,7 +292,7 @@ def _parameters(environment: dict[str, Any]) -> dict[str, Any]:
 
 
 def _entries(
-    environment: dict[str, Any], default: str, *, full_names: bool
+    environment: dict[str, Any], default: str, options: CopyOptions
 ) -> list[dict[str, Any]]:
     """Return the entries of ContainerImagePrepare, copied, each known to be workable."""
     entries = _parameters(environment).get("ContainerImagePrepare")
@@ -297,12 +300,12 @@ def _entries(
     if not isinstance(entries, list):
         raise errors.ConfigurationError("ContainerImagePrepare must be a list")
     return [
-        _entry(entry, default, _where(number), full_names=full_names)
+        _entry(entry, default, _where(number), options)
         for number, entry in enumerate(entries, start=1)
     ]
 
 
-def _entry(given: Any, default: str, where: str, *, full_names: bool) -> dict[str, Any]:
+def _entry(given: Any, default: str, where: str, options: CopyOptions) -> dict[str, Any]:
     if not isinstance(given, dict) or not isinstance(given.get("set", {}), dict):
         raise errors.ConfigurationError(f"{where}: it and its 'set' must be mappings")
     known = {managers.PYTHON_UPLOADER, *loader.installed()}
@@ -320,7 +323,7 @@ def _entry(given: Any, default: str, where: str, *, full_names: bool) -> dict[st
             )
     if is_copied:
         uploader = entry.get("uploader", default)
-        keys.check_names(entry, uploader, where, full_names=full_names)
+        keys.check_wishes(entry, uploader, where, options)
     for key in sorted(entry.keys() - _ENTRY_KEYS):
         LOG.warning("%s: %r is unknown and has no effect", where, key)
     return entry
@@ -337,9 +340,9 @@ def _environment(environment: dict[str, Any], entry: dict[str, Any]) -> dict[str
     return {**environment, "parameter_defaults": defaults}
 
 
-def _multi_arch(environment: dict[str, Any], entry: dict[str, Any]) -> bool:
+def _multi_arch(environment: dict[str, Any], entry: dict[str, Any], default: bool) -> bool:
     """Return what an entry itself says or else whether there are more architectures."""
-    more = bool(_parameters(environment).get("AdditionalArchitectures"))
+    more = default or bool(_parameters(environment).get("AdditionalArchitectures"))
     return bool(entry.get("multi_arch", more))
 
 

@@ -253,9 +253,10 @@ def _claims_of(uploader: Any, task: Any, record: ImageRecord) -> Iterator[collis
     for job, role in made:
         is_ours = isinstance(uploader, PluginImageUploader)
         target = record.uploader if is_ours else job.served_at
+        every = uploader.keeps_index(task) if is_ours else bool(task.multi_arch)
         if job.tag:
             name = f"{job.target}:{job.tag}"
-            yield collisions.Claim(target, name, job, bool(task.multi_arch), role, record)
+            yield collisions.Claim(target, name, job, every, role, record)
 
 
 def _check_names(queue: Sequence[_Queued]) -> None:

@@ -23,10 +23,10 @@ class Unmodified:
         return getattr(self._task, name)
 
 
-def check(task: Any, job: Job) -> None:
+def check(task: Any, job: Job, *, keeps_index: bool) -> None:
     """Raise ImageUploaderException for an UploadTask that would modify what cannot be modified."""
-    if task.modify_role and (task.multi_arch or job.is_local or job.tag is None):
-        kind = "multi-arch" if task.multi_arch else "local" if job.is_local else "untagged"
+    if task.modify_role and (keeps_index or job.is_local or job.tag is None):
+        kind = "multi-arch" if keeps_index else "local" if job.is_local else "untagged"
         raise exception.ImageUploaderException(
             f"Cannot run a modify role on {kind} image {task.image_name}"
         )

@@ -92,6 +92,10 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
         """Return what an UploadTask asks for; raises InvalidReference."""
         return Job.of(task, full_names=self._wished(task).full_names)
 
+    def keeps_index(self, task: Any) -> bool:
+        """Return whether an UploadTask asks for an index as such, with all platforms or some."""
+        return bool(task.multi_arch or self._wished(task).platforms)
+
     def open_registries(self) -> Registries:
         """Return the registries to copy from, to be closed; raises ConfigurationError."""
         return registries_for(self, self.options.settings)
@@ -119,7 +123,7 @@ class PluginImageUploader(image_uploader.PythonImageUploader):  # type: ignore[m
     def _check(self, task: Any) -> None:
         with tripleo_errors(task.image_name):
             job = self.job(task)
-        modification.check(task, job)
+        modification.check(task, job, keeps_index=self.keeps_index(task))
 
     @contextlib.contextmanager
     def _opened(self) -> Iterator[_Open]:

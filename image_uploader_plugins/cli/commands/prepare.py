@@ -12,7 +12,12 @@ import yaml
 from image_uploader_plugins import errors, files
 from image_uploader_plugins.cli import reporting
 from image_uploader_plugins.cli.base import Command, tripleo
-from image_uploader_plugins.cli.copy_options import add_options, copy_options
+from image_uploader_plugins.cli.copy_options import (
+    add_cleanup,
+    add_options,
+    all_platforms,
+    copy_options,
+)
 from image_uploader_plugins.runs.journal import Journal
 
 
@@ -58,6 +63,7 @@ class Prepare(Command):
             "--dry-run", action="store_true", help="find out the parameters, copy nothing"
         )
         add_options(parser)
+        add_cleanup(parser)
         reporting.add_arguments(parser)
         return parser
 
@@ -82,6 +88,7 @@ class Prepare(Command):
             conf=self.conf,
             journal=journal,
             options=copy_options(parsed_args),
+            multi_arch=all_platforms(parsed_args),
         )
         return dict(parameters)
 

@@ -6,11 +6,17 @@ from __future__ import annotations
 import argparse
 import contextlib
 from collections.abc import Iterator
+from typing import Any
 
 from image_uploader_plugins import errors, loader
 from image_uploader_plugins.cli import reporting
 from image_uploader_plugins.cli.base import Command, tripleo
-from image_uploader_plugins.cli.copy_options import add_options, copy_options
+from image_uploader_plugins.cli.copy_options import (
+    add_cleanup,
+    add_options,
+    all_platforms,
+    copy_options,
+)
 from image_uploader_plugins.lists import image_list
 from image_uploader_plugins.runs.journal import Journal
 
@@ -20,8 +26,9 @@ class Upload(Command):
 
     Each entry has an imagename and maybe: uploader (a driver, or "python" for
     tripleo-common's own push to a registry; default: the configured driver),
-    pull_source, push_destination, multi_arch, names (full or path),
-    signatures, foreign_layers, modify_role, modify_vars, modify_append_tag.
+    pull_source, push_destination, multi_arch, platforms, names (full or path),
+    signatures, artifact_types, foreign_layers, modify_role, modify_vars,
+    modify_append_tag.
     tripleo-common has to be installed just for lists with uploader: python,
     modify_role or images of containers-storage.
     """
@@ -29,17 +36,14 @@ class Upload(Command):
     examples = (
         "image-uploader upload images.yaml",
         "image-uploader upload --multi-arch infra.yaml monitoring.yaml",
+        "image-uploader upload --platform linux/amd64,linux/arm64 images.yaml",
     )
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = super().get_parser(prog_name)
         parser.add_argument("files", nargs="+", metavar="FILE", help="yaml with container_images")
-        parser.add_argument(
-            "--multi-arch",
-            action="store_true",
-            help="copy all platforms of each image whose entry does not say multi_arch itself",
-        )
-        add_options(parser)
+        add_options(parser, multi_arch=True)
+        add_cleanup(parser)
         reporting.add_arguments(parser)
         return parser
 
@@ -52,8 +56,8 @@ class Upload(Command):
 
     def _upload(self, parsed_args: argparse.Namespace, journal: Journal) -> None:
         conf, names = self.conf, parsed_args.files
-        wanted = {
-            "multi_arch": parsed_args.multi_arch,
+        wanted: dict[str, Any] = {
+            "multi_arch": all_platforms(parsed_args),
             "journal": journal,
             "options": copy_options(parsed_args),
         }

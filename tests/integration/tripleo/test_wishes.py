@@ -21,11 +21,13 @@ from image_uploader_plugins.runs.records import ImageRecord, Outcome
 from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.images import Image
 from tests.support import trees
+from tests.support.platforms import AMD64, ARM64, built
 from tests.support.registry import TamperedRegistry
 
 APP = images.image("app", "1", [images.layer({"a": b"a"})])
 SIGNATURE_TAG = f"sha256-{APP.digest.encoded}.sig"
 SIGNATURE = images.image("app", SIGNATURE_TAG, [images.layer({"s": b"s"})])
+MULTI = built("multi", "1", "linux/amd64", "linux/arm64")
 FOREIGN = images.Blob(b"windows", media_types.DOCKER_LAYER_GZIP)
 
 Copy = Callable[..., ImageRecord]
@@ -48,8 +50,8 @@ def copy(
     conf: cfg.ConfigOpts,
     tmp_path: Path,
 ) -> Copy:
-    """Copy ``app`` or ``windows``, by an entry with more keys, in a run with options."""
-    for image in (APP, SIGNATURE, with_foreign_layer()):
+    """Copy ``app``, ``windows`` or ``multi``, by an entry with more keys, in a run with options."""
+    for image in (APP, SIGNATURE, with_foreign_layer(), MULTI.index):
         registry.add(image)
 
     def copy(name: str, options: CopyOptions, **more: Any) -> ImageRecord:
@@ -106,3 +108,40 @@ def test_foreign_layers(
     (blob,) = [blob for blob in record.blobs if blob.digest == str(FOREIGN.digest)]
     assert blob.outcome is (Outcome.FETCHED if expected else Outcome.SKIPPED)
     assert (root / "v2/windows/blobs" / str(FOREIGN.digest)).exists() is expected
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("option", "key", "expected"),
+    [
+        (None, {}, []),
+        ((ARM64,), {}, ["linux/arm64"]),
+        (None, {"platforms": ["linux/amd64"]}, ["linux/amd64"]),
+        ((AMD64,), {"platforms": "linux/arm64/v8"}, ["linux/arm64"]),
+        ((AMD64,), {"multi_arch": False}, []),
+        ((AMD64,), {"multi_arch": True}, ["linux/amd64", "linux/arm64"]),
+        ((AMD64,), {"platforms": "all"}, ["linux/amd64", "linux/arm64"]),
+    ],
+)
+def test_platforms(
+    copy: Copy, root: Path, option: Any, key: dict[str, Any], expected: list[str]
+) -> None:
+    record = copy("multi", CopyOptions(platforms=option), **key)
+    wanted = [MULTI.image[name] for name in expected]
+    found = [child.digest for child in record.children if child.why is None]
+    assert [digest for digest in found if digest in map(str, (i.digest for i in wanted))] == [
+        str(image.digest) for image in wanted
+    ]
+    manifests = {path.name for path in (root / "v2/multi/manifests").glob("sha256:*")}
+    if expected:
+        about = [MULTI.attestation[name] for name in expected]
+        assert record.digest == str(MULTI.index.digest)
+        assert manifests == {str(image.digest) for image in (MULTI.index, *wanted, *about)}
+    else:
+        assert manifests == {record.digest} == {str(MULTI.image["linux/amd64"].digest)}
+
+
+@pytest.mark.slow
+def test_types_of_artifacts(copy: Copy) -> None:
+    record = copy("app", CopyOptions(), artifact_types="application/vnd.example")
+    assert record.signatures == []
