@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import TypeVar
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.manifest import Platform
 from image_uploader_plugins.patterns import Pattern
 from image_uploader_plugins.reference import ImageRef, RepositoryName
 
@@ -52,11 +51,6 @@ def repositories(text: str) -> Pattern:
     if not found.whole:
         raise argparse.ArgumentTypeError(f"a pattern of repositories has no tag: {text!r}")
     return found
-
-
-def platforms(text: str) -> list[Platform]:
-    """Return platforms, OS/ARCHITECTURE[/VARIANT] with commas between them; none for "all"."""
-    return [] if text == "all" else [_typed(Platform.parse, name) for name in text.split(",")]
 
 
 def count(text: str) -> int:

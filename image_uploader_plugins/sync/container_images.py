@@ -87,6 +87,7 @@ def _named(where: str, fields: dict[str, Any]) -> Entry:
     if "signatures" in fields:
         settings["referrers"] = fields["signatures"]
     wishes = keys.wishes(fields)
+    settings |= {name: wishes[name] for name in ("platforms", "artifact_types") if wishes.get(name)}
     if "full_names" in wishes:
         settings["full_names"] = wishes["full_names"]
     source = f"{fields['pull_source'].rstrip('/')}/" if fields.get("pull_source") else ""

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from image_uploader_plugins import errors, loader
 from image_uploader_plugins.cli import arguments, progress, reporting
 from image_uploader_plugins.cli.base import Command
-from image_uploader_plugins.copying.run_options import CopyOptions
+from image_uploader_plugins.cli.copy_options import add_options, copy_options
 from image_uploader_plugins.lists import share
 from image_uploader_plugins.runs.journal import Journal
 from image_uploader_plugins.units import plural
@@ -75,7 +75,7 @@ class Sync(Command):
             help="a list of images, - for standard input; may be given several times",
         )
         _add_modes(parser)
-        _add_choices(parser)
+        add_options(parser, platforms="all")
         _add_guards(parser)
         reporting.add_arguments(parser)
         return parser
@@ -169,15 +169,9 @@ def _wanted(parsed_args: argparse.Namespace) -> Wanted:
 def _options(parsed_args: argparse.Namespace) -> SyncOptions:
     from image_uploader_plugins.sync.synchronization import SyncOptions  # noqa: PLC0415
 
-    copying = CopyOptions(
-        check_present=parsed_args.check_present,
-        signatures=not parsed_args.no_referrers,
-        artifact_types=tuple(parsed_args.referrers),
-        foreign_layers=parsed_args.foreign_layers,
-        full_names=parsed_args.full_names,
-        platforms=tuple(parsed_args.platform) or None,
+    return SyncOptions(
+        copy_options(parsed_args), parsed_args.max_share, not parsed_args.no_space_check
     )
-    return SyncOptions(copying, parsed_args.max_share, not parsed_args.no_space_check)
 
 
 def _add_modes(parser: argparse.ArgumentParser) -> None:
@@ -206,53 +200,6 @@ def _add_modes(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _add_choices(parser: argparse.ArgumentParser) -> None:
-    """Add what comes of an image, and what it is called."""
-    parser.add_argument(
-        "--platform",
-        action="extend",
-        type=arguments.platforms,
-        default=[],
-        metavar="OS/ARCH",
-        help="copy these platforms of each image whose entry names none: linux/amd64, "
-        "linux/arm/v7; several with commas between them, or by several options; all is the "
-        "default. The digest of the whole image stays the same",
-    )
-    group = parser.add_mutually_exclusive_group()
-    group.add_argument(
-        "--no-referrers",
-        action="store_true",
-        help="leave behind what signs and describes images: signatures, attestations, SBOMs "
-        "and whatever else refers to them",
-    )
-    group.add_argument(
-        "--referrers",
-        action="append",
-        default=[],
-        metavar="TYPE",
-        help="of what signs and describes images take these artifact types alone, may be given "
-        "several times (default: all)",
-    )
-    parser.add_argument(
-        "--full-names",
-        action="store_true",
-        help="have names in the target begin with the registry (quay.io/namespace/name), of "
-        "every image whose entry does not say names: path itself",
-    )
-    parser.add_argument(
-        "--foreign-layers",
-        action="store_true",
-        help="fetch layers that clients would get elsewhere, by the URLs in the manifest (as "
-        "Windows has them), too",
-    )
-    parser.add_argument(
-        "--check-present",
-        action="store_true",
-        help="read the blobs that the target holds already, and fetch those anew whose content "
-        "is damaged (default: their names and sizes are believed)",
-    )
-
-
 def _add_guards(parser: argparse.ArgumentParser) -> None:
     """Add what may not happen."""
     parser.add_argument(
@@ -273,9 +220,9 @@ def _add_guards(parser: argparse.ArgumentParser) -> None:
 def _words(parsed_args: argparse.Namespace) -> list[str]:
     """Return the arguments of a command line that copies, all paths absolute."""
     values = vars(parsed_args)
-    flags = ("no_referrers", "full_names", "foreign_layers", "check_present", "no_space_check")
+    flags = ("no_signatures", "full_names", "foreign_layers", "check_present", "no_space_check")
     words = _each("-f", [str(Path(name).absolute()) for name in parsed_args.file])
-    words += _each("--platform", map(str, parsed_args.platform))
+    words += _each("--platform", map(str, parsed_args.platform or ()))
     words += _each("--referrers", parsed_args.referrers)
     words += [f"--{name.replace('_', '-')}" for name in flags if values[name]]
     if parsed_args.max_share != Fraction(share.DEFAULT):

@@ -68,6 +68,8 @@ container_images:
   signatures: "false"
   multi_arch: false
 - imagename: quay.io/c/d:2
+  platforms: [linux/arm64/v8, linux/amd64]
+  artifact_types: [text/spdx+json]
   names: full
   image_source: tripleo
   modify_role:
@@ -143,13 +145,15 @@ def test_a_list_of_upload(tmp_path: Path) -> None:
         "2": "quay.io/prometheus/node-exporter:v1.3.1",
         "5": "quay.io/a/b:1",
         "10": "quay.io/c/d:2",
-        "14": "docker.io/library/nginx:latest",
+        "16": "docker.io/library/nginx:latest",
     }
     first, second, third, last = found.entries
     assert (first.platforms, first.referrers, first.full_names) == (None, None, None)
     assert second.platforms == (Platform.parse("linux/amd64"),)
     assert (second.referrers, second.target) == (False, RepositoryName("ns/a/b"))
     assert (third.full_names, third.target) == (True, None)
+    assert third.platforms == tuple(map(Platform.parse, ("linux/arm64", "linux/amd64")))
+    assert third.artifact_types == ("text/spdx+json",)
     assert last.tags == TagChoice(names=(Tag("latest"),))
 
 
