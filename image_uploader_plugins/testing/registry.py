@@ -40,7 +40,7 @@ class SourceRegistry:
     def __call__(self, path: str, headers: Message) -> Answer:
         if path.rstrip("/") == "/v2":
             return Answer.of(b"{}", media_types.JSON)
-        match = _PATH.fullmatch(path)
+        match = _PATH.fullmatch(path.partition("?")[0])
         if not match:
             return NOT_FOUND
         name, kind, reference = match.groups()

@@ -154,10 +154,10 @@ class Sync(Command):
 
     def _program(self) -> list[str]:
         """Return the beginning of a command line: the program, its configuration, the command."""
-        program = Path(sys.argv[0]).absolute()
-        found = program if program.name == self.app.NAME else shutil.which(self.app.NAME) or program
+        beside = Path(sys.executable).with_name(self.app.NAME)
+        program = beside if beside.exists() else Path(shutil.which(self.app.NAME) or sys.argv[0])
         files = [str(Path(name).absolute()) for name in self.app.options.config_file or ()]
-        return [str(found), *_each("--config-file", files), str(self.cmd_name)]
+        return [str(program.absolute()), *_each("--config-file", files), str(self.cmd_name)]
 
 
 def _wanted(parsed_args: argparse.Namespace) -> Wanted:

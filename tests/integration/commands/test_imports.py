@@ -68,6 +68,7 @@ def test_help_needs_no_command(arguments: list[str]) -> None:
         ["gc", "--dry-run"],
         ["drivers"],
         ["upload", "--help"],
+        ["sync", "--help"],
         ["serve", "--help"],
         ["export", "--help"],
     ],

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 
 import pytest
 
@@ -12,30 +11,10 @@ from image_uploader_plugins.testing.images import corpus
 from tests.integration.runs.conftest import SERVED_AT, Cli, by_name, tagged
 from tests.support import commands, trees
 
-# As the command, but whoever imports tripleo-common fails as if it were not installed.
-_SCRIPT = """
-import importlib.abc, runpy, sys
-
-class Refusing(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] == "tripleo_common":
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-sys.meta_path.insert(0, Refusing())
-del sys.argv[0]
-runpy.run_path(sys.argv[0], run_name="__main__")
-"""
-
 
 def upload(cli: Cli, *arguments: object) -> subprocess.CompletedProcess[str]:
-    words = commands.line(cli.config, "upload", *arguments, "--report", cli.report_file)
-    return subprocess.run(
-        [sys.executable, "-c", _SCRIPT, *words],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=120,
-    )
+    words = ("upload", *arguments, "--report", cli.report_file)
+    return commands.without_tripleo_common(cli.config, *words)
 
 
 @pytest.mark.slow
