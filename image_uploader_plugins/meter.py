@@ -1,11 +1,28 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A meter: counts the bytes of some work, for progress and reports, and can stop it."""
+"""A meter: counts the bytes and steps of some work, for progress and reports; can stop it."""
 
 from __future__ import annotations
 
+import dataclasses
 import threading
+from collections.abc import Collection, Iterator
+from typing import TypeVar
 
 from image_uploader_plugins import errors
+
+_T = TypeVar("_T")
+
+
+@dataclasses.dataclass
+class Steps:
+    """A part of some work that is one thing after the other.
+
+    ``what`` says what is done, with {} for how many, as in "Checked {} repositories".
+    """
+
+    what: str
+    expected: int
+    done: int = 0
 
 
 class Meter:
@@ -13,7 +30,8 @@ class Meter:
 
     ``expected`` grows as work becomes known, also with what has to come
     again, and is ``done`` once all of it is.  What a part counts counts for
-    the ``whole``, and stops with it.
+    the ``whole``, and stops with it.  ``steps`` are those of the part at work,
+    if it has any.
     """
 
     def __init__(self, whole: Meter | None = None) -> None:
@@ -22,6 +40,18 @@ class Meter:
         self._stopped = False
         self.done = 0
         self.expected = 0
+        self.steps: Steps | None = None
+
+    def each(self, what: str, items: Collection[_T]) -> Iterator[_T]:
+        """Yield the items, each as a step of ``what``; raise Interrupted after stop()."""
+        self.steps = steps = Steps(what, len(items))
+        try:
+            for item in items:
+                self.check()
+                yield item
+                steps.done += 1
+        finally:
+            self.steps = None
 
     def expect(self, count: int) -> None:
         """Note that so many bytes more are to come, or less where ``count`` is negative."""

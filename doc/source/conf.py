@@ -40,8 +40,8 @@ maximum_signature_line_length = 70  # characters
 
 highlight_language = "none"
 nitpicky = True
-# Types of other packages, whose documentation is not at hand without a network.
-nitpick_ignore_regex = [(r"py:.*", r"(?!image_uploader_plugins\.).*")]
+# Types of other packages, whose documentation is not at hand without a network; type variables.
+nitpick_ignore_regex = [(r"py:.*", r"(?!image_uploader_plugins\.).*"), (r"py:.*", r".*\._T")]
 smartquotes = False
 
 html_theme = "furo"

@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable
 from typing import Any, TextIO
 
-from image_uploader_plugins.meter import Meter
+from image_uploader_plugins.meter import Meter, Steps
 from image_uploader_plugins.runs.journal import Journal
 from image_uploader_plugins.runs.records import ImageRecord, Outcome, Status, Tally
 from image_uploader_plugins.units import clock, size
@@ -122,6 +122,32 @@ class Rate:
         return line
 
 
+class Work:
+    """The line about work that a meter counts: steps, or bytes that are read."""
+
+    def __init__(self, meter: Meter, clock: Callable[[], float] = time.monotonic) -> None:
+        self._meter = meter
+        self._clock = clock
+        self._rate = Rate(clock)
+        self._begun: tuple[Steps | None, float] = None, 0.0
+
+    def __call__(self) -> list[str]:
+        steps, meter = self._meter.steps, self._meter
+        if steps:
+            return [self._steps(steps)]
+        return [f"Read {self._rate.text(meter.done, meter.expected)}"] if meter.expected else []
+
+    def _steps(self, steps: Steps) -> str:
+        now = self._clock()
+        if steps is not self._begun[0]:
+            self._begun = steps, now
+        line = steps.what.format(f"{steps.done} of {steps.expected}")
+        if not steps.done:
+            return line
+        each = (now - self._begun[1]) / steps.done
+        return f"{line}, {clock(each * (steps.expected - steps.done))} left"
+
+
 class Copying:
     """The lines about a run that copies images: the whole run, and the image longest at work."""
 
@@ -166,13 +192,12 @@ def copying(
 
 
 def metered(
-    stream: TextIO, verb: str, meter: Meter, *, quiet: bool = False
+    stream: TextIO, meter: Meter, *, quiet: bool = False
 ) -> contextlib.AbstractContextManager[object]:
     """Return a context in which work that a meter counts is shown, if ``stream`` is a terminal."""
     if quiet or not on_terminal(stream):
         return contextlib.nullcontext()
-    rate = Rate()
-    return Display(stream, lambda: [f"{verb} {rate.text(meter.done, meter.expected)}"])
+    return Display(stream, Work(meter))
 
 
 def on_terminal(stream: TextIO) -> bool:

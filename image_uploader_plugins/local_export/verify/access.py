@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from image_uploader_plugins.local_export import layout
-from image_uploader_plugins.local_export.verify.finding import Finding, Remedy
+from image_uploader_plugins.local_export.verify.finding import Finding, Kind, Remedy
 from image_uploader_plugins.storage import File, Owner, Storage
 
 _ROOT = PurePosixPath()
@@ -28,7 +28,7 @@ class Access:
         problems = [*_wrong_mode(file), *self._foreign(file)]
         if problems:
             remedy = Remedy.REPAIR if self.can_mend(file) else Remedy.LOOK
-            yield Finding(file.path, " and ".join(problems), remedy)
+            yield Finding(file.path, " and ".join(problems), Kind.ACCESS, remedy)
 
     def root(self) -> Iterator[Finding]:
         """Yield findings of the root, which may be open to a group alone."""

@@ -24,7 +24,14 @@ from image_uploader_plugins.local_export.verify.contents import (
     twice,
 )
 from image_uploader_plugins.local_export.verify.copies import Copies
-from image_uploader_plugins.local_export.verify.finding import Finding, Note, Remedy
+from image_uploader_plugins.local_export.verify.finding import (
+    Finding,
+    Kind,
+    Note,
+    Remedy,
+    temporary,
+)
+from image_uploader_plugins.manifest import Manifest
 from image_uploader_plugins.reference import RepositoryName, Tag
 from image_uploader_plugins.storage import (
     File,
@@ -104,7 +111,7 @@ class Inspection:
     def _unread(self, error: errors.StorageError) -> Finding:
         self.is_unread |= failed(error)
         path, problem = blame(self._storage.root, error)
-        return Finding(path, problem, Remedy.LOOK, self._images(path))
+        return Finding(path, problem, Kind.UNREAD, Remedy.LOOK, self._images(path))
 
     # -- content
 
@@ -117,51 +124,59 @@ class Inspection:
         problem = file and self._contents.problem(digest, file)
         if isinstance(problem, Unread):
             self.is_unread = True
-            yield Finding(path, str(problem), Remedy.LOOK, self._users(digest))
+            yield Finding(path, str(problem), Kind.UNREAD, Remedy.LOOK, self._users(digest))
         elif isinstance(problem, Damage):
-            yield Finding(path, str(problem), self._remedy(digest), self._users(digest))
+            remedy = self._remedy(digest)
+            yield Finding(path, str(problem), Kind.CONTENT, remedy, self._users(digest))
         elif file:
             yield from self._link(digest, file)
 
     def _link(self, digest: Digest, file: File) -> Iterator[Finding]:
         pooled = self._tree.pool.file(digest)
         if not pooled and self._tree.pool.could_link(file):
-            yield Finding(file.path, "is not in the pool", Remedy.REPAIR)
+            yield Finding(file.path, "is not in the pool", Kind.UNPOOLED, Remedy.REPAIR)
         elif pooled and pooled.inode != file.inode and self._tree.storage.can_link(pooled, file):
-            yield Finding(file.path, "is a copy of what the pool has", Remedy.REPAIR)
+            problem = "is a copy of what the pool has"
+            yield Finding(file.path, problem, Kind.UNPOOLED, Remedy.REPAIR)
 
     def _unreadable(self) -> Iterator[Finding]:
         for digest, error in self.inventory.broken.items():
             path = self._layout.manifest_content(digest)
-            problem = self._problem(error, path)
+            problem, kind = self._problem(error, path), Kind.CONTENT
             remedy = Remedy.REPAIR if self._copies.find(digest) else Remedy.FETCH
             if isinstance(error, NotFound):
-                problem = "is missing, and its folder is there"
+                problem, kind = "is missing, and its folder is there", Kind.MISSING
             elif isinstance(error, errors.StorageError) and failed(error):
                 self.is_unread = True
-                problem, remedy = str(Unread(error.reason)), Remedy.LOOK
-            yield Finding(path, problem, remedy, self.inventory.named(digest))
+                problem, kind, remedy = str(Unread(error.reason)), Kind.UNREAD, Remedy.LOOK
+            yield Finding(path, problem, kind, remedy, self.inventory.named(digest))
 
     def _missing(self) -> Iterator[Finding]:
         """Yield blobs that manifests need and that are missing, or not of the size they say."""
-        readable = self.inventory.readable.values()
-        needed = {(b.digest, b.size) for m in readable for b in m.blobs()}
+        needed = {(b.digest, b.size) for m in self._staying.values() for b in m.blobs()}
         for digest, size in sorted(needed, key=str):
             yield from self._looked(functools.partial(self._needed, digest, size))
+
+    @functools.cached_property
+    def _staying(self) -> Mapping[Digest, Manifest]:
+        """Return the readable manifests that are no garbage, for which nothing is missing."""
+        dead = self.inventory.fate().dead
+        return {d: m for d, m in self.inventory.readable.items() if d not in dead}
 
     def _needed(self, digest: Digest, size: int | None) -> Iterator[Finding]:
         file = self._repository.blob(digest)
         if not file:
             path = self._layout.blob(digest, gzip=False)
-            yield Finding(path, "is missing", self._remedy(digest), self._users(digest))
+            remedy, users = self._remedy(digest), self._users(digest)
+            yield Finding(path, "is missing", Kind.MISSING, remedy, users)
         elif size not in (None, file.size) and not self._contents.problem(digest, file):
             problem = f"has {file.size} bytes, and a manifest says {size}"
-            yield Finding(file.path, problem, Remedy.LOOK, self._users(digest))
+            yield Finding(file.path, problem, Kind.SIZE, Remedy.LOOK, self._users(digest))
 
     def _children(self) -> Iterator[Finding]:
         """Yield children of indexes that are missing, one finding for each index."""
         told: set[Digest] = set()
-        for index, parsed in self.inventory.readable.items():
+        for index, parsed in self._staying.items():
             absent = {c.digest for c in parsed.manifests} - self.inventory.present
             absent -= elsewhere.left_out(self._repository, self.inventory, index)
             found = all(self._copies.find(digest) for digest in absent)
@@ -169,10 +184,11 @@ class Inspection:
             if len(absent) > 1:
                 problem = f"lists {len(absent)} manifests that are missing: {min(absent)}, ..."
                 path, names = self._layout.manifest_content(index), self.inventory.named(index)
-                yield Finding(path, problem, remedy, names)
+                yield Finding(path, problem, Kind.MISSING, remedy, names)
             for digest in absent - told if len(absent) == 1 else ():
                 path, names = self._layout.manifest_content(digest), self.inventory.named(digest)
-                yield Finding(path, "is missing, and an index lists it", remedy, names)
+                problem = "is missing, and an index lists it"
+                yield Finding(path, problem, Kind.MISSING, remedy, names)
             told |= absent
 
     def _remedy(self, digest: Digest) -> Remedy:
@@ -189,22 +205,24 @@ class Inspection:
         for tag, digests in self.inventory.tags.items():
             path, image = self._layout.type_map(tag), (f"{self._repository.name}:{tag}",)
             for digest in sorted(set(digests) - self.inventory.present):
-                yield Finding(path, f"leads to {digest}, which is missing", Remedy.FETCH, image)
+                problem = f"leads to {digest}, which is missing"
+                yield Finding(path, problem, Kind.MISSING, Remedy.FETCH, image)
         pins = self.inventory.pins - self.inventory.listed
         for digest in sorted(pins - self.inventory.present):
             problem = f"names {digest}, which is missing"
             names = self.inventory.named(digest)
-            yield Finding(self._layout.pin(digest), problem, Remedy.FETCH, names)
+            path = self._layout.pin(digest)
+            yield Finding(path, problem, Kind.MISSING, Remedy.FETCH, names)
 
     def _lost_tag(self, tag: Tag, error: errors.UploaderError) -> Finding:
         path, image = self._layout.type_map(tag), (f"{self._repository.name}:{tag}",)
         if isinstance(error, errors.StorageError) and failed(error):
             self.is_unread = True
-            return Finding(path, str(Unread(error.reason)), Remedy.LOOK, image)
+            return Finding(path, str(Unread(error.reason)), Kind.UNREAD, Remedy.LOOK, image)
         if self._repository.can_restore(tag):
             self._misplaced.add(path)
-            return Finding(path, self._problem(error, path), Remedy.REPAIR, image)
-        return Finding(path, self._problem(error, path), Remedy.FETCH, image)
+            return Finding(path, self._problem(error, path), Kind.CONTENT, Remedy.REPAIR, image)
+        return Finding(path, self._problem(error, path), Kind.CONTENT, Remedy.FETCH, image)
 
     def _problem(self, error: errors.UploaderError, path: PurePosixPath) -> str:
         """Return the problem at ``path``; without the path where the error is about it."""
@@ -251,7 +269,7 @@ class Inspection:
                 raise
         for change in self._storage.changes:
             if not self._misplaced.intersection((change.path, *change.path.parents)):
-                yield Finding(change.path, change.reason, Remedy.REPAIR)
+                yield Finding(change.path, change.reason, Kind.VIEW, Remedy.REPAIR)
 
     def _catalog(self) -> Iterator[Finding]:
         name, present = self._repository.name, bool(self._repository.manifests())
@@ -261,13 +279,13 @@ class Inspection:
             listed = self._tree.catalog.listed()
         if listed is not None and present != (name.value in listed):
             problem = f"lacks {name}" if present else f"lists {name}, which is not there"
-            yield Finding(layout.CATALOG, problem, Remedy.REPAIR)
+            yield Finding(layout.CATALOG, problem, Kind.VIEW, Remedy.REPAIR)
 
     def _mark(self) -> Iterator[Finding]:
         mark = self._storage.file(self._layout.unfinished)
         if mark:
             problem = f"an operation on {self._repository.name} was cut short"
-            yield Finding(mark.path, problem, Remedy.REPAIR)
+            yield Finding(mark.path, problem, Kind.UNFINISHED, Remedy.REPAIR)
 
     # -- files
 
@@ -279,11 +297,11 @@ class Inspection:
         kind = "symbolic link" if file.kind == "link" else file.kind
         belongs = file.kind == layout.kind_of(str(file.path).removeprefix(self._start))
         if is_temporary(file.path.name):
-            yield Finding(file.path, "a temporary file that was left behind", Remedy.REPAIR)
+            yield temporary(file)
         elif belongs:
             yield from self._access.findings(file)
-        elif self._repository.is_misplaced(file):
-            self._misplaced.add(file.path)
-            yield Finding(file.path, f"a {kind} where none belongs", Remedy.REPAIR)
         else:
-            yield Finding(file.path, f"a {kind} where none belongs", Remedy.LOOK)
+            misplaced = self._repository.is_misplaced(file)
+            self._misplaced |= {file.path} if misplaced else set()
+            remedy = Remedy.REPAIR if misplaced else Remedy.LOOK
+            yield Finding(file.path, f"a {kind} where none belongs", Kind.STRANGER, remedy)

@@ -18,7 +18,14 @@ from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify.access import Access
 from image_uploader_plugins.local_export.verify.contents import Contents, Unread, blame, twice
 from image_uploader_plugins.local_export.verify.copies import Copies
-from image_uploader_plugins.local_export.verify.finding import Finding, Note, Remedy, Report
+from image_uploader_plugins.local_export.verify.finding import (
+    Finding,
+    Kind,
+    Note,
+    Remedy,
+    Report,
+    temporary,
+)
 from image_uploader_plugins.local_export.verify.inspection import Inspection
 from image_uploader_plugins.local_export.views.catalog import Catalog
 from image_uploader_plugins.meter import Meter
@@ -35,7 +42,8 @@ class Verification:
     It changes nothing and may run beside writers: content is hashed without a
     lock, everything else is looked at under the lock that its writers take. A
     second report does not hash again what was hashed before. ``meter`` counts
-    the bytes that are hashed, and may stop the verification.
+    the bytes that are hashed and the repositories that are checked, and may
+    stop the verification.
     """
 
     def __init__(
@@ -45,7 +53,8 @@ class Verification:
         meter: Meter | None = None,
     ) -> None:
         self.tree = tree
-        self.contents = Contents(tree.storage, meter or Meter())
+        self._meter = meter or Meter()
+        self.contents = Contents(tree.storage, self._meter)
         self.access = Access(tree.storage)
         self.names = None if names is None else sorted(set(names))
         self.copies = Copies(tree)
@@ -98,11 +107,11 @@ class Verification:
                 problem = (
                     f"{len(blobs)} blobs ({size} bytes) of no image, as of an upload cut short"
                 )
-                yield Finding(place.blobs, problem, Remedy.REPAIR)
+                yield _unneeded(place.blobs, problem, size)
                 gone.update(parts)
             else:
                 gone -= {g for g in gone if layout.pool_digest(g.path) in _digests(blobs)}
-        yield from (Finding(g.path, g.reason, Remedy.REPAIR) for g in garbage if g not in gone)
+        yield from (_unneeded(g.path, g.reason, g.size) for g in garbage if g not in gone)
 
     def repositories(self) -> Sequence[RepositoryName]:
         """Return the repositories to look at, with those of which only a mark is left."""
@@ -133,7 +142,7 @@ class Verification:
                     raise
 
     def _findings(self, report: Report) -> Iterator[Finding]:
-        for name in self.repositories():
+        for name in self._meter.each("Checked {} repositories", self.repositories()):
             yield from self._repository(name, report)
         yield from self._looked(self._served)
         if self.names is None:
@@ -152,7 +161,7 @@ class Verification:
 
     def _unread(self, error: errors.StorageError) -> Finding:
         path, problem = blame(self.tree.storage.root, error)
-        return Finding(path, problem, Remedy.LOOK)
+        return Finding(path, problem, Kind.UNREAD, Remedy.LOOK)
 
     def _repository(self, name: RepositoryName, report: Report) -> list[Finding]:
         top = layout.repository(name).top
@@ -170,7 +179,8 @@ class Verification:
                 self._notes += inspection.notes()
         except errors.StorageError as e:
             self.unread.add(name)
-            return [self._unread(e) if failed(e) else Finding(top, str(e), Remedy.LOOK)]
+            strange = Finding(top, str(e), Kind.STRANGER, Remedy.LOOK)
+            return [self._unread(e) if failed(e) else strange]
         self.unread |= {name} if inspection.is_unread else set()
         self.misplaced |= {name} if inspection.is_misplaced else set()
         report.repositories += 1
@@ -186,12 +196,12 @@ class Verification:
         dry_run = DryRun(self.tree.storage.root, layout.PLACES)
         self.tree.write_foundation(dry_run)
         for change in dry_run.changes:
-            yield Finding(change.path, change.reason, Remedy.REPAIR)
+            yield _outdated(change.path, change.reason)
         yield from self.access.root()
         for path in (layout.PAGE, *map(layout.V2.joinpath, self.tree.storage.names(layout.V2))):
             file = self.tree.storage.file(path)
             if file and is_temporary(path.name):
-                yield Finding(file.path, "a temporary file that was left behind", Remedy.REPAIR)
+                yield temporary(file)
             elif file:
                 yield from self.access.findings(file)
 
@@ -200,22 +210,22 @@ class Verification:
             listed = self.tree.catalog.listed()
             yield from self._catalog_windows(listed)
         if listed is None:
-            yield Finding(layout.CATALOG, "is not what it should be", Remedy.REPAIR)
+            yield _outdated(layout.CATALOG, "is not what it should be")
         for text in sorted((listed or set()) - {n.value for n in self.repositories()}):
             if not self._exists(text):
-                yield Finding(layout.CATALOG, f"lists {text!r}, which is not there", Remedy.REPAIR)
+                yield _outdated(layout.CATALOG, f"lists {text!r}, which is not there")
 
     def _catalog_windows(self, listed: set[str] | None) -> Iterator[Finding]:
         dry_run = Snapshot(self.tree.storage.root, layout.PLACES)
         if listed is not None:
             Catalog(dry_run).settle(listed)
         for change in dry_run.changes:
-            yield Finding(change.path, change.reason, Remedy.REPAIR)
+            yield _outdated(change.path, change.reason)
         for file in self._all_of(layout.CATALOG_WINDOWS):
             yield from self.access.findings(file)
         if self.tree.storage.file(layout.UNFINISHED_CATALOG):
             problem = "an operation on the catalog was cut short"
-            yield Finding(layout.UNFINISHED_CATALOG, problem, Remedy.REPAIR)
+            yield Finding(layout.UNFINISHED_CATALOG, problem, Kind.UNFINISHED, Remedy.REPAIR)
 
     def _exists(self, text: str) -> bool:
         """Return whether a name in the catalog is right; look under the locks of its writers."""
@@ -233,9 +243,10 @@ class Verification:
         for digest, file in pooled:
             problem = self.contents.problem(digest, file)
             if isinstance(problem, Unread):
-                yield Finding(file.path, str(problem), Remedy.LOOK)
+                yield Finding(file.path, str(problem), Kind.UNREAD, Remedy.LOOK)
             elif problem:
-                yield Finding(file.path, str(problem), self.contents.remedy(digest))
+                remedy = self.contents.remedy(digest)
+                yield Finding(file.path, str(problem), Kind.CONTENT, remedy)
         suspects = _linked_outside(pooled, self._held)
         if suspects:
             with self.tree.pool_lock():  # so that no link is made meanwhile
@@ -243,7 +254,7 @@ class Verification:
                 suspects &= _linked_outside(self.tree.pool.files(), held)
         for path in suspects:
             outside = "has a link outside the tree; what is written to that link is written here"
-            yield Finding(path, outside, Remedy.LOOK)
+            yield Finding(path, outside, Kind.LINKED, Remedy.LOOK)
 
     # -- the state that is not served
 
@@ -252,7 +263,7 @@ class Verification:
         for name, kind in storage.names(layout.STATE).items():
             path = layout.STATE / name
             if kind != "folder" or path not in layout.STATE_FOLDERS:
-                yield Finding(path, "is no part of a tree", Remedy.LOOK)
+                yield _not_state(path)
         for file in self._all_of(layout.STATE):
             if any(self.access.findings(file)):
                 # Another process may just have made it.
@@ -260,12 +271,24 @@ class Verification:
                 yield from self.access.findings(now) if now else ()
         for file in storage.below(layout.POOL):
             if file.kind != "folder" and not layout.pool_digest(file.path):
-                yield Finding(file.path, "is no part of a tree", Remedy.LOOK)
+                yield _not_state(file.path)
 
     def _all_of(self, folder: PurePosixPath) -> Iterator[File]:
         """Yield a folder, and everything in it."""
         found = self.tree.storage.status(folder)
         return itertools.chain([found] if found else [], self.tree.storage.below(folder))
+
+
+def _unneeded(path: PurePosixPath, reason: str, size: int) -> Finding:
+    return Finding(path, reason, Kind.UNNEEDED, Remedy.REPAIR, bytes_freed=size)
+
+
+def _outdated(path: PurePosixPath, reason: str) -> Finding:
+    return Finding(path, reason, Kind.VIEW, Remedy.REPAIR)
+
+
+def _not_state(path: PurePosixPath) -> Finding:
+    return Finding(path, "is no part of a tree", Kind.STATE, Remedy.LOOK)
 
 
 def _names_of(held: Iterable[tuple[Digest, File]]) -> collections.Counter[_Inode]:

@@ -20,7 +20,7 @@ from typing import TextIO
 
 import pytest
 
-from image_uploader_plugins import loader, tripleo
+from image_uploader_plugins import errors, loader, tripleo
 from image_uploader_plugins.cli import progress
 from image_uploader_plugins.cli.progress import Copying, Display, Rate
 from image_uploader_plugins.local_export import options
@@ -267,7 +267,7 @@ def test_verify_on_a_terminal(cli: Cli, source: str) -> None:
     last = re.split(re.escape(CLEAR), text)[-1]
     assert last.startswith("All is well: ")
     drawn = text.removesuffix(last)
-    assert drawn == "" or re.match(r"Read .* of ", drawn)
+    assert drawn == "" or re.match(r"(Read|Checked) .* of ", drawn)
 
 
 @pytest.mark.slow
@@ -276,6 +276,40 @@ def test_verify_counts_what_it_hashes(cli: Cli, source: str) -> None:
     meter = Meter()
     report = Verification(Tree(cli.root), meter=meter).report()
     assert meter.done == meter.expected == report.bytes_read > 0
+    assert meter.steps is None
+
+
+def test_a_line_about_steps_and_bytes() -> None:
+    now = [100.0]
+    meter = Meter()
+    line = progress.Work(meter, lambda: now[0])
+    assert line() == []
+    meter.expect(2000)
+    meter.add(1000)
+    assert line() == ["Read 1.0 kB of 2.0 kB"]
+    shown = []
+    for _ in meter.each("Checked {} repositories", range(4)):
+        shown += line()
+        now[0] += 30
+    assert shown == [
+        "Checked 0 of 4 repositories",
+        "Checked 1 of 4 repositories, 1:30 left",
+        "Checked 2 of 4 repositories, 1:00 left",
+        "Checked 3 of 4 repositories, 0:30 left",
+    ]
+    meter.add(500)
+    assert line() == ["Read 1.5 kB of 2.0 kB, 4 B/s, 2:00 left"]
+
+
+def test_a_stop_ends_the_steps() -> None:
+    meter = Meter()
+    seen = []
+    with pytest.raises(errors.Interrupted):
+        for item in meter.each("Checked {} repositories", range(4)):
+            seen.append(item)
+            meter.stop()
+    assert seen == [0]
+    assert meter.steps is None
 
 
 @pytest.mark.slow

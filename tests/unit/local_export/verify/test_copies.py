@@ -321,7 +321,7 @@ def test_an_upload_that_failed_is_told_once(root: Path, run: Run) -> None:
         for lease in leases:
             shutil.copy2(lease, root / "kept")
             os.utime(lease, (0, 0))
-        status, output = run("verify").both
+        status, output = run("verify", "--strict").both
         assert status == 1
         line, *rest = output.splitlines()
         size = 2 * sum(map(len, blobs)) // 2
@@ -330,5 +330,8 @@ def test_an_upload_that_failed_is_told_once(root: Path, run: Run) -> None:
             "verify --repair mends it"
         )
         assert len(rest) == 1
+        status, output = run("verify").both
+        assert (status, output.count("\n")) == (0, 2)
+        assert output.startswith("1 thing that nothing needs, ")
         assert run("gc").status == 0
     assert run("verify").status == 0

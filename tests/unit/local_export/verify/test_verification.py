@@ -11,15 +11,23 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import pytest
 
+from image_uploader_plugins import units
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.local_export.tree import Tree
-from image_uploader_plugins.local_export.verify import Remedy, Verification, repair
+from image_uploader_plugins.local_export.verify import (
+    Finding,
+    Kind,
+    Remedy,
+    Severity,
+    Verification,
+    repair,
+)
 from image_uploader_plugins.local_export.verify.contents import Contents
 from image_uploader_plugins.manifest import Manifest
 from image_uploader_plugins.reference import RepositoryName
@@ -66,7 +74,8 @@ def edit_catalog(root: Path, old: bytes, new: bytes) -> None:
 
 
 def touch(path: Path, *, age: float = 0) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    is_private = ".local-export" in path.parts
+    path.parent.mkdir(0o700 if is_private else 0o755, parents=True, exist_ok=True)
     path.write_bytes(b"")
     path.chmod(0o644)
     os.utime(path, (time.time() - age,) * 2)
@@ -226,6 +235,20 @@ MENDED: dict[str, tuple[Callable[[Path], object], str, str]] = {
 }
 
 
+# For these no person is needed.
+HARMLESS = {
+    "a blob not in the pool": Kind.UNPOOLED,
+    "a blob that is a copy": Kind.UNPOOLED,
+    "a temporary file among blobs": Kind.TEMPORARY,
+    "a temporary file of a process that ended": Kind.UNNEEDED,
+    "a lease that ran out": Kind.UNNEEDED,
+    "a mark that stayed": Kind.UNFINISHED,
+    "a blob of no manifest": Kind.UNNEEDED,
+    "a manifest of no name": Kind.UNNEEDED,
+    "a pooled blob of no repository": Kind.UNNEEDED,
+}
+
+
 def layout_key(name: str) -> str:
     import hashlib
 
@@ -276,6 +299,11 @@ def test_damage_is_found_and_mended(filled: Path, name: str) -> None:
     found = {str(finding.path): finding for finding in report.findings}
     assert problem in found[where].problem, report.findings
     assert {finding.remedy for finding in report.findings} == {Remedy.REPAIR}, report.findings
+    if name in HARMLESS:
+        assert {finding.kind for finding in report.findings} == {HARMLESS[name]}
+        assert report.damage() == ()
+    else:
+        assert found[where] in report.damage()
     assert repair(verification, report).findings == ()
     tree.close()
     assert Verification(Tree(filled)).report().findings == ()
@@ -364,21 +392,27 @@ def test_a_tag_that_leads_nowhere(filled: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("plant", "where"),
+    ("plant", "where", "kind"),
     [
-        (lambda r: touch(r / "v2/ns/img/blobs/README"), "v2/ns/img/blobs/README"),
-        (lambda r: (r / "v2/ns/img/blobs/sub").mkdir(), "v2/ns/img/blobs/sub"),
-        (lambda r: touch(r / ".local-export/pool/sha256/00/x"), ".local-export/pool/sha256/00/x"),
-        (lambda r: touch(r / ".local-export/mine"), ".local-export/mine"),
-        (lambda r: os.link(r / pooled(LAYER), r / "backup"), pooled(LAYER)),
-        (lambda r: (r / "v2/ns/img/.tags/.mine").mkdir(), "v2/ns/img/.tags/.mine"),
+        (lambda r: touch(r / "v2/ns/img/blobs/README"), "v2/ns/img/blobs/README", Kind.STRANGER),
+        (lambda r: (r / "v2/ns/img/blobs/sub").mkdir(), "v2/ns/img/blobs/sub", Kind.STRANGER),
+        (
+            lambda r: touch(r / ".local-export/pool/sha256/00/x"),
+            ".local-export/pool/sha256/00/x",
+            Kind.STATE,
+        ),
+        (lambda r: touch(r / ".local-export/mine"), ".local-export/mine", Kind.STATE),
+        (lambda r: os.link(r / pooled(LAYER), r / "backup"), pooled(LAYER), Kind.LINKED),
+        (lambda r: (r / "v2/ns/img/.tags/.mine").mkdir(), "v2/ns/img/.tags/.mine", Kind.STRANGER),
     ],
 )
 def test_what_is_not_ours_is_told_and_left_alone(
-    filled: Path, plant: Callable[[Path], object], where: str
+    filled: Path, plant: Callable[[Path], object], where: str, kind: Kind
 ) -> None:
     plant(filled)
     assert findings(filled)[where][1] is Remedy.LOOK
+    (finding,) = Verification(Tree(filled)).report().findings
+    assert (finding.kind, str(finding.path)) == (kind, where)
     assert where in mend(filled)
     assert (filled / where).exists()
 
@@ -561,12 +595,85 @@ def test_the_command_as_json(filled: Path, run: Run) -> None:
     result = json.loads(output)
     assert (status, result["ok"], result["repositories"]) == (1, False, 1)
     assert result["findings"] == [
-        {"path": "v2/ns/img/.tags/1.0", "problem": "is missing", "remedy": "repair", "images": []}
+        {
+            "path": "v2/ns/img/.tags/1.0",
+            "problem": "is missing",
+            "severity": "damage",
+            "kind": "view",
+            "remedy": "repair",
+            "images": [],
+        }
     ]
     status, output = run("verify", "--json", "--repair").both
     result = json.loads(output)
     assert (status, result["ok"], result["findings"]) == (0, True, [])
     assert [mended["path"] for mended in result["mended"]] == ["v2/ns/img/.tags/1.0"]
+
+
+def move_a_tag(root: Path) -> None:
+    """What a nightly run does to a tag such as current-tripleo."""
+    moved = images.image("ns/img", "2.0", [images.layer({"new": b"new"})])
+    with LocalExportDriver(root) as driver:
+        trees.put(driver, moved)
+
+
+def test_the_command_counts_what_needs_nobody(filled: Path, tmp_path: Path, run: Run) -> None:
+    move_a_tag(filled)
+    assert run("export", tmp_path / "carried").status == 0
+    size = len(OTHER.manifest.content) + sum(map(len, OTHER.blobs.values()))
+    status, output = run("verify").both
+    assert status == 0
+    garbage, links, last = output.splitlines()
+    assert garbage == (
+        f"2 things that nothing needs, {units.size(size)}: removed by gc (--all lists them)"
+    )
+    linked = len(list((filled / ".local-export/pool").rglob("*/??/*"))) - 2
+    assert links == (
+        f"{linked} blobs with a link outside the tree, as export makes them: left alone "
+        "(--all lists them)"
+    )
+    assert last.startswith("All is well: 9 repositories")
+    every = run("verify", "--all")
+    assert (every.status, every.out.count("\n")) == (0, 2 + linked + 1)
+    assert f"{LONELY}: neither a tag, an index nor a subject leads to it: " in every.out
+    strict = run("verify", "--strict")
+    assert strict.status == 1
+    assert strict.out.splitlines()[:-1] == every.out.splitlines()[:-1]
+    assert strict.out.splitlines()[-1].startswith(f"{2 + linked} findings: 9 repositories")
+    result = json.loads(run("verify", "--json").out)
+    assert result["ok"]
+    assert {(f["severity"], f["kind"]) for f in result["findings"]} == {
+        ("garbage", "unneeded"),
+        ("note", "linked"),
+    }
+    assert len(result["findings"]) == 2 + linked
+    strict = run("verify", "--json", "--strict")
+    assert (strict.status, json.loads(strict.out)["ok"]) == (1, False)
+    assert run("verify", "--repair").status == 0
+    kinds = {finding.kind for finding in Verification(Tree(filled)).report().findings}
+    assert kinds == {Kind.LINKED}
+
+
+def test_the_command_shows_some_of_many_damages(filled: Path, run: Run) -> None:
+    blobs = [path for path in (filled / "v2").rglob("blobs/*") if path.is_file()]
+    for path in blobs:
+        path.chmod(0o600)
+    paths = {str(f.path) for f in Verification(Tree(filled)).report().damage()}
+    assert len(paths) > 12
+    (filled / "v2/_catalog").unlink()
+    status, output = run("verify").both
+    assert status == 1
+    lines = output.splitlines()
+    assert sum(": its mode is 0600: " in line for line in lines) == 10
+    assert f"... and {len(paths) - 10} more of these (--all lists them)" in lines
+    assert "v2/_catalog: is not what it should be: verify --repair mends it" in lines
+    every = run("verify", "--all").out.splitlines()
+    assert {line.partition(": its mode is ")[0] for line in every} > paths
+
+
+def test_every_kind_has_a_word_of_its_own() -> None:
+    assert len({kind.word for kind in Kind}) == len(Kind)
+    assert Finding(PurePosixPath("x"), "", Kind.MISSING, Remedy.FETCH).severity is Severity.DAMAGE
 
 
 def test_errors_of_the_command_are_one_line(root: Path, run: Run) -> None:
