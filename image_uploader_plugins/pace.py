@@ -62,6 +62,10 @@ class Pace:
         """Say that the server is waited for from now on."""
         self._since = self._clock()
 
+    def excuse(self, seconds: float) -> None:
+        """Say that for so many seconds nobody wanted anything from the server."""
+        self._began += seconds
+
     def arrived(self, count: int) -> None:
         """Say that so many bytes came; raises TransferTooSlow if the server is to be given up."""
         now = self._clock()

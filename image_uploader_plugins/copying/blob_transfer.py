@@ -190,6 +190,7 @@ class BlobCopier:
             raise
 
     def _copy_blob(self, blob: Descriptor, kind: Kind, transfer: Transfer) -> None:
+        transfer.is_throttled = self._source.is_throttled
         try:
             with naming(f"blob {blob.digest}"):
                 size, outcome = self._transfer(blob, kind, transfer)

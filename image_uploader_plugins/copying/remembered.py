@@ -92,6 +92,7 @@ class RememberedSource(Source):
     """A source that is asked only for what is not in ``memory``, which then has it."""
 
     def __init__(self, source: Source, memory: Memory) -> None:
+        self.is_throttled = source.is_throttled
         self._source = source
         self._memory = memory
 

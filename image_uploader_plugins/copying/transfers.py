@@ -23,12 +23,14 @@ WORKERS = 8
 class Transfer:
     """One blob on its way, of which ``received`` bytes have come, in vain or not.
 
-    One that ``is_stuck`` is waited for by nobody but its own image.
+    One that ``is_stuck`` is waited for by nobody but its own image; one that
+    ``is_throttled`` is slow as the operator wants it, and not stuck.
     """
 
     def __init__(self, work: Callable[[Transfer], object], patience: float) -> None:
         self.received = 0
         self.is_stuck = False
+        self.is_throttled = False
         self.future: concurrent.futures.Future[None] = concurrent.futures.Future()
         self._work = work
         self._patience = patience
@@ -54,7 +56,7 @@ class Transfer:
                 return False
             except TimeoutError:
                 slow = self.received - before < SLOW_RATE * self._patience
-                if self.future.running() and slow:
+                if self.future.running() and slow and not self.is_throttled:
                     self.is_stuck = True
                     return False
 

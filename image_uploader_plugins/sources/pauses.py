@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Pauses: all threads together ask a registry no faster than it wants.
+"""Pauses: all threads together ask a registry no faster than it and the operator want.
 
 Source: RFC 9110, 10.2.3 (Retry-After), 15.5.30 and 15.6.4 (429 and 503).
 """
@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from image_uploader_plugins import errors
+from image_uploader_plugins.sources.registry_rules import RegistryRules
 
 TOTAL = 15 * 60
 """Seconds that one request may be asked to wait for, altogether."""
@@ -28,6 +29,27 @@ _SLOW = 1.0  # seconds between two requests, where it is not told when there is 
 _DAY = 24 * 60 * 60
 _SINCE_1970 = 1e9  # more seconds than that, about 30 years, are a moment
 _PIECE = 0.2  # seconds after which a wait looks whether it is to end
+_MINUTE = 60.0  # seconds
+_AT_ONCE = 0.1  # of what is allowed a minute
+_CREDIT = 1.0  # seconds whose bytes may come together where fewer came before
+
+
+class _Turns:
+    """Turns of which there are at most ``count`` in any minute, and few at once; 0 is no limit."""
+
+    def __init__(self, count: int) -> None:
+        at_once = max(1, int(count * _AT_ONCE))
+        self._distance = _MINUTE / (count - at_once + 1) if count else 0.0
+        self._ahead = (at_once - 1) * self._distance
+        self._even = float("-inf")  # when the next one would be due if all had kept the distance
+
+    def next(self) -> float:
+        """Return the moment of the next turn, which may be over."""
+        return self._even - self._ahead
+
+    def take(self, now: float) -> None:
+        """Note that somebody has taken a turn."""
+        self._even = max(self._even, now) + self._distance
 
 
 class Pauses:
@@ -35,6 +57,8 @@ class Pauses:
 
     After a 429 or 503 nobody asks until the time is over, and requests keep a
     distance that grows with each refusal and shrinks with each success.
+    ``rules`` have limits of the operator's: waiting for these is no failure of
+    anybody.
     """
 
     def __init__(
@@ -43,6 +67,7 @@ class Pauses:
         total: float = TOTAL,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
+        rules: RegistryRules | None = None,
     ) -> None:
         self._registry = registry
         self._total = total
@@ -52,29 +77,65 @@ class Pauses:
         self._until = 0.0
         self._next = 0.0
         self._distance = 0.0
-        self._pauses = 0
         self._refusals = 0
         self._refused_at = float("-inf")
+        rules = rules or RegistryRules()
+        self._turns = _Turns(rules.requests_per_minute)
+        self._rate = rules.bytes_per_second
+        self._paid = float("-inf")
+        at_once = rules.requests_at_once
+        self._slots = threading.Semaphore(at_once) if at_once else None
 
     def now(self) -> float:
         """Return the moment, by the clock."""
         return self._clock()
 
-    def wait(self, check: Callable[[], None]) -> float:
+    def wait(
+        self, check: Callable[[], None], excuse: Callable[[float], object] = lambda _: None
+    ) -> float:
         """Wait for the turn of a request; returns the moment, by the clock.
 
-        ``check`` is called meanwhile, and ends the wait by raising.
+        ``check`` is called meanwhile, and ends the wait by raising; ``excuse``
+        is told of the seconds for which only the operator had it wait.
         """
         while True:
             with self._lock:
-                turn = max(self._clock(), self._until, self._next)
-                self._next = turn + self._distance
-                pauses = self._pauses
+                now = self._clock()
+                # Somebody else may be refused, or come first, while this one waits.
+                wanted = max(now, self._until, self._next)
+                turn = max(wanted, self._turns.next())
+                if turn <= now:
+                    self._next = now + self._distance
+                    self._turns.take(now)
+                    return now
             wait_until(turn, check, self._clock, self._sleep)
-            with self._lock:
-                if pauses == self._pauses:
-                    return turn
-            # Somebody else was refused meanwhile: all line up anew.
+            excuse(turn - wanted)
+
+    def enter(self, check: Callable[[], None]) -> Callable[[], object]:
+        """Wait until one request more may be under way; return what says that it has ended.
+
+        ``check`` is called meanwhile, and ends the wait by raising.
+        """
+        if self._slots is None:
+            return lambda: None
+        while not self._slots.acquire(timeout=_PIECE):
+            check()
+        return self._slots.release
+
+    def spend(self, count: int) -> float:
+        """Note that so many bytes came; return the moment from which on more may come.
+
+        Only where the operator limits their rate.
+        """
+        with self._lock:
+            self._paid = max(self._paid, self._clock() - _CREDIT) + count / self._rate
+            return self._paid
+
+    def wait_until(self, moment: float, check: Callable[[], None]) -> float:
+        """Wait for a moment, as wait() does; return for how many seconds."""
+        begun = self._clock()
+        wait_until(moment, check, self._clock, self._sleep)
+        return self._clock() - begun
 
     def refused(self, headers: Mapping[str, str], turn: float, begun: float) -> None:
         """Take in that the request of that ``turn``, first made at ``begun``, was refused for now.
@@ -97,7 +158,6 @@ class Pauses:
             # Others wait for the same moment.
             delay += random.uniform(0, min(1.0, 0.1 * delay + _STEP))  # noqa: S311 - no secret
             self._until = self._next = max(self._until, now + delay)
-            self._pauses += 1
 
     def succeeded(self, headers: Mapping[str, str]) -> None:
         """Take in that a request was answered."""

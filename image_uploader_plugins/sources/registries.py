@@ -12,7 +12,7 @@ import functools
 import http
 import threading
 import urllib.parse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 import requests
 
@@ -28,6 +28,9 @@ from image_uploader_plugins.sources.tokens import Tokens
 
 _HUB_HOST = "registry-1.docker.io"
 
+_TakeTurn = Callable[[], None]
+_Ask = Callable[[_TakeTurn], requests.Response]
+
 
 @dataclasses.dataclass
 class Abilities:
@@ -41,13 +44,33 @@ class Abilities:
     referrers: bool | None = None
 
 
+class _Patience:
+    """The patience for one request, which is made again after each pause."""
+
+    def __init__(self, pauses: Pauses, check: Check) -> None:
+        self._pauses = pauses
+        self._check = check
+        self._begun = self._turn = pauses.now()
+
+    def take_turn(self) -> None:
+        """Wait for the next turn; raises what ``check`` raises."""
+        self._turn = self._pauses.wait(self._check, self._excuse)
+
+    def _excuse(self, seconds: float) -> None:
+        self._begun += seconds
+
+    def refused(self, headers: Mapping[str, str]) -> None:
+        """Take in that it was refused for now; raises RateLimited."""
+        self._pauses.refused(headers, self._turn, self._begun)
+
+
 class Registry:
     """The registry called ``name``, ``host[:port]``; safe to use from several threads."""
 
     def __init__(self, name: str, settings: Settings, tokens: Tokens | None = None) -> None:
         self.name = name
         self._settings = settings
-        self._pauses = Pauses(name, settings.longest_pause)
+        self._pauses = Pauses(name, settings.longest_pause, rules=settings.rules_for(name))
         self._requester = Requester(settings)
         self._authorizer = Authorizer(name, settings, tokens or Tokens(), self)
         self._lock = threading.RLock()
@@ -57,6 +80,11 @@ class Registry:
     def close(self) -> None:
         """Close its connections."""
         self._requester.close()
+
+    @property
+    def is_throttled(self) -> bool:
+        """Return whether the operator limits how fast its blobs come."""
+        return bool(self._settings.rules_for(self.name).bytes_per_second)
 
     @property
     def is_verified(self) -> bool:
@@ -105,9 +133,9 @@ class Registry:
 
         Raises as get() does; a refusal of HEAD has no code and no message.
         """
-        response = self._asked("HEAD", repository, path, headers, check)
-        session.finish(response)
-        return response.headers
+        with self._asked("HEAD", repository, path, headers, check) as response:
+            session.finish(response)
+            return response.headers
 
     def _asked(
         self,
@@ -119,10 +147,16 @@ class Registry:
         *,
         away: bool = True,
     ) -> requests.Response:
-        url, sent = f"{self.base()}/{repository}/{path}", dict(headers or {})
-        follow = functools.partial(self._requester.follow, url, sent, away=away, method=method)
-        ask = functools.partial(self._authorizer.ask, repository, url, follow, check)
-        return answers.granted(self._patiently(ask, check))
+        url, sent = f"{self.base(check)}/{repository}/{path}", dict(headers or {})
+
+        def ask(take_turn: _TakeTurn) -> requests.Response:
+            def follow(authorization: str) -> requests.Response:
+                take_turn()
+                return self._requester.follow(url, sent, authorization, away=away, method=method)
+
+            return self._authorizer.ask(repository, url, follow, check)
+
+        return self._under_way(ask, check)
 
     def elsewhere(
         self, url: str, headers: Mapping[str, str], check: Check = lambda: None
@@ -136,8 +170,8 @@ class Registry:
             parts.scheme == "http" and self._settings.may_be_plain(parts.netloc)
         ):
             raise errors.RegistryUnreachable(url, "is not asked: it is no https", False)
-        ask = functools.partial(self._requester.follow, url, dict(headers), "")
-        return answers.granted(self._patiently(ask, check))
+        follow = functools.partial(self._requester.follow, url, dict(headers), "")
+        return self._under_way(_in_turn(follow), check)
 
     def send(
         self,
@@ -152,38 +186,64 @@ class Registry:
         Raises RegistryUnreachable, RateLimited, and what ``check`` raises.
         """
         ask = functools.partial(self._requester.send, method, url, dict(headers), form)
-        return self._patiently(ask, check)
+        return self._patiently(_in_turn(ask), check)
 
-    def _patiently(self, ask: Callable[[], requests.Response], check: Check) -> requests.Response:
-        """Ask at a pace that the registry bears; a pause that it asks for is no failure."""
-        begun = self._pauses.now()
+    def chunks(self, response: requests.Response, check: Check) -> Iterator[bytes]:
+        """Return the body of a blob's answer, not faster than the operator wants it.
+
+        Raises RegistryUnreachable where it breaks off, TransferTooSlow, and
+        what ``check`` raises.
+        """
+        if not self.is_throttled:
+            yield from answers.chunks(response)
+            return
+        for chunk in answers.chunks(response):
+            moment = self._pauses.spend(len(chunk))
+            yield chunk
+            session.excuse(response, self._pauses.wait_until(moment, check))
+
+    def _under_way(self, ask: _Ask, check: Check) -> requests.Response:
+        """Return an answer that is one of the requests at once until it is closed."""
+        leave = self._pauses.enter(check)
+        try:
+            return session.closed_with(answers.granted(self._patiently(ask, check)), leave)
+        except BaseException:
+            leave()
+            raise
+
+    def _patiently(self, ask: _Ask, check: Check) -> requests.Response:
+        """Ask at a pace that the registry bears; a pause that it asks for is no failure.
+
+        ``ask`` is given what it is to call before each request.
+        """
+        patience = _Patience(self._pauses, check)
         while True:
-            turn = self._pauses.wait(check)
-            response = ask()
+            response = ask(patience.take_turn)
             if not _is_pause(response):
                 self._pauses.succeeded(response.headers)
                 return response
             session.finish(response)
-            self._pauses.refused(response.headers, turn, begun)
+            patience.refused(response.headers)
 
-    def base(self) -> str:
+    def base(self, check: Check = lambda: None) -> str:
         """Return the URL of its API, with /v2; found out once.
 
         https, unless it may be plain and does not speak TLS.  Raises
-        RegistryUnreachable where nobody answers, and RateLimited.
+        RegistryUnreachable where nobody answers, RateLimited, and what
+        ``check`` raises.
         """
         with self._lock:
             if self._base is None:
-                self._base = self._find_base()
+                self._base = self._find_base(check)
             return self._base
 
     # -- http or https
 
-    def _find_base(self) -> str:
+    def _find_base(self, check: Check) -> str:
         may_be_plain = self.name not in self._settings.mirrors and (
             self._settings.may_be_plain(self.name)
         )
-        return self._url("http" if may_be_plain and self._is_plain() else "https")
+        return self._url("http" if may_be_plain and self._is_plain(check) else "https")
 
     def _url(self, scheme: str) -> str:
         mirror = self._settings.mirrors.get(self.name)
@@ -191,27 +251,28 @@ class Registry:
             return f"{mirror.rstrip('/')}/v2"
         return f"{scheme}://{_HUB_HOST if self.name == HUB else self.name}/v2"
 
-    def _is_plain(self) -> bool:
+    def _is_plain(self, check: Check) -> bool:
         """Return whether a port speaks plain HTTP and not TLS; raises RegistryUnreachable."""
         try:
-            self._ask_version("https")
+            self._ask_version("https", check)
         except errors.RegistryUnreachable as e:
             cause = e.__cause__
             if network_errors.speaks_tls(cause):
                 return False
-            if isinstance(cause, requests.exceptions.Timeout) or not self._answers_in_plain():
+            if isinstance(cause, requests.exceptions.Timeout) or not self._answers_in_plain(check):
                 raise
             return True
         return False
 
-    def _answers_in_plain(self) -> bool:
+    def _answers_in_plain(self, check: Check) -> bool:
         try:
-            self._ask_version("http")
+            self._ask_version("http", check)
         except errors.RegistryUnreachable as e:
             return isinstance(e.__cause__, ValueError)  # of a redirect: it did answer
         return True
 
-    def _ask_version(self, scheme: str) -> None:
+    def _ask_version(self, scheme: str, check: Check) -> None:
+        self._pauses.wait(check)
         response = self._requester.send("GET", f"{self._url(scheme)}/", {})
         session.finish(response)
         if _is_pause(response):
@@ -241,6 +302,14 @@ class Registries:
         with self._lock:
             for registry in self._known.values():
                 registry.close()
+
+
+def _in_turn(ask: Callable[[], requests.Response]) -> _Ask:
+    def asked(take_turn: _TakeTurn) -> requests.Response:
+        take_turn()
+        return ask()
+
+    return asked
 
 
 def _is_pause(response: requests.Response) -> bool:

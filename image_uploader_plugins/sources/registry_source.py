@@ -100,6 +100,7 @@ class RegistrySource(Source):
         self._name = name
         self._meter = meter or Meter()
         self._check = self._meter.check
+        self.is_throttled = registry.is_throttled
         self._is_silent = False  # about signatures, which is told once
         self._abilities = registry.abilities(name)
         self._unsaid: set[Tag | Digest] = set()  # what HEAD did not describe
@@ -255,7 +256,8 @@ class RegistrySource(Source):
             skip = start - _begin(response)
             if skip < 0:
                 raise _NoSuchPart(response.url, "sends another part than asked for")
-            for chunk in without(answers.chunks(response), skip, self._drop):
+            chunks = self._registry.chunks(response, self._check)
+            for chunk in without(chunks, skip, self._drop):
                 start += len(chunk)
                 yield chunk
             if descriptor.size is not None and start < descriptor.size and _may_be_cut(response):

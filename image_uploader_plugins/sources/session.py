@@ -9,6 +9,7 @@ import http.cookiejar
 import io
 import ssl
 import urllib.parse
+from collections.abc import Callable
 from typing import Any
 
 import requests
@@ -54,6 +55,7 @@ class _Paced(http.client.HTTPConnection):
     """
 
     limits = Limits()
+    pace: Pace | None = None  # of the answer that comes
     _what = ""
 
     def putrequest(self, method: str, url: str, *args: Any, **kwargs: Any) -> None:
@@ -63,8 +65,8 @@ class _Paced(http.client.HTTPConnection):
 
     def response_class(self, sock: Any, *args: Any, **kwargs: Any) -> http.client.HTTPResponse:  # type: ignore[override]
         answer = http.client.HTTPResponse(sock, *args, **kwargs)
-        pace = Pace(self._what, self.limits)
-        answer.fp = io.BufferedReader(_PacedReader(answer.fp.detach(), pace))
+        self.pace = Pace(self._what, self.limits)
+        answer.fp = io.BufferedReader(_PacedReader(answer.fp.detach(), self.pace))
         return answer
 
 
@@ -122,6 +124,28 @@ def finish(response: requests.Response) -> None:
             while left > 0 and (chunk := raw.read(left, decode_content=False)):
                 left -= len(chunk)
     raw.close()
+
+
+def closed_with(response: requests.Response, also: Callable[[], object]) -> requests.Response:
+    """Return a response that calls ``also`` once, when it is closed."""
+    close, left = response.close, [also]
+
+    def close_both() -> None:
+        try:
+            close()
+        finally:
+            if left:
+                left.pop()()
+
+    response.close = close_both  # type: ignore[method-assign]
+    return response
+
+
+def excuse(response: requests.Response, seconds: float) -> None:
+    """Note that for so many seconds nobody read: the server's time for its answer is longer."""
+    pace: Pace | None = getattr(getattr(response.raw, "connection", None), "pace", None)
+    if pace:
+        pace.excuse(seconds)
 
 
 def untrusting(

@@ -15,7 +15,12 @@ IsHeld = Callable[[Tag | None, Descriptor], bool]
 
 
 class Source(abc.ABC):
-    """A source of manifests and blobs; safe to use from several threads."""
+    """A source of manifests and blobs; safe to use from several threads.
+
+    ``is_throttled`` says whether its blobs come as slowly as the operator wants.
+    """
+
+    is_throttled = False
 
     @abc.abstractmethod
     def manifest(self, reference: Tag | Digest, size: int | None = None) -> Manifest:
