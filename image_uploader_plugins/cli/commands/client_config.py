@@ -9,18 +9,21 @@ from pathlib import Path
 
 from image_uploader_plugins import errors, files
 from image_uploader_plugins.cli.base import Command
+from image_uploader_plugins.cli.local_tree import LocalTree
 from image_uploader_plugins.serving import clients
 
 _LIMIT = 4096  # characters of a password on standard input
 
 
-class ClientConfig(Command):
+class ClientConfig(LocalTree, Command):
     """Print what clients need to pull a registry's images from where the tree is served.
 
     IMAGE-HOST is the registry in the images' names, like quay.io; "*" is all
-    of them, for containerd and k3s. Its image quay.io/namespace/name is
-    namespace/name in the tree or, with a path behind the mirror's address,
-    path/namespace/name. What the tree does not have, clients get from the
+    of them, for containerd, k3s, RKE2 and Talos. Its image
+    quay.io/namespace/name is namespace/name in the tree or, with a path behind
+    the mirror's address, path/namespace/name. With --full-names the registry
+    follows in the name, as prepare and sync write it, and --all takes the
+    registries from the tree. What the tree does not have, clients get from the
     registry itself, unless they are told to ask the mirror only.
     """
 
@@ -32,17 +35,38 @@ class ClientConfig(Command):
         "image-uploader client-config quay.io --mirror https://registry.example.com -o / \\\n"
         "      --username puller --password-file /root/puller.password",
         "image-uploader client-config '*' --mirror http://192.168.24.1:8787 --for k3s -o /",
+        "image-uploader client-config --all --mirror https://registry.example.com --ca ca.crt",
+        "image-uploader client-config docker.io quay.io --full-names \\\n"
+        "      --mirror https://registry.example.com --for talos --for openshift",
     )
     notes = """\
 containerd reads /etc/containerd/certs.d if config_path in the section
 [plugins."io.containerd.grpc.v1.cri".registry] of its config.toml says so
-(containerd 2: [plugins."io.containerd.cri.v1.images".registry]). k3s and
-docker read their files when they start, the others for every pull."""
+(containerd 2: [plugins."io.containerd.cri.v1.images".registry]). k3s, RKE2
+and docker read their files when they start, containerd and podman for every pull.
+Those in /etc/image-serve are for a cluster: give talos.yaml to talosctl patch
+machineconfig --patch @FILE, openshift.yaml to oc apply -f FILE, and
+openshift-image.yaml to oc patch image.config.openshift.io/cluster --type merge
+--patch-file FILE, which replaces a list that is there already."""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = super().get_parser(prog_name)
         parser.add_argument(
-            "registry", metavar="IMAGE-HOST", help="the registry to stand in for: quay.io, *"
+            "registries",
+            nargs="*",
+            metavar="IMAGE-HOST",
+            help="the registries to stand in for: quay.io, *",
+        )
+        parser.add_argument(
+            "--all",
+            action="store_true",
+            help="stand in for all registries that names in the tree begin with and, where the "
+            "client can, for those that will come (--full-names)",
+        )
+        parser.add_argument(
+            "--full-names",
+            action="store_true",
+            help="names in the tree begin with their registry (names: full)",
         )
         parser.add_argument(
             "--mirror",
@@ -74,9 +98,9 @@ docker read their files when they start, the others for every pull."""
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
-        registry = clients.check_registry(parsed_args.registry)
         mirror = self._mirror(parsed_args)
-        texts = self._texts(registry, mirror, parsed_args.clients)
+        registries = self._registries(parsed_args, mirror)
+        texts = self._texts(registries, mirror, parsed_args.clients)
         if parsed_args.output is None:
             blocks = [f"# {path}\n{text}" for path, text in texts.items()]
             self.app.stdout.write("\n".join(blocks))
@@ -84,6 +108,21 @@ docker read their files when they start, the others for every pull."""
         private = mirror.login is not None
         for path in files.write_new(parsed_args.output, texts, private=private):
             print(path, file=self.app.stdout)
+
+    def _registries(self, parsed_args: argparse.Namespace, mirror: clients.Mirror) -> list[str]:
+        if bool(parsed_args.registries) == parsed_args.all:
+            raise errors.ConfigurationError("name registries like quay.io, or say --all")
+        if not parsed_args.all:
+            if parsed_args.root:
+                raise errors.ConfigurationError("--root is for --all")
+            return [*dict.fromkeys(map(clients.check_registry, parsed_args.registries))]
+        with self.tree(parsed_args) as tree:
+            found = clients.registries_in(tree.repositories(), mirror.path)
+            root = tree.storage.root
+        if not found:
+            raise errors.ConfigurationError(f"no name in {root} begins with a registry")
+        # Behind a path, the mirror cannot tell by ?ns= alone where names begin.
+        return found if mirror.path else [*found, clients.ALL]
 
     def _mirror(self, parsed_args: argparse.Namespace) -> clients.Mirror:
         login = None
@@ -95,19 +134,23 @@ docker read their files when they start, the others for every pull."""
             login = parsed_args.username, _password(parsed_args.password_file)
         ca = clients.certificate(parsed_args.ca) if parsed_args.ca else None
         url = parsed_args.mirror.rstrip("/")
-        return clients.Mirror(url, parsed_args.insecure, ca, login, parsed_args.only)
+        full_names = parsed_args.full_names or parsed_args.all
+        return clients.Mirror(url, parsed_args.insecure, ca, login, parsed_args.only, full_names)
 
     def _texts(
-        self, registry: str, mirror: clients.Mirror, names: list[str] | None
+        self, registries: list[str], mirror: clients.Mirror, names: list[str] | None
     ) -> clients.Files:
         texts: clients.Files = {}
         for name in names or clients.CLIENTS:
             try:
-                texts |= clients.CLIENTS[name](registry, mirror)
+                texts |= clients.CLIENTS[name](registries, mirror)
             except errors.ConfigurationError as e:
                 if names:
                     raise
                 print(f"left out: {e}", file=self.app.stderr)
+                continue
+            for remark in clients.remarks(name, registries, mirror):
+                print(f"note: {remark}", file=self.app.stderr)
         return texts
 
 

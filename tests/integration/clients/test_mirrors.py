@@ -3,20 +3,30 @@
 
 from __future__ import annotations
 
+import shutil
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import tomli_w
 
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.serving import webservers
 from image_uploader_plugins.testing import images, web_server
-from tests.support import programs, tls, trees, web
+from tests.support import commands, programs, tls, trees, web
 from tests.support.clients import Run, blobs_of, copied, run
 from tests.support.mirrors import IMAGE, NAME, REGISTRY, configured, fetched
 from tests.support.registry import TamperedRegistry
 
 pytestmark = pytest.mark.slow
+
+# Two images with one name in two registries, and one of a registry with a port.
+HUB, QUAY, WITH_PORT = (
+    images.image(f"{prefix}/library/x", "1.0", [images.layer({"of": prefix.encode()})])
+    for prefix in ("docker.io", "quay.io", "registry_5000")
+)
+FULL = {"docker.io": HUB, "quay.io": QUAY, "registry:5000": WITH_PORT}
 
 USER, WORD = "puller", "p\u00e4ss:word"
 
@@ -31,8 +41,8 @@ INNER = f"{REGISTRY}/edge/inner:1.0"
 def root() -> Iterator[Path]:
     with web.open_folder() as folder:
         with LocalExportDriver(folder / "tree") as driver:
-            trees.put(driver, IMAGE)
-            trees.put(driver, PREFIXED)
+            for each in (IMAGE, PREFIXED, HUB, QUAY, WITH_PORT):
+                trees.put(driver, each)
         yield folder / "tree"
 
 
@@ -70,6 +80,72 @@ def test_podman_and_buildah_with_a_path(
     identity = puller("pull", "--quiet", INNER)
     assert PREFIXED.manifest.config
     assert identity.splitlines()[-1] == PREFIXED.manifest.config.digest.encoded
+
+
+def configured_for_all(root: Path, output: Path, *options: object) -> Path:
+    """Write what clients need for all registries in the tree, never to ask another server."""
+    arguments = ("client-config", "--all", "--root", root, "--only", "-o", output, *options)
+    commands.process(None, *arguments).check_returncode()
+    return output / "etc"
+
+
+def registries_conf(etc: Path) -> Path:
+    """All files of podman in one, which an option can name."""
+    parts = sorted((etc / "containers" / "registries.conf.d").iterdir())
+    whole = etc / "registries.conf"
+    read = [tomllib.loads(part.read_text())["registry"] for part in parts]
+    whole.write_text(tomli_w.dumps({"registry": [each for every in read for each in every]}))
+    return whole
+
+
+@pytest.mark.parametrize("registry", FULL)
+def test_podman_and_buildah_with_full_names(
+    puller: Run,
+    root: Path,
+    mirror: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    registry: str,
+) -> None:
+    etc = configured_for_all(root, tmp_path, "--mirror", mirror, "--for", "podman")
+    monkeypatch.setenv("CONTAINERS_REGISTRIES_CONF", str(registries_conf(etc)))
+    identity = puller("pull", "--quiet", f"{registry}/library/x:1.0")
+    config = FULL[registry].manifest.config
+    assert config
+    assert identity.splitlines()[-1] == config.digest.encoded
+
+
+def test_skopeo_with_full_names(root: Path, mirror: str, tmp_path: Path) -> None:
+    skopeo = programs.require("skopeo")
+    etc = configured_for_all(root, tmp_path, "--mirror", mirror, "--for", "podman")
+    options = ("--registries-conf", registries_conf(etc), "copy", "--preserve-digests")
+    for registry, image in FULL.items():
+        copy = tmp_path / registry.replace(":", "-")
+        run(skopeo, *options, f"docker://{registry}/library/x:1.0", f"dir:{copy}")
+        assert copied(copy) == blobs_of(image)
+
+
+@pytest.mark.parametrize("by", ["a folder for each registry", "one for all"])
+def test_containerd_with_full_names(
+    ctr: Run, root: Path, mirror: str, tmp_path: Path, by: str
+) -> None:
+    etc = configured_for_all(root, tmp_path, "--mirror", mirror, "--for", "containerd")
+    folders = etc / "containerd" / "certs.d"
+    for folder in folders.iterdir():
+        if (folder.name == "_default") is (by != "one for all"):
+            shutil.rmtree(folder)
+    for registry, image in FULL.items():
+        fetched(ctr, etc, image, f"{registry}/library/x:1.0")
+
+
+def test_containerd_gets_no_other_registry_s_image(
+    ctr: Run, root: Path, mirror: str, tmp_path: Path
+) -> None:
+    etc = configured_for_all(root, tmp_path, "--mirror", mirror, "--for", "containerd")
+    hosts = ("--hosts-dir", etc / "containerd" / "certs.d")
+    for name in ("ghcr.io/library/x:1.0", "ghcr.io/quay.io/library/x:1.0"):
+        with pytest.raises(AssertionError, match="not found"):
+            ctr("content", "fetch", *hosts, name)
 
 
 def test_skopeo_with_a_login(guarded: str, tmp_path: Path) -> None:

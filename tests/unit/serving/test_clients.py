@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from image_uploader_plugins import errors, files
+from image_uploader_plugins.reference import RepositoryName
 from image_uploader_plugins.serving import clients
 from image_uploader_plugins.serving.clients import Mirror
 from tests.support import commands, tls
@@ -33,7 +34,7 @@ def content(texts: clients.Files, path: str) -> str:
 def test_containerd() -> None:
     def hosts(registry: str, mirror: Mirror) -> object:
         folder = "_default" if registry == "*" else registry
-        texts = clients.containerd(registry, mirror)
+        texts = clients.containerd([registry], mirror)
         return tomllib.loads(content(texts, f"/etc/containerd/certs.d/{folder}/hosts.toml"))
 
     both = ["pull", "resolve"]
@@ -46,7 +47,7 @@ def test_containerd() -> None:
         "server": "https://registry-1.docker.io",
         "host": {"https://registry.example.com": {"capabilities": both, "ca": ca}},
     }
-    assert content(clients.containerd("docker.io", HTTPS), ca) == "PEM\n"
+    assert content(clients.containerd(["docker.io"], HTTPS), ca) == "PEM\n"
     assert hosts("*", INSECURE) == {
         "host": {"https://[2001:db8::1]:8443": {"capabilities": both, "skip_verify": True}}
     }
@@ -59,7 +60,7 @@ def test_containerd() -> None:
 def test_containerd_with_a_path_and_a_login() -> None:
     def hosts(mirror: Mirror) -> object:
         path = "/etc/containerd/certs.d/quay.io/hosts.toml"
-        return tomllib.loads(content(clients.containerd("quay.io", mirror), path))
+        return tomllib.loads(content(clients.containerd(["quay.io"], mirror), path))
 
     url = "https://registry.example.com:8443/v2/mirror/quay.io"
     fields = {
@@ -81,7 +82,7 @@ def test_containerd_with_a_path_and_a_login() -> None:
     ],
 )
 def test_podman(mirror: Mirror, fields: dict[str, object]) -> None:
-    texts = clients.podman("quay.io:443", mirror)
+    texts = clients.podman(["quay.io:443"], mirror)
     path = "/etc/containers/registries.conf.d/50-quay.io-443.conf"
     assert tomllib.loads(content(texts, path)) == {
         "registry": [{"prefix": "quay.io:443", "location": "quay.io:443", "mirror": [fields]}]
@@ -91,7 +92,7 @@ def test_podman(mirror: Mirror, fields: dict[str, object]) -> None:
 
 
 def test_podman_with_a_path_and_a_login() -> None:
-    texts = clients.podman("quay.io", FULL)
+    texts = clients.podman(["quay.io"], FULL)
     path = "/etc/containers/registries.conf.d/50-quay.io.conf"
     location = "registry.example.com:8443/mirror/quay.io"
     assert tomllib.loads(content(texts, path)) == {
@@ -101,7 +102,7 @@ def test_podman_with_a_path_and_a_login() -> None:
         "auths": {"registry.example.com:8443": {"auth": BASIC}}
     }
     also = dataclasses.replace(FULL, only=False)
-    assert tomllib.loads(content(clients.podman("quay.io", also), path)) == {
+    assert tomllib.loads(content(clients.podman(["quay.io"], also), path)) == {
         "registry": [
             {"prefix": "quay.io", "location": "quay.io", "mirror": [{"location": location}]}
         ]
@@ -109,7 +110,7 @@ def test_podman_with_a_path_and_a_login() -> None:
 
 
 def test_k3s_with_a_path_and_a_login() -> None:
-    texts = clients.k3s("quay.io", FULL)
+    texts = clients.k3s(["quay.io"], FULL)
     assert yaml.safe_load(content(texts, "/etc/rancher/k3s/registries.yaml")) == {
         "mirrors": {
             "quay.io": {
@@ -123,7 +124,201 @@ def test_k3s_with_a_path_and_a_login() -> None:
     }
     only = "/etc/rancher/k3s/config.yaml.d/50-image-serve.yaml"
     assert yaml.safe_load(content(texts, only)) == {"disable-default-registry-endpoint": True}
-    assert PurePosixPath(only) not in clients.k3s("quay.io", HTTP)
+    assert PurePosixPath(only) not in clients.k3s(["quay.io"], HTTP)
+
+
+HUB_AND_PORT = ["docker.io", "registry:5000", "*"]
+NAMES = Mirror("https://registry.example.com:8443", full_names=True)
+
+
+def test_what_full_names_begin_with() -> None:
+    below = dataclasses.replace(NAMES, url=f"{NAMES.url}/edge")
+    found = [
+        (each.path_of(registry), each.location(registry), each.api(registry))
+        for each in (NAMES, below)
+        for registry in HUB_AND_PORT
+    ]
+    address = "registry.example.com:8443"
+    assert found == [
+        ("docker.io", f"{address}/docker.io", f"https://{address}/v2/docker.io"),
+        ("registry_5000", f"{address}/registry_5000", f"https://{address}/v2/registry_5000"),
+        ("", address, f"https://{address}"),
+        ("edge/docker.io", f"{address}/edge/docker.io", f"https://{address}/v2/edge/docker.io"),
+        (
+            "edge/registry_5000",
+            f"{address}/edge/registry_5000",
+            f"https://{address}/v2/edge/registry_5000",
+        ),
+        ("edge", f"{address}/edge", f"https://{address}/v2/edge"),
+    ]
+
+
+def test_containerd_with_full_names() -> None:
+    texts = clients.containerd(HUB_AND_PORT, NAMES)
+    found = {path.parent.name: tomllib.loads(text) for path, text in texts.items()}
+    fields: dict[str, object] = {"capabilities": ["pull", "resolve"]}
+    below = {**fields, "override_path": True}
+    assert found == {
+        "docker.io": {
+            "server": "https://registry-1.docker.io",
+            "host": {"https://registry.example.com:8443/v2/docker.io": below},
+        },
+        "registry:5000": {
+            "server": "https://registry:5000",
+            "host": {"https://registry.example.com:8443/v2/registry_5000": below},
+        },
+        "_default": {"host": {"https://registry.example.com:8443": fields}},
+    }
+
+
+def test_podman_with_full_names() -> None:
+    texts = clients.podman(HUB_AND_PORT, dataclasses.replace(NAMES, login=("me", "p\u00e4ss:w")))
+    folder = "/etc/containers/registries.conf.d"
+    assert [str(path) for path in texts] == [
+        f"{folder}/50-docker.io.conf",
+        f"{folder}/50-registry-5000.conf",
+        "/root/.config/containers/auth.json",
+    ]
+    for registry, prefix in (("docker.io", "docker.io"), ("registry:5000", "registry_5000")):
+        path = f"{folder}/50-{registry.replace(':', '-')}.conf"
+        location = f"registry.example.com:8443/{prefix}"
+        assert tomllib.loads(content(texts, path)) == {
+            "registry": [
+                {"prefix": registry, "location": registry, "mirror": [{"location": location}]}
+            ]
+        }
+
+
+@pytest.mark.parametrize("name", ["k3s", "rke2"])
+def test_rancher_with_full_names(name: str) -> None:
+    mirror = dataclasses.replace(NAMES, ca="PEM\n", only=True)
+    texts = clients.CLIENTS[name](HUB_AND_PORT, mirror)
+    folder = f"/etc/rancher/{name}"
+    ca = f"{folder}/ca-registry.example.com-8443.crt"
+    endpoint = {"endpoint": ["https://registry.example.com:8443"]}
+    assert yaml.safe_load(content(texts, f"{folder}/registries.yaml")) == {
+        "mirrors": {
+            "docker.io": {**endpoint, "rewrite": {"^(.*)$": "docker.io/$1"}},
+            "registry:5000": {**endpoint, "rewrite": {"^(.*)$": "registry_5000/$1"}},
+            "*": endpoint,
+        },
+        "configs": {"registry.example.com:8443": {"tls": {"ca_file": ca}}},
+    }
+    assert content(texts, ca) == "PEM\n"
+    assert yaml.safe_load(content(texts, f"{folder}/config.yaml.d/50-image-serve.yaml")) == {
+        "disable-default-registry-endpoint": True
+    }
+
+
+def test_docker_with_full_names() -> None:
+    texts = clients.docker(HUB_AND_PORT, NAMES)
+    assert json.loads(content(texts, "/etc/docker/daemon.json")) == {
+        "registry-mirrors": ["https://registry.example.com:8443"]
+    }
+    assert clients.remarks("docker", HUB_AND_PORT, NAMES) == [
+        "docker takes full names only with containerd's image store",
+        "docker has no mirror of registry:5000",
+    ]
+    assert clients.remarks("docker", ["docker.io"], HTTPS) == []
+    assert clients.remarks("podman", HUB_AND_PORT, NAMES) == []
+    with pytest.raises(errors.ConfigurationError, match="docker has mirrors of"):
+        clients.docker(["quay.io", "*"], NAMES)
+
+
+def test_talos() -> None:
+    def registries(names: list[str], mirror: Mirror) -> object:
+        texts = clients.talos(names, mirror)
+        return yaml.safe_load(content(texts, "/etc/image-serve/talos.yaml"))
+
+    assert registries(["*"], HTTP) == {
+        "machine": {"registries": {"mirrors": {"*": {"endpoints": ["http://192.0.2.1:8787"]}}}}
+    }
+    url = "https://registry.example.com:8443"
+    below = {"overridePath": True, "skipFallback": True}
+    mirror = dataclasses.replace(NAMES, ca="PEM\n", login=("me", "pw"), only=True)
+    assert registries(HUB_AND_PORT, mirror) == {
+        "machine": {
+            "registries": {
+                "mirrors": {
+                    "docker.io": {"endpoints": [f"{url}/v2/docker.io"], **below},
+                    "registry:5000": {"endpoints": [f"{url}/v2/registry_5000"], **below},
+                    "*": {"endpoints": [url], "skipFallback": True},
+                },
+                "config": {
+                    "registry.example.com:8443": {
+                        "tls": {"ca": "UEVNCg=="},
+                        "auth": {"username": "me", "password": "pw"},
+                    }
+                },
+            }
+        }
+    }
+    assert registries(["quay.io"], INSECURE) == {
+        "machine": {
+            "registries": {
+                "mirrors": {"quay.io": {"endpoints": ["https://[2001:db8::1]:8443"]}},
+                "config": {"[2001:db8::1]:8443": {"tls": {"insecureSkipVerify": True}}},
+            }
+        }
+    }
+
+
+def test_openshift() -> None:
+    objects = "/etc/image-serve/openshift.yaml"
+    image = "/etc/image-serve/openshift-image.yaml"
+    texts = clients.openshift(HUB_AND_PORT, dataclasses.replace(NAMES, ca="PEM\n"))
+    policy = {"mirrorSourcePolicy": "AllowContactingSource"}
+    address = "registry.example.com:8443"
+    mirrors = [
+        {"source": "docker.io", "mirrors": [f"{address}/docker.io"], **policy},
+        {"source": "registry:5000", "mirrors": [f"{address}/registry_5000"], **policy},
+    ]
+    common = {"apiVersion": "config.openshift.io/v1", "metadata": {"name": "image-serve"}}
+    assert list(yaml.safe_load_all(content(texts, objects))) == [
+        {**common, "kind": "ImageDigestMirrorSet", "spec": {"imageDigestMirrors": mirrors}},
+        {**common, "kind": "ImageTagMirrorSet", "spec": {"imageTagMirrors": mirrors}},
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": "image-serve-ca", "namespace": "openshift-config"},
+            "data": {"registry.example.com..8443": "PEM\n"},
+        },
+    ]
+    assert yaml.safe_load(content(texts, image)) == {
+        "spec": {"additionalTrustedCA": {"name": "image-serve-ca"}}
+    }
+    for insecure, where in ((HTTP, "192.0.2.1:8787"), (INSECURE, "[2001:db8::1]:8443")):
+        texts = clients.openshift(["quay.io"], dataclasses.replace(insecure, only=True))
+        for each in yaml.safe_load_all(content(texts, objects)):
+            (items,) = each["spec"].values()
+            never = {"mirrorSourcePolicy": "NeverContactSource"}
+            assert items == [{"source": "quay.io", "mirrors": [where], **never}]
+        assert yaml.safe_load(content(texts, image)) == {
+            "spec": {"registrySources": {"insecureRegistries": [where]}}
+        }
+    assert [str(path) for path in clients.openshift(["quay.io"], NAMES)] == [objects]
+    for names, mirror, reason in (
+        (["*"], NAMES, "OpenShift has mirrors of named registries only"),
+        (["quay.io"], FULL, "no passwords of their own"),
+        (["quay.io"], Mirror("https://[::1]", ca="x"), "no CA for an IPv6 address"),
+    ):
+        with pytest.raises(errors.ConfigurationError, match=reason):
+            clients.openshift(names, mirror)
+
+
+def test_registries_in_a_tree() -> None:
+    names = [
+        RepositoryName(name)
+        for name in (
+            *("docker.io/library/nginx", "docker.io/library/redis", "quay.io/a", "app/web"),
+            *("registry_5000/x", "localhost/x", "node.js", "edge/ghcr.io/x", "edge/app/x"),
+            "0000-0000-0000-0000-0000-0000-0000-0001_5000/x",
+        )
+    ]
+    found = ["[::1]:5000", "docker.io", "localhost", "quay.io", "registry:5000"]
+    assert clients.registries_in(names, "") == found
+    assert clients.registries_in(names, "edge") == ["ghcr.io"]
+    assert clients.registries_in(names, "edg") == []
 
 
 @pytest.mark.parametrize(
@@ -136,7 +331,7 @@ def test_k3s_with_a_path_and_a_login() -> None:
 )
 def test_what_docker_cannot_be_told(mirror: Mirror, reason: str) -> None:
     with pytest.raises(errors.ConfigurationError, match=reason):
-        clients.docker("docker.io", mirror)
+        clients.docker(["docker.io"], mirror)
 
 
 @pytest.mark.parametrize("login", [("", "x"), ("x", ""), ("a:b", "x"), ("a", "b\n"), ("\0", "b")])
@@ -148,7 +343,7 @@ def test_what_is_no_login(login: tuple[str, str]) -> None:
 
 def test_k3s() -> None:
     def registries(registry: str, mirror: Mirror) -> object:
-        texts = clients.k3s(registry, mirror)
+        texts = clients.k3s([registry], mirror)
         return yaml.safe_load(content(texts, "/etc/rancher/k3s/registries.yaml"))
 
     assert registries("*", HTTP) == {"mirrors": {"*": {"endpoint": ["http://192.0.2.1:8787"]}}}
@@ -157,7 +352,7 @@ def test_k3s() -> None:
         "mirrors": {"quay.io": {"endpoint": ["https://registry.example.com"]}},
         "configs": {"registry.example.com": {"tls": {"ca_file": ca}}},
     }
-    assert content(clients.k3s("quay.io", HTTPS), ca) == "PEM\n"
+    assert content(clients.k3s(["quay.io"], HTTPS), ca) == "PEM\n"
     assert registries("quay.io", INSECURE) == {
         "mirrors": {"quay.io": {"endpoint": ["https://[2001:db8::1]:8443"]}},
         "configs": {"[2001:db8::1]:8443": {"tls": {"insecure_skip_verify": True}}},
@@ -166,17 +361,17 @@ def test_k3s() -> None:
 
 def test_docker() -> None:
     def daemon(mirror: Mirror) -> object:
-        return json.loads(content(clients.docker("docker.io", mirror), "/etc/docker/daemon.json"))
+        return json.loads(content(clients.docker(["docker.io"], mirror), "/etc/docker/daemon.json"))
 
     assert daemon(HTTP) == {"registry-mirrors": ["http://192.0.2.1:8787"]}
     assert daemon(INSECURE) == {
         "registry-mirrors": ["https://[2001:db8::1]:8443"],
         "insecure-registries": ["[2001:db8::1]:8443"],
     }
-    texts = clients.docker("docker.io", HTTPS)
+    texts = clients.docker(["docker.io"], HTTPS)
     assert content(texts, "/etc/docker/certs.d/registry.example.com/ca.crt") == "PEM\n"
     with pytest.raises(errors.ConfigurationError, match="docker has mirrors of"):
-        clients.docker("quay.io", HTTP)
+        clients.docker(["quay.io"], HTTP)
 
 
 @pytest.mark.parametrize(
