@@ -3,11 +3,19 @@
 
 import argparse
 import importlib.metadata
+import re
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cliff.sphinxext
+import docutils.nodes
+import docutils.parsers.rst
+import docutils.statemachine
+import sphinx.application
+
+from image_uploader_plugins.sync import schema
 
 REPOSITORY = Path(__file__).parents[2]
 
@@ -58,3 +66,48 @@ def _epilog(parser: argparse.ArgumentParser) -> Iterator[str]:
 
 
 cliff.sphinxext._format_epilog = _epilog
+
+
+class KeysOfLists(docutils.parsers.rst.Directive):
+    """A table of the keys of a list of images, from its schema: ``.. keys-of-lists:: images``."""
+
+    required_arguments = 1
+
+    def run(self) -> list[docutils.nodes.Node]:
+        part = _part(schema.loaded(), self.arguments[0].split("."))
+        lines = [".. list-table::", "   :header-rows: 1", "   :widths: 22 30 48", ""]
+        for key, *cells in [("Key", "Value", "Meaning"), *_rows(part)]:
+            lines += [f"   * - {key}", *(f"     - {cell}" for cell in cells)]
+        container = docutils.nodes.container()
+        self.state.nested_parse(docutils.statemachine.StringList(lines), 0, container)
+        return container.children
+
+
+def _rows(part: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    for name, fields in part["properties"].items():
+        yield f"``{name}``", _escaped(fields["title"]), _escaped(fields["description"])
+
+
+def _escaped(text: str) -> str:
+    return re.sub(r"[*`|_\\]", r"\\\g<0>", text)
+
+
+def _part(fields: dict[str, Any], path: list[str]) -> dict[str, Any]:
+    """Return the part of a schema that has the keys below a key."""
+    if path:
+        found = _with_keys(fields)["properties"][path[0]]
+        return _part(found, path[1:])
+    return _with_keys(fields)
+
+
+def _with_keys(fields: dict[str, Any]) -> dict[str, Any]:
+    """Return what has keys in it: itself, what is in a list, or one of several forms."""
+    if "properties" in fields:
+        return fields
+    inner = [fields.get("items"), fields.get("additionalProperties"), *fields.get("anyOf", [])]
+    return next(filter(None, map(_with_keys, filter(None, inner))), {})
+
+
+def setup(app: sphinx.application.Sphinx) -> None:
+    """Add the directives of our own."""
+    app.add_directive("keys-of-lists", KeysOfLists)
