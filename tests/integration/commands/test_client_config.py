@@ -73,6 +73,8 @@ def test_registries_that_are_named(run: Run) -> None:
         assert (result.status, result.err) == (0, "")
         folders = [f"/etc/containerd/certs.d/{name}/hosts.toml" for name in dict.fromkeys(names)]
         assert paths(result.out) == folders
+    twice = run("client-config", "quay.io", "quay.io", *MIRROR, "--for", "openshift")
+    assert twice.out.count("source: quay.io") == 2  # of digests and of tags
     plain = run("client-config", "quay.io", *MIRROR, "--for", "containerd")
     assert '"https://registry.example.com"' in plain.out
     assert '"https://registry.example.com/v2/quay.io"' in result.out
