@@ -22,7 +22,7 @@ from image_uploader_plugins.copying.signature_walk import signatures
 from image_uploader_plugins.copying.transfers import Transfers
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import UploaderDriver
-from image_uploader_plugins.manifest import Descriptor, Manifest
+from image_uploader_plugins.manifest import Descriptor, Manifest, Platform
 from image_uploader_plugins.meter import Meter
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
 from image_uploader_plugins.runs.image_log import ImageLog
@@ -36,7 +36,8 @@ class Copier:
     ``record`` says what became of it; ``meter`` is told of the bytes while they
     come, and may stop the copying.  ``settled`` are manifests that were copied
     there before in the same run, to which it adds; ``transfers`` are those of
-    all images of the run.
+    all images of the run.  Once a plan has warned of platforms that are
+    missing, that is ``told``.
     """
 
     def __init__(
@@ -51,6 +52,7 @@ class Copier:
         settled: set[Digest] | None = None,
         transfers: Transfers | None = None,
     ) -> None:
+        self.told = False
         self._settled = set() if settled is None else settled
         self._options = options or CopyOptions()
         self._driver = driver
@@ -139,8 +141,12 @@ class Copier:
 
     def _note_platforms(self, parts: Iterable[Manifest]) -> None:
         """Note which platforms are missing; raises ImageUnknown where none is there."""
-        missing = self._image.warn_of_missing(parts, self._target)
+        tell = self._image.missing if self.told else self._warn_of_missing
+        missing = tell(parts)
         self.record.missing_platforms = list(map(str, missing))
+
+    def _warn_of_missing(self, parts: Iterable[Manifest]) -> Sequence[Platform]:
+        return self._image.warn_of_missing(parts, self._target)
 
     def _copy_signatures(self, copied: Sequence[Digest]) -> None:
         found = signatures(

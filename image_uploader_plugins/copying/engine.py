@@ -142,6 +142,7 @@ class Engine:
         copier = Copier(
             driver, job.target, source, record, meter, options, transfers=self._transfers
         )
+        copier.told = memory is not None and driver is self._driver
         try:
             yield copier
         finally:

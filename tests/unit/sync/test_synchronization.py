@@ -352,6 +352,18 @@ def test_the_driver_that_is_not_asked_for_its_tags_is_not_asked(
     assert site.error == ""
 
 
+def test_what_is_missing_is_told_once(site: Site, caplog: pytest.LogCaptureFixture) -> None:
+    child = images.image("ns/a", None, [BASE], architecture="amd64")
+    site.registry.add(images.index("ns/a", "1", [child]))
+    both = (Platform.parse("linux/amd64"), Platform.parse("linux/arm64"))
+    site.run(site.entry("ns/a", "1", platforms=both))
+    assert caplog.text.count("no image for linux/arm64") == 1
+    assert site.journal.images[0].missing_platforms == ["linux/arm64"]
+    caplog.clear()
+    site.run(site.entry("ns/a", "1", platforms=both))
+    assert caplog.text.count("no image for linux/arm64") == 1
+
+
 def test_options_of_entries_are_their_own(site: Site) -> None:
     children = [
         images.image("ns/a", None, [images.layer({"a": arch.encode()})], architecture=arch)
