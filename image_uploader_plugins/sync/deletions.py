@@ -71,14 +71,14 @@ class Deletions:
         more = {tag: attached[tag] for tag in sorted(attached.keys() - wanted)}
         return Going(name, unwanted, more, len(there), problem)
 
-    def delete(self, going: Going, kept: Collection[Tag]) -> None:
+    def delete(self, going: Going) -> None:
         """Delete tags, and then those of signatures whose images are gone.
 
-        What leads elsewhere by now stays, and so does what is ``kept``.  Raises
-        UploaderErrors; ``deleted`` has what went.
+        What leads elsewhere by now stays.  Raises UploaderErrors; ``deleted``
+        has what went.
         """
         self._delete(going.name, going.tags)
-        left = {tag: digest for tag, digest in going.attached.items() if tag not in kept}
+        left = dict(going.attached)
         # What was signed may be a signature.
         while gone := [tag for tag in left if not self._is_attached(going.name, tag)]:
             self._delete(going.name, {tag: left.pop(tag) for tag in gone})

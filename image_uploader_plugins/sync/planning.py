@@ -13,7 +13,7 @@ from image_uploader_plugins.copying.engine import Engine
 from image_uploader_plugins.copying.remembered import Allowance, Memory
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import Room, UploaderDriver
-from image_uploader_plugins.reference import ImageRef, RepositoryName
+from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
 from image_uploader_plugins.runs.records import ImageRecord
 from image_uploader_plugins.sources.source import Source
 from image_uploader_plugins.sync.deletions import Going
@@ -35,7 +35,8 @@ class PlannedImage:
     """An image and what copying it would bring; ``numbers`` are those of its blobs.
 
     One that is not ``to_copy`` is whole in the target.  ``digest`` is what it
-    will be, and ``memory`` has what its source said.
+    will be, ``attached`` are the tags of what signs and describes it, and
+    ``memory`` has what its source said.
     """
 
     image: WantedImage
@@ -48,6 +49,7 @@ class PlannedImage:
     tags: int = 0
     at_most: bool = False
     digest: str | None = None
+    attached: tuple[Tag, ...] = ()
     memory: Memory | None = None
 
     @property
@@ -120,6 +122,7 @@ class Planner:
             dry.new_tags,
             dry.at_most,
             found.digest,
+            tuple(Tag(name) for name in found.signatures if ":" not in name),
         )
         if planned.to_copy:
             planned.memory = memory

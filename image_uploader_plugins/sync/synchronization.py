@@ -250,27 +250,22 @@ class Synchronization:
             elif going.problem:
                 self._refuse(going)
             else:
-                self._delete_of(going, plan)
+                self._delete_of(going)
 
-    def _delete_of(self, going: Going, plan: Plan) -> None:
-        kept = {
-            Tag(name)
-            for planned in plan.images
-            if planned.image.job.target == going.name
-            for name in planned.record.signatures
-            if ":" not in name
-        }
+    def _delete_of(self, going: Going) -> None:
         try:
-            self._deletions.delete(going, kept)
+            self._deletions.delete(going)
         except errors.UploaderError as e:
             self._failures.of_run(str(going.name), e)
         finally:
             self._journal.deleted = tuple(map(str, self._deletions.deleted))
 
 
-def _tags(images: Sequence[PlannedImage], name: RepositoryName) -> list[Tag]:
-    return [
-        planned.image.job.tag
-        for planned in images
-        if planned.image.job.target == name and planned.image.job.tag
-    ]
+def _tags(images: Sequence[PlannedImage], name: RepositoryName) -> set[Tag]:
+    """Return the tags of a repository that images get, with those of what signs them."""
+    found: set[Tag] = set()
+    for planned in images:
+        if planned.image.job.target == name:
+            found.update(planned.attached)
+            found.update([planned.image.job.tag] if planned.image.job.tag else [])
+    return found

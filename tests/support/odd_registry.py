@@ -15,6 +15,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+from image_uploader_plugins.manifest import Manifest
 from image_uploader_plugins.testing.images import Image
 from image_uploader_plugins.testing.registry import SourceRegistry
 from image_uploader_plugins.testing.web_server import running
@@ -69,6 +70,11 @@ class OddRegistry:
 
     def add(self, image: Image) -> None:
         self._content.add(image)
+
+    @property
+    def manifests(self) -> dict[tuple[str, str], Manifest]:
+        """What is answered for a repository and a tag or digest in it."""
+        return self._content.manifests
 
     def answer(self, asked: Asked) -> Reply:
         self.asked.append(asked)

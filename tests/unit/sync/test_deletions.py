@@ -141,6 +141,8 @@ def test_tags_of_other_entries_stay(site: Site) -> None:
     assert site.run(*entries) == ["ns/a:4"]
     assert site.error == ""
     assert sorted(site.there("ns/a")) == ["1", "2", "3"]
+    assert site.run(*entries) == []
+    assert site.states(site.plan(*entries))["ns/other:3"] == "unchanged"
 
 
 def test_what_signs_an_image_that_stays_stays(site: Site) -> None:
@@ -148,6 +150,21 @@ def test_what_signs_an_image_that_stays_stays(site: Site) -> None:
     put(site, signature(image("1")))
     assert site.run(site.entry("ns/a", choice=ALL, mirror=True)) == ["ns/a:3", "ns/a:4"]
     assert str(signature(image("1")).tag) in site.there("ns/a")
+
+
+def test_what_came_along_stays(site: Site) -> None:
+    """Also under a tag that does not name a digest: sha512's is longer than a tag may be."""
+    found = image("1")
+    digest = Digest.of(found.manifest.content, "sha512")
+    tag = f"sha512-{digest.encoded[:64]}.sig"
+    site.registry.add(images.image("ns/a", tag, [images.layer({"s": b"s"})], oci=True))
+    manifests = site.registry.manifests
+    manifests["ns/a", str(digest)] = manifests["ns/a", str(found.digest)]
+    entry = site.entry("ns/a", "2", digests=(digest,), mirror=True)
+    assert site.run(entry, max_share="1.0") == ["ns/a:1", "ns/a:3", "ns/a:4"]
+    assert set(site.there("ns/a")) == {"2", tag}
+    assert site.run(entry) == []
+    assert site.error == ""
 
 
 def test_what_signs_an_image_goes_with_it(site: Site) -> None:
