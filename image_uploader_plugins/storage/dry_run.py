@@ -68,9 +68,11 @@ class DryRun(Storage):
     def symlink(self, path: PurePosixPath, target: str) -> bool:
         return self.link_target(path) != target and self._note(path)
 
-    def publish_all(self, wanted: Iterable[tuple[PurePosixPath, bytes | str]]) -> None:
+    def publish_all(self, wanted: Iterable[tuple[PurePosixPath, bytes | str | None]]) -> None:
         for path, content in wanted:
-            if isinstance(content, str):
+            if content is None:
+                self.unlink(path)
+            elif isinstance(content, str):
                 self.symlink(path, content)
             else:
                 self.write(path, content)

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import PurePosixPath
 from typing import NamedTuple
@@ -50,8 +51,12 @@ class Transaction(Writer):
         """Make a file in place at once, before anything is published."""
         self._storage.mark(path, content)
 
-    def publish_all(self, wanted: Iterable[tuple[PurePosixPath, bytes | str]]) -> None:
-        self._changes += [_Entry(path, content) for path, content in wanted]
+    def publish_all(self, wanted: Iterable[tuple[PurePosixPath, bytes | str | None]]) -> None:
+        for path, content in wanted:
+            if content is None:
+                self._changes.append(functools.partial(self._storage.unlink, path))
+            else:
+                self._changes.append(_Entry(path, content))
 
     def afterwards(self, action: Callable[[], object]) -> None:
         self._changes.append(action)

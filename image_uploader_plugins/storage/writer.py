@@ -146,11 +146,11 @@ class Writer(Reader):
         finally:
             self._unlink(near, target)
 
-    def publish_all(self, wanted: Iterable[tuple[PurePosixPath, bytes | str]]) -> None:
+    def publish_all(self, wanted: Iterable[tuple[PurePosixPath, bytes | str | None]]) -> None:
         """Write files (bytes) and symbolic links (str, the target) without looking before.
 
-        They become visible in this order, each whole. That is much faster than
-        one by one.
+        What is at a path with None is removed. All changes become visible in
+        this order, each whole. That is much faster than one by one.
         """
         for batch in batches(wanted):
             try:
@@ -160,10 +160,15 @@ class Writer(Reader):
                 for entry in batch:
                     self._publish_batch([entry])
 
-    def _publish_batch(self, batch: list[tuple[PurePosixPath, bytes | str]]) -> None:
-        with self.holding(), self.staged_all([content for _, content in batch]) as staged:
-            for temporary, (path, _) in zip(staged, batch, strict=True):
-                self._show(temporary, path)
+    def _publish_batch(self, batch: list[tuple[PurePosixPath, bytes | str | None]]) -> None:
+        contents = [content for _, content in batch if content is not None]
+        with self.holding(), self.staged_all(contents) as staged:
+            rest = iter(staged)
+            for path, content in batch:
+                if content is None:
+                    self.unlink(path)
+                else:
+                    self._show(next(rest), path)
 
     @contextlib.contextmanager
     def staged_all(self, contents: Sequence[bytes | str]) -> Iterator[list[PurePosixPath]]:

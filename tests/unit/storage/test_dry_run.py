@@ -77,8 +77,8 @@ NOTED: dict[str, tuple[Callable[[DryRun], object], set[Change]]] = {
     "write": (lambda d: d.write(FILE, b"other"), {Change(FILE, DIFFERENT)}),
     "symlink": (lambda d: d.symlink(LINK, "elsewhere"), {Change(LINK, DIFFERENT)}),
     "publish_all": (
-        lambda d: d.publish_all([(NEW, b"new"), (LINK, "elsewhere")]),
-        {Change(NEW, MISSING), Change(LINK, DIFFERENT)},
+        lambda d: d.publish_all([(NEW, b"new"), (LINK, "elsewhere"), (FILE, None)]),
+        {Change(NEW, MISSING), Change(LINK, DIFFERENT), Change(FILE, SURPLUS)},
     ),
     "link": (lambda d: d.link(FILE, NEW), {Change(NEW, MISSING)}),
     "unlink": (lambda d: d.unlink(FILE), {Change(FILE, SURPLUS)}),

@@ -82,6 +82,32 @@ def test_the_order_is_that_of_the_calls(storage: Storage) -> None:
     assert seen == ["flush", "a", "flush", "b", "link", "afterwards", "flush"]
 
 
+@pytest.mark.parametrize("transacted", [False, True])
+def test_what_is_removed_among_others_goes_in_its_turn(storage: Storage, transacted: bool) -> None:
+    seen: list[str] = []
+
+    def watch(primitive: Primitive) -> Any:
+        if primitive.function in FLUSHES:
+            seen.append("flush")
+        if primitive.function in (os.rename, os.unlink):
+            seen.append(f"{primitive.function.__name__} {primitive.path.name}")
+        return primitive()
+
+    storage.write(A, b"a")
+    storage.sync()
+    wanted = [(B, b"b"), (A, None), (LINK, "b"), (HARD, None)]
+    with hooked(watch):
+        if transacted:
+            with transaction(storage) as changes:
+                changes.publish_all(wanted)
+        else:
+            storage.publish_all(wanted)
+            storage.sync()
+    assert seen == ["flush", "rename b", "unlink a", "rename link", "unlink hard", "flush"]
+    assert storage.names(A.parent) == {"b": "file", "link": "link"}
+    assert staged(storage) == []
+
+
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
 def test_a_disk_that_fails_while_content_is_staged_publishes_nothing(
     storage: Storage, number: int
