@@ -32,43 +32,66 @@ from image_uploader_plugins.local_export.views.windows import (
     Change,
     DividedList,
     Division,
-    Window,
 )
 from image_uploader_plugins.storage import Writer
 
 _ONE = "1"
 
-Entry = tuple[PurePosixPath, bytes | str]
-"""A file with its bytes, or a symbolic link with its target."""
+Entry = tuple[PurePosixPath, bytes | str | None]
+"""A file with its bytes, a symbolic link with its target, or None for what is to be removed."""
 
 
 @dataclasses.dataclass
 class _Changes:
-    """The files and links to write, in this order, and then those to remove.
+    """What to write, in this order, and then what to remove, first ``surplus`` and then folders.
 
-    A client that reads meanwhile never gets more items than it asked for, never
-    misses an item that was there all the time, and finds every link leading
-    somewhere. So new divisions are written first. Clients are led to finer
-    divisions before windows grow, and to coarser ones after others have shrunk.
-    A window that now begins earlier is written before the links to it, one that
-    begins later after them.
+    A client that reads meanwhile gets no item twice and never more items than
+    it asked for. It misses no item that was there all the time, and every item
+    that it is led to continue after has a link. So divisions change one after
+    the other, the finest first, which has a link for every item. Clients are
+    led to finer divisions before windows grow, and to coarser ones after others
+    have shrunk. What was written last loses its surplus first.
+
+    ``size`` is that of the whole list, in bytes.
     """
 
-    new: list[Entry] = dataclasses.field(default_factory=list)
-    finer: list[Entry] = dataclasses.field(default_factory=list)
-    growing: list[Entry] = dataclasses.field(default_factory=list)
-    links: list[Entry] = dataclasses.field(default_factory=list)
-    whole: list[Entry] = dataclasses.field(default_factory=list)
-    shrinking: list[Entry] = dataclasses.field(default_factory=list)
-    coarser: list[Entry] = dataclasses.field(default_factory=list)
+    entries: list[Entry] = dataclasses.field(default_factory=list)
     surplus: list[PurePosixPath] = dataclasses.field(default_factory=list)
     folders: list[PurePosixPath] = dataclasses.field(default_factory=list)
+    size: int = 0
 
-    def entries(self) -> Iterator[Entry]:
-        return itertools.chain(
-            *(self.new, self.finer, self.growing, self.links),
-            *(self.whole, self.shrinking, self.coarser),
-        )
+    def remove_later(self, paths: Iterable[PurePosixPath]) -> None:
+        """Remove ``paths`` after all is written, before what was to be removed until now."""
+        self.surplus[:0] = paths
+
+
+@dataclasses.dataclass
+class _Rewriting:
+    """How the files of one folder change: where links lead, and the windows that change.
+
+    ``led`` are the windows, by their last items, to which the links lead that
+    are there now, by the items that these follow; ``leading`` those to which
+    they shall lead. ``windows`` are to be written. Of these, ``moved`` must not
+    be written while a link is there that shall lead elsewhere, and no link may
+    lead there before. ``detours`` are other windows for such links to lead to
+    meanwhile. ``former`` are windows to remove.
+
+    In a coarse division, the links of items that no window follows any more are
+    removed before windows move, and before clients for whom those windows are
+    too long are led there. These clients find the item in a finer division.
+    """
+
+    label: str
+    led: dict[str, str]
+    leading: Mapping[str, str]
+    windows: Mapping[str, Entry]
+    moved: Collection[str]
+    former: Iterable[str]
+    detours: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def is_early(self, item: str) -> bool:
+        """Return whether the link of an item is to be removed before windows move."""
+        return item not in self.leading and self.label not in (_ONE, HEADS, GONE)
 
 
 class WindowFiles:
@@ -232,37 +255,44 @@ class WindowFiles:
     ) -> None:
         """Keep a list that was written, unless its file is not the one that was written."""
         file = self._storage.file(self._whole)
-        size = sum(len(content) for _, content in changes.whole)
-        if file and file.size == size and file.inode != before.identity[0]:
-            links = {path for path, _ in changes.links}
+        if file and file.size == changes.size and file.inode != before.identity[0]:
+            written = {path for path, _ in changes.entries} if ages else set()
             known = {
                 item: age
                 for item, age in ages.items()
-                if item in divided.gone and self._layout.after(GONE, item) not in links
+                if item in divided.gone and self._layout.after(GONE, item) not in written
             }
             LISTS.put(self._key, KeptList(divided, identity(file), known))
 
     def _changes(self, change: Change) -> _Changes:
         old, new = change.old, change.new
-        changes = _Changes(whole=[(self._whole, self._render(new.items))])
-        for label, division in new.divisions.items():
-            if label in old.divisions:
-                self._change(changes, change, division)
-            else:
-                changes.new += self._all_of(new, division)
-        for label in (HEADS, GONE):
-            self._change_extra(changes, label, old.extra_windows(label), new.extra_windows(label))
+        changes = _Changes()
+        self._change(changes, change, _ONE)
+        if _ladder(old) != _ladder(new):
+            _change_ways(changes, self._finer(old), self._finer(new))
+        coarser = self._lead_to_finer(changes, old, new)
+        for label in new.divisions:
+            if label in old.divisions and label != _ONE:
+                self._change(changes, change, label)
+        self._change_heads(changes, old, new)
+        self._change_gone(changes, old, new)
         self._change_tails(changes, old, new)
-        self._change_ways(changes, old, new)
+        whole = self._render(new.items)
+        changes.entries.append((self._whole, whole))
+        changes.size = len(whole)
+        # Clients for whom all items are too many are led elsewhere by now.
+        _change_ways(changes, self._rest(old), self._rest(new))
+        changes.entries += coarser
+        self._remove_former(changes, old, new)
         return changes
 
     def _write_changes(self, changes: _Changes, *, removed: bool) -> None:
         try:
-            self._storage.publish_all(changes.entries())
+            self._storage.publish_all(changes.entries)
         except errors.StorageFull:
             # A full disk must not prevent a delete: removed files make room for changed ones.
             self._remove_all(changes)
-            self._storage.publish_all(changes.entries())
+            self._storage.publish_all(changes.entries)
         if removed and changes.surplus:
             # Removed items are remembered in what was just written, or in what goes now.
             self._storage.sync()
@@ -273,81 +303,137 @@ class WindowFiles:
             self._remove(path)
         for folder in changes.folders:
             self._storage.remove_tree(folder)
-        for folder in {path.parent for path in changes.surplus}:
+        removed = [path for path, content in changes.entries if content is None]
+        for path in removed:
+            self._tidy(path)
+        for folder in {path.parent for path in (*changes.surplus, *removed)}:
             if folder.parent == self._layout.top:
                 self._storage.remove_empty(folder)
 
-    def _change(self, changes: _Changes, change: Change, division: Division) -> None:
+    def _change(self, changes: _Changes, change: Change, label: str) -> None:
         """Add the changes of one division that was there before."""
-        label = division.label
+        old, new = change.old.divisions[label], change.new.divisions[label]
         before, now = change.afters(label)
-        old, new = change.old.divisions[label], division
-        self._change_links(changes, label, old.inverse(before), new.inverse(now))
         touched = {last for last, _ in now.items() - before.items()}
-        touched |= {division.last(item) for item in change.items} & now.keys()
-        for last in sorted(touched):
-            after = now[last]
-            if last in before and change.is_same(last, before[last], after):
-                continue
-            shrinks = _is_later(after, before.get(last, after))
-            entry = self._window(change.new, label, after, last)
-            (changes.shrinking if shrinks else changes.growing).append(entry)
-        for last in sorted(before.keys() - now.keys()):
-            changes.surplus.append(self._layout.window(label, last))
+        touched |= {new.last(item) for item in change.items} & now.keys()
+        written = {
+            last: self._window(change.new, label, now[last], last)
+            for last in touched
+            if last not in before or not change.is_same(last, before[last], now[last])
+        }
+        moved = {last for last in written if before.get(last, now[last]) != now[last]}
+        led, leading = old.inverse(before), new.inverse(now)
+        former = before.keys() - now.keys()
+        rewriting = _Rewriting(label, led, leading, written, moved, former)
+        if label == _ONE:
+            # The only window that moves is the last. Before, it had the final item.
+            final = old.final if old.final and old.final in change.new else NONE
+            rewriting.detours = {before[last]: final for last in moved}
+        self._rewrite(changes, rewriting)
 
-    def _change_links(
-        self, changes: _Changes, label: str, before: Mapping[str, str], now: Mapping[str, str]
-    ) -> None:
-        # A new link is written before the links of items that were there before.
-        for item, last in sorted(now.items() - before.items(), key=lambda i: (i[0] in before, i)):
-            changes.links += self._link(label, item, last)
-            if last in (END, NONE) and before.get(item, END) not in (END, NONE):
-                changes.surplus.append(self._layout.after_type_map(label, item))
-        for item in sorted(before.keys() - now.keys()):
-            if before[item] not in (END, NONE):
-                changes.surplus.append(self._layout.after_type_map(label, item))
-            changes.surplus.append(self._layout.after(label, item))
+    def _rewrite(self, changes: _Changes, rewriting: _Rewriting) -> None:
+        """Add the changes of one folder."""
+        label, led, leading = rewriting.label, rewriting.led, rewriting.leading
+        windows, moved = rewriting.windows, rewriting.moved
+        changes.entries += (windows[last] for last in sorted(windows.keys() - moved))
+        stale = (item for item, last in led.items() if leading.get(item) != last)
+        early = [item for item in stale if led[item] in moved or rewriting.is_early(item)]
+        for item in sorted(early):
+            self._lead_away(changes, rewriting, item)
+        changes.entries += (windows[last] for last in sorted(moved))
+        # Whoever is led to an item finds its link.
+        for item, last in sorted(leading.items() - led.items(), reverse=True):
+            changes.entries += self._link(label, item, last)
+            if last in (END, NONE) and led.get(item, END) not in (END, NONE):
+                changes.entries.append((self._layout.after_type_map(label, item), None))
+        former: list[PurePosixPath] = []
+        for item in sorted(led.keys() - leading.keys()):
+            former += self._link_paths(label, item, led[item])
+        former += (self._layout.window(label, last) for last in sorted(rewriting.former))
+        changes.remove_later(former)
 
-    def _change_extra(
-        self, changes: _Changes, label: str, old: Mapping[str, Window], new: Mapping[str, Window]
-    ) -> None:
-        before, now = (
-            {window.last: window.items for window in extra.values()} for extra in (old, new)
-        )
-        for last, items in now.items():
-            if before.get(last) != items and last != NONE:
-                changes.growing.append((self._layout.window(label, last), self._render(items)))
-        links = ({item: window.last for item, window in extra.items()} for extra in (old, new))
-        self._change_links(changes, label, *links)
-        for last in sorted(before.keys() - now.keys() - {NONE}):
-            changes.surplus.append(self._layout.window(label, last))
+    def _lead_away(self, changes: _Changes, rewriting: _Rewriting, item: str) -> None:
+        """Have the link of an item lead to the window that it leads to later, or meanwhile."""
+        label, led = rewriting.label, rewriting.led
+        last = rewriting.detours.get(item) or rewriting.leading.get(item)
+        if last:
+            changes.entries += self._link(label, item, last)
+            led[item] = last
+        else:
+            changes.entries += ((path, None) for path in self._link_paths(label, item, led[item]))
+            del led[item]
+
+    def _link_paths(self, label: str, item: str, last: str) -> Iterator[PurePosixPath]:
+        """Yield the link that leads to a window, and its type map, in the order of removal.
+
+        Without the type map, Apache would not tell which item to continue after.
+        """
+        yield self._layout.after(label, item)
+        if last not in (END, NONE):
+            yield self._layout.after_type_map(label, item)
+
+    def _change_heads(self, changes: _Changes, old: DividedList, new: DividedList) -> None:
+        before, now = _contents(old, HEADS), _contents(new, HEADS)
+        # No client may be led to a window that grows and asked for fewer items.
+        grown = {last for last, items in now.items() if len(items) > len(before.get(last, items))}
+        links = _links(old, HEADS), _links(new, HEADS)
+        self._rewrite(changes, self._rewriting(HEADS, links, before, now, grown))
+
+    def _change_gone(self, changes: _Changes, old: DividedList, new: DividedList) -> None:
+        before, now = _contents(old, GONE), _contents(new, GONE)
+        moved = {END} if END in before and before[END] != now.get(END, before[END]) else set()
+        links = _links(old, GONE), _links(new, GONE)
+        self._rewrite(changes, self._rewriting(GONE, links, before, now, moved))
+
+    def _rewriting(
+        self,
+        label: str,
+        links: tuple[dict[str, str], dict[str, str]],
+        before: Mapping[str, tuple[str, ...]],
+        now: Mapping[str, tuple[str, ...]],
+        moved: Collection[str],
+    ) -> _Rewriting:
+        written = {
+            last: (self._layout.window(label, last), self._render(items))
+            for last, items in now.items()
+            if before.get(last) != items
+        }
+        return _Rewriting(label, *links, written, moved, before.keys() - now.keys())
 
     def _change_tails(self, changes: _Changes, old: DividedList, new: DividedList) -> None:
         before, now = old.tails(), new.tails()
         for item in now:
             if item not in before or old.after(item) != new.after(item):
-                changes.growing.append(self._tail(new, item))
-        if now:
-            for item in sorted(set(before).difference(now)):
-                changes.surplus.append(self._layout.after(TAILS, item))
-        elif before:
-            changes.folders.append(self._layout.division(TAILS))
+                changes.entries.append(self._tail(new, item))
 
-    def _change_ways(self, changes: _Changes, old: DividedList, new: DividedList) -> None:
-        """Add the changes of the links that lead clients to divisions, and to finer ones."""
-        if _ladder(old) != _ladder(new):
-            before, now = dict(self._ways(old)), dict(self._ways(new))
-            changes.links += sorted(now.items() - before.items())
-            changes.surplus += sorted(before.keys() - now.keys())
+    def _lead_to_finer(self, changes: _Changes, old: DividedList, new: DividedList) -> list[Entry]:
+        """Add new divisions, and lead clients to finer ones; return the links to coarser ones."""
+        finer, coarser, former = [], [], []
         for n, was, label in _rerouted(old, new):
             if label is None:
-                changes.surplus.append(self._layout.few(n))
+                former.append(self._layout.few(n))
+            elif windows.order(label) < windows.order(was):
+                finer.append((label, n))
             else:
-                is_finer = windows.order(label) < windows.order(was)
-                way = (self._layout.few(n), f"../{label}")
-                (changes.finer if is_finer else changes.coarser).append(way)
-        for label in old.divisions.keys() - new.divisions.keys():
-            changes.folders.append(self._layout.division(label))
+                coarser.append(self._few(n, label))
+        for division in new.divisions.values():
+            if division.label not in old.divisions:
+                changes.entries += self._all_of(new, division)
+            changes.entries += (self._few(n, way) for way, n in finer if way == division.label)
+        changes.remove_later(former)
+        return coarser
+
+    def _remove_former(self, changes: _Changes, old: DividedList, new: DividedList) -> None:
+        """Have divisions removed that are no more, and windows of all after removed items."""
+        for label, division in old.divisions.items():
+            if label not in new.divisions:
+                led, former = {**division.lasts}, [*division.afters]
+                self._rewrite(changes, _Rewriting(label, led, {}, {}, (), former))
+                changes.folders.append(self._layout.division(label))
+        tails = sorted(set(old.tails()).difference(new.tails()))
+        changes.remove_later(self._layout.after(TAILS, item) for item in tails)
+        if old.tails() and not new.tails():
+            changes.folders.append(self._layout.division(TAILS))
 
     def _write_all(self, divided: DividedList) -> None:
         entries = dict(self._all(divided))
@@ -378,8 +464,7 @@ class WindowFiles:
         yield from (self._tail(divided, item) for item in divided.tails())
         yield from self._ways(divided)
         yield from (
-            (self._layout.few(n), f"../{label}")
-            for n, _, label in _rerouted(DividedList(()), divided)
+            self._few(n, label) for n, _, label in _rerouted(DividedList(()), divided) if label
         )
         yield self._whole, self._render(divided.items)
 
@@ -391,13 +476,25 @@ class WindowFiles:
 
     # -- one by one
 
-    def _ways(self, divided: DividedList) -> Iterator[tuple[PurePosixPath, str]]:
+    def _ways(self, divided: DividedList) -> Iterator[Entry]:
         """Yield the link from each division to the next finer one, and to the coarsest."""
-        labels = _ladder(divided)
-        for finer, label in itertools.pairwise(labels):
+        yield from self._finer(divided)
+        yield from self._rest(divided)
+
+    def _finer(self, divided: DividedList) -> Iterator[Entry]:
+        for finer, label in itertools.pairwise(_ladder(divided)):
             yield self._layout.finer(label), f"../{finer}"
-        if labels:
-            yield self._layout.rest, labels[-1]
+
+    def _rest(self, divided: DividedList) -> Iterator[Entry]:
+        """Yield the links for clients to whom all that follows an item may be sent."""
+        *_, coarsest = "", *_ladder(divided)
+        if divided.tails():
+            yield self._layout.finer(TAILS), f"../{coarsest}"
+        if coarsest:
+            yield self._layout.rest, TAILS if divided.tails() else coarsest
+
+    def _few(self, n: int, label: str) -> Entry:
+        return self._layout.few(n), f"../{label}"
 
     def _link(self, label: str, item: str, last: str) -> Iterator[Entry]:
         link = self._layout.after(label, item)
@@ -430,14 +527,18 @@ class WindowFiles:
         if found and found.kind != wanted and "folder" in (found.kind, wanted):
             self._storage.remove(found)
 
-    def _holds(self, path: PurePosixPath, content: bytes | str) -> bool:
-        if isinstance(content, str):
-            return self._storage.link_target(path) == content
-        return self._storage.holds(path, content)
+    def _holds(self, path: PurePosixPath, content: bytes | str | None) -> bool:
+        if isinstance(content, bytes):
+            return self._storage.holds(path, content)
+        return self._storage.link_target(path) == content
 
     def _remove(self, path: PurePosixPath) -> None:
         """Remove a file or link, and the folders of names that become empty."""
         self._storage.unlink(path)
+        self._tidy(path)
+
+    def _tidy(self, path: PurePosixPath) -> None:
+        """Remove the folders of names that are empty without the file or link at ``path``."""
         within = path.relative_to(self._layout.top)
         if within.parts[1:]:
             self._storage.remove_upward(path.parent, self._layout.division(within.parts[0]))
@@ -449,12 +550,15 @@ class WindowFiles:
                 self._storage.remove_empty(folder / name)
 
 
+def _change_ways(changes: _Changes, old: Iterable[Entry], new: Iterable[Entry]) -> None:
+    before, now = dict(old), dict(new)
+    changes.entries += (way for way in now.items() if before.get(way[0]) != way[1])
+    changes.remove_later(sorted(before.keys() - now.keys()))
+
+
 def _ladder(divided: DividedList) -> list[str]:
-    """Return the divisions of a list that clients are led to, and the finer ones after these."""
-    if not divided.items:
-        return []
-    gone, tails = [GONE] * bool(divided.gone), [TAILS] * bool(divided.tails())
-    return [*gone, *divided.divisions, *tails]
+    """Return the divisions of a list, each after the next finer one."""
+    return [*([GONE] if divided.gone else []), *divided.divisions] if divided.items else []
 
 
 def _rerouted(old: DividedList, new: DividedList) -> Iterator[tuple[int, str | None, str | None]]:
@@ -471,5 +575,12 @@ def _relative(path: PurePosixPath, folder: PurePosixPath) -> str:
     return path.name if path.parent == folder else os.path.relpath(path, folder)
 
 
-def _is_later(item: str, other: str) -> bool:
-    return item != START and (other == START or item > other)
+def _contents(divided: DividedList, label: str) -> dict[str, tuple[str, ...]]:
+    """Return the items of each window of HEADS or GONE that is a file there."""
+    extra = divided.extra_windows(label).values()
+    return {window.last: window.items for window in extra if window.last != NONE}
+
+
+def _links(divided: DividedList, label: str) -> dict[str, str]:
+    """Return to which window each link of HEADS or GONE leads."""
+    return {item: window.last for item, window in divided.extra_windows(label).items()}

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import string
 from collections.abc import Mapping
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
 import pytest
@@ -16,13 +16,14 @@ from hypothesis import strategies as st
 from image_uploader_plugins.local_export.layout import PLACES
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.local_export.views import documents, windows
-from image_uploader_plugins.local_export.views.window_files import WindowFiles
 from image_uploader_plugins.local_export.views.windows import END, NONE, START, DividedList
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
 from image_uploader_plugins.storage import DryRun, Storage
 from image_uploader_plugins.storage.folders import Folders
 from image_uploader_plugins.testing import images
 from tests.support import trees
+from tests.unit.local_export.views import clients
+from tests.unit.local_export.views.memory import files
 
 TAGS = st.sets(
     st.text(string.ascii_letters + string.digits + "_", min_size=1, max_size=5), max_size=300
@@ -154,11 +155,6 @@ def test_what_is_written_step_by_step_is_what_is_written_at_once(
     storage.close()
 
 
-def files(storage: Storage) -> WindowFiles:
-    top, whole = PurePosixPath("v2/.pages"), PurePosixPath("v2/whole")
-    return WindowFiles(storage, top, whole, documents.catalog(()))
-
-
 def test_whatever_stands_in_a_list_leads_nowhere_else(tmp_path: Path) -> None:
     storage = Storage(tmp_path, PLACES)
     files(storage).write({"a", "b"})
@@ -264,32 +260,37 @@ def test_no_window_is_ever_longer_than_asked_for(
     staying = {f"v{number:02}" for number in range(total)}
     files(storage).write(staying)
     call = Folders.call
+    tree = clients.Tree({})
+    for path in (tmp_path / "v2").rglob("*"):
+        _see(tree, tmp_path, path.relative_to(tmp_path))
     steps = 0
 
-    def looking(tree: Folders, path: Any, function: Any, *args: Any, **kwargs: Any) -> Any:
+    def looking(folders: Folders, path: Any, function: Any, *args: Any, **kwargs: Any) -> Any:
         nonlocal steps
-        result = call(tree, path, function, *args, **kwargs)
+        result = call(folders, path, function, *args, **kwargs)
         if function in (os.rename, os.unlink):
             steps += 1
-            check(tmp_path / "v2", staying, path)
+            _see(tree, tmp_path, path)
+            change = clients.Change(staying, staying)
+            found = clients.problems(tree, change, sorted(staying | {new}), known=staying)
+            assert not list(found), path
         return result
 
     monkeypatch.setattr(Folders, "call", looking)
     files(storage).write(staying | {new})
+    assert new in trees.page(tmp_path / "v2/whole", "repositories")
     files(storage).write(staying)
     assert steps > 10
     storage.close()
 
 
-def check(folder: Path, staying: set[str], path: object) -> None:
-    for way in (folder / ".pages" / ".few").iterdir():
-        found, last = [], START
-        while last not in (END, NONE):  # what is gone and was the last leads to nothing
-            window = trees.page(way / f"{last}+", "repositories")
-            assert len(window) <= int(way.name), (path, way.name)
-            found += window
-            last = (way / f"{last}+").resolve().name.removesuffix("=")
-        assert staying <= set(found), (path, way.name)
+def _see(tree: clients.Tree, root: Path, path: PurePath) -> None:
+    """Have a tree be as it is on disk at a path."""
+    file = root / path
+    if file.is_symlink():
+        tree.put(PurePosixPath(path), str(file.readlink()))
+    elif not file.is_dir():
+        tree.put(PurePosixPath(path), file.read_bytes() if file.exists() else None)
 
 
 def test_what_a_crash_left_of_the_lists_is_mended(driver: LocalExportDriver, root: Path) -> None:

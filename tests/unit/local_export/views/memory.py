@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A storage in memory, for the windows of one list."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable
+from pathlib import Path, PurePosixPath
+
+from image_uploader_plugins.local_export.layout import PLACES
+from image_uploader_plugins.local_export.views import documents
+from image_uploader_plugins.local_export.views.window_files import WindowFiles
+from image_uploader_plugins.storage import File, Storage
+
+TOP, WHOLE = PurePosixPath("v2/.pages"), PurePosixPath("v2/whole")
+State = dict[PurePosixPath, bytes | str]
+
+
+class Memory(Storage):
+    """A storage whose files and links are in memory; it records what is written and removed.
+
+    ``watch`` is called after each change, with the path that changed.
+    """
+
+    numbers = itertools.count(1)
+
+    def __init__(self, state: State | None = None) -> None:
+        super().__init__(Path(f"/nowhere/{next(self.numbers)}"), PLACES)
+        self.state: State = {}
+        self.inodes: dict[PurePosixPath, int] = {}
+        self.folders: dict[PurePosixPath, dict[str, str]] = {}
+        self.written: list[PurePosixPath] = []
+        self.removed: list[PurePosixPath] = []
+        self.reads: list[PurePosixPath] = []
+        self.watch: Callable[[PurePosixPath], object] = lambda _: None
+        self.publish_all((state or {}).items())
+        self.written.clear()
+
+    def publish_all(self, wanted: Iterable[tuple[PurePosixPath, bytes | str | None]]) -> None:
+        for path, content in wanted:
+            if content is None:
+                self.unlink(path)
+            else:
+                self._put(path, content)
+
+    def _put(self, path: PurePosixPath, content: bytes | str) -> None:
+        self.state[path] = content
+        self.inodes[path] = next(self.numbers)
+        self.written.append(path)
+        kind = "file"
+        for place in (path, *path.parents[:-1]):
+            self.folders.setdefault(place.parent, {})[place.name] = kind
+            kind = "folder"
+        self.watch(path)
+
+    def status(self, path: PurePosixPath) -> File | None:
+        content = self.state.get(path)
+        if content is None:
+            return None
+        kind = "link" if isinstance(content, str) else "file"
+        number = self.inodes[path]
+        return File(path, kind, len(content), 1, (1, number), 0o644, number, number, 0)
+
+    def link_target(self, path: PurePosixPath) -> str | None:
+        content = self.state.get(path)
+        return content if isinstance(content, str) else None
+
+    def read(self, path: PurePosixPath, limit: int = 0) -> bytes:
+        self.reads.append(path)
+        content = self.state[path]
+        assert isinstance(content, bytes)
+        return content
+
+    def names(self, path: PurePosixPath) -> dict[str, str]:
+        return dict(self.folders.get(path, {}))
+
+    def unlink(self, path: PurePosixPath, *, durable: bool = False) -> bool:
+        self.removed.append(path)
+        removed = path
+        found = self.state.pop(path, None) is not None
+        while found and path.name:
+            del self.folders[path.parent][path.name]
+            found = not self.folders[path.parent]  # an empty folder is none
+            path = path.parent
+        self.watch(removed)
+        return True
+
+    def remove_empty(self, path: PurePosixPath) -> bool:
+        return path not in self.folders
+
+
+def files(storage: Storage) -> WindowFiles:
+    return WindowFiles(storage, TOP, WHOLE, documents.catalog(()))
