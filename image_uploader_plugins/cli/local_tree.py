@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 
 from oslo_config import cfg
 
@@ -55,8 +56,34 @@ class LocalTree(Base):
         )
 
     def tree(
+        self, parsed_args: argparse.Namespace, *, look: bool = False
+    ) -> contextlib.AbstractContextManager[Tree, None]:
+        """Return the tree, which is there and is closed in the end; raises ConfigurationError.
+
+        A tree to ``look`` at needs no rights but to read what web servers
+        read; what is not known without more rights is said.
+        """
+        tree = self._existing(parsed_args, look=look)
+        if tree.storage.is_hidden:
+            self.app.LOG.warning(
+                "%s is closed to this user: uploads in flight are not known, sizes that would be "
+                "freed are estimates, and nothing prevents deletions meanwhile",
+                tree.state,
+            )
+        return contextlib.closing(tree)
+
+    def leasing_tree(
         self, parsed_args: argparse.Namespace
     ) -> contextlib.AbstractContextManager[Tree, None]:
-        """Return the tree, which is there and is closed in the end; raises ConfigurationError."""
+        """Return the tree, to be read under leases or, without the rights for them, to look at."""
+        seen = self._existing(parsed_args, look=True)
+        can_write = os.access(seen.state, os.W_OK | os.X_OK, effective_ids=True)
+        if os.access(seen.state, os.R_OK, effective_ids=True) and not can_write:
+            self.app.LOG.warning(
+                "%s is read-only: nothing prevents deletions meanwhile", seen.state
+            )
+        return self.tree(parsed_args, look=not can_write)
+
+    def _existing(self, parsed_args: argparse.Namespace, *, look: bool) -> Tree:
         option = "--root" if parsed_args.root else f"[{options.GROUP}] root"
-        return contextlib.closing(Tree.existing(self.tree_conf(parsed_args), option))
+        return Tree.existing(self.tree_conf(parsed_args), option, look=look)

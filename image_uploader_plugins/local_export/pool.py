@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest, VerifiedStream
@@ -97,11 +97,18 @@ class Pool:
 
     def could_link(self, present: File) -> bool:
         """Return whether a repository's file could be the pool's as well, not just a copy."""
+        if self._storage.is_hidden:
+            return False  # it may be the pool's already
         pool = self._storage.status(layout.POOL)
         return pool is None or self._storage.can_link(present, pool)
 
     def is_linked(self, digest: Digest, present: File) -> bool:
-        """Return whether a repository's file is the pool's or, if links are refused, its copy."""
+        """Return whether a repository's file is the pool's or, if links are refused, its copy.
+
+        Where the pool is hidden, it is taken for that.
+        """
+        if self._storage.is_hidden:
+            return True
         pooled = self.file(digest)
         return pooled is not None and (
             pooled.inode == present.inode or self._is_copy(pooled, present)
@@ -194,6 +201,19 @@ class Pool:
             self._storage.unlink(pooled.path)
             freed += counts.remove(pooled)
         return freed
+
+    def freed(self, blobs: Collection[tuple[Digest, File]], counts: LinkCounts) -> int:
+        """Return the bytes that the disk gets back when repositories lose these blobs.
+
+        ``counts`` are the links that went before. Where the pool is hidden, the
+        last link to a blob is taken for the pool's.
+        """
+        freed = sum(counts.remove(file) for _, file in blobs)
+        if self._storage.is_hidden:
+            last = {file.inode: file.size for _, file in blobs if counts.is_last(file)}
+            return freed + sum(last.values())
+        pooled = self.unlinked(dict.fromkeys(digest for digest, _ in blobs), counts)
+        return freed + sum(map(counts.remove, pooled))
 
     def unlinked(self, digests: Iterable[Digest], counts: LinkCounts) -> Iterator[File]:
         """Yield the files of these digests that no repository links to, by these counts."""

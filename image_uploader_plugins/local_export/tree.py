@@ -21,7 +21,16 @@ from image_uploader_plugins.local_export.repository import Repository
 from image_uploader_plugins.local_export.views import documents
 from image_uploader_plugins.local_export.views.catalog import Catalog
 from image_uploader_plugins.reference import RepositoryName
-from image_uploader_plugins.storage import File, Lock, Rounds, Storage, Writer, failed, transaction
+from image_uploader_plugins.storage import (
+    File,
+    Lock,
+    Looking,
+    Rounds,
+    Storage,
+    Writer,
+    failed,
+    transaction,
+)
 
 LOG = logging.getLogger(__name__)
 
@@ -40,7 +49,8 @@ class Tree:
 
     Locks are taken in this order: one fetch (while its content streams; nobody
     waits for a fetch that makes no progress), one repository, the pool, the
-    catalog; never two repositories.
+    catalog; never two repositories. A tree to ``look`` at takes the locks that
+    it can, makes nothing and needs no rights but to read what is served.
     """
 
     def __init__(
@@ -53,12 +63,14 @@ class Tree:
         partial_limit: int = options.PARTIAL_LIMIT,
         partial_days: int = options.PARTIAL_DAYS,
         title: str = options.TITLE,
+        look: bool = False,
     ) -> None:
         if not Path(root).is_absolute():
             raise errors.ConfigurationError(f"[local_export] root must be absolute: {str(root)!r}")
         if "\0" in str(root):
             raise errors.ConfigurationError(f"[local_export] root has a null byte: {str(root)!r}")
-        self.storage = Storage(Path(root), layout.PLACES, owned=True, remedy=_REPAIR)
+        kind = Looking if look else Storage
+        self.storage = kind(Path(root), layout.PLACES, owned=True, remedy=_REPAIR)
         self.pool = Pool(self.storage)
         self.catalog = Catalog(self.storage)
         self._puts = Puts()
@@ -71,8 +83,10 @@ class Tree:
         self._is_claimed = False
 
     @classmethod
-    def existing(cls, conf: Any, option: str = f"[{options.GROUP}] root") -> Self:
-        """Return the tree that an oslo.config ConfigOpts names; create nothing.
+    def existing(
+        cls, conf: Any, option: str = f"[{options.GROUP}] root", *, look: bool = False
+    ) -> Self:
+        """Return the tree that an oslo.config ConfigOpts names, maybe to ``look``; create nothing.
 
         Raises ConfigurationError where there is none; it names the ``option``
         that the directory comes from.
@@ -86,10 +100,21 @@ class Tree:
             partial_limit=values.partial_limit,
             partial_days=values.partial_days,
             title=values.title,
+            look=look,
         )
         if not tree.storage.names(layout.V2):
             raise errors.ConfigurationError(f"no registry in {values.root} ({option})")
         return tree
+
+    @property
+    def state(self) -> Path:
+        """Return the path of the private state, which need not be there."""
+        return self.storage.root / self.storage.places.state
+
+    @property
+    def can_lease(self) -> bool:
+        """Return whether leases can be taken, which keep content from being deleted."""
+        return not isinstance(self.storage, Looking)
 
     def claim(self) -> None:
         """Raise StorageDenied where this process must not write to the tree."""

@@ -11,7 +11,8 @@ following symbolic links, so that no path leads out of the root.
 
 A Reader reads, a Storage also changes files, a Transaction collects changes and
 makes them together, a DryRun notes what a Storage would change, a Snapshot does
-so and looks at everything once. Nothing here knows what the files are for.
+so and looks at everything once. Looking is for those who change nothing. Nothing
+here knows what the files are for.
 """
 
 from image_uploader_plugins.storage import fork
@@ -20,6 +21,7 @@ from image_uploader_plugins.storage.entries import File, Staged
 from image_uploader_plugins.storage.folders import NotFound, Owner, failed, mapped
 from image_uploader_plugins.storage.growing import Growing, growing
 from image_uploader_plugins.storage.locks import Lock
+from image_uploader_plugins.storage.looking import Looking
 from image_uploader_plugins.storage.places import Places, is_temporary
 from image_uploader_plugins.storage.reader import Reader
 from image_uploader_plugins.storage.rounds import Rounds
@@ -34,6 +36,7 @@ __all__ = [
     "File",
     "Growing",
     "Lock",
+    "Looking",
     "NotFound",
     "Owner",
     "Places",

@@ -4,14 +4,17 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
+import functools
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
+from image_uploader_plugins import errors
 from image_uploader_plugins.storage.beneath import open_folder_beneath
 from image_uploader_plugins.storage.entries import listing
-from image_uploader_plugins.storage.folders import missing_of
+from image_uploader_plugins.storage.folders import NotFound, missing_of
 from image_uploader_plugins.storage.places import Places
 from image_uploader_plugins.storage.storage import Storage
 
@@ -44,10 +47,15 @@ class DryRun(Storage):
     It always reads the real state of the disk, so changes that follow from
     other changes are not seen. It raises AssertionError for changes that it
     cannot note, and for any system call that is not known to be harmless.
+
+    The private state counts as absent where this process may not enter it, so
+    that others than its owner can look.
     """
 
-    def __init__(self, root: Path, places: Places) -> None:
-        super().__init__(root, places)
+    def __init__(
+        self, root: Path, places: Places, *, owned: bool = False, remedy: str = ""
+    ) -> None:
+        super().__init__(root, places, owned=owned, remedy=remedy)
         self.changes: set[Change] = set()
 
     def call(
@@ -60,7 +68,22 @@ class DryRun(Storage):
         if not _is_harmless(function, args):
             name = getattr(function, "__name__", repr(function))
             raise AssertionError(f"a dry run would change {path}: {name}")
-        return super().call(path, function, *args, **kwargs)
+        try:
+            return super().call(path, function, *args, **kwargs)
+        except errors.StorageDenied as e:
+            if e.errno == errno.EROFS or not self.is_private(path):
+                raise
+            raise NotFound(e.path, e.reason, errno.ENOENT) from e
+
+    @functools.cached_property
+    def is_hidden(self) -> bool:
+        if not self.status(self.places.state):
+            return False
+        try:
+            with self.folder(self.places.state):
+                return False
+        except NotFound:
+            return True
 
     def write(self, path: PurePosixPath, content: bytes) -> bool:
         return not self.holds(path, content) and self._note(path)

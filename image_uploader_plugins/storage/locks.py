@@ -15,11 +15,12 @@ from pathlib import Path, PurePosixPath
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.storage import fork
-from image_uploader_plugins.storage.folders import NO_LOCKS, Folders, mapped
+from image_uploader_plugins.storage.folders import NO_LOCKS, READ, Folders, NotFound, mapped
 from image_uploader_plugins.storage.places import Places
 
 # NOTE: O_NONBLOCK, since opening a FIFO would wait for somebody at its other end.
 _OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_NOT_HELD = -1
 _UNIT = 1024  # bytes of progress for each byte of a lock file's size
 
 # A child of fork must know every descriptor that it inherits.
@@ -33,12 +34,18 @@ class Lock:
     """A lock that is held.
 
     Its file stays for the next holder, unless it is ``transient``: then it is
-    removed with the lock.
+    removed with the lock. Without a ``descriptor`` it could not be taken, and
+    keeps nobody out.
     """
 
-    def __init__(self, descriptor: int, transient: bool) -> None:
+    def __init__(self, descriptor: int = -1, *, transient: bool = False) -> None:
         self.descriptor = descriptor
         self.transient = transient
+
+    @property
+    def is_held(self) -> bool:
+        """Return whether it keeps others out."""
+        return self.descriptor >= 0
 
     def tell(self, progress: int) -> None:
         """Show waiting processes the progress in bytes of the work that the lock is held for."""
@@ -91,6 +98,61 @@ class Locks:
         The file of a ``transient`` lock is removed when it is released.
         """
         return self._taken(name, take, transient=transient)
+
+    @contextlib.contextmanager
+    def shared(self, name: str, *, waiting: bool = True) -> Iterator[Lock | None]:
+        """Keep those out of a block who hold ``name`` alone; make nothing for that.
+
+        Yields a lock that is not held where there is nothing to lock, or where
+        this process may not read it; None where there is another holder, unless
+        it is ``waiting``.
+        """
+        descriptor = self._shared(self._path(name), share if waiting else try_to_share)
+        try:
+            yield None if descriptor is None else Lock(descriptor)
+        finally:
+            if descriptor is not None and descriptor >= 0:
+                self._close(descriptor)
+
+    def _shared(self, path: PurePosixPath, how: Callable[[int], bool]) -> int | None:
+        """Return a descriptor of the locked file; -1 for none, None for one of another process."""
+        while True:
+            try:
+                with self._folders.folder_of(path) as folder:
+                    descriptor = self._open_to_read(path, folder)
+                    locked = self._is_shared(path, how, descriptor)
+                    current = locked and _is_at(path, folder, descriptor)
+            except (errors.StorageDenied, NotFound):
+                return _NOT_HELD
+            if current:
+                return descriptor
+            self._close(descriptor)
+            if locked is None:
+                return _NOT_HELD
+            if not locked:
+                return None
+
+    def _open_to_read(self, path: PurePosixPath, folder: int) -> int:
+        with _opening:
+            where = self._folders.root / path
+            descriptor = mapped(where, os.open, path.name, READ, dir_fd=folder)
+            self._open.add(descriptor)
+        return descriptor
+
+    def _is_shared(
+        self, path: PurePosixPath, how: Callable[[int], bool], descriptor: int
+    ) -> bool | None:
+        """Return whether a file was locked; None where the file system has no locks."""
+        try:
+            return mapped(self._folders.root / path, how, descriptor)
+        except errors.StorageError as e:
+            if e.errno in NO_LOCKS:
+                return None
+            self._close(descriptor)
+            raise
+        except BaseException:
+            self._close(descriptor)
+            raise
 
     def forget(self, name: str) -> None:
         """Have the file of ``name`` removed when the lock, which this object holds, is released."""
@@ -152,7 +214,7 @@ class Locks:
         if descriptor is None:
             yield None
             return
-        lock = self._held[name] = Lock(descriptor, transient)
+        lock = self._held[name] = Lock(descriptor, transient=transient)
         try:
             yield lock
         finally:
@@ -290,6 +352,21 @@ def wait(descriptor: int) -> bool:
     """Lock an open file; wait without a limit."""
     if not take(descriptor):
         block(descriptor)
+    return True
+
+
+def share(descriptor: int) -> bool:
+    """Lock an open file, together with others who share it; wait without a limit."""
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    return True
+
+
+def try_to_share(descriptor: int) -> bool:
+    """Lock an open file, together with others who share it; return False instead of waiting."""
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
     return True
 
 

@@ -14,7 +14,7 @@ from pathlib import Path, PurePosixPath
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.storage import fork
-from image_uploader_plugins.storage.folders import NO_LOCKS, Folders, NotFound
+from image_uploader_plugins.storage.folders import NO_LOCKS, READ, Folders, NotFound
 from image_uploader_plugins.storage.places import Places
 
 _LOCK = ".lock"
@@ -114,13 +114,13 @@ def unused(folders: Folders, folder: PurePosixPath) -> Iterator[bool]:
     lock = lock_of(folder)
     try:
         with folders.folder(lock.parent) as parent:
-            descriptor = folders.call(lock, os.open, lock.name, _OPEN, dir_fd=parent)
+            descriptor, how = _open_one(folders, lock, parent)
     except NotFound:
         yield True  # the lock is made before the folder and removed after it
         return
     try:
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(descriptor, how | fcntl.LOCK_NB)
         except OSError as e:
             if not isinstance(e, BlockingIOError) and e.errno not in NO_LOCKS:
                 raise
@@ -129,6 +129,16 @@ def unused(folders: Folders, folder: PurePosixPath) -> Iterator[bool]:
         yield True
     finally:
         os.close(descriptor)
+
+
+def _open_one(folders: Folders, lock: PurePosixPath, parent: int) -> tuple[int, int]:
+    """Open a lock file; return its descriptor, and how it can be locked."""
+    try:
+        opened = folders.call(lock, os.open, lock.name, _OPEN, dir_fd=parent)
+    except errors.StorageDenied:
+        # NOTE: NFS has exclusive locks for files that are open to write alone.
+        return folders.call(lock, os.open, lock.name, READ, dir_fd=parent), fcntl.LOCK_SH
+    return opened, fcntl.LOCK_EX
 
 
 def _release(root: Path, folder: PurePosixPath, descriptor: int, owner: int) -> None:

@@ -30,6 +30,11 @@ class Storage(Writer):
         super().__init__(root, places, owned=owned, remedy=remedy)
         self._locks = locks.Locks(self, places)
 
+    @property
+    def is_hidden(self) -> bool:
+        """Return whether the private state is there, and not to be seen by this process."""
+        return False
+
     def claim(self, content: PurePosixPath, *, one_writer: bool = False, remedy: str = "") -> None:
         """Raise StorageDenied where this process must not write.
 

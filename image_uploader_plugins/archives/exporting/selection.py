@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from image_uploader_plugins import errors, media_types
@@ -42,8 +42,8 @@ def selected(tree: Tree, patterns: Sequence[Pattern] = ()) -> Iterator[Selection
     """Select the images that match one of ``patterns`` (default: all), with what refers to them.
 
     A pattern is for a repository, ``repository:tag`` or ``repository@digest``.
-    No delete takes the blobs away until the context ends.  Raises
-    ImageUnknown for a pattern that nothing matches.
+    Where leases can be taken, no delete takes the blobs away until the context
+    ends.  Raises ImageUnknown for a pattern that nothing matches.
     """
     selector = _Selector(tree, patterns)
     try:
@@ -57,8 +57,14 @@ def selected(tree: Tree, patterns: Sequence[Pattern] = ()) -> Iterator[Selection
                 )
         yield selector.selection
     finally:
-        for digest, holder in selector.selection.holders.items():
-            tree.leases.drop(tree.repository(holder).layout, [digest])
+        _drop_leases(tree, selector.selection.holders)
+
+
+def _drop_leases(tree: Tree, holders: Mapping[Digest, RepositoryName]) -> None:
+    for digest, holder in holders.items():
+        tree.leases.drop(tree.repository(holder).layout, [digest])
+    for holder in set(holders.values()) if tree.can_lease else ():
+        tree.storage.remove_empty(tree.repository(holder).layout.leases)
 
 
 class _Selector:
@@ -90,7 +96,8 @@ class _Selector:
     def _hold(self, repository: Repository, parsed: Manifest) -> None:
         for blob in parsed.blobs():
             if blob.digest not in self.selection.holders:
-                self._tree.leases.take(repository.layout, blob.digest)
+                if self._tree.can_lease:
+                    self._tree.leases.take(repository.layout, blob.digest)
                 self.selection.holders[blob.digest] = repository.name
                 self.selection.blobs[blob.digest] = blob
 

@@ -60,7 +60,7 @@ class Delete(Removal):
         if not self.has_tree(parsed_args):
             self._delete_by_contract(parsed_args)
             return
-        with self.tree(parsed_args) as tree:
+        with self.tree(parsed_args, look=parsed_args.dry_run) as tree:
             images = self._images(tree, parsed_args.images, parsed_args.all_tags)
             if images is not None:
                 self.remove(tree, images, parsed_args)

@@ -66,7 +66,7 @@ class Export(LocalTree, Command):
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
-        with self.tree(parsed_args) as tree:
+        with self.leasing_tree(parsed_args) as tree:
             if parsed_args.list_blobs:
                 return self._list_blobs(tree, parsed_args.destination, parsed_args.images)
             _check_since(parsed_args.destination, parsed_args.since)

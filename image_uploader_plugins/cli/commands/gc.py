@@ -40,7 +40,7 @@ class Gc(LocalTree, Command):
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
-        with self.tree(parsed_args) as tree:
+        with self.tree(parsed_args, look=parsed_args.dry_run) as tree:
             status = self._collect(tree, dry_run=parsed_args.dry_run)
             if parsed_args.adopt and parsed_args.dry_run:
                 count = sum(1 for _ in strangers(tree))

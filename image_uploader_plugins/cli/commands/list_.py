@@ -76,7 +76,7 @@ class List(LocalTree, Lister):
     def _images(self, parsed_args: argparse.Namespace) -> Iterator[Image]:
         patterns: list[Pattern] = parsed_args.patterns
         unmet = dict.fromkeys(patterns)
-        with self.tree(parsed_args) as tree:
+        with self.tree(parsed_args, look=True) as tree:
             for name in tree.repositories():
                 if patterns and not any(p.fits_repository(name) for p in patterns):
                     continue

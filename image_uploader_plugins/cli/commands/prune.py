@@ -91,7 +91,7 @@ class Prune(Removal):
                 "nothing to keep: say what with --keep-list (of one image or more), --keep or "
                 "--keep-newest"
             )
-        with self.tree(parsed_args) as tree:
+        with self.tree(parsed_args, look=parsed_args.dry_run) as tree:
             names = self._names(tree, parsed_args.repositories)
             self._warn_of_absent(tree, retention)
             found = {name: self._going(tree, name, retention) for name in names}

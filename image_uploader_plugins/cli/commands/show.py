@@ -76,7 +76,7 @@ class Show(LocalTree, ShowOne):
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Any, ...]:
         wanted: ImageRef = parsed_args.image
-        with self.tree(parsed_args) as tree:
+        with self.tree(parsed_args, look=True) as tree:
             holdings = Holdings(tree, wanted.repository)
             found = _find(holdings, wanted)
             if found.manifest is None or found.digest is None:

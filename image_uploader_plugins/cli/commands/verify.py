@@ -91,7 +91,7 @@ class Verify(LocalTree, Command):
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
         with (
-            self.tree(parsed_args) as tree,
+            self.tree(parsed_args, look=not parsed_args.repair) as tree,
             progress.metered(self.app.stderr, self.meter, quiet=self.quiet),
         ):
             names = _names(tree, parsed_args.repositories)

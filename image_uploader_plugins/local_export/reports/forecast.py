@@ -37,9 +37,7 @@ class Forecast:
         with self._tree.storage.holding():
             plan = garbage.plan(self._tree.storage, repository, held, going)
         freed = sum(map(repository.manifest_size, plan.manifests))
-        freed += sum(self._counts.remove(file) for _, file in plan.blobs)
-        pooled = self._tree.pool.unlinked(plan.digests, self._counts)
-        freed += sum(map(self._counts.remove, pooled))
+        freed += self._tree.pool.freed(plan.blobs, self._counts)
         deletion = Deletion(plan.manifests, plan.digests, freed)
         if plan.doubts:
             raise errors.NeedUnknown(plan.doubts, deletion)

@@ -274,10 +274,7 @@ class Holdings:
 
     def _freed_for(self, digest: Digest) -> int:
         """Return the bytes that the disk gets back for a blob that nothing needs any more."""
-        counts, files = LinkCounts(), self._files(digest)
-        freed = sum(map(counts.remove, files))
-        pooled = self._tree.pool.unlinked([digest] if files else (), counts)
-        return freed + sum(map(counts.remove, pooled))
+        return self._tree.pool.freed([(digest, f) for f in self._files(digest)], LinkCounts())
 
     def _unneeded(self, lost: set[Digest], without: Collection[Reference]) -> set[Digest]:
         """Return the blobs that go with these manifests."""

@@ -40,7 +40,8 @@ class Verification:
     """A search for problems in these repositories or, with None, in the whole tree.
 
     It changes nothing and may run beside writers: content is hashed without a
-    lock, everything else is looked at under the lock that its writers take. A
+    lock, everything else is looked at under the lock that its writers take, or
+    twice where that cannot be taken: what is written meanwhile is no problem. A
     second report does not hash again what was hashed before. ``meter`` counts
     the bytes that are hashed and the repositories that are checked, and may
     stop the verification.
@@ -165,22 +166,17 @@ class Verification:
 
     def _repository(self, name: RepositoryName, report: Report) -> list[Finding]:
         top = layout.repository(name).top
-        snapshot = Snapshot(self.tree.storage.root, layout.PLACES)
         try:
-            with (
-                self.tree.repository_lock(name),
-                self.tree.storage.holding(),
-                snapshot.holding(),
-            ):
-                inspection = Inspection(
-                    self.tree, name, snapshot, self.contents, self.copies, self.access
-                )
-                found = list(inspection.findings())
-                self._notes += inspection.notes()
+            with self.tree.repository_lock(name) as lock:
+                inspection, found = self._inspected(name)
+                if found and not lock.is_held:
+                    inspection, again = self._inspected(name)
+                    found = [finding for finding in again if finding in found]
         except errors.StorageError as e:
             self.unread.add(name)
             strange = Finding(top, str(e), Kind.STRANGER, Remedy.LOOK)
             return [self._unread(e) if failed(e) else strange]
+        self._notes += inspection.notes()
         self.unread |= {name} if inspection.is_unread else set()
         self.misplaced |= {name} if inspection.is_misplaced else set()
         report.repositories += 1
@@ -189,6 +185,14 @@ class Verification:
             status = self.tree.storage.status(folder)
             found += self.access.findings(status) if status else ()
         return found
+
+    def _inspected(self, name: RepositoryName) -> tuple[Inspection, list[Finding]]:
+        snapshot = Snapshot(self.tree.storage.root, layout.PLACES)
+        with self.tree.storage.holding(), snapshot.holding():
+            inspection = Inspection(
+                self.tree, name, snapshot, self.contents, self.copies, self.access
+            )
+            return inspection, list(inspection.findings())
 
     # -- the parts that all repositories share
 
@@ -239,7 +243,7 @@ class Verification:
 
     def _pool(self, report: Report) -> Iterator[Finding]:
         pooled = list(self.tree.pool.files())
-        report.blobs = len(pooled)
+        report.blobs = len(self._held if self.tree.storage.is_hidden else pooled)
         for digest, file in pooled:
             problem = self.contents.problem(digest, file)
             if isinstance(problem, Unread):

@@ -136,6 +136,7 @@ CHANGING_NOTHING: dict[str, Callable[[DryRun], object]] = {
     "afterwards": lambda d: d.afterwards(lambda: d.unlink(FILE)),
     "remove_upward": lambda d: d.remove_upward(FOLDER, PurePosixPath()),
     "close": lambda d: d.close(),
+    "is_hidden": lambda d: d.is_hidden,
 }
 
 

@@ -29,6 +29,7 @@ from image_uploader_plugins.local_export.verify import (
     repair,
 )
 from image_uploader_plugins.local_export.verify.contents import Contents
+from image_uploader_plugins.local_export.verify.inspection import Inspection
 from image_uploader_plugins.manifest import Manifest
 from image_uploader_plugins.reference import RepositoryName
 from image_uploader_plugins.storage import File
@@ -509,6 +510,31 @@ def test_a_put_half_done_is_no_damage(filled: Path, monkeypatch: pytest.MonkeyPa
         go_on.set()
         writer.join()
     assert trees.tags(filled, "ns/img") == ["1.0", "2.0", "3.0"]
+
+
+@pytest.mark.parametrize("name", ["ns/img", "ns/unlocked"])
+def test_without_a_lock_a_problem_must_be_there_twice(
+    filled: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    with LocalExportDriver(filled) as driver:
+        trees.put(driver, images.image(name, "3.0", [images.layer({"f": b"x"})]))
+    if name == "ns/unlocked":
+        lock = f"repository {name}".encode()
+        (filled / ".local-export/locks" / Digest.of(lock).encoded).unlink()
+    looks = []
+    problem = Finding(PurePosixPath("v2/x"), "comes", Kind.VIEW, Remedy.REPAIR)
+    stays = Finding(PurePosixPath("v2/y"), "stays", Kind.VIEW, Remedy.REPAIR)
+
+    def found(self: Inspection) -> Iterator[Finding]:
+        looks.append(self)
+        yield from [problem, stays] if len(looks) == 1 else [stays]
+
+    monkeypatch.setattr(Inspection, "findings", found)
+    report = Verification(Tree(filled, look=True), [RepositoryName(name)]).report()
+    if name == "ns/unlocked":
+        assert (len(looks), report.findings) == (2, (stays,))
+    else:
+        assert (len(looks), report.findings) == (1, (problem, stays))
 
 
 @pytest.mark.slow
