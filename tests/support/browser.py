@@ -195,13 +195,18 @@ class Browser:
 
     def asked(self) -> list[str]:
         """Every URL that has been asked for since the last time."""
+        return [url for _, url in self.requests()]
+
+    def requests(self) -> list[tuple[str, str]]:
+        """Every method and URL that has been asked for since the last time."""
         entries = self.driver.get_log("performance")
         events = [json.loads(entry["message"])["message"] for entry in entries]
-        return [
-            event["params"]["request"]["url"]
+        sent = [
+            event["params"]["request"]
             for event in events
             if event["method"] == "Network.requestWillBeSent"
         ]
+        return [(request["method"], request["url"]) for request in sent]
 
     def _command(self, name: str, **parameters: Any) -> Any:
         return self.driver.execute_cdp_cmd(name, parameters)

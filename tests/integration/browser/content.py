@@ -51,7 +51,8 @@ ODD_NAMES = ("evil/a__b--c.d", "0", "evil/constructor", "v2/v2")
 
 def gallery() -> list[Image]:
     """Everything that a tree may hold, and what is there to do harm."""
-    return [*content.everything(), *signed(), *hostile(), *named()]
+    kind = [*content.everything(), *signed(), *stated("signed/index", PROVENANCE), chart()]
+    return [*kind, *hostile(), *named()]
 
 
 def signed() -> list[Image]:
@@ -70,12 +71,105 @@ def signed() -> list[Image]:
     ]
 
 
+PROVENANCE = "https://slsa.dev/provenance/v1"
+PREDICATE = "in-toto.io/predicate-type"
+
+
+def stated(name: str, predicate: str, odd: str = "") -> list[Image]:
+    """An index of two platforms, and what is said about them in each of the other two ways.
+
+    In the index, as BuildKit does; by tags, as cosign does, one of which is a list of
+    referrers (distribution-spec 1.1, "Referrers Tag Schema"). ``odd`` is in all texts.
+    """
+    leaves = [
+        images.image(
+            name,
+            None,
+            [images.layer({"of": f"{name} {architecture}".encode()}, oci=True)],
+            oci=True,
+            architecture=architecture + odd,
+        )
+        for architecture in ("amd64", "arm64")
+    ]
+    proofs = [_attestation(name, leaf, predicate) for leaf in leaves]
+    described = [
+        *(
+            leaf.descriptor(platform={"os": "linux", "architecture": architecture + odd})
+            for leaf, architecture in zip(leaves, ("amd64", "arm64"), strict=True)
+        ),
+        *(
+            proof.descriptor(platform=UNKNOWN, annotations=_about(leaf))
+            for leaf, proof in zip(leaves, proofs, strict=True)
+        ),
+    ]
+    parts = {"schemaVersion": 2, "mediaType": media_types.OCI_INDEX, "manifests": described}
+    index = dataclasses.replace(_image(name, "1.0", parts, {}), children=(*leaves, *proofs))
+    layer = images.layer({"signature": f"{name}{odd}".encode()}, oci=True)
+    tagged = [
+        images.image(name, digest_tag(about, suffix), [layer], oci=True, annotations={"odd": odd})
+        for about, suffix in ((index, ".sig"), (index, ".sbom"), (leaves[1], ".att"))
+    ]
+    bundle = images.artifact(name, None, f"application/vnd.example.notary{odd}", b"bundle")
+    listing = {"manifests": [bundle.descriptor(artifactType=f"application/vnd.notary{odd}")]}
+    fallback = _image(name, digest_tag(index), {**parts, **listing}, {})
+    return [index, *tagged, dataclasses.replace(fallback, children=(bundle,))]
+
+
+UNKNOWN = {"os": "unknown", "architecture": "unknown"}
+
+
+def digest_tag(image: Image, suffix: str = "") -> str:
+    return str(image.digest).replace(":", "-") + suffix
+
+
+def _about(image: Image) -> Json:
+    key = "vnd.docker.reference"
+    return {f"{key}.type": "attestation-manifest", f"{key}.digest": str(image.digest)}
+
+
+def _attestation(name: str, about: Image, predicate: str) -> Image:
+    statement = Blob(json.dumps([str(about.digest)]).encode(), "application/vnd.in-toto+json")
+    config = Blob(json.dumps(UNKNOWN).encode(), media_types.OCI_CONFIG)
+    parts = {
+        "schemaVersion": 2,
+        "mediaType": media_types.OCI_MANIFEST,
+        "config": config.descriptor(),
+        "layers": [statement.descriptor(annotations={PREDICATE: predicate})],
+    }
+    return _image(name, None, parts, {part.digest: part.content for part in (statement, config)})
+
+
+def chart(repository: str = "charts/app", tag: str = "1.2.3_b4", **fields: Any) -> Image:
+    """A Helm chart, whose version has a plus."""
+    said = {"name": "app", "version": "1.2.3+b4", "appVersion": "2026.1", "apiVersion": "v2"}
+    config = Blob(
+        json.dumps({**said, **fields}).encode(), "application/vnd.cncf.helm.config.v1+json"
+    )
+    layer = Blob(b"chart", "application/vnd.cncf.helm.chart.content.v1.tar+gzip")
+    parts = {
+        "schemaVersion": 2,
+        "mediaType": media_types.OCI_MANIFEST,
+        "config": config.descriptor(),
+        "layers": [layer.descriptor()],
+        "annotations": {"org.opencontainers.image.created": "2026-02-03T04:05:06Z"},
+    }
+    return _image(repository, tag, parts, {part.digest: part.content for part in (config, layer)})
+
+
+def evil_chart() -> Image:
+    keys = ("name", "version", "appVersion", "description", "type", "kubeVersion")
+    texts = dict(zip(keys, SCRIPTS, strict=False))
+    people = [{"name": text} for text in (*SCRIPTS, UNSEEN)]
+    return chart("evil/chart", "1.0", **texts, dependencies=people, maintainers=people)
+
+
 def hostile() -> list[Image]:
     image = with_config(evil_config(), annotations=HOSTILE)
     artifact = images.artifact(
         "evil/artifact", "1.0", SCRIPTS[0], b"{}", annotations={**HOSTILE, "subject": SHELL}
     )
-    return [image, artifact, evil_index(), evil_schema_1()]
+    others = [evil_index(), evil_schema_1(), evil_chart()]
+    return [image, artifact, *others, *stated("evil/signed", SCRIPTS[0], SCRIPTS[0])]
 
 
 def evil_config() -> Json:
@@ -161,6 +255,6 @@ def named() -> list[Image]:
     return [images.image(name, tag, [layer], oci=True) for name, tag in names]
 
 
-def _image(name: str, tag: str, parts: Json, blobs: Any) -> Image:
+def _image(name: str, tag: str | None, parts: Json, blobs: Any) -> Image:
     parsed = Manifest.parse(json.dumps(parts).encode())
-    return Image(RepositoryName(name), Tag(tag), parsed, blobs)
+    return Image(RepositoryName(name), Tag(tag) if tag else None, parsed, blobs)

@@ -47,17 +47,21 @@ def test_a_walk_with_the_keyboard(browser: Browser, site: str) -> None:
     browser.until_says("multi/oci:1.0", "main h1")
     browser.settle()
     assert browser.focused() == "multi/oci:1.0"
-    walked = [after_tab(browser) for _ in range(7)]
+    walked = [after_tab(browser) for _ in range(10)]
     assert walked == [
         "Copy the digest",
         "By tag",
         "By digest",
-        *(f"Copy the command for {program}" for program in ("podman", "docker", "skopeo", "ctr")),
+        "Copy the reference",
+        *(
+            f"Copy the command for {program}"
+            for program in ("podman", "docker", "nerdctl", "crictl", "ctr", "skopeo")
+        ),
     ]
     browser.press(TAB, shift=True)
     browser.press(ENTER)
-    browser.until_says("Copied the command for skopeo", "#status")
-    assert browser.focused() == "Copy the command for skopeo"
+    browser.until_says("Copied the command for ctr", "#status")
+    assert browser.focused() == "Copy the command for ctr"
 
 
 def test_one_stop_in_the_list(browser: Browser, site: str) -> None:

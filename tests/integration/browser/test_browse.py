@@ -88,13 +88,15 @@ def test_platforms_of_an_index(browser: Browser, site: str) -> None:
     commands = [command.split() for command in browser.texts(".commands code")]
     name = f"{site.removeprefix('http://')}multi/oci:1.0"
     assert commands == [
+        [name],
         ["podman", "pull", "--tls-verify=false", "--platform=linux/arm64", name],
         ["docker", "pull", "--platform=linux/arm64", name],
+        ["nerdctl", "--insecure-registry", "pull", "--platform=linux/arm64", name],
+        ["ctr", "images", "pull", "--plain-http", "--platform=linux/arm64", name],
         [
             *("skopeo", "--override-os=linux", "--override-arch=arm64", "copy"),
             *("--src-tls-verify=false", f"docker://{name}", "dir:oci"),
         ],
-        ["ctr", "images", "pull", "--plain-http", "--platform=linux/arm64", name],
     ]
     browser.click("main .back")
     browser.until_says("Platforms")
@@ -116,7 +118,7 @@ def test_schema_1(browser: Browser, site: str) -> None:
 def test_an_artifact_has_commands_of_its_own(browser: Browser, site: str) -> None:
     browser.open(f"{site}#/odd/artifact:1.0")
     assert "application/vnd.example.sbom+json" in browser.text(".facts")
-    assert browser.texts(".commands b") == ["oras", "skopeo"]
+    assert browser.texts(".commands b") == ["reference", "oras", "skopeo"]
 
 
 def test_referrers(browser: Browser, site: str) -> None:
@@ -220,9 +222,9 @@ def test_comparing_can_be_stopped(browser: Browser, pretended: str, registry: Pr
 def test_copying(browser: Browser, site: str) -> None:
     browser.allow_clipboard(site)
     browser.open(f"{site}#/base:1.0")
-    command = browser.texts(".commands code")[0]
-    browser.click(".commands button", "Copy")
-    browser.until_says("Copied", ".commands button")
+    command = browser.texts(".commands code")[1]
+    browser.click(".commands button[aria-label='Copy the command for podman']")
+    browser.until_says("Copied", ".commands li:nth-child(2) button")
     assert browser.text("#status") == "Copied the command for podman"
     assert (
         browser.driver.execute_async_script("navigator.clipboard.readText().then(arguments[0])")
@@ -235,7 +237,7 @@ def test_copying_over_plain_http(browser: Browser, site: str) -> None:
     browser.open(site.replace("127.0.0.1", PLAIN_HOST) + "#/base:1.0")
     assert not browser.run("return window.isSecureContext")
     assert "As the web server says." in browser.text("main")
-    assert f" {PLAIN_HOST}:" in browser.texts(".commands code")[0]
+    assert f" {PLAIN_HOST}:" in browser.texts(".commands code")[1]
     browser.click("main button[aria-label='Copy the digest']")
     browser.until_says("Copied the digest", "#status")
     assert browser.focused() == "Copy the digest"

@@ -42,6 +42,9 @@ PLACES = [
         "evil/artifact:1.0",
         "evil/schema1:1.0",
         "signed/app:1.0",
+        "evil/chart:1.0",
+        "evil/signed:1.0",
+        "evil/signed",
     ),
     *("evil/image", "evil/artifact", "evil/index", content.LONG_WORD, content.LONG_PATH),
     *(f"{content.LONG_WORD}:1.0", "evil/many", f"evil/many:{content.LONG_TAG}"),
@@ -154,10 +157,13 @@ def test_commands_for_a_platform(
     browser.open(f"{pretended}#/ns/img:1.0@{image.digest}")
     name = f"{pretended.removeprefix('http://')}ns/img@{image.digest}"
     assert [shlex.split(command) for command in browser.texts(".commands code")] == [
+        [name],
         ["podman", "pull", "--tls-verify=false", name],
         ["docker", "pull", name],
-        ["skopeo", "copy", "--src-tls-verify=false", f"docker://{name}", "dir:img"],
+        ["nerdctl", "--insecure-registry", "pull", name],
+        ["crictl", "pull", name],
         ["ctr", "images", "pull", "--plain-http", name],
+        ["skopeo", "copy", "--src-tls-verify=false", f"docker://{name}", "dir:img"],
     ]
     assert not browser.texts(".choice")
 
