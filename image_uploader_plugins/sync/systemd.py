@@ -24,9 +24,7 @@ _ESCAPES = {"\\": "\\\\", '"': '\\"', "%": "%%"}
 _SERVICE = """\
 # /etc/systemd/system/{name}.service
 #
-# It writes as the user {user}, to whom the tree must belong:
-#   useradd --system --no-create-home --shell /usr/sbin/nologin {user}
-#   {owning}
+{head}
 # That user's logins at registries: REGISTRY_AUTH_FILE, as containers-auth.json(5) says.
 
 [Unit]
@@ -65,6 +63,12 @@ SystemCallArchitectures=native
 SystemCallFilter=@system-service
 """
 
+_NEW_USER = """\
+# It writes as the user {user}, to whom the tree must belong:
+#   useradd --system --user-group --no-create-home --shell /usr/sbin/nologin {user}
+#   install -d -o {user} -g {user} {root}
+#   chown -R {user}: {root}"""
+
 _TIMER = """\
 # /etc/systemd/system/{name}.timer
 
@@ -82,26 +86,33 @@ WantedBy=timers.target
 
 
 def units(
-    command: Sequence[str], root: Path | None, written: Iterable[Path] = (), user: str = USER
+    command: Sequence[str],
+    root: Path | None,
+    written: Iterable[Path] = (),
+    owner: str | None = None,
 ) -> str:
-    """Return a service that runs ``command`` as ``user``, and a timer for it.
+    """Return a service that runs ``command``, and a timer for it.
 
     ``root`` is what it writes to, None where nobody knows, and ``written``
-    are other folders.  Raises ConfigurationError for words that no unit can
-    have.
+    are other folders; ``owner`` is the user that the root belongs to, None
+    where one has to be made.  Raises ConfigurationError for words that no unit
+    can have.
     """
+    user = owner or USER
     writes = "".join(f"\nReadWritePaths={_path(str(path))}" for path in dict.fromkeys(written))
     if root:
         writes = f"ReadWritePaths={_path(str(root))}{writes}"
-        owning = f"chown -R {user}: {shlex.quote(str(root))}"
+        head = _NEW_USER.format(user=user, root=shlex.quote(str(root)))
     else:
         writes = f"#ReadWritePaths= what the driver writes to{writes}"
-        owning = "and so must all that the driver writes to"
+        head = f"# It writes as the user {user}, who must be allowed to write to the target."
+    if owner:
+        head = f"# It writes as the user {user}, who owns the tree."
     program, *arguments = command
     # Of the program itself, no variables are read.
     words = [_word(program), *(_word(argument).replace("$", "$$") for argument in arguments)]
     service = _SERVICE.format(
-        name=NAME, user=user, command=" ".join(words), writes=writes, owning=owning
+        name=NAME, user=user, command=" ".join(words), writes=writes, head=head
     )
     return f"{service}\n{_TIMER.format(name=NAME)}"
 

@@ -150,7 +150,7 @@ class Sync(Command):
         if loader.selected(self.conf) == options.DRIVER:
             root = Path(options.values(self.conf).root)
         command = [*self._program(), *_words(parsed_args)]
-        return systemd.units(command, root, written, _owner(root) or systemd.USER)
+        return systemd.units(command, root, written, _owner(root))
 
     def _program(self) -> list[str]:
         """Return the beginning of a command line: the program, its configuration, the command."""

@@ -269,6 +269,7 @@ def test_a_service_runs_the_command_line(
         assert setting(service, name) == value
     assert setting(timer, "OnCalendar") == "daily"
     assert setting(timer, "Persistent") == "true"
+    assert f"#   install -d -o image-uploader -g image-uploader {root}\n" in service
     assert not root.exists()
 
 
@@ -294,6 +295,8 @@ def test_a_tree_that_is_somebodys_is_written_by_them(
     monkeypatch.setattr(Path, "stat", lambda _, **__: type("Status", (), {"st_uid": 993}))
     service, _ = units(run, names[0])
     assert setting(service, "User") == "images"
+    assert "# It writes as the user images, who owns the tree.\n" in service
+    assert "useradd" not in service
 
 
 @pytest.mark.parametrize("root", ["/srv/images", "/srv/50% of 'x y'"])

@@ -3,6 +3,9 @@
 
 from __future__ import annotations
 
+import threading
+from typing import Any
+
 import pytest
 
 from image_uploader_plugins.digest import Digest
@@ -243,6 +246,43 @@ def test_where_nothing_changes_there_is_no_work(site: Site) -> None:
     plan = site.plan(site.entry("ns/a", "1"))
     assert not plan.is_work
     assert (plan.need.blob_bytes, plan.need.manifests) == (0, 0)
+
+
+def test_what_is_to_be_checked_is_looked_at_again(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whether content is damaged is not known from its name."""
+    site.registry.add(image("ns/a"))
+    site.run(site.entry("ns/a", "1"))
+    mount_layers, checks = MemoryDriver.mount_layers, []
+
+    def noted(*arguments: Any, **more: Any) -> frozenset[Digest]:
+        checks.append(more.get("check"))
+        return mount_layers(*arguments, **more)
+
+    monkeypatch.setattr(MemoryDriver, "mount_layers", noted)
+    plan = site.plan(site.entry("ns/a", "1"), copying={"check_present": True})
+    assert site.states(plan) == {"ns/a:1": "unchanged"}
+    assert checks == []
+    site.run(site.entry("ns/a", "1"), copying={"check_present": True})
+    assert checks == [True]
+    assert site.statuses() == {"ns/a:1": Status.UNCHANGED}
+
+
+def test_lists_of_tags_are_read_several_at_once(site: Site) -> None:
+    names = [f"ns/app{number}" for number in range(4)]
+    all_of_them = threading.Barrier(4)
+
+    def hook(asked: Asked) -> Reply | None:
+        if asked.path.endswith("/tags/list"):
+            all_of_them.wait(60)
+        return None
+
+    for name in names:
+        site.registry.add(image(name))
+    site.registry.hook = hook
+    plan = site.plan(*(site.entry(name, choice={"all": True}) for name in names))
+    assert list(site.states(plan)) == [f"{name}:1" for name in names]
 
 
 # -- the room there is
