@@ -216,7 +216,8 @@ class UploaderDriver(abc.ABC):
         They take the place of those recorded before. A driver that reports
         missing manifests does not report these, as long as the index is there,
         even when it is put again. With no children, the index is meant to be
-        whole. Nothing else changes.
+        whole. Nothing else changes, except what clients get of it that know no
+        indexes.
         """
 
     @abc.abstractmethod

@@ -222,8 +222,9 @@ def _outcome(record: ImageRecord) -> str:
     if record.status is Status.FAILED:
         return "failed"  # why is said at the end, where people look
     layers = Tally.by_outcome([record])
+    missing = ", ".join(record.missing_platforms)
     return (
         f"{record.status}, {layers[Outcome.FETCHED].count} layers fetched, "
         f"{layers[Outcome.MOUNTED].count} mounted, {layers[Outcome.PRESENT].count} present, "
-        f"{size(record.bytes_fetched)} fetched"
+        f"{size(record.bytes_fetched)} fetched" + (f", nothing for {missing}" if missing else "")
     )

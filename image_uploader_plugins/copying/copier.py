@@ -57,6 +57,7 @@ class Copier:
         self._options = options or CopyOptions()
         self._driver = driver
         self._target = target
+        self._name: object = target
         self._source = source
         self._meter = meter or Meter()
         self.record = record or ImageRecord("", "")
@@ -85,6 +86,8 @@ class Copier:
         clients pull by that digest; otherwise only its linux/amd64 image is
         copied, or its first. Raises UploaderErrors.
         """
+        named = reference.digest if isinstance(reference, Descriptor) else reference
+        self._name = ImageRef(self._target, tag or named)
         keeps_index = all_platforms or bool(self._options.platforms)
         one_platform = isinstance(reference, Tag) and not keeps_index
         held = self._described(reference, tag, one_platform=one_platform)
@@ -146,7 +149,7 @@ class Copier:
         self.record.missing_platforms = list(map(str, missing))
 
     def _warn_of_missing(self, parts: Iterable[Manifest]) -> Sequence[Platform]:
-        return self._image.warn_of_missing(parts, self._target)
+        return self._image.warn_of_missing(parts, self._name)
 
     def _copy_signatures(self, copied: Sequence[Digest]) -> None:
         found = signatures(
@@ -203,7 +206,7 @@ class Copier:
         self.record.digest, self.record.media_type = str(put.digest), put.media_type
         self.record.become(status)
         if config := self._blobs.config(manifest):
-            self._image.warn_of_other(config, self._target)
+            self._image.warn_of_other(config, self._name)
         return list(copied)
 
     def _copy_part(

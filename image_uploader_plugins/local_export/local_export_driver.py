@@ -196,8 +196,14 @@ class LocalExportDriver(UploaderDriver):
         self, target: RepositoryName, index: Digest, children: Collection[Digest]
     ) -> None:
         repository = self._tree.repository(target)
-        with self._tree.repository_lock(target):
-            if repository.has_manifest(index):
+        with self._storage.holding(), self._tree.repository_lock(target):
+            if not repository.has_manifest(index):
+                return
+            if repository.left_out(index).difference(children):
+                with self._tree.putting(target) as changes:
+                    changes.rewrite_tags(index)
+                    changes.write_left_out(index, children)
+            else:
                 repository.write_left_out(index, children)
         self._storage.sync()
 

@@ -285,6 +285,20 @@ class Repository:
             self._storage.unlink(legacy)
         self._write_links(tag, digest, default)
 
+    def rewrite_tags(self, index: Digest) -> None:
+        """Point all tags of an index at it anew, since more of its children are here.
+
+        Tags that cannot be read stay as they are.
+        """
+        parsed = self.read_manifest(index)
+        for tag in sorted(self.tags()):
+            try:
+                if self.manifest_of(tag) == index:
+                    self.write_tag(tag, parsed, index)
+            except (errors.ManifestInvalid, errors.StorageError) as e:
+                if failed(e):
+                    raise
+
     def _write_type_map(
         self, path: PurePosixPath, reference: str, parsed: Manifest, digest: Digest
     ) -> Digest:

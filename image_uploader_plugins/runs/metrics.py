@@ -28,6 +28,8 @@ _HELP = {
     f"{_PREFIX}last_run_success": "Whether the last run copied all it was to copy: 1, or else 0.",
     f"{_PREFIX}last_run_fetched_bytes": "What the last run fetched over the network.",
     f"{_PREFIX}last_run_images": "Images of the last run, by what became of them.",
+    f"{_PREFIX}last_run_missing_platforms": "Platforms that the last run was to copy and that an "
+    "image is not for, of all images.",
     f"{_PREFIX}last_success_timestamp_seconds": "When a run last succeeded.",
     _FAILURES: "Runs that failed or were interrupted, since the file was first written.",
 }
@@ -69,6 +71,7 @@ def _of_run(run: RunRecord, failed: bool) -> dict[str, float]:
         "last_run_duration_seconds": run.seconds,
         "last_run_success": not failed,
         "last_run_fetched_bytes": run.bytes_fetched,
+        "last_run_missing_platforms": sum(len(image.missing_platforms) for image in run.images),
     }
     if not failed:
         values["last_success_timestamp_seconds"] = ended

@@ -12,7 +12,7 @@ from typing import Self
 
 from image_uploader_plugins.manifest import Descriptor
 from image_uploader_plugins.text import one_line, redacted
-from image_uploader_plugins.units import size
+from image_uploader_plugins.units import plural, size
 
 NEVER_BEGUN = "never begun: the run ended before its turn"
 INTERRUPTED = "interrupted"
@@ -198,7 +198,8 @@ class Totals:
     ``images`` are those that the target has now.  ``bytes_fetched`` came over
     the network, in vain or not; ``bytes_saved`` did not have to, since the
     target had them.  ``layers_elsewhere`` were left where the manifest says
-    that they are.
+    that they are.  ``platforms_missing`` were asked for, and images are not
+    for them.
     """
 
     images: int
@@ -208,6 +209,7 @@ class Totals:
     bytes_saved: int
     seconds: float
     layers_elsewhere: int
+    platforms_missing: int = 0
 
     @classmethod
     def of(cls, images: Collection[ImageRecord], seconds: float) -> Self:
@@ -223,6 +225,7 @@ class Totals:
             bytes_saved=sum(blob.size or 0 for blob in blobs if blob.outcome in _HELD),
             seconds=seconds,
             layers_elsewhere=Tally.by_outcome(there)[Outcome.SKIPPED].count,
+            platforms_missing=sum(len(image.missing_platforms) for image in there),
         )
 
     def __str__(self) -> str:
@@ -231,10 +234,15 @@ class Totals:
             if self.layers_elsewhere
             else ""
         )
+        missing = (
+            f"; {plural(self.platforms_missing, 'platform')} of images missing"
+            if self.platforms_missing
+            else ""
+        )
         return (
             f"{self.images} images, {self.layers_uploaded} layers uploaded, "
             f"{self.layers_mounted} layers mounted, {size(self.bytes_fetched)} fetched, "
-            f"{size(self.bytes_saved)} saved, {self.seconds:.1f} seconds{elsewhere}"
+            f"{size(self.bytes_saved)} saved, {self.seconds:.1f} seconds{elsewhere}{missing}"
         )
 
 

@@ -473,20 +473,20 @@ class DriverContract:
     def test_what_is_left_out_is_told(self) -> None:
         child = self.image()
         index = images.index(HERE.value, None, [child, self.image("two", architecture="arm64")])
-        digests = [entry.digest for entry in index.manifest.manifests]
+        listed = [entry.digest for entry in index.manifest.manifests]
         self.put(index)
         if self.driver.left_out(HERE, index.digest) is None:
             self.case.skipTest("the driver does not record what is left out")
-        for left in (digests, digests[:1], []):
+        for left in (listed, listed[:1], []):
             self.driver.leave_out(HERE, index.digest, left)
             self.put(index)
             self.case.assertEqual(self.driver.left_out(HERE, index.digest), set(left))
             self.case.assertIn(
                 self.driver.held_manifest(HERE, index.digest, tag=TAG), (None, index.manifest)
             )
-        self.driver.leave_out(HERE, index.digest, digests)
+        self.driver.leave_out(HERE, index.digest, listed)
         self.delete()
-        self.driver.leave_out(HERE, index.digest, digests)
+        self.driver.leave_out(HERE, index.digest, listed)
         self.put(index)
         self.case.assertEqual(self.driver.left_out(HERE, index.digest), frozenset())
 

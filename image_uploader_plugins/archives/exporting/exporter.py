@@ -21,13 +21,17 @@ from image_uploader_plugins.storage import Reader, Storage
 
 @dataclasses.dataclass
 class Outcome:
-    """The result of an export: counts, sizes in bytes, and what was left out, and why."""
+    """The result of an export: counts, sizes in bytes, and what was left out, and why.
+
+    Of ``sparse`` images just some platforms are here.
+    """
 
     images: int = 0
     blobs: int = 0
     bytes_blobs: int = 0
     known: int = 0
     bytes_known: int = 0
+    sparse: int = 0
     problems: Sequence[str] = ()
 
 
@@ -118,6 +122,7 @@ def _outcome(selection: Selection, carried: Iterable[Digest]) -> Outcome:
         sum(sizes[digest] for digest in carried),
         len(known),
         sum(sizes[digest] for digest in known),
+        sum(oci_layout.ABSENT in entry["annotations"] for entry in selection.entries),
         selection.problems,
     )
 

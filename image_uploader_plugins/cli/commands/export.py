@@ -15,7 +15,7 @@ from image_uploader_plugins.cli.base import Command
 from image_uploader_plugins.cli.local_tree import LocalTree
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.patterns import HELP, Pattern
-from image_uploader_plugins.units import size
+from image_uploader_plugins.units import plural, size
 
 
 class Export(LocalTree, Command):
@@ -87,9 +87,11 @@ class Export(LocalTree, Command):
         return self._complain(problems)
 
     def _tell(self, outcome: Outcome) -> None:
+        sparse = f"; of {plural(outcome.sparse, 'image')} some platforms are not here"
         print(
             f"{outcome.images} images, {outcome.blobs} blobs ({size(outcome.bytes_blobs)}), "
-            f"{outcome.known} that the other side has ({size(outcome.bytes_known)}) left out",
+            f"{outcome.known} that the other side has ({size(outcome.bytes_known)}) left out"
+            + (sparse if outcome.sparse else ""),
             file=self.app.stderr,
         )
 

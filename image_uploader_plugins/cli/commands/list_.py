@@ -20,7 +20,7 @@ from image_uploader_plugins.reference import RepositoryName
 
 _COLUMNS = (
     *("Repository", "Tag", "Digest", "Kind", "Platforms"),
-    *("Size", "Own", "Shared", "Age", "Referrers"),
+    *("Size", "Own", "Shared", "Age", "Referrers", "Elsewhere"),
 )
 # Formats of one line an image, in which a list of words is one text.
 _FLAT = ("csv", "value")
@@ -35,7 +35,8 @@ class List(LocalTree, Lister):
     gets; Own is what a delete would free; Shared is what other images hold as
     well. Age is the time since the tag was put, or moved to other content;
     putting the same again changes nothing. Referrers are signatures and the
-    like that name the image as their subject.
+    like that name the image as their subject. Elsewhere are the platforms of a
+    list that were left out on purpose; Platforms are those that are here.
 
     The table is for people; in json, yaml and csv sizes are in bytes, the
     age in seconds, and digests are whole.
@@ -102,6 +103,7 @@ class List(LocalTree, Lister):
 def _row(image: Image, formatter: str) -> tuple[Any, ...]:
     platforms = Words(image.platforms)
     referrers = Count([digest.value for digest in image.referrers])
+    elsewhere = Count(Words(image.elsewhere).machine_readable())
     digest = image.digest.value if image.digest else ""
     return (
         image.name.value,
@@ -114,4 +116,5 @@ def _row(image: Image, formatter: str) -> tuple[Any, ...]:
         Size(image.shared),
         Age(max(0, int(time.time() - image.changed))),
         " ".join(referrers.machine_readable()) if formatter in _FLAT else referrers,
+        " ".join(elsewhere.machine_readable()) if formatter in _FLAT else elsewhere,
     )

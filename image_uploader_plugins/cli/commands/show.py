@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any
 
 from cliff.columns import FormattableColumn
@@ -30,8 +30,20 @@ _COMMAND_LIMIT = 1000  # characters: names and digests are never cut
 _LIMIT = 200  # characters of a stranger's text in a line
 
 _COLUMNS = (
-    *("Image", "Tags", "Digest", "Media type", "Kind", "Platforms", "Size", "Own", "Shared"),
-    *("Changed", "Created", "Config", "Layers", "Images", "Referrers", "Annotations", "Labels"),
+    *("Image", "Tags", "Digest", "Media type", "Kind", "Platforms", "Elsewhere"),
+    *(
+        "Size",
+        "Own",
+        "Shared",
+        "Changed",
+        "Created",
+        "Config",
+        "Layers",
+        "Images",
+        "Referrers",
+        "Annotations",
+        "Labels",
+    ),
     *("Pull", "Complete", "Notes"),
 )
 
@@ -41,10 +53,10 @@ class Show(LocalTree, ShowOne):
 
     Own is what a delete would free, Shared what other images hold as well.
     Layers come with the images that share them; a list comes with its images,
-    each of which can be shown by its digest. Notes tell what was left out on
-    purpose, and what clients get from elsewhere. The exit status is 1 where
-    something that the image needs is missing or has the wrong size or, with
-    --verify, the wrong content.
+    each of which can be shown by its digest. Elsewhere are the platforms that
+    were left out on purpose. Notes tell what else was, and what clients get
+    from elsewhere. The exit status is 1 where something that the image needs
+    is missing or has the wrong size or, with --verify, the wrong content.
     """
 
     examples = (
@@ -84,6 +96,7 @@ class Show(LocalTree, ShowOne):
             hashing = parsed_args.verify
             problems = list(completeness.problems(tree, holdings, found.digest, hashing=hashing))
             notes = holdings.notes(found.digest)
+            is_whole = not holdings.left_out(found.digest)
             for problem in problems:
                 self.complain(f"{found}: {problem}")
             sharers = self._sharers(tree, found.manifest)
@@ -92,7 +105,7 @@ class Show(LocalTree, ShowOne):
         return _COLUMNS, (
             *_summary(holdings, found, found.manifest),
             *_parts(holdings, found, found.manifest, sharers),
-            Words(_commands(found, parsed_args.host), _COMMAND_LIMIT),
+            Words(_commands(found, parsed_args.host, is_whole=is_whole), _COMMAND_LIMIT),
             not problems,
             Words(notes, _COMMAND_LIMIT),
         )
@@ -139,7 +152,8 @@ class _Manifests(_Lines):
         yield fields["digest"]
         yield fields.get("platform", "")
         yield fields.get("artifact_type") or fields["media_type"]
-        yield "" if fields.get("present", True) else "missing"
+        absent = "elsewhere" if fields.get("left_out") else "missing"
+        yield "" if fields.get("present", True) else absent
 
 
 class _Notes(FormattableColumn[dict[str, str]]):
@@ -180,6 +194,7 @@ def _summary(holdings: Holdings, found: Image, manifest: Manifest) -> Iterator[A
     yield manifest.media_type
     yield found.kind
     yield Words(found.platforms)
+    yield Words(found.elsewhere)
     yield from map(Size, (found.size, found.own, found.shared))
     yield _Moment(found.changed)
     yield one_line(created, _LIMIT) if isinstance(created, str) else ""
@@ -195,7 +210,8 @@ def _parts(
             for layer in manifest.layers
         ]
     )
-    yield _Manifests([_child(holdings, child) for child in manifest.manifests])
+    left = holdings.left_out(found.digest) if found.digest else frozenset()
+    yield _Manifests([_child(holdings, child, left) for child in manifest.manifests])
     yield _Manifests([_referrer(holdings, digest) for digest in found.referrers])
     yield _Notes(dict(manifest.annotations))
     yield _Notes(_labels(holdings, manifest) if found.kind == IMAGE else {})
@@ -209,12 +225,13 @@ def _blob(holdings: Holdings, blob: Descriptor) -> dict[str, Any]:
     }
 
 
-def _child(holdings: Holdings, child: Descriptor) -> dict[str, Any]:
+def _child(holdings: Holdings, child: Descriptor, left: Collection[Digest]) -> dict[str, Any]:
     return {
         "digest": str(child.digest),
         "platform": str(child.platform),
         "media_type": child.media_type,
         "present": child.digest in holdings.manifests,
+        "left_out": child.digest in left,
     }
 
 
@@ -237,8 +254,9 @@ def _labels(holdings: Holdings, manifest: Manifest) -> dict[str, str]:
     return {name: value for name, value in pairs if isinstance(value, str)}
 
 
-def _commands(found: Image, host: str) -> Iterator[str]:
+def _commands(found: Image, host: str, *, is_whole: bool) -> Iterator[str]:
     """Yield a command to pull the image for each client that knows its kind."""
+    every = found.kind == LIST and is_whole
     scheme, _, address = host.rpartition("://")
     plain = scheme != "https"
     name = f"{address}/{found}"
@@ -248,7 +266,7 @@ def _commands(found: Image, host: str) -> Iterator[str]:
     if found.kind in (IMAGE, LIST, SCHEMA1):
         yield f"{podman} {name}"
         yield f"docker pull {name}"
-    yield f"{skopeo}{' --all' if found.kind == LIST else ''} docker://{name} {where}"
+    yield f"{skopeo}{' --all' if every else ''} docker://{name} {where}"
     if found.kind in (IMAGE, LIST):
         yield f"ctr images pull{' --plain-http' if plain else ''} {name}"
     if found.kind == ARTIFACT:

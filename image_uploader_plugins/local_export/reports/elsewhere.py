@@ -3,12 +3,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.graph import Inventory
 from image_uploader_plugins.local_export.repository import Repository
 from image_uploader_plugins.manifest import Manifest
+from image_uploader_plugins.text import one_line
+from image_uploader_plugins.units import plural
+
+_LISTED = 10  # platforms in a line
+_NAME = 50  # characters of a stranger's text
 
 
 def notes(
@@ -23,11 +28,33 @@ def notes(
         absent = left_out(repository, inventory, digest)
         if absent:
             listed = len({child.digest for child in parsed.manifests})
-            yield digest, f"sparse: {len(absent)} of {listed} manifests were left out on purpose"
+            left = f"sparse: {len(absent)} of {listed} manifests were left out on purpose"
+            yield digest, left + _platforms_here(parsed, absent)
         away = _layers_elsewhere(repository, parsed)
         if away:
             held = f"{len(away)} of {len({layer.digest for layer in parsed.layers})} layers"
             yield digest, f"elsewhere: {held} are not in the tree; clients get them by their urls"
+
+
+def platforms(parsed: Manifest, absent: Collection[Digest]) -> tuple[list[str], list[str]]:
+    """Return the platforms of an index that are here, and those that just ``absent`` parts have."""
+    found: dict[str, bool] = {}
+    for child in parsed.manifests:
+        name = str(child.platform)
+        if name and not child.runs_nowhere:
+            found[name] = found.get(name, False) or child.digest not in absent
+    here = [name for name, is_here in found.items() if is_here]
+    return here, [name for name in found if name not in here]
+
+
+def _platforms_here(parsed: Manifest, absent: Collection[Digest]) -> str:
+    here, away = platforms(parsed, absent)
+    if not here and not away:
+        return ""
+    some = ", ".join(one_line(name, _NAME) for name in here[:_LISTED])
+    more = f" and {len(here) - _LISTED} more" if len(here) > _LISTED else ""
+    counts = f"; {len(here)} of {plural(len(here) + len(away), 'platform')} are here"
+    return counts + (f": {some}{more}" if here else "")
 
 
 def left_out(repository: Repository, inventory: Inventory, index: Digest) -> frozenset[Digest]:

@@ -31,11 +31,13 @@ _NOWHERE = "unknown/unknown"
 class Image:
     """A tag, or a manifest without one; sizes in bytes, ``changed`` in seconds since the epoch.
 
-    ``size`` is everything that a pull of all platforms gets. ``own`` is what
-    the disk gets back when the image is deleted, with all that goes with it;
-    ``shared`` is the part of ``size`` that others need. ``changed`` is when the
-    tag's or the pin's file was written. ``manifest`` is None where it cannot be
-    read, and ``problem`` says why.
+    ``platforms`` are those that are here, ``elsewhere`` those that an index
+    names as well and that were left out on purpose. ``size`` is everything that
+    a pull of all platforms gets. ``own`` is what the disk gets back when the
+    image is deleted, with all that goes with it; ``shared`` is the part of
+    ``size`` that others need. ``changed`` is when the tag's or the pin's file
+    was written. ``manifest`` is None where it cannot be read, and ``problem``
+    says why.
     """
 
     name: RepositoryName
@@ -45,6 +47,7 @@ class Image:
     problem: str = ""
     kind: str = DAMAGED
     platforms: tuple[str, ...] = ()
+    elsewhere: tuple[str, ...] = ()
     size: int = 0
     own: int = 0
     shared: int = 0
@@ -123,6 +126,7 @@ class Holdings:
             manifest,
             kind=manifest.kind,
             platforms=self.platforms(digest),
+            elsewhere=self.platforms_elsewhere(digest),
             size=sum(sizes.values()),
             own=sum(freed.values()),
             shared=sum(size for part, size in sizes.items() if not freed.get(part)),
@@ -172,10 +176,10 @@ class Holdings:
         return [tag for tag, tagged in self.inventory.tagged.items() if tagged == digest]
 
     def platforms(self, digest: Digest) -> tuple[str, ...]:
-        """Return what an image runs on, as its configuration or the index says."""
+        """Return what an image here runs on, as its configuration or the index says."""
         manifest = self.manifests[digest]
         if manifest.is_index:
-            found = [str(child.platform) for child in manifest.manifests]
+            found, _ = elsewhere.platforms(manifest, self.left_out(digest))
         elif manifest.kind == IMAGE:
             fields = self.config(manifest)
             parts = (fields.get(name) for name in ("os", "architecture", "variant"))
@@ -183,6 +187,11 @@ class Holdings:
         else:
             found = []
         return tuple(dict.fromkeys(p for p in found if p and p != _NOWHERE))
+
+    def platforms_elsewhere(self, digest: Digest) -> tuple[str, ...]:
+        """Return the platforms that an index names and whose images were left out on purpose."""
+        manifest = self.manifests[digest]
+        return tuple(elsewhere.platforms(manifest, self.left_out(digest))[1])
 
     def config(self, manifest: Manifest) -> strict_json.Fields:
         """Return an image's configuration; empty where it is missing or unreadable."""

@@ -127,7 +127,7 @@ def test_commands_keep_out_of_each_others_way() -> None:
 def test_names_follow_prometheus_conventions() -> None:
     text = metrics.text(ran(), Census(1, 2, 3, 4, 5, 6.0))
     families = list(text_string_to_metric_families(text))
-    assert len(families) == 13
+    assert len(families) == 14
     for family in families:
         assert re.fullmatch(r"image_uploader_[a-z]+(_[a-z]+)*", family.name)
         assert family.documentation.endswith(".")
@@ -148,6 +148,7 @@ def test_drivers_that_do_not_count_have_fewer_metrics(tmp_path: Path) -> None:
         "last_run_duration_seconds",
         "last_run_success",
         "last_run_fetched_bytes",
+        "last_run_missing_platforms",
         "last_run_images",
         "last_success_timestamp_seconds",
         "failures_total",

@@ -73,6 +73,7 @@ def test_success(cli: Cli, source: str) -> None:
         "bytes_fetched": size,
         "signatures": [],
         "insecure": True,
+        "missing_platforms": [],
         "blobs": [
             {
                 "digest": str(blob.digest),

@@ -200,7 +200,8 @@ def test_a_platform_that_is_missing_is_named(caplog: pytest.LogCaptureFixture) -
         assert record.missing_platforms == ["linux/riscv64"]
         (message,) = caplog.messages
         assert message == (
-            "copied: no image for linux/riscv64, just for linux/amd64, linux/arm64/v8, linux/s390x"
+            "copied:1: no image for linux/riscv64, "
+            "just for linux/amd64, linux/arm64/v8, linux/s390x"
         )
         caplog.clear()
 
@@ -225,7 +226,7 @@ def test_an_image_that_is_no_index_comes_and_what_it_is_for_is_told(
     target = Target(plain)
     record = target.copy(*chosen)
     assert (record.status, record.digest) == (Status.COPIED, str(plain.digest))
-    wanted = "copied: the image is for linux/amd64 alone, not for linux/arm64, linux/s390x"
+    wanted = "copied:1: the image is for linux/amd64 alone, not for linux/arm64, linux/s390x"
     assert caplog.messages == ([] if AMD64 in chosen else [wanted])
     config = plain.manifest.config
     assert config
