@@ -17,7 +17,10 @@ _PATH = re.compile(r"/v2/(?P<name>[^?]+)/(?P<kind>manifests|blobs|tags)/(?P<refe
 
 
 class SourceRegistry:
-    """An Application for web_server: pulls by tag or digest, with docker-registry's answers."""
+    """An Application for web_server: pulls by tag or digest, with docker-registry's answers.
+
+    Lists of tags are whole, however many are asked for.
+    """
 
     def __init__(self, images: Iterable[Image]) -> None:
         self.manifests: dict[tuple[str, str], Manifest] = {}

@@ -117,6 +117,24 @@ def test_the_first_registry(reader: Reader) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("podman")
+def test_mirroring(reader: Reader) -> None:
+    indexes = [_of_three("library/nginx", "1.27")]
+    indexes += [_of_three("prometheus/node-exporter", f"v1.{minor}.0") for minor in range(11)]
+    with web_server.serving(SourceRegistry(indexes)) as source:
+        reader.elsewhere |= {"quay.io/": f"{source}/", "docker.io/": f"{source}/"}
+        assert reader.follow("mirroring.rst") == 10
+
+
+def _of_three(name: str, tag: str) -> images.Image:
+    children = [
+        images.image(name, None, [images.layer({arch: tag.encode()})], architecture=arch)
+        for arch in ("amd64", "arm64", "s390x")
+    ]
+    return images.index(name, tag, children)
+
+
+@pytest.mark.slow
 def test_operating(reader: Reader) -> None:
     programs.require("tar")
     programs.require("rsync")

@@ -59,7 +59,9 @@ def process(
     )
 
 
-def without_tripleo_common(config: Path, *arguments: object) -> subprocess.CompletedProcess[str]:
+def without_tripleo_common(
+    config: Path | None, *arguments: object
+) -> subprocess.CompletedProcess[str]:
     """Run the command as a process of its own, where tripleo-common is not installed."""
     return subprocess.run(
         [sys.executable, "-c", _REFUSING, *line(config, *arguments)],
