@@ -108,6 +108,36 @@ def test_commands_and_history_are_text(browser: Browser, site: str) -> None:
     assert browser.texts(".layers .soft")[-1] == SCRIPTS[0]  # the title of the layer
 
 
+def test_statements_are_text(browser: Browser, site: str) -> None:
+    """Types, predicates and platforms of what is said about an image, and annotations of it."""
+    browser.open(f"{site}#/evil/signed:1.0")
+    panel = "section[aria-label='Signatures and attestations']"
+    browser.until("return document.querySelector(arguments[0] + ' li')", panel)
+    script = SCRIPTS[0]
+    assert browser.texts(f"{panel} a") == [
+        f"application/vnd.notary{script}",
+        ".sig tag",
+        ".att tag",
+        script,
+        script,
+        ".sbom tag",
+    ]
+    platforms = [f"for linux/{architecture}{script}" for architecture in ("amd64", "arm64")]
+    assert set(platforms) <= set(browser.texts(f"{panel} .small"))
+    check_elements(browser)
+
+
+def test_a_chart_is_text(browser: Browser, site: str) -> None:
+    browser.open(f"{site}#/evil/chart:1.0")
+    panel = "section[aria-label='Helm chart']"
+    values = browser.texts(f"{panel} dd")
+    assert values[:6] == list(SCRIPTS[:6])
+    assert all(values[6].startswith(SCRIPTS[0]) and "U+202E" in value for value in values[6:])
+    helm = next(text for text in browser.texts(".commands code") if text.startswith("helm"))
+    assert shlex.split(helm)[-2:] == ["--version", "1.0"]
+    check_elements(browser)
+
+
 def test_a_long_text_is_shown_when_asked_for(browser: Browser, site: str) -> None:
     browser.open(f"{site}#/evil/artifact:1.0")
     assert LONG not in browser.text("main")
@@ -174,6 +204,18 @@ ODD_JSON: list[object] = [
 ]
 
 
+HELM = {"mediaType": "application/vnd.cncf.helm.config.v1+json"}
+
+
+def attested(value: object, descriptor: dict[str, Any]) -> dict[str, Any]:
+    """An index with attestations, of whatever."""
+    key = "vnd.docker.reference"
+    annotations = {f"{key}.type": "attestation-manifest", f"{key}.digest": value}
+    children = [{**descriptor, "digest": digest, "annotations": annotations} for digest in
+                (value, "sha256:" + "0" * 64)]  # fmt: skip
+    return {"mediaType": media_types.OCI_INDEX, "manifests": children}
+
+
 def odd_manifests() -> list[dict[str, Any]]:
     """Every field with every type of value that JSON has."""
     whole = {
@@ -181,13 +223,15 @@ def odd_manifests() -> list[dict[str, Any]]:
         "config": {"mediaType": media_types.OCI_CONFIG, "digest": "sha256:" + "0" * 64, "size": 2},
         "layers": [{"mediaType": SCRIPTS[0], "digest": SCRIPTS[0], "size": SCRIPTS[0]}],
     }
-    fields = ["config", "layers", "manifests", "fsLayers", "annotations", "artifactType"]
+    fields = ["config", "layers", "manifests", "fsLayers", "annotations", "artifactType", "subject"]
     parts = ["mediaType", "digest", "size", "urls", "platform", "annotations", "artifactType"]
     odd: list[dict[str, Any]] = []
     for value in ODD_JSON:
         descriptor = dict.fromkeys(parts, value)
         odd += [{**whole, field: value} for field in fields]
         odd += [{"config": descriptor, "layers": [value, descriptor], "mediaType": value}]
+        odd += [{**whole, "subject": descriptor}, {**whole, "config": {**HELM, "digest": value}}]
+        odd += [attested(value, descriptor)]
         odd += [{"fsLayers": [value, {"blobSum": value}], "history": [{"v1Compatibility": value}]}]
         odd += [{"mediaType": media_types.OCI_INDEX, "manifests": [value, descriptor]}]
     return odd
@@ -251,6 +295,8 @@ def test_answers_of_any_shape(browser: Browser, pretended: str, registry: Preten
         assert browser.texts(".layers li"), said
         check_elements(browser)
 
+    chart = content.chart("ns/chart", "1.0")
+    registry.add(chart)
     for value, config in zip(ODD_JSON, odd_configs(), strict=True):
         registry.say("_catalog", value)
         registry.say("/blobs/", config)
@@ -259,8 +305,12 @@ def test_answers_of_any_shape(browser: Browser, pretended: str, registry: Preten
         check(value, config)
         registry.say("/blobs/", value)
         registry.say("/referrers/", value)
-        browser.go("/ns/img")
+        browser.open(f"{plain}#/ns/img")  # anew: it keeps what a digest names
         browser.go("/ns/img:1.0")
+        check(value)
+        keys = ("name", "version", "appVersion", "dependencies", "maintainers")
+        registry.say("/blobs/", {key: [value] for key in keys})
+        browser.go("/ns/chart:1.0")
         check(value)
 
 
