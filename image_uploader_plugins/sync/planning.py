@@ -90,12 +90,15 @@ class Plan:
 
 
 class Planner:
-    """Plans images for a driver, by an engine; safe to use from several threads."""
+    """Plans images for a driver, by an engine; safe to use from several threads.
 
-    def __init__(self, driver: UploaderDriver, engine: Engine) -> None:
+    What sources say is remembered for the copy, within an ``allowance``.
+    """
+
+    def __init__(self, driver: UploaderDriver, engine: Engine, allowance: Allowance) -> None:
         self._driver = driver
         self._engine = engine
-        self._allowance = Allowance()
+        self._allowance = allowance
         self.blobs = Blobs()
 
     def plan(self, image: WantedImage, record: ImageRecord) -> PlannedImage:

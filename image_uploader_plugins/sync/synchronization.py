@@ -15,6 +15,7 @@ from oslo_config import cfg
 
 from image_uploader_plugins import errors, loader
 from image_uploader_plugins.copying.engine import Engine
+from image_uploader_plugins.copying.remembered import Allowance
 from image_uploader_plugins.copying.run_options import CopyOptions
 from image_uploader_plugins.driver import UploaderDriver
 from image_uploader_plugins.lists import collisions, reasons, share
@@ -68,7 +69,6 @@ class Synchronization:
         self._journal = journal
         self._options = options
         self._engine = Engine(driver, registries, journal.meter)
-        self._planner = Planner(driver, self._engine)
         self._deletions = Deletions(driver, target, options.max_share)
         self._failures = Failures()
 
@@ -105,16 +105,19 @@ class Synchronization:
         images would get one name, and ConfigurationError for what the driver
         cannot do.
         """
-        return self._planned(put_off=lambda record: record.become(Status.SKIPPED))
+        # Nobody is to copy.
+        return self._planned(Allowance(0), lambda record: record.become(Status.SKIPPED))
 
-    def _planned(self, put_off: Callable[[ImageRecord], None]) -> Plan:
+    def _planned(self, allowance: Allowance, put_off: Callable[[ImageRecord], None]) -> Plan:
         """Return the plan; ``put_off`` is called for images that another turn is for."""
         mirrors = self._mirrors()
-        planned = self._looked_at(self._images(), put_off)
+        planner = Planner(self._driver, self._engine, allowance)
+        look = functools.partial(self._look, planner, put_off)
+        planned = self._looked_at(self._images(), look)
         wanted = {name: _tags(planned, name) for name in mirrors}
         return Plan(
             planned,
-            list(self._planner.needs(planned)),
+            list(planner.needs(planned)),
             list(self._deletions.going(wanted)),
             self._driver.room(),
         )
@@ -183,21 +186,26 @@ class Synchronization:
             raise ImagesFailed(problems)
 
     def _looked_at(
-        self, images: Sequence[PlannedImage], put_off: Callable[[ImageRecord], None]
+        self, images: Sequence[PlannedImage], look: Callable[[PlannedImage], PlannedImage]
     ) -> list[PlannedImage]:
         """Return what becomes of images, in their order; those that stay have had their turn."""
         found = {}
-        for done in self._engine.each(functools.partial(self._look, put_off), images):
+        for done in self._engine.each(look, images):
             found[id(done.record)] = done
             if not done.to_copy:
                 self._journal.tell(done.record)
         return [found[id(planned.record)] for planned in images]
 
-    def _look(self, put_off: Callable[[ImageRecord], None], planned: PlannedImage) -> PlannedImage:
+    def _look(
+        self,
+        planner: Planner,
+        put_off: Callable[[ImageRecord], None],
+        planned: PlannedImage,
+    ) -> PlannedImage:
         record = planned.record
         try:
             with self._journal.turn(record):
-                planned = self._planner.plan(planned.image, record)
+                planned = planner.plan(planned.image, record)
             if planned.to_copy:
                 put_off(record)
         except Exception as e:  # of one image, whatever it is
@@ -213,7 +221,7 @@ class Synchronization:
         does, StorageFull where what comes cannot fit, and ImagesFailed once
         all images had their turn.
         """
-        plan = self._planned(put_off=self._journal.put_off)
+        plan = self._planned(Allowance(), self._journal.put_off)
         to_copy = [planned for planned in plan.images if planned.to_copy]
         if self._options.check_space:
             space.check(plan.need, plan.room, self._target)
