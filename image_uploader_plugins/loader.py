@@ -70,6 +70,14 @@ _OPTIONS = [
             "number of requests (429 Too Many Requests, Retry-After)."
         ),
     ),
+    cfg.BoolOpt(
+        "registries_conf_mirrors",
+        help=(
+            "Whether the mirrors in containers' registries.conf are asked before the registries "
+            "that they are for, and its locations and blocked registries count. Unset, that is "
+            "so for sync, and neither for prepare nor for upload."
+        ),
+    ),
     cfg.ListOpt(
         "insecure_registries",
         default=[],
@@ -125,17 +133,27 @@ def selected(conf: cfg.ConfigOpts) -> str:
     return str(conf[GROUP].driver)
 
 
-def settings(conf: cfg.ConfigOpts, insecure: Iterable[str] = ()) -> Settings:
-    """Return how registries are asked, by ``[image_uploader]``; more may be ``insecure``."""
+def settings(
+    conf: cfg.ConfigOpts, insecure: Iterable[str] = (), *, mirrored: bool = False
+) -> Settings:
+    """Return how registries are asked, by ``[image_uploader]``; more may be ``insecure``.
+
+    ``mirrored`` says whether registries.conf has mirrors for a command, where
+    the options do not say.
+    """
     # A command that asks no registry does without its certificates and logins.
+    from image_uploader_plugins.sources.registries_conf import RegistriesConf  # noqa: PLC0415
     from image_uploader_plugins.sources.settings import Settings  # noqa: PLC0415
     from image_uploader_plugins.sources.trust import Trust  # noqa: PLC0415
 
     register(conf)
     group = conf[GROUP]
+    if group.registries_conf_mirrors is not None:
+        mirrored = group.registries_conf_mirrors
     return Settings(
         trust=Trust([*group.insecure_registries, *insecure]),
         limits=Limits(group.minimum_rate, group.transfer_deadline),
+        registries_conf=RegistriesConf() if mirrored else None,
         read_timeout=group.answer_timeout,
         longest_pause=group.longest_pause,
     )

@@ -19,8 +19,8 @@ from image_uploader_plugins.driver import UploaderDriver
 from image_uploader_plugins.manifest import Manifest
 from image_uploader_plugins.meter import Meter
 from image_uploader_plugins.runs.records import ImageRecord
+from image_uploader_plugins.sources.mirrored_source import MirroredSource
 from image_uploader_plugins.sources.registries import Registries
-from image_uploader_plugins.sources.registry_source import RegistrySource
 from image_uploader_plugins.sources.source import Source
 
 IMAGES = 8
@@ -123,9 +123,11 @@ class Engine:
 
     def source(self, job: Job, memory: Memory | None = None, meter: Meter | None = None) -> Source:
         """Return the source of an image, which is asked for what is not in its ``memory``."""
-        registry = self._registries.registry(job.host)
-        source = RegistrySource(registry, str(job.name), meter or self._meter)
+        source = self._mirrored(job, meter or self._meter)
         return RememberedSource(source, memory) if memory else source
+
+    def _mirrored(self, job: Job, meter: Meter) -> MirroredSource:
+        return MirroredSource.of(self._registries, job.host, str(job.name), meter)
 
     @contextlib.contextmanager
     def _copier(
@@ -138,7 +140,8 @@ class Engine:
         memory: Memory | None,
     ) -> Iterator[Copier]:
         """Return what copies one image; the record then says whether its source was verified."""
-        source = self.source(job, memory, meter)
+        mirrored = self._mirrored(job, meter)
+        source = RememberedSource(mirrored, memory) if memory else mirrored
         copier = Copier(
             driver, job.target, source, record, meter, options, transfers=self._transfers
         )
@@ -146,7 +149,7 @@ class Engine:
         try:
             yield copier
         finally:
-            record.insecure = not self._registries.registry(job.host).is_verified
+            record.insecure = not mirrored.is_verified
 
     def __enter__(self) -> Self:
         return self

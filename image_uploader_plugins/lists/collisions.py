@@ -13,8 +13,8 @@ from image_uploader_plugins.copying.image_walk import default_image
 from image_uploader_plugins.copying.job import Job
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.runs.records import ImageRecord, Status
+from image_uploader_plugins.sources.mirrored_source import MirroredSource
 from image_uploader_plugins.sources.registries import Registries
-from image_uploader_plugins.sources.registry_source import RegistrySource
 from image_uploader_plugins.text import one_line
 
 _WAY_OUT = (
@@ -98,7 +98,7 @@ def _digest(claim: Claim, registries: Registries) -> Digest:
     job = claim.job
     if isinstance(job.reference, Digest):
         return job.reference
-    source = RegistrySource(registries.registry(job.host), str(job.name))
+    source = MirroredSource.of(registries, job.host, str(job.name))
     manifest = source.manifest(job.reference)
     if manifest.is_index and not claim.all_platforms:
         return default_image(manifest).digest

@@ -31,6 +31,7 @@ _SINCE_1970 = 1e9  # more seconds than that, about 30 years, are a moment
 _PIECE = 0.2  # seconds after which a wait looks whether it is to end
 _MINUTE = 60.0  # seconds
 _AT_ONCE = 0.1  # of what is allowed a minute
+_AWAY_FIRST, _AWAY_LONGEST = 10.0, 300.0  # seconds for which nobody asks who does not answer
 _CREDIT = 1.0  # seconds whose bytes may come together where fewer came before
 
 
@@ -80,6 +81,8 @@ class Pauses:
         self._refusals = 0
         self._refused_at = float("-inf")
         rules = rules or RegistryRules()
+        self._unanswered = 0
+        self._away_until = float("-inf")
         self._turns = _Turns(rules.requests_per_minute)
         self._rate = rules.bytes_per_second
         self._paid = float("-inf")
@@ -110,6 +113,23 @@ class Pauses:
                     return now
             wait_until(turn, check, self._clock, self._sleep)
             excuse(turn - wanted)
+
+    def unanswered(self) -> None:
+        """Take in that a request had no answer: for a while the registry is away."""
+        with self._lock:
+            self._unanswered += 1
+            away = min(_AWAY_LONGEST, _AWAY_FIRST * 2 ** min(self._unanswered - 1, 10))
+            self._away_until = self._clock() + away
+
+    def answered(self) -> None:
+        """Take in that a request had an answer, of whatever kind."""
+        with self._lock:
+            self._unanswered, self._away_until = 0, float("-inf")
+
+    def is_away(self) -> bool:
+        """Return whether the registry is away, as far as anybody knows."""
+        with self._lock:
+            return self._clock() < self._away_until
 
     def enter(self, check: Callable[[], None]) -> Callable[[], object]:
         """Wait until one request more may be under way; return what says that it has ended.

@@ -82,6 +82,11 @@ class Registry:
         self._requester.close()
 
     @property
+    def is_away(self) -> bool:
+        """Return whether it did not answer just now, and need not be asked for a while."""
+        return self._pauses.is_away()
+
+    @property
     def is_throttled(self) -> bool:
         """Return whether the operator limits how fast its blobs come."""
         return bool(self._settings.rules_for(self.name).bytes_per_second)
@@ -147,16 +152,18 @@ class Registry:
         *,
         away: bool = True,
     ) -> requests.Response:
-        url, sent = f"{self.base(check)}/{repository}/{path}", dict(headers or {})
+        sent = dict(headers or {})
 
         def ask(take_turn: _TakeTurn) -> requests.Response:
+            url = f"{self.base(check)}/{repository}/{path}"
+
             def follow(authorization: str) -> requests.Response:
                 take_turn()
                 return self._requester.follow(url, sent, authorization, away=away, method=method)
 
             return self._authorizer.ask(repository, url, follow, check)
 
-        return self._under_way(ask, check)
+        return self._under_way(lambda: self._known_to_answer(ask, check), check)
 
     def elsewhere(
         self, url: str, headers: Mapping[str, str], check: Check = lambda: None
@@ -171,7 +178,7 @@ class Registry:
         ):
             raise errors.RegistryUnreachable(url, "is not asked: it is no https", False)
         follow = functools.partial(self._requester.follow, url, dict(headers), "")
-        return self._under_way(_in_turn(follow), check)
+        return self._under_way(lambda: self._patiently(_in_turn(follow), check), check)
 
     def send(
         self,
@@ -202,14 +209,24 @@ class Registry:
             yield chunk
             session.excuse(response, self._pauses.wait_until(moment, check))
 
-    def _under_way(self, ask: _Ask, check: Check) -> requests.Response:
+    def _under_way(self, ask: Callable[[], requests.Response], check: Check) -> requests.Response:
         """Return an answer that is one of the requests at once until it is closed."""
         leave = self._pauses.enter(check)
         try:
-            return session.closed_with(answers.granted(self._patiently(ask, check)), leave)
+            return session.closed_with(answers.granted(ask()), leave)
         except BaseException:
             leave()
             raise
+
+    def _known_to_answer(self, ask: _Ask, check: Check) -> requests.Response:
+        """Return an answer; from then on it is known whether the registry gives any."""
+        try:
+            response = self._patiently(ask, check)
+        except (errors.RegistryUnreachable, errors.TransferTooSlow, errors.RateLimited):
+            self._pauses.unanswered()
+            raise
+        self._pauses.answered()
+        return response
 
     def _patiently(self, ask: _Ask, check: Check) -> requests.Response:
         """Ask at a pace that the registry bears; a pause that it asks for is no failure.
@@ -287,15 +304,35 @@ class Registries:
         self.settings = settings or Settings()
         self._tokens = Tokens()
         self._lock = threading.Lock()
-        self._known: dict[str, Registry] = {}
+        self._known: dict[tuple[str, bool], Registry] = {}
+        self._seen: set[tuple[str, ...]] = set()
 
-    def registry(self, name: str) -> Registry:
-        """Return the registry called ``host[:port]``, always the same one."""
+    def registry(self, name: str, *, insecure: bool = False) -> Registry:
+        """Return the registry called ``host[:port]``, always the same one.
+
+        One that is ``insecure`` where the operator has named it so for a
+        single use, and says nothing else of it, is a registry by itself.
+        """
         name = canonical(name)
+        insecure = insecure and self.settings.rules_for(name).insecure is None
         with self._lock:
-            if name not in self._known:
-                self._known[name] = Registry(name, self.settings, self._tokens)
-            return self._known[name]
+            if (name, insecure) not in self._known:
+                self._known[name, insecure] = self._made(name, insecure=insecure)
+            return self._known[name, insecure]
+
+    def _made(self, name: str, *, insecure: bool) -> Registry:
+        if not insecure:
+            return Registry(name, self.settings, self._tokens)
+        rules = dataclasses.replace(self.settings.rules_for(name), insecure=True)
+        settings = dataclasses.replace(self.settings, rules={**self.settings.rules, name: rules})
+        return Registry(name, settings, Tokens())
+
+    def is_first(self, *words: str) -> bool:
+        """Return whether nobody has said these words before in this run."""
+        with self._lock:
+            before = len(self._seen)
+            self._seen.add(words)
+            return len(self._seen) > before
 
     def close(self) -> None:
         """Close all connections."""

@@ -25,7 +25,7 @@ from image_uploader_plugins.reference import Tag
 from image_uploader_plugins.sources import answers, schema1
 from image_uploader_plugins.sources.registries import Registry
 from image_uploader_plugins.sources.source import IsHeld, Source, without
-from image_uploader_plugins.sources.tries import Tries
+from image_uploader_plugins.sources.tries import ATTEMPTS, Tries
 from image_uploader_plugins.text import redacted
 
 LOG = logging.getLogger(__name__)
@@ -92,13 +92,20 @@ class RegistrySource(Source):
     """The repository called ``name`` of a registry; safe to use from several threads.
 
     ``meter`` is told of bytes of blobs that come and are of no use; its stop()
-    ends whatever waits.
+    ends whatever waits.  What may pass is tried so many ``attempts``.
     """
 
-    def __init__(self, registry: Registry, name: str, meter: Meter | None = None) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        name: str,
+        meter: Meter | None = None,
+        attempts: int = ATTEMPTS,
+    ) -> None:
         self._registry = registry
         self._name = name
         self._meter = meter or Meter()
+        self._attempts = attempts
         self._check = self._meter.check
         self.is_throttled = registry.is_throttled
         self._is_silent = False  # about signatures, which is told once
@@ -118,7 +125,7 @@ class RegistrySource(Source):
 
     def _tried(self, work: Callable[[], _T]) -> _T:
         """Return what ``work`` returns, tried again after errors that may pass."""
-        tries = Tries(self._check)
+        tries = Tries(self._check, self._attempts)
         while True:
             try:
                 return work()
@@ -230,7 +237,7 @@ class RegistrySource(Source):
         is the receiver's to check.
         """
         limit = UNKNOWN_SIZE_LIMIT if descriptor.size is None else descriptor.size
-        received, tries, in_parts = start, Tries(self._check), True
+        received, tries, in_parts = start, Tries(self._check, self._attempts), True
         while True:
             try:
                 for chunk in self._from(descriptor, received, in_parts=in_parts):

@@ -15,6 +15,7 @@ from image_uploader_plugins.pace import READ_TIMEOUT, Limits
 from image_uploader_plugins.sources.image_name import canonical
 from image_uploader_plugins.sources.keychain import Keychain, Login
 from image_uploader_plugins.sources.pauses import TOTAL
+from image_uploader_plugins.sources.registries_conf import RegistriesConf
 from image_uploader_plugins.sources.registry_rules import RegistryRules
 from image_uploader_plugins.sources.trust import CERTIFICATES, Trust
 
@@ -27,6 +28,8 @@ class Settings:
 
     ``mirrors`` has URLs that take the place of registries, and ``rules`` what
     the operator says of some, by their names as images have them.
+    ``registries_conf`` has the mirrors, the locations and the blocked registries
+    of this machine, None where these do not count.
     """
 
     keychain: Keychain = dataclasses.field(default_factory=Keychain)
@@ -34,6 +37,7 @@ class Settings:
     limits: Limits = dataclasses.field(default_factory=Limits)
     mirrors: Mapping[str, str] = dataclasses.field(default_factory=dict)
     rules: Mapping[str, RegistryRules] = dataclasses.field(default_factory=dict)
+    registries_conf: RegistriesConf | None = None
     read_timeout: float = READ_TIMEOUT
     longest_pause: float = TOTAL
 

@@ -14,15 +14,18 @@ from image_uploader_plugins.text import one_line
 
 LOG = logging.getLogger(__name__)
 
-_ATTEMPTS = 5
+ATTEMPTS = 5
+"""Times that something is done until its error is raised."""
+
 _LONGEST_BACKOFF = 10.0  # seconds
 
 
 class Tries:
     """The failures of one piece of work since it last made progress."""
 
-    def __init__(self, check: Callable[[], None]) -> None:
+    def __init__(self, check: Callable[[], None], attempts: int = ATTEMPTS) -> None:
         self._check = check
+        self._attempts = attempts
         self._failures = 0
 
     def progressed(self) -> None:
@@ -30,9 +33,9 @@ class Tries:
         self._failures = 0
 
     def failed(self, error: errors.UploaderError) -> None:
-        """Wait before another try; raise ``error`` if no try can help, or if five have not."""
+        """Wait before another try; raise ``error`` if no try can help, or no more are left."""
         self._failures += 1
-        if not error.retryable or self._failures >= _ATTEMPTS:
+        if not error.retryable or self._failures >= self._attempts:
             raise error
         longest = min(_LONGEST_BACKOFF, 0.5 * 2**self._failures)
         seconds = random.uniform(longest / 2, longest)  # noqa: S311 - no secret

@@ -13,14 +13,13 @@ import logging
 import os
 import socket
 import ssl
-import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import certifi
 
 from image_uploader_plugins import errors
+from image_uploader_plugins.sources.registries_conf import RegistriesConf
 from image_uploader_plugins.text import shown
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -29,7 +28,6 @@ _Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 LOG = logging.getLogger(__name__)
 
 CERTIFICATES = (Path("/etc/containers/certs.d"), Path("/etc/docker/certs.d"))
-REGISTRIES_CONF = Path("/etc/containers/registries.conf")
 
 # Variables by which users of requests and curl name their own CAs.
 _BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
@@ -53,7 +51,7 @@ class Trust:
         environment: Mapping[str, str] | None = None,
     ) -> None:
         self._folders = tuple(certificates)
-        self._registries_conf = registries_conf
+        self._registries_conf = RegistriesConf(registries_conf, environment)
         self._environment = dict(os.environ if environment is None else environment)
         names = [name.strip().lower().rpartition("://")[2].rstrip("/") for name in insecure]
         self._named = frozenset(name for name in names if "/" not in name)
@@ -65,7 +63,7 @@ class Trust:
         Networks are for addresses: what a name leads to is not the operator's word.
         """
         registry = registry.lower()
-        names = self._named | self._insecure_in_files
+        names = self._named | self._registries_conf.insecure
         if registry in names or any(_is_below(registry, name) for name in names):
             return True
         found = address(registry)
@@ -74,14 +72,6 @@ class Trust:
     def may_be_plain(self, registry: str) -> bool:
         """Return whether a registry may be asked by http, if it does not speak TLS."""
         return self.is_insecure(registry) or is_loopback(registry)
-
-    @functools.cached_property
-    def _insecure_in_files(self) -> frozenset[str]:
-        # For the same registry, a later file replaces the settings of an earlier one.
-        said: dict[str, bool] = {}
-        for file in _conf_files(self._registries_conf, self._environment):
-            said.update(_insecure(file))
-        return frozenset(name for name, is_insecure in said.items() if is_insecure)
 
     def unverified(self, address: str) -> ssl.SSLContext:
         """Return how TLS is spoken with ``host[:port]`` whoever it is; warns once of each."""
@@ -199,56 +189,3 @@ def _load_pair(context: ssl.SSLContext, certificate: Path) -> None:
 def _no_password(key: Path) -> str:
     # OpenSSL would ask on the terminal.
     raise errors.ConfigurationError(f"{key} is encrypted; a client needs a key without a password")
-
-
-def _conf_files(named: Path | None, environment: Mapping[str, str]) -> list[Path]:
-    """Return the files of registries.conf, what counts more later."""
-    explicit = named or environment.get("CONTAINERS_REGISTRIES_CONF")
-    if explicit:
-        return _with_beside(Path(explicit))
-    home = Path(environment.get("HOME") or "/nonexistent")
-    config = environment.get("XDG_CONFIG_HOME")
-    own = (Path(config) if config else home / ".config") / "containers" / REGISTRIES_CONF.name
-    if os.access(own, os.R_OK):
-        return _with_beside(own)
-    return [*_with_beside(REGISTRIES_CONF), *_with_beside(own)]
-
-
-def _with_beside(path: Path) -> list[Path]:
-    return [path, *sorted(path.with_name(path.name + ".d").glob("*.conf"))]
-
-
-def _insecure(file: Path) -> Iterator[tuple[str, bool]]:
-    """Yield what a file says of registries: their names, and whether they are insecure."""
-    content = _content(file)
-    for entry in _list(content.get("registry")):
-        name = isinstance(entry, dict) and (entry.get("location") or entry.get("prefix"))
-        if not isinstance(name, str):
-            continue
-        if "/" not in name:
-            yield name.lower(), entry.get("insecure") is True
-        elif entry.get("insecure") is True:
-            LOG.warning(
-                "%s: %s is passed over, a registry is insecure as a whole: name it without a path",
-                *(file, shown(name)),
-            )
-    # Of version 1, which deployments still have.
-    tables = content.get("registries")
-    table = tables.get("insecure") if isinstance(tables, dict) else None
-    for name in _list(table.get("registries")) if isinstance(table, dict) else []:
-        if isinstance(name, str):
-            yield name.lower(), True
-
-
-def _list(value: object) -> list[Any]:
-    return value if isinstance(value, list) else []
-
-
-def _content(file: Path) -> dict[str, Any]:
-    try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError, PermissionError):
-        return {}
-    except (OSError, ValueError) as e:
-        LOG.warning("%s is passed over: %s", file, e)
-        return {}

@@ -23,8 +23,8 @@ from image_uploader_plugins.lists.reasons import Failures, ImagesFailed
 from image_uploader_plugins.reference import RepositoryName, Tag
 from image_uploader_plugins.runs.journal import Journal
 from image_uploader_plugins.runs.records import ImageRecord, Status
+from image_uploader_plugins.sources.mirrored_source import MirroredSource
 from image_uploader_plugins.sources.registries import Registries
-from image_uploader_plugins.sources.registry_source import RegistrySource
 from image_uploader_plugins.sync import space, wanted_images
 from image_uploader_plugins.sync.deletions import Deletions, Going, mirrored
 from image_uploader_plugins.sync.planning import Plan, PlannedImage, Planner, check_pins
@@ -81,7 +81,9 @@ class Synchronization:
 
         Raises ConfigurationError.
         """
-        settings = dataclasses.replace(loader.settings(conf), rules=wanted.registries)
+        settings = dataclasses.replace(
+            loader.settings(conf, mirrored=True), rules=wanted.registries
+        )
         with (
             loader.load_driver(conf) as driver,
             contextlib.closing(Registries(settings)) as registries,
@@ -161,10 +163,10 @@ class Synchronization:
 
     def _of_entry(self, numbered: tuple[int, Entry]) -> tuple[int, list[WantedImage]]:
         number, entry = numbered
-        registry = self._registries.registry(entry.registry)
-        source = RegistrySource(registry, str(entry.repository), self._journal.meter)
         try:
-            images = wanted_images.of_entry(entry, self._options.copying, source.tags)
+            images = wanted_images.of_entry(
+                entry, self._options.copying, functools.partial(self._tags, entry)
+            )
         except errors.Interrupted:
             raise
         except Exception as e:  # of one entry, whatever it is
@@ -174,6 +176,10 @@ class Synchronization:
         if not images:
             LOG.warning("%s: %s has no tag that is wanted", entry.where, entry.source)
         return number, images
+
+    def _tags(self, entry: Entry) -> list[str]:
+        name, meter = str(entry.repository), self._journal.meter
+        return MirroredSource.of(self._registries, entry.registry, name, meter).tags()
 
     def _check_names(self, images: Sequence[PlannedImage]) -> None:
         claims = (planned.image.claim(planned.record, self._target) for planned in images)

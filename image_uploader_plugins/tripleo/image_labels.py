@@ -16,8 +16,8 @@ from image_uploader_plugins.digest import VerifiedStream
 from image_uploader_plugins.manifest import SIZE_LIMIT, Manifest
 from image_uploader_plugins.reference import Tag
 from image_uploader_plugins.sources.image_name import ImageName
+from image_uploader_plugins.sources.mirrored_source import MirroredSource
 from image_uploader_plugins.sources.registries import Registries
-from image_uploader_plugins.sources.registry_source import RegistrySource
 from image_uploader_plugins.sources.source import Source
 from image_uploader_plugins.text import one_line
 from image_uploader_plugins.tripleo.failures import tripleo_errors
@@ -98,8 +98,8 @@ def _without_label(
     return fallback
 
 
-def _source(found: Registries, name: ImageName) -> RegistrySource:
-    return RegistrySource(found.registry(name.registry), str(name.repository))
+def _source(found: Registries, name: ImageName) -> MirroredSource:
+    return MirroredSource.of(found, name.registry, str(name.repository))
 
 
 def _existing(source: Source, tag: Tag, label: str) -> Manifest:

@@ -106,6 +106,25 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
         loader.load_conf(config_files=[str(tmp_path / "absent.conf")])
 
 
+@pytest.mark.parametrize(
+    ("said", "command", "expected"),
+    [
+        (None, True, True),
+        (None, False, False),
+        ("true", False, True),
+        ("false", True, False),
+    ],
+)
+def test_mirrors_of_registries_conf(
+    tmp_path: Path, said: str | None, command: bool, expected: bool
+) -> None:
+    """They count for the commands that want them, unless the option says otherwise."""
+    option = f"registries_conf_mirrors = {said}\n" if said else ""
+    conf = conf_of(tmp_path, f"[image_uploader]\n{option}")
+    found = loader.settings(conf, mirrored=command)
+    assert (found.registries_conf is not None) is expected
+
+
 def test_a_malformed_file_is_named(tmp_path: Path) -> None:
     with pytest.raises(errors.ConfigurationError, match=r"image-uploader\.conf"):
         conf_of(tmp_path, "root = /x\n")

@@ -176,6 +176,12 @@ def test_no_faster_than_so(rate: int, pieces: list[tuple[int, float]]) -> None:
     assert waited <= sum(count for count, _ in pieces) / rate + 1e-3
 
 
+def test_what_comes_at_the_same_time_is_added() -> None:
+    pauses = own(Clock(), bytes_per_second=10)
+    first, second = pauses.spend(100), pauses.spend(100)
+    assert second - first == pytest.approx(10)
+
+
 def test_waiting_for_bytes_can_be_ended() -> None:
     clock = Clock()
     pauses = own(clock, bytes_per_second=1)
