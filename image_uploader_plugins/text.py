@@ -10,8 +10,10 @@ from __future__ import annotations
 
 import re
 import reprlib
+from collections.abc import Sequence
 
 _LIMIT = 1000  # characters
+_NAME = 50  # characters of one of several
 _CUT = " [...]"
 _HIDDEN = "[...]"
 
@@ -84,6 +86,12 @@ def one_line(text: str, limit: int = _LIMIT) -> str:
     words = " ".join(text[: 2 * limit].split())
     line = printable(words)
     return line if len(line) <= limit else line[: limit - len(_CUT)] + _CUT
+
+
+def enumerated(texts: Sequence[str], most: int = 10) -> str:
+    """Return texts with commas in one line; of more than ``most`` of them say how many more."""
+    some = ", ".join(one_line(text, _NAME) for text in texts[:most])
+    return some + (f" and {len(texts) - most} more" if len(texts) > most else "")
 
 
 def printable(text: str) -> str:

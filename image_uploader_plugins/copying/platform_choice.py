@@ -12,6 +12,7 @@ from image_uploader_plugins import errors, image_config
 from image_uploader_plugins.copying.image_walk import Manifests
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.manifest import Descriptor, Manifest, Platform
+from image_uploader_plugins.text import enumerated
 
 LOG = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ class PlatformChoice:
             if self.platforms and found.architecture and not _is_for_any(found, self.platforms):
                 LOG.warning(
                     "%s: the image is for %s alone, not for %s",
-                    *(target, found, _listed(self.platforms)),
+                    *(target, _listed([found]), _listed(self.platforms)),
                 )
 
 
@@ -106,4 +107,4 @@ def _is_for(wanted: Platform, found: Iterable[Platform]) -> bool:
 
 
 def _listed(platforms: Iterable[Platform]) -> str:
-    return ", ".join(map(str, platforms))
+    return enumerated(list(map(str, platforms)))

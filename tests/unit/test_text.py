@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from image_uploader_plugins.text import redacted, shown
+from image_uploader_plugins.text import enumerated, redacted, shown
 
 MARK = "Zq7sEcReT"
 DIGEST = "sha256:" + "a" * 64
@@ -89,3 +89,9 @@ def test_its_work_grows_with_the_length_alone(piece: str) -> None:
 def test_a_value_in_a_message() -> None:
     assert shown("me:pw@quay.io/x") == "'[...]@quay.io/x'"
     assert shown(b"bytes") == "b'bytes'"
+
+
+def test_several_are_in_one_line() -> None:
+    assert enumerated(["a\n1", "b"]) == "a 1, b"
+    assert enumerated(list("abcdefghijkl")) == "a, b, c, d, e, f, g, h, i, j and 2 more"
+    assert len(enumerated(["x" * 1000])) == 50

@@ -9,11 +9,8 @@ from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.graph import Inventory
 from image_uploader_plugins.local_export.repository import Repository
 from image_uploader_plugins.manifest import Manifest
-from image_uploader_plugins.text import one_line
+from image_uploader_plugins.text import enumerated
 from image_uploader_plugins.units import plural
-
-_LISTED = 10  # platforms in a line
-_NAME = 50  # characters of a stranger's text
 
 
 def notes(
@@ -44,17 +41,15 @@ def platforms(parsed: Manifest, absent: Collection[Digest]) -> tuple[list[str], 
         if name and not child.runs_nowhere:
             found[name] = found.get(name, False) or child.digest not in absent
     here = [name for name, is_here in found.items() if is_here]
-    return here, [name for name in found if name not in here]
+    return here, [name for name, is_here in found.items() if not is_here]
 
 
 def _platforms_here(parsed: Manifest, absent: Collection[Digest]) -> str:
     here, away = platforms(parsed, absent)
     if not here and not away:
         return ""
-    some = ", ".join(one_line(name, _NAME) for name in here[:_LISTED])
-    more = f" and {len(here) - _LISTED} more" if len(here) > _LISTED else ""
     counts = f"; {len(here)} of {plural(len(here) + len(away), 'platform')} are here"
-    return counts + (f": {some}{more}" if here else "")
+    return counts + (f": {enumerated(here)}" if here else "")
 
 
 def left_out(repository: Repository, inventory: Inventory, index: Digest) -> frozenset[Digest]:

@@ -16,7 +16,7 @@ from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import partials
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
-from image_uploader_plugins.reference import ImageRef, RepositoryName
+from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
 from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.images import Image
 from tests.support import legacy, trees
@@ -221,6 +221,27 @@ SIGNATURE = images.artifact(
 )
 
 
+def _sparse() -> tuple[Callable[[Path], object], World, tuple[Step, ...]]:
+    """An index with two tags and one of its two platforms, and how the other one comes."""
+    ours, arm = LIST.children
+    lay, world = _laid(arm, NESTED)
+    for tag in ("list", "first"):
+        world = world.with_manifest(LIST, LIST.digest, tag)
+
+    def prepare(root: Path) -> None:
+        lay(root)
+        with LocalExportDriver(root) as driver:
+            content, media_type = LIST.manifest.content, LIST.manifest.media_type
+            for tag in ("first", "list"):
+                driver.put_manifest(LIST.repository, content, media_type, tag=Tag(tag))
+            driver.leave_out(LIST.repository, LIST.digest, [ours.digest])
+
+    steps = (*put_steps(world, ours), Step(_put(LIST, LIST.digest, True), world.with_image(ours)))
+    whole = steps[-1].after
+    leave = Step(lambda driver: driver.leave_out(LIST.repository, LIST.digest, []), whole)
+    return prepare, world, (*steps, leave)
+
+
 def _legacy(root: Path, *laid: Image) -> None:
     """As tripleo-common left it."""
     for image in laid:
@@ -277,6 +298,7 @@ def flows() -> list[Flow]:
         Flow("put again", two_there, two, put_steps(two, OLD)),
         Flow("moved tag", two_there, two, put_steps(two, NEW)),
         Flow("list with children", list_there, with_child, put_steps(with_child, LIST)[-3:]),
+        Flow("more platforms of a list", *_sparse()),
         Flow("referrer", old_there, old, put_steps(old, REFERRER)[-1:]),
         Flow("sha512", old_there, old, put_steps(old, OTHER, "sha512")[-1:]),
         Flow("delete", all_there, everything, _delete("ns/img:list", without_list)),

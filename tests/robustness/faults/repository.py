@@ -125,8 +125,10 @@ class Repository:
         for blob in parsed.blobs():
             if blob.digest not in self.blobs:
                 yield f"{whose}: blob {blob.digest} is missing"
+        left_out = (self._file(f"{folder}/{layout.LEFT_OUT}") or b"").decode().split()
         for child in parsed.manifests:
-            yield from self.lacks(child.digest, whose, legacy=legacy)
+            if str(child.digest) not in left_out:
+                yield from self.lacks(child.digest, whose, legacy=legacy)
 
     # -- views
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -159,3 +160,28 @@ def test_another_default_child_is_written(filled: LocalExportDriver, root: Path)
     assert is_held(filled, two)
     assert not is_held(other, two)
     other.close()
+
+
+def test_what_comes_later_is_offered_by_all_tags(filled: LocalExportDriver, root: Path) -> None:
+    arm, amd = (
+        images.image("ns/app", None, [], oci=True, architecture=a) for a in ("arm64", "amd64")
+    )
+    index = images.index("ns/app", "some", [arm, amd], oci=True)
+    for tag in ("some", "same"):
+        trees.put(filled, dataclasses.replace(index, children=(arm,)), tag)
+    trees.put(filled, APP, "other")
+    filled.leave_out(index.repository, index.digest, [amd.digest])
+    trees.put(filled, dataclasses.replace(index, children=(amd,)), "some")
+    filled.leave_out(index.repository, index.digest, [])
+    for tag, digest in (("some", amd.digest), ("same", amd.digest), ("other", APP.digest)):
+        assert (root / V2 / ".defaults" / tag).readlink().name == str(digest)
+    assert trees.problems(root) == []
+
+
+def test_a_tag_that_cannot_be_read_is_left_alone(filled: LocalExportDriver, root: Path) -> None:
+    filled.leave_out(LIST.repository, LIST.digest, [APP.digest])
+    damaged = root / V2 / "manifests" / "1.type-map"
+    damaged.write_bytes(b"damaged")
+    filled.leave_out(LIST.repository, LIST.digest, [])
+    assert filled.left_out(LIST.repository, LIST.digest) == frozenset()
+    assert damaged.read_bytes() == b"damaged"
