@@ -6,9 +6,12 @@ from __future__ import annotations
 import io
 import re
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,6 +28,19 @@ HEX = "0123456789abcdef" * 4
 DIGEST = f"sha256:{HEX}"
 
 OWN = "images:\n- a\n"
+OWN_WITH_ALL = f"""\
+registries:
+  quay.io: {{insecure: false, certs_dir: a, mirrors: [b], limits: {{bytes_per_second: 1M}}}}
+defaults: {{platforms: [linux/amd64], referrers: true, names: path, mirror: false}}
+images:
+- a:1
+- repository: b
+  tags: {{names: [a], glob: b, regex: [c], semver: '>1', newest: 3, exclude: d}}
+  digests: [{DIGEST}]
+  target: c/d
+  referrers: [a/b]
+- {{repository: c, tags: [1.10]}}
+"""
 SKOPEO = """\
 registry.example.com:
     images:
@@ -319,6 +335,52 @@ PARTS = st.sampled_from(
 def test_every_text_is_read_or_refused(text: str) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(sys, "stdin", io.StringIO(text))
+        try:
+            assert read(["-"], []).entries
+        except errors.ConfigurationError as e:
+            assert str(e).startswith("standard input")
+            assert "\n" not in str(e)
+
+
+ODD: st.SearchStrategy[Any] = st.sampled_from(
+    [
+        *(
+            None,
+            "",
+            0,
+            -1,
+            1.5,
+            True,
+            [],
+            {},
+            [[]],
+            {"a": 1},
+            "all",
+            "x" * 300,
+            "\x85",
+            "a\nb",
+            "*",
+        ),
+        *("é", "[", "(", "sha256:", "10M", "²", "1e400", 10**30, "u:p@h/a", "[::1", "..", "-"),
+    ]
+)
+
+
+def places_in(value: Any) -> Iterator[tuple[Any, Any]]:
+    """Every mapping and list in a value, each with every key or index."""
+    if isinstance(value, dict | list):
+        for key in value if isinstance(value, dict) else range(len(value)):
+            yield value, key
+            yield from places_in(value[key])
+
+
+@given(st.sampled_from([SKOPEO, UPLOADS, OWN_WITH_ALL]), st.data())
+def test_odd_values_are_read_or_refused(text: str, data: st.DataObject) -> None:
+    root = yaml.safe_load(text)
+    inside, key = data.draw(st.sampled_from(list(places_in(root))))
+    inside[key] = data.draw(ODD)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdin", io.StringIO(yaml.safe_dump(root)))
         try:
             assert read(["-"], []).entries
         except errors.ConfigurationError as e:
