@@ -63,6 +63,8 @@ def watch(lists: list[set[str]]) -> None:
         change = clients.Change(old, new)
         tree = clients.Tree(storage.state)
         known = {*old, *tree.gone()} & {*new, *_gone_after(storage.state, change)}
+        if new and len(old | tree.gone()) <= windows.REMEMBERED:
+            known = {*old, *tree.gone()}
         asked = sorted(_asked(storage.state, change, tree.gone()))
 
         def look(path: PurePosixPath) -> None:
@@ -130,3 +132,10 @@ def test_whoever_continues_after_a_removed_item_until_it_is_forgotten(seed: int,
 
 def test_whoever_continues_after_a_removed_item_while_others_become_the_last() -> None:
     watch([set(items) for items in ("abfh", "af", "afz", "afyz", "az", "a", "ahz", "fz")])
+
+
+@pytest.mark.parametrize(("few", "many"), [(3, 40), (32, 100)])
+def test_whoever_reads_a_list_that_grows_or_shrinks_at_once(few: int, many: int) -> None:
+    items = [f"v{number:03}" for number in range(many)]
+    middle = many // 2
+    watch([set(items[middle : middle + few]), set(items), set(items[:few])])
