@@ -107,6 +107,8 @@ class Sync(Command):
             with Synchronization.opened(wanted, self.conf, journal, options) as run:
                 run.run()
         if not self.quiet:
+            for image in journal.deleted:
+                print(f"{image}: deleted", file=self.app.stderr)
             deleted = f"; {plural(len(journal.deleted), 'tag')} deleted" if journal.deleted else ""
             print(f"{journal.totals()}{deleted}", file=self.app.stderr)
 

@@ -170,6 +170,7 @@ def test_a_list_that_mirrors(run: Run, root: Path, source: Source, tmp_path: Pat
     report = tmp_path / "report.json"
     result = run("sync", "-f", file, "--report", report)
     assert (result.status, result.out) == (0, "")
+    assert result.err.splitlines()[-2] == "ns/one:3.0: deleted"
     assert result.err.splitlines()[-1].endswith("; 1 tag deleted")
     assert json.loads(report.read_text())["deleted"] == ["ns/one:3.0"]
     assert trees.tags(root, "ns/one") == ["1.0", "2.0", "4.0"]
