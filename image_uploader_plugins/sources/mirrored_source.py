@@ -151,20 +151,19 @@ class MirroredSource(Source):
         given: set[tuple[Tag | None, Digest]] = set()
         answered = False
         for mirror in self._asked_for(digest):
+            before = len(given)
             try:
-                for tag, descriptor in mirror.source.signatures(digest, is_held, types):
-                    given.add((tag, descriptor.digest))
-                    yield tag, descriptor
+                for found in mirror.source.signatures(digest, is_held, types):
+                    yield from _new(found, given)
             except _PASSED_OVER as e:
                 self._pass_over(mirror, e)
                 continue
-            if given:
+            if len(given) > before:
                 return
             answered = True
         try:
-            for tag, descriptor in self._source.signatures(digest, is_held, types):
-                if (tag, descriptor.digest) not in given:
-                    yield tag, descriptor
+            for found in self._source.signatures(digest, is_held, types):
+                yield from _new(found, given)
         except errors.SourceError as e:
             if not answered:
                 raise
@@ -187,3 +186,13 @@ class MirroredSource(Source):
             LOG.debug("%s: its mirror %s is passed over: %s", *names, error)
         elif self._registries.is_first("passed over", *names, type(error).__name__):
             LOG.warning("%s: its mirror %s is passed over: %s", *names, error)
+
+
+def _new(
+    found: tuple[Tag | None, Descriptor], given: set[tuple[Tag | None, Digest]]
+) -> Iterator[tuple[Tag | None, Descriptor]]:
+    """Yield what is not among the ``given``, which it is from then on."""
+    tag, descriptor = found
+    if (tag, descriptor.digest) not in given:
+        given.add((tag, descriptor.digest))
+        yield found

@@ -71,12 +71,13 @@ class Scene:
     logins: dict[str, Login] = dataclasses.field(default_factory=dict)
     rules: dict[str, RegistryRules] = dataclasses.field(default_factory=dict)
     more: dict[str, Any] = dataclasses.field(default_factory=dict)
+    environment: dict[str, str] = dataclasses.field(default_factory=dict)
     stack: contextlib.ExitStack = dataclasses.field(default_factory=contextlib.ExitStack)
 
     def registries(self) -> Registries:
         itself, *mirrors = self.addresses
         rules = {itself: RegistryRules(mirrors=tuple(mirrors)), **self.rules}
-        trust = Trust(certificates=(), environment={})
+        trust = Trust(certificates=(), environment=self.environment)
         settings = Settings(Keychain(self.logins, {}), trust, rules=rules, **self.more)
         return self.stack.enter_context(contextlib.closing(Registries(settings)))
 
@@ -191,6 +192,12 @@ def test_who_does_not_answer_is_not_asked_for_a_while(scene: Scene, clock: Clock
     source.manifest(Tag("1"))
     source.manifest(Tag("1"))
     assert scene.asked() == [0, 2, 0]
+    up = False
+    del refused[:]
+    for _ in range(3):
+        source.manifest(Tag("1"))
+        clock.now += 10
+    assert refused == [clock.now - 30, clock.now - 20]
 
 
 def test_what_is_away_for_one_image_is_away_for_all(scene: Scene, clock: Clock) -> None:
@@ -268,6 +275,15 @@ def test_a_blob_that_is_damaged_comes_from_the_next_one(scene: Scene, wrong: byt
     assert scene.asked("manifests/1") == [0, 1, 0]
 
 
+def test_a_blob_of_which_nothing_is_right(scene: Scene) -> None:
+    """Where no byte of it was handed on, another one is asked all the same."""
+    small = str(LAYERS[1].digest)
+    scene.first.hook = lambda asked: Reply(body=b"x" * 9999) if small in asked.path else None
+    copier = Copier(MemoryDriver("small"), RepositoryName("copied"), scene.source())
+    copier.copy(Tag("1"), Tag("1"), all_platforms=True)
+    assert scene.asked(f"blobs/{small}") == [0, 1, 1]
+
+
 # -- tags, and what HEAD says
 
 
@@ -329,12 +345,18 @@ def test_signatures_where_only_mirrors_answer(
 
 
 def test_signatures_that_break_off_come_once(scene: Scene) -> None:
+    """What one has begun to tell may be a part: others are asked until one has told all."""
     for one in (scene.itself, scene.first):
         one.add(signature(b"s"))
+    more = images.artifact(
+        "ns/app", f"sha256-{IMAGE.digest.encoded}.sbom", media_types.OCI_MANIFEST, b"more"
+    )
+    scene.itself.add(more)
     scene.first.hook = lambda asked: Reply(500) if asked.path.endswith(".att") else None
-    scene.second.hook = always(Reply(404))
-    found = list(scene.source().signatures(IMAGE.digest))
-    assert [descriptor.digest for _, descriptor in found] == [signature(b"s").digest]
+    for scene.second.hook in (always(Reply(404)), always(Reply(500))):
+        found = list(scene.source().signatures(IMAGE.digest))
+        expected = [signature(b"s").digest, more.digest]
+        assert [descriptor.digest for _, descriptor in found] == expected
 
 
 # -- what is told
@@ -487,6 +509,10 @@ def test_rules_come_before_it(scene: Scene, tmp_path: Path) -> None:
     scene.rules = {scene.addresses[0]: RegistryRules(mirrors=(scene.addresses[2],))}
     pull(scene.source())
     assert scene.asked() == [0, 0, 4]
+    scene.second.hook = always(Reply(404))
+    scene.forget()
+    pull(scene.source())
+    assert scene.asked() == [4, 0, 4]
 
 
 @pytest.mark.parametrize(
@@ -565,6 +591,24 @@ def test_a_mirror_that_is_insecure_as_a_mirror(
         assert not source.is_verified
         with pytest.raises(errors.RegistryUnreachable, match="self-signed"):
             MirroredSource.of(registries, unknown, "ns/app").manifest(Tag("1"))
+
+
+def test_what_comes_from_the_registry_itself_is_verified_as_it_is(
+    scene: Scene, tmp_path: Path
+) -> None:
+    """It is marked where anything came from a mirror that is not."""
+    pair = tls.make(tmp_path)
+    with odd_registry.serving(OddRegistry([IMAGE]), pair) as verified:
+        scene.addresses[0] = verified
+        scene.environment = {"SSL_CERT_FILE": str(pair[0])}
+        source = scene.source()
+        assert source.is_verified
+        pull(source)
+        assert not source.is_verified
+        scene.first.hook = scene.second.hook = always(Reply(404))
+        source = scene.source()
+        pull(source)
+        assert source.is_verified
 
 
 def test_rules_of_a_mirror_come_before_what_it_is_as_one(scene: Scene, tmp_path: Path) -> None:
