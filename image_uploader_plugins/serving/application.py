@@ -11,6 +11,7 @@ import bisect
 import contextlib
 import dataclasses
 import functools
+import gzip
 import hashlib
 import json
 import logging
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 
 LOG = logging.getLogger(__name__)
 
+# Where the HTML page is; it is the only answer that is compressed.
+_PAGES = ("/", "/index.html")
 _PATH = re.compile(r"/v2/(.+)/(manifests|blobs|referrers|tags)/([^/]+)")
 # Content by digest never changes; caches must ask again for anything else.
 _FOR_EVER = "max-age=31536000, immutable"
@@ -98,6 +101,7 @@ class TreeServer:
         by_digest = kind in ("blobs", "manifests") and ":" in reference
         fixed = by_digest and status in (200, 206, 304)
         vary = ["Accept"] if kind == "manifests" and not by_digest else []
+        vary += ["Accept-Encoding"] if request.path in _PAGES else []
         if self._allow_origins and cross_origin.ANY not in self._allow_origins:
             vary.append("Origin")
         return {
@@ -126,7 +130,7 @@ class TreeServer:
             return _error(500, "UNKNOWN", "the tree cannot be read")
 
     def _route(self, request: Request) -> Response:
-        if request.path in ("/", "/index.html"):
+        if request.path in _PAGES:
             return self._page(request)
         if request.path.rstrip("/") == "/v2":
             return self._file(request, layout.API_ROOT, media_types.JSON)
@@ -190,7 +194,11 @@ class TreeServer:
         return _error(404, "NAME_UNKNOWN", "no such repository of this registry")
 
     def _page(self, request: Request) -> Response:
-        answer = self._file(request, layout.PAGE, "text/html; charset=utf-8")
+        content, in_gzip = self._read(layout.PAGE), request.takes_gzip()
+        content = _packed(content) if in_gzip else content
+        answer = _text(request, content, "text/html; charset=utf-8")
+        if in_gzip and answer.status < 400:
+            answer.headers["Content-Encoding"] = "gzip"
         # The page has its policy in it; this is what a page cannot say itself.
         answer.headers["Content-Security-Policy"] = "frame-ancestors 'none'"
         answer.headers["X-Content-Type-Options"] = "nosniff"
@@ -328,6 +336,12 @@ class TreeServer:
         except errors.ContentMismatch as e:
             raise errors.StorageError(self._files.root / path, str(e)) from e
         return stored
+
+
+@functools.lru_cache(2)
+def _packed(content: bytes) -> bytes:
+    """Return the page in gzip; the same bytes each time, so that they have one ETag."""
+    return gzip.compress(content, mtime=0)
 
 
 @functools.lru_cache(_KNOWN_NAMES)

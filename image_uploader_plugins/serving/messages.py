@@ -49,6 +49,10 @@ class Request:
         asked = "HTTP_IF_NONE_MATCH" in self._environ
         return asked and self._parsed.if_none_match.contains_weak(etag)
 
+    def takes_gzip(self) -> bool:
+        """Return whether the client takes an answer in gzip (RFC 9110, 12.5.3)."""
+        return self._parsed.accept_encodings.quality("gzip") > 0
+
     @functools.cached_property
     def _parsed(self) -> werkzeug.wrappers.Request:
         return werkzeug.wrappers.Request(self._environ)

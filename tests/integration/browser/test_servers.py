@@ -37,8 +37,10 @@ def address(kind: web.Kind, gallery_root: Path) -> Iterator[str]:
 def test_answers(kind: web.Kind, address: str) -> None:
     for path in ("/index.html",) if kind == "production" else ("/", "/index.html", "/?a=b"):
         for method in ("GET", "HEAD"):
-            answer = requests.request(method, address + path, timeout=TIMEOUT)
+            plain = {"Accept-Encoding": "identity"}
+            answer = requests.request(method, address + path, headers=plain, timeout=TIMEOUT)
             assert answer.status_code == 200
+            assert "Content-Encoding" not in answer.headers
             assert answer.content == (documents.PAGE if method == "GET" else b"")
             assert answer.headers["Content-Length"] == str(len(documents.PAGE))
             if kind == "production":
@@ -48,6 +50,26 @@ def test_answers(kind: web.Kind, address: str) -> None:
             assert answer.headers["X-Content-Type-Options"] == "nosniff"
             assert answer.headers["Content-Security-Policy"] == "frame-ancestors 'none'"
             assert answer.headers["Docker-Distribution-Api-Version"] == "registry/2.0"
+
+
+def test_the_page_is_compressed_and_nothing_else(kind: web.Kind, address: str) -> None:
+    """Where the server does it; an answer of the API has the length and bytes of its file."""
+    packed = {"Accept-Encoding": "gzip", "Accept": "*/*"}
+    if kind in ("nginx", "embedded"):
+        for method in ("GET", "HEAD"):
+            answer = requests.request(method, f"{address}/", headers=packed, timeout=TIMEOUT)
+            assert answer.headers["Content-Encoding"] == "gzip"
+            assert answer.headers["Vary"] == "Accept-Encoding"
+            assert answer.content == (documents.PAGE if method == "GET" else b"")
+        with requests.get(f"{address}/", headers=packed, stream=True, timeout=TIMEOUT) as answer:
+            assert len(answer.raw.read(decode_content=False)) < len(documents.PAGE) / 2
+    image = next(image for image in gallery() if image.repository.value == "base")
+    blobs = [f"blobs/{digest}" for digest in image.blobs]
+    for part in ("tags/list", "manifests/1.0", f"manifests/{image.digest}", *blobs):
+        answer = requests.get(f"{address}/v2/base/{part}", headers=packed, timeout=TIMEOUT)
+        assert answer.status_code == 200
+        assert "Content-Encoding" not in answer.headers
+        assert int(answer.headers["Content-Length"]) == len(answer.content)
 
 
 def test_a_browser_that_has_it_keeps_it(kind: web.Kind, address: str) -> None:

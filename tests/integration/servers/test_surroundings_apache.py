@@ -20,11 +20,13 @@ import pytest
 
 from image_uploader_plugins import media_types
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
+from image_uploader_plugins.local_export.views import documents
 from image_uploader_plugins.serving import webservers
 from image_uploader_plugins.serving.webservers import Site
 from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.images import Blob, Image
 from tests.support import content, raw, trees, web
+from tests.support.checkout import PROJECT
 
 # As RHEL's /etc/httpd/conf/magic has it for tar archives, in both kinds of format.
 MAGIC = """\
@@ -36,6 +38,9 @@ MAGIC = """\
 
 # Names of tags that end in what main files have types, encodings and handlers for.
 TAGS = ("1.0", "x.gz", "x.var", "x.html", "x.shtml", "x.utf8")
+
+
+SERVING = PROJECT / "doc" / "source" / "serving.rst"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -365,14 +370,16 @@ def test_what_deployments_cannot_have(tree: Path, deployed: Answers) -> None:
 
 
 @contextlib.contextmanager
-def printed(tree: Path, site: Site, inside: str = "", before: str = "") -> Iterator[str]:
+def printed(
+    tree: Path, site: Site, inside: str = "", before: str = "", modules: tuple[str, ...] = ()
+) -> Iterator[str]:
     """Return what ``serve --print apache`` prints, with what an operator adds to it."""
 
     def write(folder: Path, port: int) -> str:
         text = webservers.apache(dataclasses.replace(site, root=tree, port=port))
         text = text.replace("</VirtualHost>", f"{inside}\n</VirtualHost>")
         (folder / "site.conf").write_text(text)
-        return web.httpd_main(folder, folder / "site.conf", (), before)
+        return web.httpd_main(folder, folder / "site.conf", modules, before)
 
     with web.running("httpd", write) as server:
         yield server
@@ -382,12 +389,30 @@ def printed(tree: Path, site: Site, inside: str = "", before: str = "") -> Itera
 @pytest.mark.parametrize("place", ["inside", "before"])
 def test_what_an_operator_adds_holds_on_every_answer(tree: Path, place: str) -> None:
     hsts = 'Header always set Strict-Transport-Security "max-age=1"'
-    with printed(tree, Site(tree, 1), **{place: hsts}) as server:
+    inside, before = (hsts, "") if place == "inside" else ("", hsts)
+    with printed(tree, Site(tree, 1), inside, before) as server:
         found = answers(server)
         assert found.keys() == {key for key, (_, fields, _) in found.items() if added(fields)}
         etag = f'"{image().digest}"'
         status, fields, _ = raw.get(server, "/v2/base/manifests/1.0", If_None_Match=etag)
         assert (status, fields["Strict-Transport-Security"]) == (304, "max-age=1")
+
+
+@pytest.mark.slow
+def test_the_page_may_be_compressed(tree: Path) -> None:
+    """By the lines that the documentation gives, which change nothing else."""
+    (lines,) = re.findall(r"<LocationMatch.*?</LocationMatch>", SERVING.read_text(), re.DOTALL)
+    deflate = of(modules="filter deflate")
+    folded = served(tree, deflate)
+    with printed(tree, Site(tree, 1), inside=lines, modules=deflate.modules) as server:
+        found = answers(server)
+    different = changed(found, folded)
+    assert {target for _, target, *_ in different} == {"/"}
+    for method in ("GET", "HEAD"):
+        status, fields, body = found[method, "/"]
+        assert (status, dict(fields)["Content-Encoding"]) == (200, "gzip")
+        assert "Accept-Encoding" in dict(fields)["Vary"]
+        assert gzip.decompress(body) == (documents.PAGE if method == "GET" else b"")
 
 
 def added(fields: list[tuple[str, str]]) -> bool:
