@@ -79,6 +79,13 @@ class Memory:
         if self.takes(len(packed)):
             self._manifests[reference] = packed, manifest.media_type, manifest.told
 
+    def know_as(self, tag: Tag | Digest, digest: Digest) -> None:
+        """Have what was kept of a tag known of the digest that it leads to, too."""
+        if tag in self.described:
+            self.described[digest] = self.described[tag]
+        if tag in self._manifests:
+            self._manifests[digest] = self._manifests[tag]
+
     def forget(self) -> None:
         """Give back all that was kept."""
         self.described.clear()

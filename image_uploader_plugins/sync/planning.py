@@ -36,7 +36,8 @@ class PlannedImage:
 
     One that is not ``to_copy`` is whole in the target.  ``digest`` is what it
     will be, ``attached`` are the tags of what signs and describes it, and
-    ``memory`` has what its source said.
+    ``memory`` has what its source said, which is as ``insecure`` as a record
+    says.
     """
 
     image: WantedImage
@@ -50,6 +51,7 @@ class PlannedImage:
     at_most: bool = False
     digest: str | None = None
     attached: tuple[Tag, ...] = ()
+    insecure: bool = False
     memory: Memory | None = None
 
     @property
@@ -108,10 +110,11 @@ class Planner:
         Engine.copy() does, and ContentMismatch for a tag that leads to another
         digest than its pin.
         """
-        job = image.job
         memory = Memory(self._allowance)
+        if image.pins:
+            image = _pinned(image, self._engine.source(image.job, memory), memory)
+        job = image.job
         before = self._resolved(ImageRef(job.target, job.tag or job.reference))
-        check_pins(image, self._engine.source(job, memory))
         found = ImageRecord(record.source, record.uploader)
         dry = self._engine.plan(job, found, image.options, memory, all_platforms=True)
         planned = PlannedImage(
@@ -126,6 +129,7 @@ class Planner:
             dry.at_most,
             found.digest,
             tuple(Tag(name) for name in found.signatures if ":" not in name),
+            found.insecure,
         )
         if planned.to_copy:
             planned.memory = memory
@@ -165,17 +169,20 @@ class Planner:
             return None
 
 
-def check_pins(image: WantedImage, source: Source) -> None:
-    """Raise ContentMismatch where the source's tag leads to another digest than a pin says."""
-    if not image.pins:
-        return
-    reference = image.job.reference
-    described = source.describe(reference)
-    manifest = None if described else source.manifest(reference)
-    actual = described.digest if described else manifest and (manifest.told or manifest.digest)
+def _pinned(image: WantedImage, source: Source, memory: Memory) -> WantedImage:
+    """Return an image by the digest of its pins; raises ContentMismatch for another one."""
+    tag = image.job.reference
+    if described := source.describe(tag):
+        actual = described.digest
+    else:
+        manifest = source.manifest(tag)
+        actual = manifest.told or manifest.digest
     for pin in image.pins:
         if actual != pin:
             raise errors.ContentMismatch(f"the tag leads to {actual}, and the list says {pin}")
+    # By its tag another one could come a moment later.
+    memory.know_as(tag, actual)
+    return dataclasses.replace(image, job=dataclasses.replace(image.job, reference=actual))
 
 
 def _state(before: Digest | None, *, is_changed: bool) -> State:

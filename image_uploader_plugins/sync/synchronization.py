@@ -27,7 +27,7 @@ from image_uploader_plugins.sources.mirrored_source import MirroredSource
 from image_uploader_plugins.sources.registries import Registries
 from image_uploader_plugins.sync import space, wanted_images
 from image_uploader_plugins.sync.deletions import Deletions, Going, mirrored
-from image_uploader_plugins.sync.planning import Plan, PlannedImage, Planner, check_pins
+from image_uploader_plugins.sync.planning import Plan, PlannedImage, Planner
 from image_uploader_plugins.sync.wanted import Entry, Wanted
 from image_uploader_plugins.sync.wanted_images import WantedImage
 
@@ -240,8 +240,6 @@ class Synchronization:
         image, record = planned.image, planned.record
         try:
             with self._journal.turn(record) as meter:
-                # Of what was too much to remember, the tag may have moved.
-                check_pins(image, self._engine.source(image.job, planned.memory, meter))
                 self._engine.copy(
                     image.job,
                     record,
@@ -250,6 +248,7 @@ class Synchronization:
                     all_platforms=True,
                     memory=planned.memory,
                 )
+            record.insecure |= planned.insecure
         except Exception as e:  # of one image, whatever it is
             self._failures.of_image(record, image.job.source, e)
         finally:

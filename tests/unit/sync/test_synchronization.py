@@ -13,6 +13,7 @@ from image_uploader_plugins.driver import Footprint, Room
 from image_uploader_plugins.manifest import Platform
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
 from image_uploader_plugins.runs.records import Status
+from image_uploader_plugins.sources.mirrored_source import MirroredSource
 from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.images import Blob, Image
 from image_uploader_plugins.testing.memory import MemoryDriver
@@ -179,6 +180,43 @@ def test_a_tag_that_leads_elsewhere_than_its_pin_fails(site: Site, head: bool) -
     assert site.there("ns/a") == {}
     assert site.there("ns/b") == {"1": str(image("ns/b").digest)}
     assert not site.registry.paths("ns/a/blobs/")
+
+
+def test_a_pinned_tag_that_moves_brings_what_it_is_pinned_to(site: Site) -> None:
+    old, new = image("ns/a", text="old"), image("ns/a", text="new")
+    site.registry.add(old)
+
+    def hook(asked: Asked) -> Reply | None:
+        if asked.method == "HEAD" and asked.path.endswith("/manifests/1"):
+            site.registry.hook = lambda _: None
+            reply = site.registry.answer(asked)
+            site.registry.add(new)
+            return reply
+        return None
+
+    site.registry.hook = hook
+    entry = site.entry("ns/a", pins={Tag("1"): old.digest})
+    site.run(entry)
+    assert site.error == ""
+    assert site.there("ns/a") == {"1": str(old.digest)}
+    site.run(entry)
+    assert f"the tag leads to {new.digest}, and the list says {old.digest}" in site.error
+    assert site.there("ns/a") == {"1": str(old.digest)}
+
+
+def test_a_pinned_tag_that_did_not_move_is_one_head(site: Site) -> None:
+    found = image("ns/a")
+    site.registry.add(found)
+    entry = site.entry("ns/a", pins={Tag("1"): found.digest})
+    site.run(entry, copying={"signatures": False})
+    manifests = [key for key in site.asked() if "/manifests/" in key[1]]
+    assert sorted(manifests) == [
+        ("GET", f"/v2/ns/a/manifests/{found.digest}"),
+        ("HEAD", "/v2/ns/a/manifests/1"),
+    ]
+    site.run(entry, copying={"signatures": False})
+    assert site.statuses() == {"ns/a:1": Status.UNCHANGED}
+    assert site.asked() == {("HEAD", "/v2/ns/a/manifests/1"): 1}
 
 
 def test_what_two_entries_want_of_one_image_comes_together(site: Site) -> None:
@@ -442,6 +480,18 @@ def test_an_image_that_waits_for_its_copy_has_not_failed(site: Site) -> None:
     assert site.error == ""
     assert {failed for _, failed, _ in seen} == {0}
     assert seen[0] == (0, 0, 2)
+
+
+def test_an_image_is_as_insecure_as_what_its_plan_was_told(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mirror may have given the manifests, and the registry the blobs."""
+    site.registry.add(image("ns/a"))
+    verified = iter([False, True])
+    monkeypatch.setattr(MirroredSource, "is_verified", property(lambda _: next(verified)))
+    site.run(site.entry("ns/a", "1"))
+    assert site.error == ""
+    assert [record.insecure for record in site.journal.images] == [True]
 
 
 def test_a_plan_leaves_records_of_what_was_not_copied(site: Site) -> None:
