@@ -28,12 +28,12 @@ def look(repository: Repository) -> Inventory:
     # Names are read first, since a manifest is written before its name.
     tags: dict[Tag, list[Digest]] = {}
     lost: dict[Tag, errors.UploaderError] = {}
-    for tag in sorted(repository.tags()):
+    found, pins = repository.tags_and_pins()
+    for tag in sorted(found):
         try:
-            tags[tag] = repository.tag_digests(tag)
+            tags[tag] = repository.tag_digests(tag, legacy_too=found[tag])
         except (errors.ManifestInvalid, errors.StorageError) as e:
             lost[tag] = e
-    pins = frozenset(repository.pins())
     readable: dict[Digest, Manifest] = {}
     broken: dict[Digest, errors.UploaderError] = {}
     for digest, outcome in repository.read_manifests():
@@ -43,4 +43,4 @@ def look(repository: Repository) -> Inventory:
             broken[digest] = errors.ManifestInvalid("is missing, and was there", outcome.path)
         else:
             broken[digest] = outcome
-    return Inventory(repository.name, tags, lost, pins, readable, broken)
+    return Inventory(repository.name, tags, lost, frozenset(pins), readable, broken)

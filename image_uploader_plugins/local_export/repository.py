@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
 
 from image_uploader_plugins import errors, manifest
@@ -237,9 +237,20 @@ class Repository:
         _, pins = self._names()
         return pins
 
+    def tags_and_pins(self) -> tuple[Mapping[Tag, bool], set[Digest]]:
+        """Return tags() and pins() from one look; of each tag, whether it may be a legacy link."""
+        names = self._storage.names(self.layout.manifests)
+        tags, pins = self._sorted(names)
+        return {tag: tag.value in names for tag in tags}, pins
+
     def _names(self) -> tuple[set[Tag], set[Digest]]:
+        return self._sorted(self._storage.names(self.layout.manifests))
+
+    @staticmethod
+    def _sorted(names: Mapping[str, str]) -> tuple[set[Tag], set[Digest]]:
+        """Return the tags and the pins among the names beside the manifests."""
         tags, pins = set(), set()
-        for name, kind in self._storage.names(self.layout.manifests).items():
+        for name, kind in names.items():
             reference = name.removesuffix(layout.TYPE_MAP)
             # A folder was a legacy tag, before a copy was made with links followed.
             if reference == name and kind in ("link", "folder"):
@@ -258,9 +269,12 @@ class Repository:
         """
         return next(iter(self.tag_digests(tag)), None)
 
-    def tag_digests(self, tag: Tag) -> list[Digest]:
-        """Return the manifests that a tag leads to, first the one it is for; none for no tag."""
-        legacy = self._storage.link_target(self.layout.legacy_tag(tag))
+    def tag_digests(self, tag: Tag, *, legacy_too: bool = True) -> list[Digest]:
+        """Return the manifests that a tag leads to, first the one it is for; none for no tag.
+
+        Where it is known to be no legacy link, that is not looked for.
+        """
+        legacy = self._storage.link_target(self.layout.legacy_tag(tag)) if legacy_too else None
         if legacy is not None:
             digest = layout.folder_digest(legacy.rstrip("/").rpartition("/")[2])
             return [digest] if digest else []

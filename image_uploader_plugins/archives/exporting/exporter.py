@@ -15,6 +15,7 @@ from image_uploader_plugins.archives.exporting.selection import Selection, selec
 from image_uploader_plugins.digest import Digest, VerifiedStream
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.manifest import Descriptor, index_fields
+from image_uploader_plugins.meter import Meter
 from image_uploader_plugins.patterns import Pattern
 from image_uploader_plugins.storage import Reader, Storage
 
@@ -36,11 +37,15 @@ class Outcome:
 
 
 class Exporter:
-    """Exports images of ``tree``, with hard links to its blobs unless those are ``copied``."""
+    """Exports images of ``tree``, with hard links to its blobs unless those are ``copied``.
 
-    def __init__(self, tree: Tree, *, copied: bool = False) -> None:
+    ``meter`` counts repositories and files, and may stop the export.
+    """
+
+    def __init__(self, tree: Tree, *, copied: bool = False, meter: Meter | None = None) -> None:
         self._tree = tree
         self._copied = copied
+        self._meter = meter or Meter()
 
     def export(
         self, path: Path, patterns: Sequence[Pattern] = (), known: frozenset[Digest] = frozenset()
@@ -51,14 +56,16 @@ class Exporter:
         pattern that nothing matches, and what a Destination does.
         """
         _check_apart(path, self._tree.storage.root)
-        with selected(self._tree, patterns) as selection:
+        with selected(self._tree, patterns, self._meter) as selection:
             carried = {d: b for d, b in selection.blobs.items() if d not in known}
             items = [
                 *(_Manifest(d, len(c), c) for d, c in sorted(selection.manifests.items())),
                 *(self._blob(selection, blob) for _, blob in sorted(carried.items())),
             ]
             destination(path.absolute()).write(
-                items, _json(oci_layout.VERSION), _json(index_fields(selection.entries))
+                self._meter.each("Wrote {} files", items),
+                _json(oci_layout.VERSION),
+                _json(index_fields(selection.entries)),
             )
         return _outcome(selection, carried)
 
@@ -102,9 +109,11 @@ class _Blob(Item):
         return storage.try_link(self.path, self.origin) if self.shared else None
 
 
-def list_blobs(tree: Tree, patterns: Sequence[Pattern] = ()) -> tuple[list[Digest], Sequence[str]]:
+def list_blobs(
+    tree: Tree, patterns: Sequence[Pattern] = (), meter: Meter | None = None
+) -> tuple[list[Digest], Sequence[str]]:
     """Return the blobs of what matches, for ``known`` of an export elsewhere, and the problems."""
-    with selected(tree, patterns) as selection:
+    with selected(tree, patterns, meter) as selection:
         return sorted(selection.blobs), selection.problems
 
 

@@ -17,6 +17,7 @@ from image_uploader_plugins.local_export.inventory import take_inventory
 from image_uploader_plugins.local_export.repository import Repository
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.manifest import Descriptor, Manifest
+from image_uploader_plugins.meter import Meter
 from image_uploader_plugins.patterns import Pattern
 from image_uploader_plugins.reference import RepositoryName, Tag
 from image_uploader_plugins.text import shown
@@ -38,16 +39,20 @@ class Selection:
 
 
 @contextlib.contextmanager
-def selected(tree: Tree, patterns: Sequence[Pattern] = ()) -> Iterator[Selection]:
+def selected(
+    tree: Tree, patterns: Sequence[Pattern] = (), meter: Meter | None = None
+) -> Iterator[Selection]:
     """Select the images that match one of ``patterns`` (default: all), with what refers to them.
 
     A pattern is for a repository, ``repository:tag`` or ``repository@digest``.
     Where leases can be taken, no delete takes the blobs away until the context
-    ends.  Raises ImageUnknown for a pattern that nothing matches.
+    ends.  Raises ImageUnknown for a pattern that nothing matches.  ``meter``
+    counts the repositories.
     """
     selector = _Selector(tree, patterns)
     try:
-        for name in tree.repositories():
+        names = tree.repositories()
+        for name in (meter or Meter()).each("Read {} repositories", names):
             with tree.repository_lock(name):
                 selector.add(tree.repository(name))
         for pattern in patterns:

@@ -10,7 +10,7 @@ from pathlib import Path
 from image_uploader_plugins import errors, files
 from image_uploader_plugins.archives.exporting.exporter import Exporter, Outcome, list_blobs
 from image_uploader_plugins.archives.exporting.known_blobs import known_blobs
-from image_uploader_plugins.cli import arguments
+from image_uploader_plugins.cli import arguments, progress
 from image_uploader_plugins.cli.base import Command
 from image_uploader_plugins.cli.local_tree import LocalTree
 from image_uploader_plugins.local_export.tree import Tree
@@ -71,13 +71,15 @@ class Export(LocalTree, Command):
                 return self._list_blobs(tree, parsed_args.destination, parsed_args.images)
             _check_since(parsed_args.destination, parsed_args.since)
             known = known_blobs(parsed_args.since)
-            exporter = Exporter(tree, copied=parsed_args.copy)
-            outcome = exporter.export(parsed_args.destination, parsed_args.images, known)
+            exporter = Exporter(tree, copied=parsed_args.copy, meter=self.meter)
+            with progress.metered(self.app.stderr, self.meter, quiet=self.quiet):
+                outcome = exporter.export(parsed_args.destination, parsed_args.images, known)
         self._tell(outcome)
         return self._complain(outcome.problems)
 
     def _list_blobs(self, tree: Tree, path: Path, patterns: Sequence[Pattern]) -> int:
-        digests, problems = list_blobs(tree, patterns)
+        with progress.metered(self.app.stderr, self.meter, quiet=self.quiet):
+            digests, problems = list_blobs(tree, patterns, self.meter)
         text = "".join(f"{digest}\n" for digest in digests)
         if str(path) == "-":
             self.app.stdout.write(text)

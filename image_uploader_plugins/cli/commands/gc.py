@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import argparse
 
+from image_uploader_plugins.cli import progress
 from image_uploader_plugins.cli.base import Command
 from image_uploader_plugins.cli.local_tree import LocalTree
 from image_uploader_plugins.local_export.maintenance.adopt import adopt, strangers
-from image_uploader_plugins.local_export.maintenance.collect import Collector
+from image_uploader_plugins.local_export.maintenance.collect import Collector, Garbage
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.units import size
 
@@ -50,16 +51,20 @@ class Gc(LocalTree, Command):
             return status
 
     def _collect(self, tree: Tree, *, dry_run: bool) -> int:
-        collector = Collector(tree, dry_run=dry_run)
-        count = freed = 0
-        for garbage in collector.collect():
-            print(f"{garbage.path}: {garbage.reason}, {size(garbage.size)}", file=self.app.stdout)
-            count += 1
-            freed += garbage.size
+        collector = Collector(tree, dry_run=dry_run, meter=self.meter)
+        found: list[Garbage] = []
+        try:
+            with progress.metered(self.app.stderr, self.meter, quiet=self.quiet):
+                found.extend(collector.collect())
+        finally:  # also of a collection that is interrupted
+            for garbage in found:
+                line = f"{garbage.path}: {garbage.reason}, {size(garbage.size)}"
+                print(line, file=self.app.stdout)
         for problem in collector.problems:
             self.app.LOG.error("nothing is removed beside it: %s", problem)
         what = "would go" if dry_run else "removed"
-        print(f"{count} {what}, {size(freed)} freed", file=self.app.stdout)
+        freed = sum(garbage.size for garbage in found)
+        print(f"{len(found)} {what}, {size(freed)} freed", file=self.app.stdout)
         return 1 if collector.problems else 0
 
     def _adopt(self, tree: Tree) -> int:

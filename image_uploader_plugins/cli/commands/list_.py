@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.cli import arguments
+from image_uploader_plugins.cli import arguments, progress
 from image_uploader_plugins.cli.base import Lister
 from image_uploader_plugins.cli.cells import Age, Count, Size, Words
 from image_uploader_plugins.cli.local_tree import LocalTree
@@ -22,6 +22,10 @@ _COLUMNS = (
     *("Repository", "Tag", "Digest", "Kind", "Platforms"),
     *("Size", "Own", "Shared", "Age", "Referrers", "Elsewhere"),
 )
+# As long as names are not, this fits into 80 columns.
+_BRIEF = ("Repository", "Tag", "Size", "Age")
+# For these nothing but tags and manifests is read.
+_CHEAP = (*_BRIEF, "Digest", "Kind")
 # Formats of one line an image, in which a list of words is one text.
 _FLAT = ("csv", "value")
 _SHORT = len("sha256:") + 12
@@ -30,21 +34,23 @@ _SHORT = len("sha256:") + 12
 class List(LocalTree, Lister):
     """List the images of a tree of local-export.
 
-    One line for each tag, sorted. Kind is image, list (of several platforms),
-    artifact, schema 1, or damaged. Size is all that a pull of all platforms
-    gets; Own is what a delete would free; Shared is what other images hold as
-    well. Age is the time since the tag was put, or moved to other content;
-    putting the same again changes nothing. Referrers are signatures and the
-    like that name the image as their subject. Elsewhere are the platforms of a
-    list that were left out on purpose; Platforms are those that are here.
+    One line for each tag, sorted; with --wide, with all columns. Kind is image,
+    list (of several platforms), artifact, schema 1, or damaged. Size is all
+    that a pull of all platforms gets; Own is what a delete would free; Shared
+    is what other images hold as well. Age is the time since the tag was put, or
+    moved to other content; putting the same again changes nothing. Referrers
+    are signatures and the like that name the image as their subject. Elsewhere
+    are the platforms of a list that were left out on purpose; Platforms are
+    those that are here.
 
-    The table is for people; in json, yaml and csv sizes are in bytes, the
-    age in seconds, and digests are whole.
+    The table is for people; json, yaml, csv and value have all columns, sizes
+    in bytes, the age in seconds, and whole digests.
     """
 
     examples = (
         "image-uploader list",
         "image-uploader list 'openstack/*' '*:v1.*'",
+        "image-uploader list --wide 'openstack/*'",
         "image-uploader list --root /srv/image-serve",
         "image-uploader list -f json",
         "image-uploader list -f value -c Repository -c Tag --sort-column Age",
@@ -61,6 +67,9 @@ class List(LocalTree, Lister):
             help=f"list what fits one of these (default: all): {HELP}",
         )
         parser.add_argument(
+            "--wide", action="store_true", help="a table with all columns, wider than a terminal"
+        )
+        parser.add_argument(
             "--all",
             action="store_true",
             help="also manifests without a tag: those that lists consist of, referrers, and what "
@@ -71,17 +80,22 @@ class List(LocalTree, Lister):
     def take_action(
         self, parsed_args: argparse.Namespace
     ) -> tuple[tuple[str, ...], Iterator[tuple[Any, ...]]]:
-        found = self._images(parsed_args)
+        if parsed_args.formatter == "table" and not parsed_args.wide and not parsed_args.columns:
+            parsed_args.columns = list(_BRIEF)
+        needed = {_plain(name) for name in (*parsed_args.columns, *parsed_args.sort_columns)}
+        brief = bool(parsed_args.columns) and needed <= set(map(_plain, _CHEAP))
+        with progress.metered(self.app.stderr, self.meter, quiet=self.quiet):
+            found = list(self._images(parsed_args, brief=brief))
         return _COLUMNS, (_row(image, parsed_args.formatter) for image in found)
 
-    def _images(self, parsed_args: argparse.Namespace) -> Iterator[Image]:
+    def _images(self, parsed_args: argparse.Namespace, *, brief: bool) -> Iterator[Image]:
         patterns: list[Pattern] = parsed_args.patterns
         unmet = dict.fromkeys(patterns)
         with self.tree(parsed_args, look=True) as tree:
-            for name in tree.repositories():
+            for name in self.meter.each("Read {} repositories", tree.repositories()):
                 if patterns and not any(p.fits_repository(name) for p in patterns):
                     continue
-                for image in self._held(tree, name, untagged=parsed_args.all):
+                for image in self._held(tree, name, untagged=parsed_args.all, brief=brief):
                     fitting = [p for p in patterns if p.fits(image.name, image.tag, image.digest)]
                     for pattern in fitting:
                         unmet.pop(pattern, None)
@@ -90,14 +104,21 @@ class List(LocalTree, Lister):
         for pattern in unmet:
             self.complain(f"no image fits {pattern.text!r}")
 
-    def _held(self, tree: Tree, name: RepositoryName, *, untagged: bool) -> Iterator[Image]:
+    def _held(
+        self, tree: Tree, name: RepositoryName, *, untagged: bool, brief: bool
+    ) -> Iterator[Image]:
         try:
-            for image in images(tree, name, untagged=untagged):
+            for image in images(tree, name, untagged=untagged, brief=brief):
                 if image.problem:
                     self.complain(f"{image}: {image.problem}")
                 yield image
         except errors.UploaderError as e:
             self.complain(f"{name}: {e}")
+
+
+def _plain(column: str) -> str:
+    """Return the name of a column as options may have it."""
+    return column.lower()
 
 
 def _row(image: Image, formatter: str) -> tuple[Any, ...]:

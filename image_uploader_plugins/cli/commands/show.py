@@ -11,7 +11,7 @@ from typing import Any
 from cliff.columns import FormattableColumn
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.cli import arguments
+from image_uploader_plugins.cli import arguments, progress
 from image_uploader_plugins.cli.base import ShowOne
 from image_uploader_plugins.cli.cells import Size, Words
 from image_uploader_plugins.cli.local_tree import LocalTree
@@ -52,11 +52,12 @@ class Show(LocalTree, ShowOne):
     """Show one image of a tree of local-export: what it consists of, and whether it is complete.
 
     Own is what a delete would free, Shared what other images hold as well.
-    Layers come with the images that share them; a list comes with its images,
-    each of which can be shown by its digest. Elsewhere are the platforms that
-    were left out on purpose. Notes tell what else was, and what clients get
-    from elsewhere. The exit status is 1 where something that the image needs
-    is missing or has the wrong size or, with --verify, the wrong content.
+    Layers come with the images of the repository and the other repositories
+    that share them; a list comes with its images, each of which can be shown by
+    its digest. Elsewhere are the platforms that were left out on purpose. Notes
+    tell what else was, and what clients get from elsewhere. The exit status is
+    1 where something that the image needs is missing or has the wrong size or,
+    with --verify, the wrong content.
     """
 
     examples = (
@@ -88,18 +89,23 @@ class Show(LocalTree, ShowOne):
 
     def take_action(self, parsed_args: argparse.Namespace) -> tuple[Any, ...]:
         wanted: ImageRef = parsed_args.image
-        with self.tree(parsed_args, look=True) as tree:
+        with (
+            self.tree(parsed_args, look=True) as tree,
+            progress.metered(self.app.stderr, self.meter, quiet=self.quiet),
+        ):
             holdings = Holdings(tree, wanted.repository)
             found = _find(holdings, wanted)
             if found.manifest is None or found.digest is None:
                 raise errors.ManifestInvalid(f"{found}: {found.problem}")
             hashing = parsed_args.verify
-            problems = list(completeness.problems(tree, holdings, found.digest, hashing=hashing))
+            problems = list(
+                completeness.problems(tree, holdings, found.digest, self.meter, hashing=hashing)
+            )
             notes = holdings.notes(found.digest)
             is_whole = not holdings.left_out(found.digest)
             for problem in problems:
                 self.complain(f"{found}: {problem}")
-            sharers = self._sharers(tree, found.manifest)
+            sharers = _sharers(tree, holdings, found.manifest)
             for names in sharers.values():
                 names.discard(str(found))
         return _COLUMNS, (
@@ -109,19 +115,6 @@ class Show(LocalTree, ShowOne):
             not problems,
             Words(notes, _COMMAND_LIMIT),
         )
-
-    def _sharers(self, tree: Tree, manifest: Manifest) -> dict[Digest, set[str]]:
-        """Return the images of the tree that hold each of a manifest's layers."""
-        found: dict[Digest, set[str]] = {layer.digest: set() for layer in manifest.layers}
-        for name in tree.repositories():
-            if not any(map(tree.repository(name).blob, found)):
-                continue
-            try:
-                for who, digest in Holdings(tree, name).uses(found.keys()):
-                    found[digest].add(who)
-            except errors.UploaderError as e:
-                self.complain(f"{name} is left out of what shares layers: {e}")
-        return found
 
 
 class _Lines(FormattableColumn[list[dict[str, Any]]]):
@@ -172,6 +165,22 @@ class _Moment(FormattableColumn[float]):
 
     def machine_readable(self) -> str:  # type: ignore[override]
         return rfc_3339(self._value)
+
+
+def _sharers(tree: Tree, holdings: Holdings, manifest: Manifest) -> dict[Digest, set[str]]:
+    """Return who shares each layer: images of the repository, and names of other repositories.
+
+    Which of their images it is would take reading all manifests of the tree.
+    """
+    found: dict[Digest, set[str]] = {layer.digest: set() for layer in manifest.layers}
+    for who, digest in holdings.uses(found.keys()):
+        found[digest].add(who)
+    for name in tree.repositories():
+        repository = tree.repository(name)
+        for digest, sharers in found.items() if name != holdings.name else ():
+            if repository.blob(digest):
+                sharers.add(name.value)
+    return found
 
 
 def _find(holdings: Holdings, wanted: ImageRef) -> Image:

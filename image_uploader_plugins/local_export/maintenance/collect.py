@@ -18,6 +18,7 @@ from image_uploader_plugins.local_export.link_counts import LinkCounts
 from image_uploader_plugins.local_export.pool import Pool
 from image_uploader_plugins.local_export.repository import Repository
 from image_uploader_plugins.local_export.tree import Tree
+from image_uploader_plugins.meter import Meter
 from image_uploader_plugins.reference import RepositoryName
 from image_uploader_plugins.storage import DryRun
 
@@ -37,12 +38,13 @@ class Collector:
     It may run beside writers: it holds one repository's lock at a time, and
     keeps content that uploads in flight have a lease on. ``problems`` are the
     repositories in which it removes nothing, since it cannot know what they
-    need.
+    need. ``meter`` counts the repositories, and may stop it between two.
     """
 
-    def __init__(self, tree: Tree, *, dry_run: bool = False) -> None:
+    def __init__(self, tree: Tree, *, dry_run: bool = False, meter: Meter | None = None) -> None:
         self.problems: list[errors.UploaderError] = []
         self._tree = tree
+        self._meter = meter or Meter()
         self._is_dry_run = dry_run
         self._storage = DryRun(tree.storage.root, PLACES) if dry_run else tree.storage
         self._pool = Pool(self._storage)
@@ -58,7 +60,8 @@ class Collector:
             # Before the pool: links that a killed process left there keep its content.
             yield from self._staged()
             yield from self._partial()
-        for name in self._tree.repositories() if names is None else names:
+        chosen = self._tree.repositories() if names is None else list(names)
+        for name in self._meter.each("Looked for garbage in {} repositories", chosen):
             yield from self._repository(name)
         yield from self._pooled(whole=names is None)
         if names is None and not self._is_dry_run:

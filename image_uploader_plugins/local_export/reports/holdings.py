@@ -37,7 +37,8 @@ class Image:
     image is deleted, with all that goes with it; ``shared`` is the part of
     ``size`` that others need. ``changed`` is when the tag's or the pin's file
     was written. ``manifest`` is None where it cannot be read, and ``problem``
-    says why.
+    says why. In brief, there are no ``platforms``, ``elsewhere``, ``own``,
+    ``shared`` and ``referrers``.
     """
 
     name: RepositoryName
@@ -73,20 +74,19 @@ class Holdings:
         self.tags = tuple(sorted({*self.inventory.tags, *self.inventory.lost_tags}))
         self.manifests = self.inventory.readable
         self.broken = self.inventory.broken
-        self.edges = self.inventory.edges()
 
     # -- images
 
-    def images(self, *, untagged: bool = False) -> Iterator[Image]:
+    def images(self, *, untagged: bool = False, brief: bool = False) -> Iterator[Image]:
         """Yield an image for each tag, sorted; then for each manifest that no tag is for."""
         for tag in self.tags:
-            yield from self.tagged(tag)
+            yield from self.tagged(tag, brief=brief)
         if untagged:
             named = set(self.inventory.tagged.values())
             for digest in sorted(self.inventory.present - named):
-                yield from self.by_digest(digest)
+                yield from self.by_digest(digest, brief=brief)
 
-    def tagged(self, tag: Tag) -> Iterator[Image]:
+    def tagged(self, tag: Tag, *, brief: bool = False) -> Iterator[Image]:
         """Yield the image of a tag; none where the tag has gone meanwhile."""
         found, changed = self.inventory.tagged.get(tag), self.changed(tag)
         if changed is None:
@@ -95,13 +95,13 @@ class Holdings:
             problem = str(self.inventory.lost_tags.get(tag, "leads nowhere"))
             yield Image(self.name, tag, None, problem=problem, changed=changed)
         else:
-            yield self._image(tag, found, tag, changed)
+            yield self._image(tag, found, tag, changed, brief=brief)
 
-    def by_digest(self, digest: Digest) -> Iterator[Image]:
+    def by_digest(self, digest: Digest, *, brief: bool = False) -> Iterator[Image]:
         """Yield the image of that digest; none where there is no such manifest."""
         file = self._tree.storage.file(self._repository.layout.manifest_content(digest))
         if file and digest in self.inventory.present:
-            yield self._image(None, digest, digest, file.modified)
+            yield self._image(None, digest, digest, file.modified, brief=brief)
 
     def changed(self, tag: Tag) -> float | None:
         """Return when a tag's file was written, in seconds since the epoch; None if it is gone."""
@@ -110,27 +110,37 @@ class Holdings:
         return next((file.modified for file in found if file), None)
 
     def _image(
-        self, tag: Tag | None, digest: Digest, reference: Reference, changed: float
+        self,
+        tag: Tag | None,
+        digest: Digest,
+        reference: Reference,
+        changed: float,
+        *,
+        brief: bool = False,
     ) -> Image:
         manifest = self.manifests.get(digest)
         if manifest is None:
             problem = str(self.broken.get(digest, f"leads to {digest}, which is missing"))
             return Image(self.name, tag, digest, problem=problem, changed=changed)
-        lost = self.lost([reference])
-        freed = self._freed(lost, [reference])
         sizes = self._sizes(digest)
-        return Image(
+        found = Image(
             self.name,
             tag,
             digest,
             manifest,
             kind=manifest.kind,
+            size=sum(sizes.values()),
+            changed=changed,
+        )
+        if brief:
+            return found
+        freed = self._freed(self.lost([reference]), [reference])
+        return dataclasses.replace(
+            found,
             platforms=self.platforms(digest),
             elsewhere=self.platforms_elsewhere(digest),
-            size=sum(sizes.values()),
             own=sum(freed.values()),
             shared=sum(size for part, size in sizes.items() if not freed.get(part)),
-            changed=changed,
             referrers=self.referrers(digest),
         )
 
@@ -308,6 +318,11 @@ class Holdings:
     # -- computed once, when first needed
 
     @functools.cached_property
+    def edges(self) -> graph.Edges:
+        """Return the manifests that each manifest keeps."""
+        return self.inventory.edges()
+
+    @functools.cached_property
     def _blobs(self) -> Mapping[Digest, list[File]]:
         """Return the files of each blob, sorted by name, from one look at the folder."""
         found: dict[Digest, list[File]] = collections.defaultdict(list)
@@ -360,24 +375,27 @@ class Holdings:
         return self._tree.leases.live(self._repository.layout)
 
 
-def images(tree: Tree, name: RepositoryName, *, untagged: bool = False) -> list[Image]:
+def images(
+    tree: Tree, name: RepositoryName, *, untagged: bool = False, brief: bool = False
+) -> list[Image]:
     """Return the images of a repository; with ``untagged`` also manifests that no tag is for.
 
     Raises StorageError where one cannot be read for now.
     """
-    found = _images(tree, name, untagged=untagged)
+    found = _images(tree, name, untagged=untagged, brief=brief)
     if not any(image.problem for image in found):
         return found
     # It is damaged, or was put or deleted meanwhile, which the lock prevents.
     with tree.repository_lock(name):
-        return _images(tree, name, untagged=untagged)
+        return _images(tree, name, untagged=untagged, brief=brief)
 
 
-def _images(tree: Tree, name: RepositoryName, *, untagged: bool) -> list[Image]:
+def _images(tree: Tree, name: RepositoryName, *, untagged: bool, brief: bool) -> list[Image]:
     with tree.storage.holding():
         # Folders that are entered first are held: each image has files in this one.
-        tree.storage.names(layout.repository(name).blobs)
-        return list(Holdings(tree, name).images(untagged=untagged))
+        if not brief:
+            tree.storage.names(layout.repository(name).blobs)
+        return list(Holdings(tree, name).images(untagged=untagged, brief=brief))
 
 
 def exists(tree: Tree, image: ImageRef) -> bool:

@@ -13,9 +13,18 @@ from image_uploader_plugins.manifest import Descriptor
 from image_uploader_plugins.meter import Meter
 
 
-def problems(tree: Tree, holdings: Holdings, digest: Digest, *, hashing: bool) -> Iterator[str]:
-    """Yield each problem of an image's parts; with ``hashing``, read all content."""
-    contents = Contents(tree.storage, Meter()) if hashing else None
+def problems(
+    tree: Tree, holdings: Holdings, digest: Digest, meter: Meter, *, hashing: bool
+) -> Iterator[str]:
+    """Yield each problem of an image's parts; with ``hashing``, read all content.
+
+    ``meter`` counts the bytes that are read, and may stop that.
+    """
+    contents = Contents(tree.storage, meter) if hashing else None
+    if hashing:
+        readable = holdings.needed(digest) & holdings.manifests.keys()
+        blobs = {b.digest: b.size or 0 for d in readable for b in holdings.manifests[d].blobs()}
+        meter.expect(sum(blobs.values()))
     seen: set[Digest] = set()
     for needed in sorted(holdings.needed(digest)):
         if needed in holdings.broken:

@@ -85,7 +85,7 @@ class Verification:
         return report
 
     def _garbage(self) -> Iterator[Garbage]:
-        return Collector(self.tree, dry_run=True).collect(self.names)
+        return Collector(self.tree, dry_run=True, meter=self._meter).collect(self.names)
 
     def _told_once(self, garbage: list[Garbage]) -> Iterator[Finding]:
         """Yield garbage as findings; the rest of one unfinished upload is one finding."""

@@ -70,10 +70,30 @@ def test_a_tree_is_listed_alike_in_all_formats(run: Run) -> None:
     assert names(flat) == names(rows)
     assert [int(row["Size"]) for row in flat] == [row["Size"] for row in rows]
     assert flat[7]["Platforms"] == "linux/amd64 linux/arm64"
-    table = run("list").out
+    table = run("list", "--wide").out
     assert re.search(r"\| ([0-9]+ seconds?|[0-9]+ minutes?) +\|", table)
     assert f"| {str(content.ONE.digest)[:19]} |" in table
     assert " kB |" in table
+
+
+@pytest.mark.usefixtures("filled")
+def test_a_table_fits_a_terminal_unless_it_is_to_be_wide(run: Run) -> None:
+    table = run("list").out.splitlines()
+    assert table[1].replace("|", " ").split() == ["Repository", "Tag", "Size", "Age"]
+    assert max(map(len, table)) <= 80
+    rows = listed(run)
+    assert len(table) == len(rows) + 4
+    assert [line.split("|")[2].strip() for line in table[3:-1]] == [row["Tag"] for row in rows]
+    wide = run("list", "--wide").out.splitlines()
+    assert wide[1].replace("|", " ").split() == list(rows[0])
+    by_size = run("list", "--sort-column", "own").out.splitlines()[3:-1]
+    first = min(rows, key=lambda row: row["Own"])["Own"]
+    assert by_size[0].split("|")[2].strip() in {r["Tag"] for r in rows if r["Own"] == first}
+    for columns in (["Digest", "Kind", "Size"], ["tag", "own"], ["Platforms"], ["Referrers"]):
+        chosen = [word for column in columns for word in ("-c", column)]
+        found = json.loads(run("list", "-f", "json", *chosen).out)
+        names = [column.capitalize() for column in columns]
+        assert found == [{name: row[name] for name in names} for row in rows]
 
 
 @pytest.mark.parametrize(
@@ -165,7 +185,7 @@ def test_what_is_damaged_is_listed_as_that(run: Run, filled: Path) -> None:
 @pytest.mark.parametrize("style", ["table", "json", "yaml", "csv", "value"])
 @pytest.mark.usefixtures("filled")
 def test_nothing_that_a_terminal_obeys(run: Run, style: str) -> None:
-    result = run("list", "ns/hostile", "-f", style)
+    result = run("list", "--wide", "ns/hostile", "-f", style)
     assert result.status == 0
     assert all(line.isprintable() for line in result.out.splitlines())
     assert "forged" in result.out

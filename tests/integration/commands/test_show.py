@@ -42,11 +42,9 @@ def test_an_image(run: Run) -> None:
     base, one = fields["Layers"]
     assert base["digest"] == str(content.BASE.digest)
     assert base["size"] == len(content.BASE.content)
-    assert {"ns/img:2.0", "ns/img:latest", "ns/copy:1.0", "ns/multi:1.0"} <= set(
-        base["shared_with"]
-    )
+    assert {"ns/img:2.0", "ns/img:latest", "ns/copy", "ns/multi"} <= set(base["shared_with"])
     assert "ns/img:1.0" not in base["shared_with"]
-    assert one["shared_with"] == ["ns/copy:1.0", "ns/img:latest"]
+    assert one["shared_with"] == ["ns/copy", "ns/img:latest"]
     assert fields["Referrers"] == [
         {
             "digest": str(content.SIGNATURE.digest),

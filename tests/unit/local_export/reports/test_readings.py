@@ -12,6 +12,7 @@ from image_uploader_plugins.local_export.local_export_driver import LocalExportD
 from image_uploader_plugins.local_export.reports.holdings import Holdings, images
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import completeness
+from image_uploader_plugins.meter import Meter
 from image_uploader_plugins.reference import RepositoryName, Tag
 from image_uploader_plugins.storage import beneath
 from tests.support import looks
@@ -24,7 +25,7 @@ def show(root: Path) -> None:
     holdings = Holdings(tree, NAME)
     (found,) = holdings.tagged(Tag("v0"))
     assert found.digest
-    assert not list(completeness.problems(tree, holdings, found.digest, hashing=False))
+    assert not list(completeness.problems(tree, holdings, found.digest, Meter(), hashing=False))
 
 
 @pytest.mark.skipif(not beneath.is_available(), reason="folders are entered step by step")
@@ -32,6 +33,25 @@ def test_an_image_costs_few_calls(root: Path) -> None:
     limits = {"opens": 6, "listings": 0, "stats": 4, "reads": 6}
     found = looks.of_one_more(root, NAME.value, lambda: images(Tree(root), NAME))
     assert {kind: count for kind, count in found.items() if count > limits[kind]} == {}
+
+
+@pytest.mark.skipif(not beneath.is_available(), reason="folders are entered step by step")
+def test_in_brief_an_image_costs_its_tag_and_its_manifest(root: Path) -> None:
+    limits = {"opens": 3, "listings": 0, "stats": 2, "reads": 4}
+    found = looks.of_one_more(root, NAME.value, lambda: images(Tree(root), NAME, brief=True))
+    assert {kind: count for kind, count in found.items() if count > limits[kind]} == {}
+
+
+def test_in_brief_sizes_are_the_same(root: Path) -> None:
+    with LocalExportDriver(root) as driver:
+        for number in range(3):
+            looks.put(driver, looks.image(NAME.value, number))
+    for brief, whole in zip(
+        images(Tree(root), NAME, brief=True), images(Tree(root), NAME), strict=True
+    ):
+        assert (brief.tag, brief.size, brief.kind, brief.changed, brief.digest) == (
+            *(whole.tag, whole.size, whole.kind, whole.changed, whole.digest),
+        )
 
 
 @pytest.mark.skipif(not beneath.is_available(), reason="folders are entered step by step")
