@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 
@@ -160,4 +161,28 @@ def test_images_are_uploaded_to_the_configured_driver(
         assert run("upload", str(wanted)).status == 0
     assert (layouts / "edge+nova" / "index.json").is_file()
     assert run("delete", "edge/nova:1.0").status == 0
+    assert trees.served(filled) == before
+
+
+def test_a_target_is_made_to_have_what_is_named(
+    run: Run, layouts: Path, filled: Path, tmp_path: Path
+) -> None:
+    before = trees.served(filled)
+    image = images.image("edge/nova", "1.0", [images.layer({"file": b"one"})], oci=True)
+    with web_server.serving(SourceRegistry([image])) as source:
+        name = f"{source}/edge/nova:1.0"
+        lines = run("sync", "--plan", name).out.splitlines()
+        assert lines[0] == "1 new, 0 changed, 0 unchanged, 0 failed, 0 to delete"
+        assert re.fullmatch(r"at most \S+ \S+ to fetch, at most \S+ \S+ to store", lines[1])
+        assert run("sync", name).status == 0
+        assert (layouts / "edge+nova" / "index.json").is_file()
+        wanted = tmp_path / "images.yaml"
+        entry = {"repository": f"{source}/edge/nova", "tags": "all", "mirror": True}
+        wanted.write_text(yaml.safe_dump({"images": [entry]}))
+        result = run("sync", "-f", wanted)
+    assert result.status == 1
+    assert result.err == (
+        f"ERROR: {wanted}:2: mirror: the driver 'oci-layout' does not list its tags, so none of "
+        "them can be found to be unwanted\n"
+    )
     assert trees.served(filled) == before

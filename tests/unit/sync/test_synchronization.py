@@ -232,6 +232,28 @@ def test_what_two_entries_want_of_one_image_comes_together(site: Site) -> None:
     assert sorted(site.there("ns/a")) == ["1", tag]
 
 
+def test_what_is_left_out_is_told_to_the_driver(site: Site) -> None:
+    """Also where nothing else changes."""
+    children = [
+        images.image("ns/a", None, [images.layer({"a": arch.encode()})], architecture=arch)
+        for arch in ("amd64", "arm64")
+    ]
+    index = images.index("ns/a", "1", children)
+    site.registry.add(index)
+    for part in (children[1], index):
+        for digest, content in part.blobs.items():
+            site.driver.upload_layer(part.repository, [content], expected=digest)
+        content, media_type = part.manifest.content, part.manifest.media_type
+        site.driver.put_manifest(part.repository, content, media_type, tag=part.tag)
+    entry = site.entry("ns/a", "1", platforms=(Platform.parse("linux/arm64"),))
+    plan = site.plan(entry)
+    assert (site.states(plan), plan.is_work) == ({"ns/a:1": "unchanged"}, False)
+    assert plan.images[0].to_copy
+    site.run(entry)
+    assert site.driver.left_out(index.repository, index.digest) == {children[0].digest}
+    assert not site.plan(entry).images[0].to_copy
+
+
 # -- the plan
 
 
