@@ -78,7 +78,9 @@ class MirroredSource(Source):
     @property
     def is_verified(self) -> bool:
         """Return whether all that came, as far as anything came, came by verified TLS."""
-        return all(registry.is_verified for registry in self._gave or {self._itself})
+        # Other threads may still add to them.
+        gave = tuple(self._gave) or (self._itself,)
+        return all(registry.is_verified for registry in gave)
 
     def manifest(self, reference: Tag | Digest, size: int | None = None) -> Manifest:
         for mirror in self._asked_for(reference):
@@ -176,6 +178,8 @@ class MirroredSource(Source):
         return (mirror for mirror in self._mirrors if mirror.is_asked_for(reference))
 
     def _note(self, mirror: _Mirror) -> None:
+        if mirror.registry in self._gave:
+            return
         self._gave.add(mirror.registry)
         if self._registries.is_first("mirror", self._itself.name, mirror.registry.name):
             LOG.info("%s: its mirror %s is used", self._itself.name, mirror.registry.name)

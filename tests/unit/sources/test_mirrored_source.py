@@ -609,6 +609,14 @@ def test_what_comes_from_the_registry_itself_is_verified_as_it_is(
         source = scene.source()
         pull(source)
         assert source.is_verified
+        # The other way round, where nothing but a manifest is the registry's.
+        scene.addresses[:] = [scene.addresses[1], verified, "127.0.0.1:1"]
+        digests = '"%(first)s"\npull-from-mirror = "digest-only"'
+        conf(tmp_path, MIRRORS.replace('"%(first)s"', digests), scene)
+        scene.first.hook = odd_registry.usual
+        source = scene.source()
+        pull(source)
+        assert not source.is_verified
 
 
 def test_rules_of_a_mirror_come_before_what_it_is_as_one(scene: Scene, tmp_path: Path) -> None:
