@@ -4,7 +4,9 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,9 +14,13 @@ from typing import Any
 import pytest
 import yaml
 
+from image_uploader_plugins import errors
+from image_uploader_plugins.reference import Tag
+from image_uploader_plugins.sources import registry_source
 from image_uploader_plugins.sources.keychain import Login
 from image_uploader_plugins.testing import images
-from tests.support import commands, odd_registry, trees
+from tests.support import commands, odd_registry, sources, trees
+from tests.support import registry as registries
 from tests.support.commands import Run
 from tests.support.odd_registry import OddRegistry
 from tests.support.sources import passwords
@@ -120,3 +126,42 @@ def test_mirrors_of_registries_conf(
     assert commands.here(config, command, *arguments) == 0
     assert places.asked() == (not mirrored, mirrored)
     assert trees.tags(root, "ns/one") == ["1.0"]
+
+
+@pytest.mark.slow
+def test_a_pull_through_cache(run: Run, root: Path, tmp_path: Path) -> None:
+    """docker-registry's is a mirror, also while the registry itself is away."""
+    for folder in ("itself", "cache"):
+        (tmp_path / folder).mkdir()
+    with contextlib.ExitStack() as itself, contextlib.ExitStack() as stack:
+        at = itself.enter_context(registries.docker_registry(tmp_path / "itself"))
+        registries.push(at, [IMAGE])
+        cache = registries.docker_registry(tmp_path / "cache", f"http://{at}")
+        settings = {"mirrors": [stack.enter_context(cache)]}
+        file = tmp_path / "images.yaml"
+        name = f"{at}/{IMAGE.repository}:{IMAGE.tag}"
+        file.write_text(yaml.safe_dump({"registries": {at: settings}, "images": [name]}))
+        assert run("sync", "-f", file).status == 0
+        itself.close()
+        shutil.rmtree(root)
+        result = run("sync", "-f", file)
+    assert result.status == 0, result.err
+    assert "may be left behind" in result.err
+    assert trees.tags(root, "ns/one") == ["1.0"]
+    assert not trees.problems(root)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [3, 4, 1000])
+def test_tags_of_docker_registry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    """All of them, in pages or at once."""
+    named = [dataclasses.replace(IMAGE, tag=Tag(f"v{number}")) for number in range(8)]
+    monkeypatch.setattr(registry_source, "_TAGS_AT_ONCE", count)
+    monkeypatch.setattr(registry_source, "_FIRST_TAGS", f"?n={count}")
+    with registries.docker_registry(tmp_path) as address:
+        registries.push(address, named)
+        assert sorted(sources.source(address, "ns/one").tags()) == [f"v{n}" for n in range(8)]
+        with pytest.raises(errors.ImageUnknown):
+            sources.source(address, "ns/two").tags()

@@ -23,7 +23,7 @@ from image_uploader_plugins.local_export.views.tags_list import Listing
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
 from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.images import Image
-from tests.support import trees, web
+from tests.support import sources, trees, web
 from tests.support.content import referrer
 
 pytestmark = pytest.mark.slow
@@ -35,6 +35,7 @@ ODD_TYPE = "application/vnd.example!odd+a+b"
 
 FEW = [f"v{number}" for number in range(20)]
 MANY = [f"1.{number}" for number in range(150)]
+LARGE = [f"v1.{number}.0" for number in range(2000)]
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +65,7 @@ def tree(subject: Image, referrers: list[Image]) -> Iterator[Path]:
                 for tag in tags:
                     trees.put(driver, image, tag)
             large = RepositoryLayout(RepositoryName("large"))
-            Listing(driver._storage, large).write(f"v1.{number}.0" for number in range(2000))
+            Listing(driver._storage, large).write(LARGE)
         yield root
 
 
@@ -72,6 +73,12 @@ def tree(subject: Image, referrers: list[Image]) -> Iterator[Path]:
 def listing(kind: web.Kind, tree: Path) -> Iterator[str]:
     with web.serve(kind, tree) as server:
         yield server
+
+
+def test_a_registry_source_reads_all_tags(listing: str) -> None:
+    """Such a tree may be what others copy from."""
+    for name, tags in (("few", FEW), ("many", MANY), ("large", LARGE)):
+        assert sources.source(listing, name).tags() == sorted(tags)
 
 
 @contextlib.contextmanager
