@@ -87,7 +87,7 @@ class Removal(LocalTree, Command):
         A repository that cannot be worked on is reported; the others go on.
         """
         manifests = blobs = freed = names = 0
-        for name, wanted in images:
+        for name, wanted in self.meter.each("Went through {} repositories", list(images)):
             references: list[Reference] = []
             narrowing = functools.partial(_note, references, functools.partial(narrow, name))
             try:
@@ -98,17 +98,22 @@ class Removal(LocalTree, Command):
             except errors.UploaderError as e:
                 self.complain(f"{name}: {e}")
                 continue
-            self._tell(name, references, deletion, outcome)
+            self.tell(name, references, deletion, outcome)
             names += len(references)
             manifests += len(deletion.manifests)
             blobs += len(deletion.blobs)
             freed += deletion.bytes_freed
+        self.end(outcome)
         what = f"{plural(names, 'image')}, {plural(manifests, 'manifest')}, {plural(blobs, 'blob')}"
         print(f"{what} {outcome}, {size(freed)} freed", file=self.app.stdout)
 
-    def _tell(
+    def end(self, outcome: str) -> None:
+        """Print what was not told of each repository."""
+
+    def tell(
         self, name: RepositoryName, references: list[Reference], deletion: Deletion, outcome: str
     ) -> None:
+        """Print what went of a repository, or would: each image, manifest and blob."""
         lines: list[Any] = []
         for reference in references:
             stays = isinstance(reference, Digest) and reference not in deletion.manifests

@@ -148,7 +148,7 @@ def test_operating(reader: Reader) -> None:
 @pytest.mark.slow
 def test_looking(reader: Reader) -> None:
     reader.elsewhere["/var/lib"] = str(reader.home / "var-lib")
-    assert reader.follow("looking.rst") == 8
+    assert reader.follow("looking.rst") == 9
     assert trees.problems(reader.home / "var-lib" / "image-serve") == []
 
 

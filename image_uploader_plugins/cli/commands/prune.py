@@ -4,20 +4,37 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection
+import dataclasses
+from collections.abc import Collection, Sequence
 from fractions import Fraction
 from pathlib import Path
 
-from image_uploader_plugins import errors
-from image_uploader_plugins.cli import arguments
+from image_uploader_plugins import errors, loader
+from image_uploader_plugins.cli import arguments, keep_lists, progress
+from image_uploader_plugins.cli.keep_lists import Kept
 from image_uploader_plugins.cli.removal import Images, Removal
+from image_uploader_plugins.digest import Digest
+from image_uploader_plugins.driver import Deletion
 from image_uploader_plugins.lists import share
 from image_uploader_plugins.local_export.graph import Reference
-from image_uploader_plugins.local_export.maintenance.retention import Retention, read_list
+from image_uploader_plugins.local_export.maintenance.retention import NewestBy, Retention, Stay
 from image_uploader_plugins.local_export.reports.holdings import Holdings, exists
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.patterns import HELP, Pattern
-from image_uploader_plugins.reference import ImageRef, RepositoryName
+from image_uploader_plugins.reference import RepositoryName, Tag
+from image_uploader_plugins.units import plural, size
+
+_REPOSITORIES = 15  # that are shown, those that free most
+_TAGS = 3  # of a repository that are shown
+
+
+@dataclasses.dataclass(frozen=True)
+class _Pruned:
+    """What goes of a repository, or went."""
+
+    name: RepositoryName
+    references: Sequence[Reference]
+    freed: int
 
 
 class Prune(Removal):
@@ -26,18 +43,23 @@ class Prune(Removal):
     A tag stays when it is listed, fits a pattern, or is one of the newest of
     its repository. With an image stays what refers to it: signatures and the
     like, by their subject or by a tag like sha256-DIGEST.sig; these never
-    count among the newest. The age of a tag is the modification time of its
-    file: when the tag was put, or moved to other content. Manifests that were
-    put by digest and have no tag stay, and so does all that is put meanwhile.
+    count among the newest. Newest is what has the highest version: of each
+    line of versions, as 1.27 and 1.27-alpine are two, and tags that are no
+    versions stay. With --newest-by created it is what was built last, with
+    --newest-by put what was put, or moved to other content, last. Manifests
+    that were put by digest and have no tag stay, and so does all that is put
+    meanwhile.
 
-    A repository with a tag or a manifest that cannot be read is left as it is,
-    and the exit status is 1.
+    A line for each repository says how many of its tags go; --all names all of
+    them. A repository with a tag or a manifest that cannot be read is left as
+    it is, and the exit status is 1.
     """
 
     examples = (
         "image-uploader prune --dry-run --keep-newest 3",
-        "image-uploader prune --keep-list deployed.txt --keep '*:stable' 'openstack/*'",
-        "image-uploader prune --keep-newest 1 --max-share 0.9 builds",
+        "image-uploader prune --keep-list images.yaml --keep '*:stable' 'openstack/*'",
+        "image-uploader prune --keep-list images.yaml --unlisted --dry-run",
+        "image-uploader prune --keep-newest 1 --newest-by put --max-share 0.9 builds",
     )
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
@@ -49,30 +71,7 @@ class Prune(Removal):
             metavar="PATTERN",
             help="prune the repositories that fit one of these alone (default: all)",
         )
-        parser.add_argument(
-            "--keep-list",
-            action="append",
-            default=[],
-            type=Path,
-            metavar="FILE",
-            help="keep the images in this file: one a line, REPOSITORY:TAG or REPOSITORY@DIGEST, "
-            "maybe with a host and port before it; # begins a comment",
-        )
-        parser.add_argument(
-            "--keep",
-            action="append",
-            default=[],
-            type=arguments.pattern,
-            metavar="PATTERN",
-            help=f"keep what fits, may be given several times: {HELP}",
-        )
-        parser.add_argument(
-            "--keep-newest",
-            type=arguments.count,
-            default=0,
-            metavar="N",
-            help="keep the N newest tags of each repository",
-        )
+        _add_rules(parser)
         parser.add_argument(
             "--max-share",
             type=arguments.share,
@@ -81,34 +80,98 @@ class Prune(Removal):
             help="delete nothing where more than this share of a repository's tags, or of the "
             "tree's, would go: from 0 to 1, which is all (default: %(default)s)",
         )
+        parser.add_argument(
+            "--all", action="store_true", help="name every tag, manifest and blob that goes"
+        )
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
-        listed = frozenset[ImageRef]().union(*map(read_list, parsed_args.keep_list))
-        retention = Retention(listed, tuple(parsed_args.keep), parsed_args.keep_newest)
-        if not retention:
+        kept = keep_lists.read(parsed_args.keep_list, loader.selected(self.conf))
+        retention = Retention(
+            kept.references,
+            kept.choices,
+            tuple(parsed_args.keep),
+            parsed_args.keep_newest,
+            parsed_args.newest_by,
+        )
+        if not retention or (parsed_args.unlisted and not kept.names):
             self._parser.error(
-                "nothing to keep: say what with --keep-list (of one image or more), --keep or "
-                "--keep-newest"
+                "nothing to keep: say what with --keep-list (of one image or more, as --unlisted "
+                "needs it), --keep or --keep-newest"
             )
+        self._is_long = parsed_args.all
+        is_version = parsed_args.newest_by is NewestBy.VERSION
+        self._order = "a version" if is_version else "a date of creation"
+        self._pruned: list[_Pruned] = []
+        self._stays: dict[RepositoryName, Stay] = {}
+        self._foreseen: dict[RepositoryName, dict[Tag, Digest]] = {}
         with self.tree(parsed_args, look=parsed_args.dry_run) as tree:
-            names = self._names(tree, parsed_args.repositories)
-            self._warn_of_absent(tree, retention)
-            found = {name: self._going(tree, name, retention) for name in names}
-            images = {name: going for name, going in found.items() if going}
+            self._warn_of_absent(tree, kept)
+            with progress.metered(self.app.stderr, self.meter, quiet=self.quiet):
+                images = self._planned(tree, parsed_args, kept, retention)
+            most = parsed_args.max_share
+            allowed = self._is_allowed(tree, images, most, each=not parsed_args.unlisted)
+            if parsed_args.dry_run or allowed:
+                self._prune(tree, images, parsed_args, retention)
 
-            def narrow(
-                name: RepositoryName, references: Collection[Reference]
-            ) -> Collection[Reference]:
-                # Not what was put since, or what that needs.
-                still = set(self._going(tree, name, retention))
-                return [reference for reference in references if reference in still]
+    def _planned(
+        self, tree: Tree, parsed_args: argparse.Namespace, kept: Kept, retention: Retention
+    ) -> Images:
+        names = self._names(tree, parsed_args.repositories)
+        if parsed_args.unlisted:
+            names = [name for name in names if name not in kept.names]
+        for name in self.meter.each("Read {} repositories", names):
+            self._foreseen[name] = self._going(tree, name, retention)
+        return {name: sorted(going) for name, going in self._foreseen.items() if going}
 
-            allowed = self._is_allowed(tree, images, parsed_args.max_share)
-            if parsed_args.dry_run:
-                self.remove(tree, images, parsed_args)
-            elif allowed:
-                self.remove(tree, images, parsed_args, narrow)
+    def _prune(
+        self, tree: Tree, images: Images, parsed_args: argparse.Namespace, retention: Retention
+    ) -> None:
+        def narrow(
+            name: RepositoryName, references: Collection[Reference]
+        ) -> Collection[Reference]:
+            # Not what was put or moved since, or what that needs.
+            now, before = self._going(tree, name, retention), self._foreseen[name]
+            still = {tag for tag in now if now[tag] == before.get(tag)}
+            return [reference for reference in references if reference in still]
+
+        if parsed_args.dry_run:
+            self.remove(tree, images, parsed_args)
+        else:
+            self.remove(tree, images, parsed_args, narrow)
+
+    def tell(
+        self, name: RepositoryName, references: list[Reference], deletion: Deletion, outcome: str
+    ) -> None:
+        if self._is_long:
+            super().tell(name, references, deletion, outcome)
+        else:
+            self._pruned.append(_Pruned(name, references, deletion.bytes_freed))
+
+    def end(self, outcome: str) -> None:
+        first = sorted(self._pruned, key=lambda pruned: (-pruned.freed, pruned.name))
+        for pruned in sorted(first[:_REPOSITORIES], key=lambda pruned: pruned.name):
+            print(self._line(pruned, outcome), file=self.app.stdout)
+        rest = first[_REPOSITORIES:]
+        if rest:
+            tags = sum(len(pruned.references) for pruned in rest)
+            freed = size(sum(pruned.freed for pruned in rest))
+            print(
+                f"... and {plural(tags, 'tag')} of {len(rest)} more repositories, {freed} "
+                "(--all names them)",
+                file=self.app.stdout,
+            )
+        unordered = sum(len(stay.unordered) for stay in self._stays.values())
+        if unordered:
+            what = f"{plural(unordered, 'tag')} without {self._order}"
+            print(f"Kept as well: {what} (--newest-by)", file=self.app.stdout)
+
+    def _line(self, pruned: _Pruned, outcome: str) -> str:
+        tags = _some(sorted(map(str, pruned.references)))
+        newest = self._stays[pruned.name].newest
+        stay = f"; newest: {_some(list(map(str, newest)))}" if newest else ""
+        count = plural(len(pruned.references), "tag")
+        return f"{pruned.name}: {count} {outcome}, {size(pruned.freed)}: {tags}{stay}"
 
     def _names(self, tree: Tree, patterns: list[Pattern]) -> list[RepositoryName]:
         names = tree.repositories()
@@ -119,31 +182,34 @@ class Prune(Removal):
             name for name in names if not patterns or any(p.fits_repository(name) for p in patterns)
         ]
 
-    def _warn_of_absent(self, tree: Tree, retention: Retention) -> None:
+    def _warn_of_absent(self, tree: Tree, kept: Kept) -> None:
         # A misspelt name keeps nothing.
-        for image in sorted(retention.listed, key=str):
-            if not exists(tree, image):
-                self.app.LOG.warning("to be kept, and not there: %s", image)
+        for text, images in sorted(kept.images, key=lambda image: image[0]):
+            if not any(exists(tree, image) for image in images):
+                self.app.LOG.warning("to be kept, and not there: %s", text)
 
-    def _going(self, tree: Tree, name: RepositoryName, retention: Retention) -> list[Reference]:
+    def _going(self, tree: Tree, name: RepositoryName, retention: Retention) -> dict[Tag, Digest]:
+        """Return the tags of a repository that are to go, and what each leads to."""
         try:
             holdings = Holdings(tree, name)
             digests = holdings.readable_tags()
             if doubts := holdings.doubts():
                 raise errors.NeedUnknown(doubts)
-            kept = retention.kept(holdings, digests)
+            stay = retention.kept(holdings, digests)
         except errors.UploaderError as e:
             self.complain(f"{name} is left as it is: {e}")
-            return []
-        return sorted(digests.keys() - kept)
+            return {}
+        self._stays[name] = stay
+        return {tag: digest for tag, digest in digests.items() if tag not in stay.tags}
 
-    def _is_allowed(self, tree: Tree, images: Images, most: Fraction) -> bool:
+    def _is_allowed(self, tree: Tree, images: Images, most: Fraction, *, each: bool) -> bool:
+        """Return whether so many tags may go: of ``each`` repository, and of the tree."""
         going = total = 0
         allowed = True
         for name in tree.repositories():
             tags, gone = len(tree.repository(name).tags()), len(images.get(name, ()))
             going, total = going + gone, total + tags
-            allowed &= self._is_little(gone, tags, str(name), most)
+            allowed &= not each or self._is_little(gone, tags, str(name), most)
         return self._is_little(going, total, "the tree", most) and allowed
 
     def _is_little(self, gone: int, tags: int, where: str, most: Fraction) -> bool:
@@ -151,3 +217,52 @@ class Prune(Removal):
         if problem:
             self.complain(problem)
         return not problem
+
+
+def _add_rules(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say what stays."""
+    parser.add_argument(
+        "--keep-list",
+        action="append",
+        default=[],
+        type=Path,
+        metavar="FILE",
+        help="keep the images in this file: a name a line, maybe with a host and port; a list of "
+        "upload or sync; or a report of a run",
+    )
+    parser.add_argument(
+        "--unlisted",
+        action="store_true",
+        help="prune just the repositories that no --keep-list names, however many of their tags "
+        "go; --max-share then counts those of the tree alone",
+    )
+    parser.add_argument(
+        "--keep",
+        action="append",
+        default=[],
+        type=arguments.pattern,
+        metavar="PATTERN",
+        help=f"keep what fits, may be given several times: {HELP}",
+    )
+    parser.add_argument(
+        "--keep-newest",
+        type=arguments.count,
+        default=0,
+        metavar="N",
+        help="keep the N newest tags of each repository",
+    )
+    parser.add_argument(
+        "--newest-by",
+        type=NewestBy,
+        choices=list(NewestBy),
+        default=NewestBy.VERSION,
+        metavar="ORDER",
+        help="what makes a tag newer: its version, when its image was created, or when it was "
+        "put: version, created or put (default: version)",
+    )
+
+
+def _some(words: Sequence[str]) -> str:
+    """Return the first of some words, and how many more there are."""
+    more = len(words) - _TAGS
+    return ", ".join(words[:_TAGS]) + (f" and {more} more" if more > 0 else "")

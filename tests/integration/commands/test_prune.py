@@ -57,11 +57,142 @@ def left(root: Path, name: str) -> list[str]:
 def test_the_newest_of_each_repository_stay(run: Run, root: Path) -> None:
     path = root / "v2/a/manifests/v0.type-map"
     os.utime(path, (2 * 10**9, 2 * 10**9))  # moved to other content just now
-    result = run("prune", "--keep-newest", "3")
+    result = run("prune", "--keep-newest", "3", "--newest-by", "put")
     assert (result.status, result.err) == (0, "")
     assert left(root, "a") == ["v0", "v4", "v5"]
     assert left(root, "ns/b") == ["v3", "v4", "v5"]
     assert trees.problems(root) == []
+
+
+def put_tags(root: Path, name: str, *tags: str) -> None:
+    with LocalExportDriver(root) as driver:
+        for tag in tags:
+            trees.put(driver, images.image(name, tag, [images.layer({"is": tag.encode()})]))
+
+
+@pytest.mark.parametrize("order", [[], ["--newest-by", "version"]])
+def test_newest_is_by_version_unless_said_otherwise(run: Run, root: Path, order: list[str]) -> None:
+    put_tags(root, "c", "1.10", "1.9", "2.0-rc1", "1.8", "1.10-alpine", "1.2-alpine", "latest")
+    result = run("prune", "--keep-newest", "2", "--max-share", "0.9", *order, "c")
+    assert (result.status, result.err) == (0, "")
+    assert trees.tags(root, "c") == ["1.10", "1.10-alpine", "1.2-alpine", "1.9", "latest"]
+    line, stay, _ = result.out.splitlines()
+    assert line.startswith("c: 2 tags deleted, ")
+    assert line.endswith(": 1.8, 2.0-rc1; newest: 1.10-alpine, 1.2-alpine, 1.10 and 1 more")
+    assert stay == "Kept as well: 1 tag without a version (--newest-by)"
+
+
+def created(tag: str, moment: str) -> Image:
+    about = {"org.opencontainers.image.created": moment}
+    return images.artifact("c", tag, "application/x", tag.encode(), annotations=about)
+
+
+def test_newest_is_by_creation_where_that_is_asked_for(run: Run, root: Path) -> None:
+    with LocalExportDriver(root) as driver:
+        trees.put(driver, created("3", "2020-01-01T00:00:00Z"))
+        trees.put(driver, created("2", "2024-01-01T00:00:00+02:00"))
+        trees.put(driver, created("1", "2023-12-31T22:30:00.123456789Z"))
+        for moment in ("yesterday", "2025-01-01", "9999-99-99T00:00:00Z"):
+            trees.put(driver, created(f"odd-{len(moment)}", moment))
+        child = images.image("c", None, [images.layer({"is": b"child"})])  # of January 2026
+        trees.put(driver, images.index("c", "list", [child]))
+    result = run("prune", "--keep-newest", "2", "--newest-by", "created", "--max-share", "1", "c")
+    assert (result.status, result.err) == (0, "")
+    assert trees.tags(root, "c") == ["1", "list", "odd-10", "odd-20", "odd-9"]
+    assert "newest: list, 1\n" in result.out
+    assert "Kept as well: 3 tags without a date of creation (--newest-by)\n" in result.out
+
+
+def test_a_plan_fits_a_screen(run: Run, root: Path) -> None:
+    for number in range(17):
+        put_tags(root, f"many/{number:02}", "1", "2", "3", "4", "5")
+    arguments = ["prune", "--keep-newest", "1", "--max-share", "0.9", "--dry-run", "many/*"]
+    lines = run(*arguments).out.splitlines()
+    assert len(lines) == 17
+    assert all(line.startswith("many/") for line in lines[:15])
+    assert ": 4 tags would go, " in lines[0]
+    assert lines[0].endswith(": 1, 2, 3 and 1 more; newest: 5")
+    assert lines[15].startswith("... and 8 tags of 2 more repositories, ")
+    assert lines[15].endswith("(--all names them)")
+    every = run(*arguments, "--all").out
+    assert every.count(": would go\n") == 17 * 4
+    assert "many/16:4: would go\n" in every
+    assert every.splitlines()[-1] == lines[-1]
+
+
+LIST = """
+images:
+- repository: registry.example.com/ns/b
+  tags: {newest: 2}
+- repository: registry.example.com/a
+  tags: [v1, v9]
+"""
+SKOPEO = """
+registry.example.com:
+  images-by-semver:
+    ns/b: ">= 4"
+  images:
+    a: ["v1"]
+"""
+UPLOAD = """
+container_images:
+- imagename: registry.example.com/a:v
+  push_destination: 192.0.2.1:8787
+  modify_append_tag: "1"
+- imagename: registry.example.com/b:v4
+  push_destination: 192.0.2.1:8787/ns
+- registry.example.com/ns/b:v5
+"""
+REPORT = """{
+  "schema_version": 1,
+  "images": [
+    {"source": "registry.example.com/x:v", "targets": ["192.0.2.1:8787/a:v1"]},
+    {"source": "registry.example.com/ns/b:v4", "targets": ["ns/b:v4"]},
+    {"source": "registry.example.com/ns/b:v5", "targets": []}
+  ]
+}
+"""
+
+
+@pytest.mark.parametrize("text", [LIST, SKOPEO, UPLOAD, REPORT], ids=str.split)
+def test_every_list_that_others_know(run: Run, root: Path, tmp_path: Path, text: str) -> None:
+    kept = tmp_path / "kept"
+    kept.write_text(text)
+    result = run("prune", "--keep-list", kept, "--max-share", "0.9")
+    assert result.status == 0, result.err
+    absent = [line for line in result.err.splitlines() if "v9" not in line]
+    assert absent == []
+    assert left(root, "a") == ["v1"]
+    assert left(root, "ns/b") == ["v4", "v5"]
+
+
+def test_names_that_begin_with_the_registry_are_kept(run: Run, root: Path, tmp_path: Path) -> None:
+    put_tags(root, "registry.example.com/c", "v1", "v2")
+    for text in (
+        "images:\n- repository: registry.example.com/c\n  tags: [v1]\n",
+        "registry.example.com/c:v1\n",
+        "container_images:\n- registry.example.com/c:v1\n",
+    ):
+        kept = tmp_path / "kept"
+        kept.write_text(text)
+        where = "registry.example.com/c"
+        result = run("prune", "--keep-list", kept, "--dry-run", "--all", where)
+        assert (result.status, result.err) == (0, ""), text
+        assert f"{where}:v2: would go" in result.out
+        assert f"{where}:v1: would go" not in result.out
+
+
+def test_what_is_unlisted_goes_and_nothing_else(run: Run, root: Path, tmp_path: Path) -> None:
+    kept = tmp_path / "kept"
+    kept.write_text("images:\n- repository: registry.example.com/a\n  tags: {newest: 1}\n")
+    arguments = ["prune", "--keep-list", kept, "--unlisted"]
+    assert run(*arguments, "--max-share", "0.3").status == 1
+    assert left(root, "ns/b") == TAGS
+    result = run(*arguments)
+    assert (result.status, result.err) == (0, "")
+    assert left(root, "a") == TAGS
+    assert not (root / "v2/ns/b/manifests").exists()
+    assert run("prune", "--unlisted", "--keep-newest", "1").status == 2
 
 
 def test_tags_of_a_digest_stay(run: Run, root: Path) -> None:
@@ -106,7 +237,7 @@ def test_too_much_is_refused(run: Run, root: Path) -> None:
         "nothing is deleted\n"
     )
     assert trees.served(root) == before
-    foreseen = run("prune", "--keep-newest", "2", "ns/b", "--dry-run")
+    foreseen = run("prune", "--keep-newest", "2", "ns/b", "--dry-run", "--all")
     assert foreseen.status == 1
     assert "ns/b:v0: would go\n" in foreseen.out
     assert trees.served(root) == before
@@ -122,11 +253,12 @@ def test_too_much_of_the_tree_is_refused(run: Run, root: Path) -> None:
     assert left(root, "a") == TAGS
 
 
-def test_a_dry_run_says_what_happens_then(run: Run, root: Path) -> None:
+@pytest.mark.parametrize("more", [[], ["--all"]])
+def test_a_dry_run_says_what_happens_then(run: Run, root: Path, more: list[str]) -> None:
     before = trees.served(root)
-    foreseen = run("prune", "--keep-newest", "3", "--dry-run")
+    foreseen = run("prune", "--keep-newest", "3", "--dry-run", *more)
     assert trees.served(root) == before
-    done = run("prune", "--keep-newest", "3")
+    done = run("prune", "--keep-newest", "3", *more)
     assert foreseen.out.replace("would go", "deleted") == done.out
 
 
@@ -139,7 +271,7 @@ def test_what_is_put_meanwhile_stays(run: Run, root: Path, monkeypatch: pytest.M
         return driver
 
     monkeypatch.setattr(LocalExportDriver, "from_conf", classmethod(put_first))
-    result = run("prune", "--keep-newest", "3")
+    result = run("prune", "--keep-newest", "3", "--all")
     assert result.status == 0
     assert "a:v0" not in result.out
     assert left(root, "a") == ["v0", "v3", "v4", "v5"]
@@ -171,7 +303,8 @@ def test_a_tag_that_looks_like_an_attachment_counts(run: Run, root: Path) -> Non
     tag = f"sha256-{'0' * 64}"
     with LocalExportDriver(root) as driver:
         trees.put(driver, images.image("a", tag, [images.layer({"is": b"a build"})]))
-    assert run("prune", "--keep-newest", "3", "--max-share", "1", "a").status == 0
+    arguments = ["--keep-newest", "3", "--newest-by", "put", "--max-share", "1", "a"]
+    assert run("prune", *arguments).status == 0
     assert tag in trees.tags(root, "a")
     assert left(root, "a") == ["v4", "v5"]
 
@@ -187,6 +320,7 @@ def test_a_tag_that_looks_like_an_attachment_counts(run: Run, root: Path) -> Non
         ["--keep-newest", "1", "--max-share", "1.5"],
         ["--keep-newest", "1", "--max-share", "1e9"],
         ["--keep-newest", "1", "a:v1"],
+        ["--keep-newest", "1", "--newest-by", "name"],
         ["--keep", ""],
     ],
 )
