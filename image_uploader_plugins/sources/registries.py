@@ -155,7 +155,7 @@ class Registry:
         sent = dict(headers or {})
 
         def ask(take_turn: _TakeTurn) -> requests.Response:
-            url = f"{self.base(check)}/{repository}/{path}"
+            url = f"{self.base()}/{repository}/{path}"
 
             def follow(authorization: str) -> requests.Response:
                 take_turn()
@@ -221,6 +221,7 @@ class Registry:
     def _known_to_answer(self, ask: _Ask, check: Check) -> requests.Response:
         """Return an answer; from then on it is known whether the registry gives any."""
         try:
+            self.base(check)  # what that waits for is not this request's
             response = self._patiently(ask, check)
         except (errors.RegistryUnreachable, errors.TransferTooSlow, errors.RateLimited):
             self._pauses.unanswered()
