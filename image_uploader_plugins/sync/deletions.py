@@ -22,8 +22,8 @@ class Going:
     """The ``tags`` of a repository that go, each with what it leads to, out of ``total``.
 
     ``attached`` are those of signatures and the like, which go once their
-    image is gone; they do not count.  ``problem`` is why nothing goes, "" if
-    nothing speaks against it.
+    image is gone, and are not counted; that of ``stale`` ones is gone
+    already.  ``problem`` is why nothing goes, "" if nothing speaks against it.
     """
 
     name: RepositoryName
@@ -31,6 +31,7 @@ class Going:
     attached: Mapping[Tag, Digest | None]
     total: int
     problem: str = ""
+    stale: tuple[Tag, ...] = ()
 
 
 class Deletions:
@@ -65,11 +66,14 @@ class Deletions:
 
     def _going(self, name: RepositoryName, wanted: frozenset[Tag]) -> Going:
         there = {tag: self._resolved(name, tag) for tag in self._driver.tags(name) or ()}
-        attached = {tag: there.pop(tag) for tag in list(there) if self._is_attached(name, tag)}
+        attached = {tag: there.pop(tag) for tag in list(there) if attached_to(tag)}
         unwanted = {tag: there[tag] for tag in sorted(there.keys() - wanted)}
         problem = share.excess(len(unwanted), len(there), str(name), self._most)
-        more = {tag: attached[tag] for tag in sorted(attached.keys() - wanted)}
-        return Going(name, unwanted, more, len(there), problem)
+        # Where there are no images, their signatures are kept apart from them.
+        names = sorted(attached.keys() - wanted) if there else []
+        stale = tuple(tag for tag in names if not self._is_attached(name, tag))
+        more = {tag: attached[tag] for tag in names}
+        return Going(name, unwanted, more, len(there), problem, stale)
 
     def delete(self, going: Going) -> None:
         """Delete tags, and then those of signatures whose images are gone.

@@ -27,7 +27,7 @@ def text(plan: Plan) -> Iterator[str]:
         if planned.state in (State.NEW, State.CHANGED):
             yield _line(planned.state, size(need.blob_bytes), planned.record.source)
     for going in plan.going:
-        for tag in going.tags:
+        for tag in (*going.tags, *going.stale):
             yield _line("delete", "", str(ImageRef(going.name, tag)))
     for problem in _problems(plan):
         yield from textwrap.wrap(
@@ -65,7 +65,11 @@ def as_dict(plan: Plan) -> dict[str, Any]:
             _image(planned, need, plan)
             for planned, need in zip(plan.images, plan.needs, strict=True)
         ],
-        "delete": [str(ImageRef(going.name, tag)) for going in plan.going for tag in going.tags],
+        "delete": [
+            str(ImageRef(going.name, tag))
+            for going in plan.going
+            for tag in (*going.tags, *going.stale)
+        ],
         "problems": [going.problem for going in plan.going if going.problem],
     }
 

@@ -82,7 +82,7 @@ class Plan:
     @property
     def deletions(self) -> int:
         """Return the number of tags that would be deleted."""
-        return sum(len(going.tags) for going in self.going)
+        return sum(len(going.tags) + len(going.stale) for going in self.going)
 
     @property
     def is_work(self) -> bool:

@@ -259,7 +259,8 @@ class Synchronization:
     def _delete(self, plan: Plan) -> None:
         for going in plan.going:
             if self._failures:
-                LOG.warning("%s: nothing is deleted, since not all images came", going.name)
+                if going.tags or going.attached:
+                    LOG.warning("%s: nothing is deleted, since not all images came", going.name)
             elif going.problem:
                 self._refuse(going)
             else:

@@ -15,7 +15,7 @@ from image_uploader_plugins.reference import RepositoryName, Tag
 from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.images import Image
 from image_uploader_plugins.testing.memory import MemoryDriver
-from tests.support.odd_registry import Asked, Reply
+from tests.support.odd_registry import Asked, Reply, text
 from tests.unit.sync.conftest import Site
 
 ALL = {"all": True}
@@ -178,11 +178,31 @@ def test_what_signs_an_image_goes_with_it(site: Site) -> None:
     assert sorted(site.there("ns/a")) == ["1", "2"]
 
 
-def test_a_signature_of_nothing_is_a_tag_like_any_other(site: Site) -> None:
-    strange = signature(image("never-there"))
-    put(site, strange)
-    gone = site.run(site.entry("ns/a", choice=ALL, mirror=True), max_share="0.6")
-    assert gone == ["ns/a:3", "ns/a:4", f"ns/a:{strange.tag}"]
+def test_signatures_of_images_that_are_gone_go_and_do_not_count(site: Site) -> None:
+    """As those of the image that a tag led to before it moved."""
+    site.run(site.entry("ns/a", "1", mirror=True), max_share="1.0")
+    old = image("moved-on")
+    stale = [signature(old, suffix) for suffix in (".att", ".sbom", ".sig")]
+    put(site, *stale)
+    entry = site.entry("ns/a", "1", mirror=True)
+    plan = site.plan(entry)
+    assert (plan.deletions, plan.is_work, plan.going[0].problem) == (3, True, "")
+    assert site.run(entry) == [f"ns/a:{one.tag}" for one in stale]
+    assert site.error == ""
+    assert list(site.there("ns/a")) == ["1"]
+
+
+def test_signatures_that_are_kept_apart_from_images_stay(site: Site) -> None:
+    site.registry.add(image("1", "ns/b"))
+    apart = signature(image("1"))
+    put(site, images.image("ns/sigs", str(apart.tag), [images.layer({"s": b"s"})]))
+    site.registry.hook = lambda asked: (
+        text({"tags": [str(apart.tag)]}) if "ns/sigs/tags" in asked.path else None
+    )
+    entry = site.entry("ns/sigs", choice=ALL, mirror=True)
+    assert site.run(entry, max_share="1.0") == []
+    assert site.error == ""
+    assert list(site.there("ns/sigs")) == [str(apart.tag)]
 
 
 def test_a_tag_that_moved_meanwhile_stays(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
