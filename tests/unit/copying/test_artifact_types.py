@@ -56,8 +56,20 @@ SIG, ATT = cosign(".sig", SIMPLE_SIGNING), cosign(".att", ENVELOPE)
 SBOM = cosign(".sbom", SPDX)
 SIGSTORE, NOTARY = referrer(BUNDLE), referrer(NOTATION)
 HELM = of_a_config("application/vnd.example.config+json")
+# As cosign writes it for registries that know referrers: lists tell the type of the config.
+REFERRING = images.image(
+    NAME, None, [Blob(b"refers", SIMPLE_SIGNING)], oci=True, subject=APP.descriptor()
+)
 SIGNED = referrer(NOTATION, SIGSTORE)
-FOUND = {"sig": SIG, "att": ATT, "sbom": SBOM, "bundle": SIGSTORE, "notation": NOTARY, "own": HELM}
+FOUND = {
+    "sig": SIG,
+    "att": ATT,
+    "sbom": SBOM,
+    "bundle": SIGSTORE,
+    "notation": NOTARY,
+    "own": HELM,
+    "referring sig": REFERRING,
+}
 
 
 class Target:
@@ -106,11 +118,11 @@ def names(record: ImageRecord) -> set[str]:
     ("types", "expected"),
     [
         ([], {*FOUND}),
-        ([SIMPLE_SIGNING], {"sig"}),
+        ([SIMPLE_SIGNING], {"sig", "referring sig"}),
         ([ENVELOPE, SPDX], {"att", "sbom"}),
         (["text/spdx"], set()),
         ([BUNDLE], {"bundle"}),
-        ([NOTATION, SIMPLE_SIGNING], {"notation", "sig"}),
+        ([NOTATION, SIMPLE_SIGNING], {"notation", "sig", "referring sig"}),
         (["application/vnd.example.config+json"], {"own"}),
         ([media_types.OCI_EMPTY], set()),
         (["application/vnd.example.absent"], set()),

@@ -17,7 +17,7 @@ from image_uploader_plugins.manifest import Platform
 from image_uploader_plugins.reference import RepositoryName, Tag
 from image_uploader_plugins.runs.records import ImageRecord, Status
 from image_uploader_plugins.testing import images
-from image_uploader_plugins.testing.images import Image
+from image_uploader_plugins.testing.images import Blob, Image
 from image_uploader_plugins.testing.memory import MemoryDriver
 from tests.support import content, odd_registry, platforms
 from tests.support.odd_registry import OddRegistry
@@ -234,7 +234,9 @@ def test_an_image_that_is_no_index_comes_and_what_it_is_for_is_told(
 
 
 def test_an_artifact_is_for_no_platform(caplog: pytest.LogCaptureFixture) -> None:
-    chart = images.artifact(NAME, "1", "application/vnd.example", b'{"architecture": "arm64"}')
+    config = Blob(b'{"architecture": "arm64"}', "application/vnd.example.config+json")
+    plain = images.image(NAME, "1", [], oci=True, config=config.descriptor())
+    chart = dataclasses.replace(plain, blobs={config.digest: config.content})
     assert Target(chart).copy(AMD64).status is Status.COPIED
     assert not caplog.text
 
