@@ -235,7 +235,7 @@ class Totals:
             else ""
         )
         missing = (
-            f"; {plural(self.platforms_missing, 'platform')} of images missing"
+            f"; missing: {plural(self.platforms_missing, 'platform')}"
             if self.platforms_missing
             else ""
         )

@@ -51,7 +51,7 @@ def test_a_run_names_what_is_missing(
     there = "linux/amd64, linux/arm64, linux/s390x"
     assert warning == f"WARNING: {NAME}:1.0: no image for linux/riscv64, just for {there}"
     assert line.endswith(", nothing for linux/riscv64")
-    assert total.endswith("; 1 platform of images missing")
+    assert total.endswith("; missing: 1 platform")
     report = cli.report()
     assert report["status"] == "succeeded"
     (image,) = report["images"]
