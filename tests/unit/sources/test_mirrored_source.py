@@ -200,6 +200,14 @@ def test_who_does_not_answer_is_not_asked_for_a_while(scene: Scene, clock: Clock
     assert refused == [clock.now - 30, clock.now - 20]
 
 
+def test_a_mirror_that_limits_requests_is_waited_for(scene: Scene, clock: Clock) -> None:
+    refusals = iter([Reply(429, (("Retry-After", "100"),))])
+    scene.first.hook = lambda asked: next(refusals, None) if "/ns/" in asked.path else None
+    pull(scene.source())
+    assert clock.now >= 1100
+    assert scene.asked() == [0, 5, 0]
+
+
 def test_what_is_away_for_one_image_is_away_for_all(scene: Scene, clock: Clock) -> None:
     scene.addresses[1] = "127.0.0.1:1"
     registries = scene.registries()
