@@ -169,7 +169,7 @@ def hostile() -> list[Image]:
         "evil/artifact", "1.0", SCRIPTS[0], b"{}", annotations={**HOSTILE, "subject": SHELL}
     )
     others = [evil_index(), evil_schema_1(), evil_chart()]
-    return [image, artifact, *others, *stated("evil/signed", SCRIPTS[0], SCRIPTS[0])]
+    return [image, artifact, *others, *stated("evil/signed", SCRIPTS[0] + "\u202e", SCRIPTS[0])]
 
 
 def evil_config() -> Json:

@@ -118,8 +118,8 @@ def test_statements_are_text(browser: Browser, site: str) -> None:
         f"application/vnd.notary{script}",
         ".sig tag",
         ".att tag",
-        script,
-        script,
+        f"{script}U+202E",
+        f"{script}U+202E",
         ".sbom tag",
     ]
     platforms = [f"for linux/{architecture}{script}" for architecture in ("amd64", "arm64")]
