@@ -60,6 +60,9 @@ HUB = entry("docker.io", "docker.io", "m1", "m2:5000/hub")
         (entry("*.example", "", "m"), "example/x", "itself"),
         (entry("*.example", "", "m"), "quay.io/a.example", "itself"),
         (entry("*.example", "r/q", "m"), "a.example/x", "m/x r/q/x"),
+        (entry("*.example", "", "m"), "a.example:5000/x", "itself"),
+        (entry("quay.io/a:1", "", "m"), "quay.io/a", "itself"),
+        ('unqualified-search-registries = ["quay.io"]', "docker.io/library/a", "itself"),
         (
             entry("*.b.example", "", "m2") + entry("*.example", "", "m1"),
             "a.b.example/x",
