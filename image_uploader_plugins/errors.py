@@ -60,10 +60,12 @@ def _shown(text: str) -> str:
 class UploaderError(Exception):
     """Base of everything this package raises on purpose.
 
-    ``retryable`` tells whether doing the same again can help.
+    ``retryable`` tells whether doing the same again can help.  ``lines`` say
+    the same as the message, for people, where that would be a long line.
     """
 
     retryable = False
+    lines: tuple[str, ...] = ()
 
     def __reduce__(self) -> tuple[Callable[..., UploaderError], tuple[Any, ...]]:
         return _restored, (type(self), self.args, vars(self), _pickled(self.__cause__))

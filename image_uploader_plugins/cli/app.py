@@ -33,8 +33,10 @@ _STATUSES = (
     "The exit status is 0 when all is well, 1 when something is wrong or failed, 2 for a wrong "
     "command line, 130 or 143 after SIGINT or SIGTERM, and 141 when nobody reads the output."
 )
+# What is shown with -q, without an option, with -v and with -vv.
+_LEVELS = (logging.ERROR, logging.WARNING, logging.INFO, logging.DEBUG)
+_VERBOSE = _LEVELS.index(logging.INFO)
 _COLORS = ("\x1b[4m", "\x1b[36m", "\x1b[0m")  # of a title, of a name, of neither
-_LINE_LIMIT = 20_000  # characters: one line tells of all images that failed
 
 
 class PrintableFormatter(logging.Formatter):
@@ -52,11 +54,17 @@ class PrintableFormatter(logging.Formatter):
 
     def formatMessage(self, record: logging.LogRecord) -> str:
         """Return the message as one printable line."""
-        return one_line(redacted(super().formatMessage(record)), _LINE_LIMIT)
+        return one_line(redacted(super().formatMessage(record)))
 
     def formatException(self, ei: Any) -> str:
         lines = redacted(super().formatException(ei)).splitlines()
         return "\n".join(printable(line) for line in lines)
+
+
+def _is_ours(record: logging.LogRecord) -> bool:
+    """Tell whether a record is of this package, or a warning of any."""
+    ours = record.name.partition(".")[0] in (Main.NAME, __name__.partition(".")[0])
+    return ours or record.levelno >= logging.WARNING
 
 
 class Main(app.App):
@@ -81,11 +89,18 @@ class Main(app.App):
 
     def configure_logging(self) -> None:
         super().configure_logging()
+        verbosity = self.options.verbose_level
         for handler in logging.getLogger().handlers:
-            if self.options.verbose_level == 0 and type(handler) is logging.StreamHandler:
-                handler.setLevel(logging.ERROR)  # -q: nothing but errors
-            if handler.formatter and type(handler.formatter) is logging.Formatter:
-                handler.setFormatter(PrintableFormatter(handler.formatter._fmt))
+            if not (handler.formatter and type(handler.formatter) is logging.Formatter):
+                continue  # somebody else's
+            form = handler.formatter._fmt or ""
+            if type(handler) is logging.StreamHandler:
+                handler.setLevel(_LEVELS[min(verbosity, len(_LEVELS) - 1)])
+                if verbosity == _VERBOSE:
+                    handler.addFilter(_is_ours)
+                if verbosity >= _VERBOSE:
+                    form = f"%(asctime)s {form}"
+            handler.setFormatter(PrintableFormatter(form))
 
     def build_option_parser(
         self, description: str | None, version: str | None, argparse_kwargs: object = None

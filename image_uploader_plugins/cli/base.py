@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from cliff import command, lister, show
 
+from image_uploader_plugins import errors
 from image_uploader_plugins.cli import interruption
 from image_uploader_plugins.extras import require
 from image_uploader_plugins.meter import Meter
@@ -92,7 +93,8 @@ class Base(command.Command):
         except Exception as e:
             if self.app.options.debug:
                 raise
-            self.complain(_words(e))
+            for line in _lines(e):
+                self.complain(line)
             return self._status
 
     def complain(self, problem: object) -> None:
@@ -116,6 +118,14 @@ class ShowOne(Base, show.ShowOne):
 def tripleo() -> types.ModuleType:
     """Return the seam to tripleo-common; raises ConfigurationError where that is not installed."""
     return require("tripleo", "image_uploader_plugins.tripleo")
+
+
+def _lines(error: Exception) -> tuple[str, ...]:
+    """Return what an error says; of one with which tripleo-common tells ours, what ours says."""
+    for each in (error, error.__cause__):
+        if isinstance(each, errors.UploaderError) and each.lines:
+            return each.lines
+    return (_words(error),)
 
 
 def _words(error: Exception) -> str:

@@ -220,7 +220,7 @@ def _say(stream: TextIO, record: ImageRecord) -> None:
 
 def _outcome(record: ImageRecord) -> str:
     if record.status is Status.FAILED:
-        return "failed"  # why is said at the end, where people look
+        return f"failed: {str(record.why).removeprefix(f'{record.source}: ')}"
     layers = Tally.by_outcome([record])
     missing = ", ".join(record.missing_platforms)
     return (

@@ -18,6 +18,7 @@ from image_uploader_plugins.extras import require
 from image_uploader_plugins.runs import report
 from image_uploader_plugins.runs.journal import Journal
 from image_uploader_plugins.runs.records import Ending, RunRecord
+from image_uploader_plugins.units import plural
 
 _SUFFIX = ".prom"  # node_exporter reads no others
 
@@ -69,12 +70,23 @@ class Reporting:
             yield self.journal
         except BaseException as e:
             ending = Ending.INTERRUPTED if isinstance(e, Interruption) else Ending.FAILED
+            if ending is Ending.FAILED and self.journal.images:
+                self._sum_up()
             try:
                 self._write(ending, str(e) or type(e).__name__)
             except errors.UploaderError as second:
                 self._command.app.LOG.error("%s", second)
             raise
         self._write(Ending.SUCCEEDED, None)
+        self._sum_up()
+
+    def _sum_up(self) -> None:
+        if not self._command.quiet:
+            lines = [f"{image}: deleted" for image in self.journal.deleted]
+            deleted = f"; {plural(len(lines), 'tag')} deleted" if lines else ""
+            with contextlib.suppress(OSError):  # nobody may be looking any more
+                lines.append(f"{self.journal.totals()}{deleted}")
+                print("\n".join(lines), file=self._command.app.stderr)
 
     def copying(self) -> contextlib.AbstractContextManager[object]:
         """Return a context for that part of the run that copies: its progress is shown."""

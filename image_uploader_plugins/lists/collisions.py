@@ -45,8 +45,8 @@ class Claim:
         return self.job.source, self.all_platforms, self.role
 
 
-def problems(claims: Iterable[Claim], open_registries: Callable[[], Registries]) -> str:
-    """Return where two different images would get one name, "" if none would.
+def problems(claims: Iterable[Claim], open_registries: Callable[[], Registries]) -> list[str]:
+    """Return where two different images would get one name, a line for each name.
 
     Their records then say so, too.  Registries are opened and asked just for
     names that are claimed twice; raises what they do.
@@ -56,9 +56,9 @@ def problems(claims: Iterable[Claim], open_registries: Callable[[], Registries])
         named[claim.target, claim.name].append(claim)
     contested = [found for found in named.values() if len({claim.source for claim in found}) > 1]
     if not contested:
-        return ""
+        return []
     with contextlib.closing(open_registries()) as registries:
-        return "; ".join(filter(None, [_problem(found, registries) for found in contested]))
+        return list(filter(None, [_problem(found, registries) for found in contested]))
 
 
 def _problem(claims: Sequence[Claim], registries: Registries) -> str:

@@ -111,7 +111,7 @@ class _Run:
         except errors.UploaderError as e:
             raise reasons.failure("sources", e) from e
         if problems:
-            raise ImagesFailed(problems)
+            raise ImagesFailed.for_reasons(problems)
 
     def _copy_into(self, name: str, planned: Sequence[_Planned], registries: Registries) -> None:
         with (

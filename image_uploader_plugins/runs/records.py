@@ -199,7 +199,7 @@ class Totals:
     the network, in vain or not; ``bytes_saved`` did not have to, since the
     target had them.  ``layers_elsewhere`` were left where the manifest says
     that they are.  ``platforms_missing`` were asked for, and images are not
-    for them.
+    for them.  ``images_failed`` are not in the target.
     """
 
     images: int
@@ -210,6 +210,7 @@ class Totals:
     seconds: float
     layers_elsewhere: int
     platforms_missing: int = 0
+    images_failed: int = 0
 
     @classmethod
     def of(cls, images: Collection[ImageRecord], seconds: float) -> Self:
@@ -226,6 +227,7 @@ class Totals:
             seconds=seconds,
             layers_elsewhere=Tally.by_outcome(there)[Outcome.SKIPPED].count,
             platforms_missing=sum(len(image.missing_platforms) for image in there),
+            images_failed=sum(image.status is Status.FAILED for image in images),
         )
 
     def __str__(self) -> str:
@@ -239,10 +241,12 @@ class Totals:
             if self.platforms_missing
             else ""
         )
+        failed = f"; {plural(self.images_failed, 'image')} failed" if self.images_failed else ""
         return (
             f"{self.images} images, {self.layers_uploaded} layers uploaded, "
             f"{self.layers_mounted} layers mounted, {size(self.bytes_fetched)} fetched, "
-            f"{size(self.bytes_saved)} saved, {self.seconds:.1f} seconds{elsewhere}{missing}"
+            f"{size(self.bytes_saved)} saved, {self.seconds:.1f} seconds"
+            f"{elsewhere}{missing}{failed}"
         )
 
 

@@ -63,7 +63,13 @@ def unreachable(url: str, error: Exception, folder: Path) -> errors.RegistryUnre
             transient = int(tunnel[1]) in errors.TRANSIENT_STATUSES
             return errors.RegistryUnreachable(url, f"the proxy refuses: {tunnel[1]}", transient)
     # Those that are ValueErrors, too, are about what is no URL.
-    return errors.RegistryUnreachable(url, str(error), not isinstance(error, ValueError))
+    return errors.RegistryUnreachable(url, _words(error), not isinstance(error, ValueError))
+
+
+def _words(error: Exception) -> str:
+    """Return what the operating system says, if it does, or else what the libraries say."""
+    told = (e.strerror for e in causes(error) if isinstance(e, OSError) and e.errno and e.strerror)
+    return next(told, str(error))
 
 
 def _tls(url: str, error: ssl.SSLError, folder: Path) -> errors.RegistryUnreachable:

@@ -39,7 +39,7 @@ class Tries:
             raise error
         longest = min(_LONGEST_BACKOFF, 0.5 * 2**self._failures)
         seconds = random.uniform(longest / 2, longest)  # noqa: S311 - no secret
-        LOG.warning("trying again in %.1f seconds: %s", seconds, one_line(str(error)))
+        LOG.info("trying again in %.1f seconds: %s", seconds, one_line(str(error)))
         self.pause(seconds)
 
     def pause(self, seconds: float) -> None:

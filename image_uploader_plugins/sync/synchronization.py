@@ -189,7 +189,7 @@ class Synchronization:
         except errors.UploaderError as e:
             raise reasons.failure("sources", e) from e
         if problems:
-            raise ImagesFailed(problems)
+            raise ImagesFailed.for_reasons(problems)
 
     def _looked_at(
         self, images: Sequence[PlannedImage], look: Callable[[PlannedImage], PlannedImage]

@@ -27,8 +27,9 @@ def combined(failures: list[Exception], total: int) -> Exception:
     """Return one error for all ``failures`` out of ``total`` images."""
     if len(failures) == 1:
         return failures[0]
-    told = reasons.together(map(str, failures), total)
-    error: Exception = exception.ImageUploaderException(told)
+    several = reasons.ImagesFailed.of(failures, total)
+    error: Exception = exception.ImageUploaderException(str(several))
+    error.__cause__ = several
     return error
 
 

@@ -20,7 +20,7 @@ from tripleo_common.image import exception, image_uploader
 from image_uploader_plugins import errors, loader
 from image_uploader_plugins.copying.run_options import CopyOptions
 from image_uploader_plugins.driver import UploaderDriver
-from image_uploader_plugins.lists import collisions, image_list, keys
+from image_uploader_plugins.lists import collisions, image_list, keys, reasons
 from image_uploader_plugins.runs.journal import Journal, Observer
 from image_uploader_plugins.runs.records import ImageRecord, Status, reason
 from image_uploader_plugins.sources.registries import Registries
@@ -264,7 +264,8 @@ def _check_names(queue: Sequence[_Queued]) -> None:
     with tripleo_errors("sources"):
         problems = collisions.problems(_claims(queue), functools.partial(_open_registries, queue))
     if problems:
-        raise exception.ImageUploaderException(problems)
+        several = reasons.ImagesFailed.for_reasons(problems)
+        raise exception.ImageUploaderException(str(several)) from several
 
 
 def _open_registries(queue: Iterable[_Queued]) -> Registries:

@@ -75,8 +75,6 @@ class Prepare(Command):
             with reports.copying():
                 parameters = self._prepare(parsed_args, journal)
             self._tell(parameters, parsed_args.output_env_file)
-        if not self.quiet:
-            print(journal.totals(), file=self.app.stderr)
 
     def _prepare(self, parsed_args: argparse.Namespace, journal: Journal) -> dict[str, Any]:
         roles = files.roles(parsed_args.roles_file) if parsed_args.roles_file else None

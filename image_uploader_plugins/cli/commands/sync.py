@@ -19,7 +19,6 @@ from image_uploader_plugins.cli.base import Command
 from image_uploader_plugins.cli.copy_options import add_options, copy_options
 from image_uploader_plugins.lists import share
 from image_uploader_plugins.runs.journal import Journal
-from image_uploader_plugins.units import plural
 
 if TYPE_CHECKING:
     from image_uploader_plugins.sync.planning import Plan
@@ -106,11 +105,6 @@ class Sync(Command):
             wanted, options = _wanted(parsed_args), _options(parsed_args)
             with Synchronization.opened(wanted, self.conf, journal, options) as run:
                 run.run()
-        if not self.quiet:
-            for image in journal.deleted:
-                print(f"{image}: deleted", file=self.app.stderr)
-            deleted = f"; {plural(len(journal.deleted), 'tag')} deleted" if journal.deleted else ""
-            print(f"{journal.totals()}{deleted}", file=self.app.stderr)
 
     def _plan(self, parsed_args: argparse.Namespace) -> int:
         from image_uploader_plugins.sync import plan_output  # noqa: PLC0415

@@ -51,8 +51,6 @@ class Upload(Command):
         reports = reporting.Reporting(self, "upload", parsed_args)
         with reports.run() as journal, reports.copying():
             self._upload(parsed_args, journal)
-        if not self.quiet:
-            print(journal.totals(), file=self.app.stderr)
 
     def _upload(self, parsed_args: argparse.Namespace, journal: Journal) -> None:
         conf, names = self.conf, parsed_args.files

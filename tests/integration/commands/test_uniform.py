@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 import subprocess
@@ -20,6 +21,7 @@ from tests.support.commands import Run
 
 COMMANDS = sorted(name for name, _ in Main().command_manager)
 BASH_COMPLETION = Path("/usr/share/bash-completion/bash_completion")
+WORDS = ("detail", "information", "warning", "error")
 
 
 @pytest.fixture
@@ -183,3 +185,34 @@ def test_commands_that_ask_no_registry_load_no_http(name: str) -> None:
     code = f"import sys, image_uploader_plugins.cli.{name}; sys.exit('requests' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.parametrize(
+    ("option", "shown"),
+    [
+        ("-q", ["ERROR: error"]),
+        ("-v", ["WARNING: warning", "ERROR: error", "INFO: ours"]),
+        ("-vv", ["DEBUG: detail", "INFO: information", "WARNING: warning", "ERROR: error"]),
+        ("--debug", ["WARNING: warning", "ERROR: error"]),
+    ],
+)
+@pytest.mark.usefixtures("tree")
+def test_what_is_shown_of_the_log(
+    run: Run, monkeypatch: pytest.MonkeyPatch, option: str, shown: list[str]
+) -> None:
+    def log(*_: object) -> None:
+        library, ours = logging.getLogger("library"), logging.getLogger(Gc.__module__)
+        library.debug("detail")
+        library.info("information")
+        library.warning("warning")
+        library.error("error")
+        ours.info("ours")
+
+    monkeypatch.setattr(Gc, "take_action", log)
+    lines = run(option, "gc").err.splitlines()
+    timed = [re.sub(r"^\d{4}-\d\d-\d\d \d\d:\d\d:\d\d,\d{3} ", "", line) for line in lines]
+    assert (timed != lines) == option.startswith("-v")
+    assert [line for line in timed if line.rpartition(": ")[2] in {*WORDS, "ours"}] == [
+        *shown,
+        *(["INFO: ours"] if option == "-vv" else []),
+    ]

@@ -228,9 +228,11 @@ def test_upload_fails_in_one_line(command: Any, source: str, tmp_path: Path) -> 
     done = command("upload", str(file))
     assert done.returncode == 1
     lines = done.stderr.splitlines()
-    assert lines[0] == f"{source}/absent:1.0: failed"
-    assert lines[1].startswith(f"ERROR: {source}/absent:1.0: not found: http://")
-    assert len(lines) == 2
+    assert lines[0].startswith(f"{source}/absent:1.0: failed: not found: http://")
+    assert lines[1].startswith("0 images, 0 layers uploaded, ")
+    assert lines[1].endswith("; 1 image failed")
+    assert lines[2].startswith(f"ERROR: {source}/absent:1.0: not found: http://")
+    assert len(lines) == 3
 
 
 @pytest.mark.slow
