@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.errors import Doubt
 from image_uploader_plugins.local_export import graph
-from image_uploader_plugins.local_export.graph import Reference
+from image_uploader_plugins.local_export.graph import Inventory, Reference
 from image_uploader_plugins.local_export.inventory import take_inventory
 from image_uploader_plugins.local_export.link_counts import LinkCounts
 from image_uploader_plugins.local_export.repository import Repository
@@ -47,15 +47,16 @@ def plan(
     repository: Repository,
     held: frozenset[Digest],
     without: Collection[Reference] = (),
+    known: Inventory | None = None,
 ) -> Plan:
     """Return what neither a root of the repository nor an upload (``held``) needs.
 
     The answer is as if the names in ``without`` were gone, see
-    graph.Inventory.fate().
+    graph.Inventory.fate(). An inventory that is ``known`` is not taken again.
 
     Raises StorageError if a manifest or a tag cannot be read for now.
     """
-    inventory = take_inventory(repository)
+    inventory = known or take_inventory(repository)
     fate = inventory.fate(without)
     dead = sorted(fate.dead)
     # Indexes last: after a crash, pins of children whose index is gone would be roots.

@@ -12,12 +12,13 @@ from pathlib import Path
 from image_uploader_plugins import errors, loader
 from image_uploader_plugins.cli import arguments, keep_lists, progress
 from image_uploader_plugins.cli.keep_lists import Kept
-from image_uploader_plugins.cli.removal import Images, Removal
+from image_uploader_plugins.cli.removal import Choose, Images, Removal
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import Deletion
 from image_uploader_plugins.lists import share
-from image_uploader_plugins.local_export.graph import Reference
+from image_uploader_plugins.local_export.graph import Inventory, Reference
 from image_uploader_plugins.local_export.maintenance.retention import NewestBy, Retention, Stay
+from image_uploader_plugins.local_export.reports.forecast import Forecast
 from image_uploader_plugins.local_export.reports.holdings import Holdings, exists
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.patterns import HELP, Pattern
@@ -104,6 +105,7 @@ class Prune(Removal):
         self._order = "a version" if is_version else "a date of creation"
         self._pruned: list[_Pruned] = []
         self._stays: dict[RepositoryName, Stay] = {}
+        self._forecasts: dict[RepositoryName, Deletion | errors.UploaderError] = {}
         self._foreseen: dict[RepositoryName, dict[Tag, Digest]] = {}
         with self.tree(parsed_args, look=parsed_args.dry_run) as tree:
             self._warn_of_absent(tree, kept)
@@ -120,8 +122,12 @@ class Prune(Removal):
         names = self._names(tree, parsed_args.repositories)
         if parsed_args.unlisted:
             names = [name for name in names if name not in kept.names]
+        forecast = Forecast(tree) if parsed_args.dry_run else None
         for name in self.meter.each("Read {} repositories", names):
-            self._foreseen[name] = self._going(tree, name, retention)
+            going, inventory = self._going(tree, name, retention)
+            self._foreseen[name] = going
+            if forecast and going:
+                self._forecasts[name] = _foreseen(forecast, name, sorted(going), inventory)
         return {name: sorted(going) for name, going in self._foreseen.items() if going}
 
     def _prune(
@@ -131,14 +137,24 @@ class Prune(Removal):
             name: RepositoryName, references: Collection[Reference]
         ) -> Collection[Reference]:
             # Not what was put or moved since, or what that needs.
-            now, before = self._going(tree, name, retention), self._foreseen[name]
+            (now, _), before = self._going(tree, name, retention), self._foreseen[name]
             still = {tag for tag in now if now[tag] == before.get(tag)}
             return [reference for reference in references if reference in still]
 
         if parsed_args.dry_run:
-            self.remove(tree, images, parsed_args)
+            self.delete(self, images.items(), "would go")
         else:
             self.remove(tree, images, parsed_args, narrow)
+
+    def delete_all(
+        self, name: RepositoryName, wanted: Collection[Reference], narrow: Choose, /
+    ) -> Deletion:
+        """Return what would go of a repository, as it was foreseen when that was read."""
+        narrow(wanted)
+        found = self._forecasts[name]
+        if isinstance(found, errors.UploaderError):
+            raise found
+        return found
 
     def tell(
         self, name: RepositoryName, references: list[Reference], deletion: Deletion, outcome: str
@@ -188,8 +204,13 @@ class Prune(Removal):
             if not any(exists(tree, image) for image in images):
                 self.app.LOG.warning("to be kept, and not there: %s", text)
 
-    def _going(self, tree: Tree, name: RepositoryName, retention: Retention) -> dict[Tag, Digest]:
-        """Return the tags of a repository that are to go, and what each leads to."""
+    def _going(
+        self, tree: Tree, name: RepositoryName, retention: Retention
+    ) -> tuple[dict[Tag, Digest], Inventory | None]:
+        """Return the tags of a repository that are to go, and what each leads to.
+
+        Also return the inventory that this is from, if one could be taken.
+        """
         try:
             holdings = Holdings(tree, name)
             digests = holdings.readable_tags()
@@ -198,9 +219,10 @@ class Prune(Removal):
             stay = retention.kept(holdings, digests)
         except errors.UploaderError as e:
             self.complain(f"{name} is left as it is: {e}")
-            return {}
+            return {}, None
         self._stays[name] = stay
-        return {tag: digest for tag, digest in digests.items() if tag not in stay.tags}
+        going = {tag: digest for tag, digest in digests.items() if tag not in stay.tags}
+        return going, holdings.inventory
 
     def _is_allowed(self, tree: Tree, images: Images, most: Fraction, *, each: bool) -> bool:
         """Return whether so many tags may go: of ``each`` repository, and of the tree."""
@@ -217,6 +239,19 @@ class Prune(Removal):
         if problem:
             self.complain(problem)
         return not problem
+
+
+def _foreseen(
+    forecast: Forecast,
+    name: RepositoryName,
+    going: Sequence[Reference],
+    inventory: Inventory | None,
+) -> Deletion | errors.UploaderError:
+    """Return what would go of a repository, or the error that a deletion would raise."""
+    try:
+        return forecast.delete_all(name, going, known=inventory)
+    except errors.UploaderError as e:
+        return e
 
 
 def _add_rules(parser: argparse.ArgumentParser) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection
 from image_uploader_plugins import errors
 from image_uploader_plugins.driver import Deletion
 from image_uploader_plugins.local_export import garbage
-from image_uploader_plugins.local_export.graph import Reference
+from image_uploader_plugins.local_export.graph import Inventory, Reference
 from image_uploader_plugins.local_export.link_counts import LinkCounts
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.reference import RepositoryName
@@ -26,16 +26,18 @@ class Forecast:
         name: RepositoryName,
         wanted: Collection[Reference],
         narrow: Callable[[Collection[Reference]], Collection[Reference]] = list,
+        known: Inventory | None = None,
     ) -> Deletion:
         """Return what the deletion of these images of a repository would remove.
 
+        An inventory of the repository that is ``known`` is not taken again.
         Raises NeedUnknown or StorageError where the deletion would.
         """
         repository = self._tree.repository(name)
         held = self._tree.leases.live(repository.layout)
         going = narrow(wanted)
         with self._tree.storage.holding():
-            plan = garbage.plan(self._tree.storage, repository, held, going)
+            plan = garbage.plan(self._tree.storage, repository, held, going, known)
         freed = sum(map(repository.manifest_size, plan.manifests))
         freed += self._tree.pool.freed(plan.blobs, self._counts)
         deletion = Deletion(plan.manifests, plan.digests, freed)

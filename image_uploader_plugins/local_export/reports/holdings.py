@@ -105,9 +105,9 @@ class Holdings:
 
     def changed(self, tag: Tag) -> float | None:
         """Return when a tag's file was written, in seconds since the epoch; None if it is gone."""
-        layout = self._repository.layout
-        found = map(self._tree.storage.status, (layout.type_map(tag), layout.legacy_tag(tag)))
-        return next((file.modified for file in found if file), None)
+        layout, status = self._repository.layout, self._tree.storage.status
+        file = status(layout.type_map(tag)) or status(layout.legacy_tag(tag))
+        return file.modified if file else None
 
     def _image(
         self,

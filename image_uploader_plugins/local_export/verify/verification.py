@@ -273,8 +273,8 @@ class Verification:
                 # Another process may just have made it.
                 now = storage.status(file.path)
                 yield from self.access.findings(now) if now else ()
-        for file in storage.below(layout.POOL):
-            if file.kind != "folder" and not layout.pool_digest(file.path):
+            is_pooled = file.path.is_relative_to(layout.POOL) and file.kind != "folder"
+            if is_pooled and not layout.pool_digest(file.path):
                 yield _not_state(file.path)
 
     def _all_of(self, folder: PurePosixPath) -> Iterator[File]:
