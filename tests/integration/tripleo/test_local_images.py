@@ -13,7 +13,9 @@ import pytest
 from tripleo_common.image import exception, image_uploader
 
 from image_uploader_plugins import manifest, media_types, tripleo
+from image_uploader_plugins.copying.run_options import CopyOptions
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
+from image_uploader_plugins.manifest import Platform
 from image_uploader_plugins.testing import images
 from tests.support import programs, trees
 from tests.support.registry import TamperedRegistry
@@ -200,4 +202,16 @@ def test_what_cannot_be_modified(
         name.format(source=source), None, SERVED_AT, "-mod", "role", {}, "full", multi_arch
     )
     with pytest.raises(exception.ImageUploaderException, match=kind):
+        uploader.add_upload_task(wrong)
+
+
+def test_what_is_modified_is_of_one_platform(
+    source: str, manager: Any, driver: LocalExportDriver
+) -> None:
+    chosen = CopyOptions(platforms=(Platform.parse("linux/amd64"),))
+    uploader = tripleo.register(manager, driver, options=chosen)
+    wrong = image_uploader.UploadTask(
+        f"{source}/ns/img:1.0", None, SERVED_AT, "-mod", "role", {}, "full", False
+    )
+    with pytest.raises(exception.ImageUploaderException, match="multi-arch"):
         uploader.add_upload_task(wrong)

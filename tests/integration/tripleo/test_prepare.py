@@ -77,6 +77,18 @@ def test_multi_arch_of_an_entry_is_its_own(source: str, conf: cfg.ConfigOpts, ro
     assert (root / "v2/multi/docker/.tags/1.0").resolve().name == str(single.children[0].digest)
 
 
+@pytest.mark.slow
+def test_multi_arch_of_a_run_is_for_entries_that_do_not_say(
+    source: str, conf: cfg.ConfigOpts, root: Path
+) -> None:
+    entries = [entry(source, "multi/oci"), entry(source, "multi/docker", multi_arch=False)]
+    del entries[0]["multi_arch"]
+    tripleo.prepare(environment(*entries), conf=conf, multi_arch=True)
+    whole, single = (trees_index(name) for name in ("multi/oci", "multi/docker"))
+    assert (root / "v2/multi/oci/.tags/1.0").resolve().name == str(whole.digest)
+    assert (root / "v2/multi/docker/.tags/1.0").resolve().name == str(single.children[0].digest)
+
+
 def trees_index(name: str) -> images.Image:
     return next(image for image in corpus() if image.repository.value == name)
 
