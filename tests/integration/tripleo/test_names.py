@@ -210,7 +210,7 @@ def test_parameters_name_what_the_tree_has(
     registry.add(images.image(name, "3", [images.layer({"a": b"a"})]))
     monkeypatch.setattr(
         "image_uploader_plugins.sources.registries.Registry._find_base",
-        lambda self: f"http://{source}/v2",
+        lambda self, check: f"http://{source}/v2",
     )
     parameters = prepare(conf, entry(namespace, "alpine", "3", includes=["alpine:3"]))
     assert parameters["ContainerCephDaemonImage"] == f"{SERVED_AT}/{name}:3"
