@@ -16,6 +16,7 @@ from typing import IO, Any
 import yaml
 
 from image_uploader_plugins import errors
+from image_uploader_plugins.text import did_you_mean, shown
 
 LISTS = ("uploads", "container_images")
 """The sections of a file of images."""
@@ -25,6 +26,15 @@ _LINE = re.compile(r"[\w.:/@\[\]+-]*[\w\]]")
 _COMMENT = re.compile(r"(?:^|\s)#.*")
 # The parts of a Heat environment that image preparation reads.
 _SECTIONS = ("parameter_defaults", "resource_registry")
+# NOTE: Heat refuses an environment with other sections than these.
+_HEAT = (
+    *_SECTIONS,
+    "parameters",
+    "encrypted_param_names",
+    "event_sinks",
+    "parameter_merge_strategies",
+)
+_PREPARE = "ContainerImagePrepare"
 
 
 def environment(names: Iterable[str]) -> dict[str, Any]:
@@ -35,12 +45,28 @@ def environment(names: Iterable[str]) -> dict[str, Any]:
     merged: dict[str, Any] = {section: {} for section in _SECTIONS}
     for name in names:
         content = mapping(name)
+        _check_environment(name, content)
         for section in _SECTIONS:
             part = content.get(section) or {}
             if not isinstance(part, dict):
                 raise errors.ConfigurationError(f"{name}: {section} must be a mapping")
             merged[section].update(part)
     return merged
+
+
+def _check_environment(name: str, content: dict[str, Any]) -> None:
+    for section in content:
+        if section not in _HEAT:
+            hint = did_you_mean(str(section), _HEAT) or f"; known are {', '.join(_HEAT)}"
+            raise errors.ConfigurationError(
+                f"{name}: {shown(section, 50)} is no section of a Heat environment{hint}"
+            )
+    parameters = content.get("parameters")
+    if isinstance(parameters, dict) and _PREPARE in parameters:
+        raise errors.ConfigurationError(
+            f"{name}: {_PREPARE} is under parameters, where it has no effect: put it under "
+            "parameter_defaults"
+        )
 
 
 def roles(name: str) -> list[dict[str, Any]]:
@@ -114,7 +140,8 @@ def mapping(name: str) -> dict[str, Any]:
     """Return what a yaml file maps; raises ConfigurationError naming it if it is no mapping."""
     content = _load(name)
     if not isinstance(content, dict):
-        raise errors.ConfigurationError(f"{name}: must be a mapping")
+        empty = "it is empty, and " if content is None else ""
+        raise errors.ConfigurationError(f"{name}: {empty}must be a mapping")
     return content
 
 

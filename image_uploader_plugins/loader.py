@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING, Any
 from oslo_config import cfg
 from stevedore import named
 
-from image_uploader_plugins import errors, pace
+from image_uploader_plugins import errors, option_values, pace
 from image_uploader_plugins.driver import UploaderDriver
 from image_uploader_plugins.pace import Limits
 from image_uploader_plugins.sources import pauses
+from image_uploader_plugins.text import did_you_mean
 
 if TYPE_CHECKING:
     from image_uploader_plugins.sources.settings import Settings
@@ -109,17 +110,26 @@ def load_conf(args: Sequence[str] = (), config_files: list[str] | None = None) -
 
     Without any, those that oslo.config finds for ``image-uploader`` (in
     /etc/image-uploader and the like).  Raises ConfigurationError for a file
-    that is missing or malformed.
+    that is missing or malformed, or a value of ``[image_uploader]`` that cannot be.
     """
     conf = cfg.ConfigOpts()
     register(conf)
     try:
         conf(list(args), project=PROJECT, default_config_files=config_files)
+    except cfg.ConfigFilesNotFoundError as e:
+        raise errors.ConfigurationError(f"no such file: {', '.join(e.config_files)}") from e
     except (cfg.Error, UnicodeDecodeError) as e:
         files = config_files or cfg.find_config_files(project=PROJECT)
         reason = f"{', '.join(files)}: {e}" if isinstance(e, UnicodeDecodeError) else str(e)
         raise errors.ConfigurationError(reason) from e
+    option_values.check(conf, GROUP, _OPTIONS)
     return conf
+
+
+def unknown_options(conf: cfg.ConfigOpts) -> list[str]:
+    """Return a sentence for each key, in the files that were read, which has no effect."""
+    known = {group: [option.name for option in found] for group, found in list_opts() if group}
+    return list(option_values.unknown(conf, known))
 
 
 def register(conf: cfg.ConfigOpts) -> None:
@@ -207,5 +217,6 @@ def _load_class(name: str) -> type[UploaderDriver]:
 def _refusal(name: str, reason: str) -> errors.ConfigurationError:
     names = ", ".join(installed()) or "none"
     return errors.ConfigurationError(
-        f"cannot load driver {name!r} from {NAMESPACE}: {reason} (installed: {names})"
+        f"cannot load driver {name!r} from {NAMESPACE}: {reason} (installed: {names}"
+        f"{did_you_mean(name, installed())})"
     )

@@ -8,9 +8,10 @@ signatures.
 
 from __future__ import annotations
 
+import difflib
 import re
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 _LIMIT = 1000  # characters
 _NAME = 50  # characters of one of several
@@ -97,3 +98,9 @@ def enumerated(texts: Sequence[str], most: int = 10) -> str:
 def printable(text: str) -> str:
     """Return ``text`` with escapes for every character that does not print."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return a question for a word that may be misspelled, "" for one that is like no other."""
+    close = difflib.get_close_matches(word, list(known), 1)
+    return f"; did you mean {close[0]!r}?" if close else ""

@@ -22,7 +22,8 @@ _T = TypeVar("_T")
 _ADDRESS = re.compile(r"(?:https?://)?(?:[A-Za-z0-9.-]+|\[[0-9A-Fa-f:.]+\])(?::[0-9]{1,5})?")
 
 
-def _typed(parse: Callable[[str], _T], text: str) -> _T:
+def typed(parse: Callable[[str], _T], text: str) -> _T:
+    """Return what ``parse`` makes of a text; raise ArgumentTypeError for its InvalidReference."""
     # argparse shows the words of this error alone; for a ValueError it has words of its own.
     try:
         return parse(text)
@@ -32,17 +33,17 @@ def _typed(parse: Callable[[str], _T], text: str) -> _T:
 
 def image(text: str) -> ImageRef:
     """Return the image that REPOSITORY:TAG or REPOSITORY@DIGEST names."""
-    return _typed(ImageRef.parse, text)
+    return typed(ImageRef.parse, text)
 
 
 def repository(text: str) -> RepositoryName:
     """Return the name of a repository."""
-    return _typed(RepositoryName, text)
+    return typed(RepositoryName, text)
 
 
 def pattern(text: str) -> Pattern:
     """Return a pattern of images."""
-    return _typed(Pattern, text)
+    return typed(Pattern, text)
 
 
 def repositories(text: str) -> Pattern:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import argparse
 import functools
 import types
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from cliff import command, lister, show
 
@@ -49,6 +49,7 @@ class Base(command.Command):
     notes = ""
     app: Any
     _status = 0
+    _is_conf_checked = False
 
     @property
     def quiet(self) -> bool:
@@ -66,11 +67,21 @@ class Base(command.Command):
         # Help, and commands that read no configuration, do without oslo.config.
         from image_uploader_plugins import loader  # noqa: PLC0415
 
-        return loader.load_conf(config_files=self.app.options.config_file)
+        conf = loader.load_conf(config_files=self.app.options.config_file)
+        if not self._is_conf_checked:
+            self._is_conf_checked = True
+            for problem in loader.unknown_options(conf):
+                self.app.LOG.warning("%s", problem)
+        return conf
+
+    def misused(self, problem: str) -> NoReturn:
+        """End the command for a command line that makes no sense, with status 2."""
+        self._parser.error(problem)
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
         parser: argparse.ArgumentParser = super().get_parser(prog_name)
         parser.formatter_class = HelpFormatter
+        self._parser = parser
         return parser
 
     def get_epilog(self) -> str:

@@ -9,7 +9,7 @@ import os
 
 from oslo_config import cfg
 
-from image_uploader_plugins import errors, loader
+from image_uploader_plugins import errors, loader, option_values
 from image_uploader_plugins.cli import arguments
 from image_uploader_plugins.cli.base import Base
 from image_uploader_plugins.local_export import options
@@ -85,5 +85,6 @@ class LocalTree(Base):
         return self.tree(parsed_args, look=not can_write)
 
     def _existing(self, parsed_args: argparse.Namespace, *, look: bool) -> Tree:
-        option = "--root" if parsed_args.root else f"[{options.GROUP}] root"
-        return Tree.existing(self.tree_conf(parsed_args), option, look=look)
+        conf = self.tree_conf(parsed_args)
+        where = option_values.origin(conf, options.GROUP, "root")
+        return Tree.existing(conf, "--root" if parsed_args.root else where, look=look)

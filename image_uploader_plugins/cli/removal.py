@@ -55,11 +55,11 @@ class Removal(LocalTree, Command):
     """A subcommand that deletes images."""
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        self._parser = super().get_parser(prog_name)
-        self._parser.add_argument(
+        parser = super().get_parser(prog_name)
+        parser.add_argument(
             "--dry-run", action="store_true", help="tell what would go; change nothing"
         )
-        return self._parser
+        return parser
 
     def remove(
         self, tree: Tree, images: Images, parsed_args: argparse.Namespace, narrow: Narrow = _all

@@ -61,9 +61,7 @@ class Reporting:
         written.
         """
         if self._metrics and self._metrics.suffix != _SUFFIX:
-            raise errors.ConfigurationError(
-                f"--metrics {self._metrics}: the name must end in {_SUFFIX}"
-            )
+            self._command.misused(f"--metrics {self._metrics}: the name must end in {_SUFFIX}")
         for path in filter(None, (self._report, self._metrics)):
             files.check_writable(path)
         try:

@@ -3,8 +3,10 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
 import functools
+import logging
 import socket
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Self
@@ -14,6 +16,16 @@ from image_uploader_plugins.copying.job import LOCAL
 from image_uploader_plugins.copying.run_options import CopyOptions
 from image_uploader_plugins.lists import keys
 
+LOG = logging.getLogger(__name__)
+
+# The keys of an entry; the last line has those that tripleo-common writes for itself.
+_KEYS = frozenset(
+    {
+        *("imagename", "uploader", "pull_source", "push_destination", "multi_arch"),
+        *("modify_role", "modify_vars", "modify_append_tag", *keys.WISHES),
+        *("image_source", "params", "services", "neutron_driver"),
+    }
+)
 _PORT = 8787  # of the registry that an undercloud has
 
 
@@ -54,6 +66,18 @@ def check(names: Iterable[str], default: str, options: CopyOptions) -> None:
         for where, item in _listed([name]):
             uploader = item.get("uploader") or default
             keys.check_wishes(item, uploader, where, options)
+        _warn_of_unknown(name)
+
+
+def _warn_of_unknown(name: str) -> None:
+    """Warn of keys that have no effect, of each once in a file."""
+    found: dict[str, list[str]] = collections.defaultdict(list)
+    for where, item in _listed([name]):
+        for problem in keys.unknown(item, _KEYS):
+            found[problem].append(where)
+    for problem, places in found.items():
+        more = f" and {len(places) - 1} more" if len(places) > 1 else ""
+        LOG.warning("%s%s: %s", places[0], more, problem)
 
 
 def items(names: Iterable[str], default: str) -> list[dict[str, Any]]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
 
 from image_uploader_plugins import errors
@@ -20,7 +20,7 @@ from image_uploader_plugins.copying.run_options import (
 )
 from image_uploader_plugins.reference import RepositoryName
 from image_uploader_plugins.sources.image_name import is_registry
-from image_uploader_plugins.text import shown
+from image_uploader_plugins.text import did_you_mean, shown
 
 # The options of a run that an entry can set for itself.
 OPTIONS = ("signatures", "foreign_layers")
@@ -68,6 +68,12 @@ def mended(entry: dict[str, Any], where: str) -> dict[str, Any]:
     if found.get("push_destination") is not None:
         found["push_destination"] = _destination(found["push_destination"], where)
     return found
+
+
+def unknown(entry: Iterable[str], known: Collection[str]) -> Iterator[str]:
+    """Yield a sentence for each key of an entry that has no effect."""
+    for key in sorted(str(key) for key in entry if key not in known):
+        yield f"{shown(key, 50)} is unknown and has no effect{did_you_mean(key, known)}"
 
 
 def wishes(entry: dict[str, Any]) -> dict[str, Any]:

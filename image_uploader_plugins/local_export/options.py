@@ -7,6 +7,8 @@ from typing import Any
 
 from oslo_config import cfg
 
+from image_uploader_plugins import option_values
+
 DRIVER = "local-export"
 """The driver's name among the entry points."""
 
@@ -97,6 +99,10 @@ def list_opts() -> list[tuple[str | None, list[Any]]]:
 
 
 def values(conf: Any) -> Any:
-    """Return the group's values in ``conf``, an oslo.config ConfigOpts."""
+    """Return the group's values in ``conf``, an oslo.config ConfigOpts.
+
+    Raises ConfigurationError for one that cannot be.
+    """
     conf.register_opts(_OPTIONS, group=GROUP)
+    option_values.check(conf, GROUP, _OPTIONS)
     return conf[GROUP]

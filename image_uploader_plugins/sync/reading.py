@@ -21,13 +21,13 @@ from image_uploader_plugins.sync import (
     merging,
     own_list,
     skopeo_list,
-    validation,
     yaml_tree,
 )
 from image_uploader_plugins.sync.listing import Listing
 from image_uploader_plugins.sync.validation import naming
 from image_uploader_plugins.sync.wanted import Wanted
 from image_uploader_plugins.sync.yaml_tree import Scalar, mapping
+from image_uploader_plugins.text import did_you_mean
 
 STDIN = "-"
 SIZE_LIMIT = 32 * 1024 * 1024  # bytes of a list
@@ -76,7 +76,7 @@ def _of_content(name: str, content: str, folder: Path) -> Listing:
         return container_images.read(name, root)
     if skopeo_list.is_one(root):
         return skopeo_list.read(name, mapping(root))
-    hint = validation.did_you_mean(next(iter(mapping(root)), ""), _SECTIONS)
+    hint = did_you_mean(next(iter(mapping(root)), ""), _SECTIONS)
     raise errors.ConfigurationError(
         f"{name}:{root.line}: no list of images: it has neither 'images', as our own lists have, "
         f"nor 'container_images', nor registries as those of skopeo sync{hint}"

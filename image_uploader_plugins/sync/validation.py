@@ -7,7 +7,6 @@ The words come from the schema: ``title`` says what is expected.
 from __future__ import annotations
 
 import contextlib
-import difflib
 import functools
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from image_uploader_plugins import errors
 from image_uploader_plugins.sync import yaml_tree
 from image_uploader_plugins.sync.yaml_tree import Mapping, Scalar, Value
-from image_uploader_plugins.text import one_line, redacted, shown
+from image_uploader_plugins.text import did_you_mean, one_line, redacted, shown
 
 if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError
@@ -42,12 +41,6 @@ def naming(where: str, key: str) -> Iterator[None]:
         yield
     except errors.UsageError as e:
         raise errors.ConfigurationError(f"{where}: {key}: {e}") from e
-
-
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """Return a question for a word that may be misspelled, "" for one that is like no other."""
-    close = difflib.get_close_matches(word, list(known), 1)
-    return f"; did you mean {close[0]!r}?" if close else ""
 
 
 def _problems(value: Value, schema: dict[str, Any]) -> set[tuple[int, str]]:

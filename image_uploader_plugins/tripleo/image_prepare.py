@@ -296,6 +296,11 @@ def _entries(
 ) -> list[dict[str, Any]]:
     """Return the entries of ContainerImagePrepare, copied, each known to be workable."""
     entries = _parameters(environment).get("ContainerImagePrepare")
+    if not entries:
+        said = "no" if entries is None else "an empty"
+        LOG.warning(
+            "%s ContainerImagePrepare in parameter_defaults: tripleo-common's is used", said
+        )
     entries = copy.deepcopy(entries or kolla_builder.CONTAINER_IMAGE_PREPARE_PARAM)
     if not isinstance(entries, list):
         raise errors.ConfigurationError("ContainerImagePrepare must be a list")
@@ -324,8 +329,8 @@ def _entry(given: Any, default: str, where: str, options: CopyOptions) -> dict[s
     if is_copied:
         uploader = entry.get("uploader", default)
         keys.check_wishes(entry, uploader, where, options)
-    for key in sorted(entry.keys() - _ENTRY_KEYS):
-        LOG.warning("%s: %r is unknown and has no effect", where, key)
+    for problem in keys.unknown(entry, _ENTRY_KEYS):
+        LOG.warning("%s: %s", where, problem)
     return entry
 
 

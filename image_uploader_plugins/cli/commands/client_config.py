@@ -111,10 +111,10 @@ openshift-image.yaml to oc patch image.config.openshift.io/cluster --type merge
 
     def _registries(self, parsed_args: argparse.Namespace, mirror: clients.Mirror) -> list[str]:
         if bool(parsed_args.registries) == parsed_args.all:
-            raise errors.ConfigurationError("name registries like quay.io, or say --all")
+            self.misused("name registries like quay.io, or say --all")
         if not parsed_args.all:
             if parsed_args.root:
-                raise errors.ConfigurationError("--root is for --all")
+                self.misused("--root is for --all")
             return [*dict.fromkeys(map(clients.check_registry, parsed_args.registries))]
         with self.tree(parsed_args) as tree:
             found = clients.registries_in(tree.repositories(), mirror.path)
@@ -127,10 +127,10 @@ openshift-image.yaml to oc patch image.config.openshift.io/cluster --type merge
     def _mirror(self, parsed_args: argparse.Namespace) -> clients.Mirror:
         login = None
         if bool(parsed_args.username) != bool(parsed_args.password_file):
-            raise errors.ConfigurationError("--username and --password-file go together")
+            self.misused("--username and --password-file go together")
         if parsed_args.username:
             if parsed_args.output is None:
-                raise errors.ConfigurationError("a password is written with -o, and never printed")
+                self.misused("a password is written with -o, and never printed")
             login = parsed_args.username, _password(parsed_args.password_file)
         ca = clients.certificate(parsed_args.ca) if parsed_args.ca else None
         url = parsed_args.mirror.rstrip("/")

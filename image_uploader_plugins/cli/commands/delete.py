@@ -56,7 +56,7 @@ class Delete(Removal):
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         if not parsed_args.images and not parsed_args.all_tags:
-            self._parser.error("name an image, or a repository with --all-tags")
+            self.misused("name an image, or a repository with --all-tags")
         if not self.has_tree(parsed_args):
             self._delete_by_contract(parsed_args)
             return

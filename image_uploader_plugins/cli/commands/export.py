@@ -7,7 +7,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from image_uploader_plugins import errors, files
+from image_uploader_plugins import files
 from image_uploader_plugins.archives.exporting.exporter import Exporter, Outcome, list_blobs
 from image_uploader_plugins.archives.exporting.known_blobs import known_blobs
 from image_uploader_plugins.cli import arguments, progress
@@ -69,7 +69,7 @@ class Export(LocalTree, Command):
         with self.leasing_tree(parsed_args) as tree:
             if parsed_args.list_blobs:
                 return self._list_blobs(tree, parsed_args.destination, parsed_args.images)
-            _check_since(parsed_args.destination, parsed_args.since)
+            self._check_since(parsed_args.destination, parsed_args.since)
             known = known_blobs(parsed_args.since)
             exporter = Exporter(tree, copied=parsed_args.copy, meter=self.meter)
             with progress.metered(self.app.stderr, self.meter, quiet=self.quiet):
@@ -102,11 +102,10 @@ class Export(LocalTree, Command):
             self.app.LOG.error("not exported: %s", problem)
         return 1 if problems else 0
 
+    def _check_since(self, destination: Path, since: Sequence[Path]) -> None:
+        """Refuse the destination as what the other side has.
 
-def _check_since(destination: Path, since: Sequence[Path]) -> None:
-    """Raise ConfigurationError where the destination is also what the other side has.
-
-    It may hold blobs of an export that was cut short, which the other side lacks.
-    """
-    if destination.resolve() in {path.resolve() for path in since}:
-        raise errors.ConfigurationError(f"{destination}: --since must be another one than DEST")
+        It may hold blobs of an export that was cut short, which the other side lacks.
+        """
+        if destination.resolve() in {path.resolve() for path in since}:
+            self.misused(f"{destination}: --since must be another one than DEST")

@@ -11,7 +11,7 @@ from image_uploader_plugins import loader
 from image_uploader_plugins.archives import open_archive
 from image_uploader_plugins.archives.importing.importer import inspect
 from image_uploader_plugins.archives.importing.plan import Name, plan
-from image_uploader_plugins.cli import progress
+from image_uploader_plugins.cli import arguments, progress
 from image_uploader_plugins.cli.base import Command
 from image_uploader_plugins.runs.journal import Journal
 
@@ -47,6 +47,7 @@ class Import(Command):
         parser.add_argument(
             "--as",
             dest="name",
+            type=_name,
             metavar="REPOSITORY[:TAG]",
             help="what to call the image, or just the repository for images that have tags "
             "(default: the names in SOURCE, without a host)",
@@ -59,7 +60,7 @@ class Import(Command):
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
-        name = Name.parse(parsed_args.name) if parsed_args.name else None
+        name = parsed_args.name
         journal = Journal(meter=self.meter)
         with contextlib.closing(
             open_archive(parsed_args.source, sparse=parsed_args.sparse)
@@ -77,3 +78,7 @@ class Import(Command):
         for skipped in archive.skipped:
             self.app.LOG.error("%s: not imported: %s", parsed_args.source, skipped)
         return 1 if archive.skipped else 0
+
+
+def _name(text: str) -> Name:
+    return arguments.typed(Name.parse, text)

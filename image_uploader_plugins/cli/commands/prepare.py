@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from image_uploader_plugins import errors, files
+from image_uploader_plugins import files
 from image_uploader_plugins.cli import reporting
 from image_uploader_plugins.cli.base import Command, tripleo
 from image_uploader_plugins.cli.copy_options import (
@@ -69,7 +69,7 @@ class Prepare(Command):
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         if parsed_args.dry_run and parsed_args.metrics:
-            raise errors.ConfigurationError("--metrics is for runs that copy, not for --dry-run")
+            self.misused("--metrics is for runs that copy, not for --dry-run")
         reports = reporting.Reporting(self, "prepare", parsed_args)
         with reports.run() as journal:
             with reports.copying():

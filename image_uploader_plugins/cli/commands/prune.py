@@ -96,7 +96,7 @@ class Prune(Removal):
             parsed_args.newest_by,
         )
         if not retention or (parsed_args.unlisted and not kept.names):
-            self._parser.error(
+            self.misused(
                 "nothing to keep: say what with --keep-list (of one image or more, as --unlisted "
                 "needs it), --keep or --keep-newest"
             )

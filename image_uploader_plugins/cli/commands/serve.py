@@ -6,7 +6,6 @@ from __future__ import annotations
 import argparse
 import contextlib
 
-from image_uploader_plugins import errors
 from image_uploader_plugins.cli import arguments
 from image_uploader_plugins.cli.base import Command
 from image_uploader_plugins.cli.local_tree import LocalTree
@@ -81,11 +80,11 @@ class Serve(LocalTree, Command):
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
         if bool(parsed_args.tls_certificate) != bool(parsed_args.tls_key):
-            raise errors.ConfigurationError("--tls-certificate and --tls-key go together")
+            self.misused("--tls-certificate and --tls-key go together")
         if parsed_args.print:
             self.app.stdout.write(self._configuration(parsed_args))
         elif parsed_args.server_name:
-            raise errors.ConfigurationError("--server-name is for --print")
+            self.misused("--server-name is for --print")
         else:
             self._serve(parsed_args)
 

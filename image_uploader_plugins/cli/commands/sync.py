@@ -13,7 +13,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from image_uploader_plugins import errors, loader
+from image_uploader_plugins import loader
 from image_uploader_plugins.cli import arguments, progress, reporting
 from image_uploader_plugins.cli.base import Command
 from image_uploader_plugins.cli.copy_options import add_options, copy_options
@@ -61,7 +61,7 @@ class Sync(Command):
     )
 
     def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
-        self._parser = parser = super().get_parser(prog_name)
+        parser: argparse.ArgumentParser = super().get_parser(prog_name)
         parser.add_argument(
             "references", nargs="*", metavar="REFERENCE", help="an image of a registry"
         )
@@ -87,7 +87,7 @@ class Sync(Command):
             self.app.stdout.write(text())
             return 0
         if not parsed_args.references and not parsed_args.file:
-            self._parser.error("name an image, or a list with -f")
+            self.misused("name an image, or a list with -f")
         if parsed_args.print:
             self.app.stdout.write(self._units(parsed_args))
             return 0
@@ -112,9 +112,7 @@ class Sync(Command):
 
         for name in _FOR_COPIES:
             if getattr(parsed_args, name):
-                raise errors.ConfigurationError(
-                    f"--{name} is for runs that copy, not for --plan or --check"
-                )
+                self.misused(f"--{name} is for runs that copy, not for --plan or --check")
         journal = Journal(meter=self.meter)
         shown = progress.on_terminal(self.app.stderr) and not self.quiet
         wanted, options = _wanted(parsed_args), _options(parsed_args)
@@ -139,7 +137,7 @@ class Sync(Command):
         from image_uploader_plugins.sync import systemd  # noqa: PLC0415
 
         if _STDIN in parsed_args.file:
-            raise errors.ConfigurationError("a service has no standard input: name a list with -f")
+            self.misused("a service has no standard input: name a list with -f")
         _wanted(parsed_args)  # or the service would fail
         written = [path.absolute().parent for path in _written(parsed_args)]
         root = None

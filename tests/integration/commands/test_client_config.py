@@ -81,18 +81,18 @@ def test_registries_that_are_named(run: Run) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "status", "message"),
     [
-        ((), "name registries like quay.io, or say --all"),
-        (("quay.io", "--all"), "name registries like quay.io, or say --all"),
-        (("quay.io", "--root", "/"), "--root is for --all"),
-        (("quay",), "not a registry as images name it, like quay.io: 'quay'"),
+        ((), 2, "name registries like quay.io, or say --all"),
+        (("quay.io", "--all"), 2, "name registries like quay.io, or say --all"),
+        (("quay.io", "--root", "/"), 2, "--root is for --all"),
+        (("quay",), 1, "not a registry as images name it, like quay.io: 'quay'"),
     ],
 )
-def test_what_cannot_be(run: Run, arguments: tuple[str, ...], message: str) -> None:
+def test_what_cannot_be(run: Run, arguments: tuple[str, ...], status: int, message: str) -> None:
     result = run("client-config", *arguments, *MIRROR)
-    assert (result.status, result.out) == (1, "")
-    assert result.err == f"ERROR: {message}\n"
+    assert (result.status, result.out) == (status, "")
+    assert result.err.endswith(f"{message}\n")
 
 
 def test_a_tree_without_full_names(run: Run, root: Path) -> None:

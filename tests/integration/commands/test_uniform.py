@@ -78,10 +78,10 @@ def test_an_unknown_command_is_one_line_with_what_was_meant(run: Run) -> None:
     )
 
 
-def test_a_failure_is_1_and_one_line(run: Run, root: Path) -> None:
+def test_a_failure_is_1_and_one_line(run: Run, root: Path, config: Path) -> None:
     result = run("verify")
     assert (result.status, result.out) == (1, "")
-    assert result.err == f"ERROR: no registry in {root} ([local_export] root)\n"
+    assert result.err == f"ERROR: no registry in {root} ([local_export] root in {config})\n"
 
 
 def test_a_traceback_comes_with_debug_alone(run: Run) -> None:

@@ -207,7 +207,7 @@ def test_an_earlier_file_that_makes_no_sense(cli: Cli, source: str, file: Path) 
 def test_other_names_are_refused(cli: Cli, source: str, tmp_path: Path) -> None:
     path = tmp_path / "metrics.txt"
     done = cli.run("upload", cli.images(source, by_name("base")), "--metrics", path)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert f"--metrics {path}: the name must end in .prom" in done.stderr
     assert not cli.root.exists()
 
@@ -220,7 +220,7 @@ def test_a_dry_run_has_no_metrics(cli: Cli, tmp_path: Path, file: Path) -> None:
         yaml.safe_dump({"parameter_defaults": {"ContainerImagePrepare": [entry]}})
     )
     done = cli.run("prepare", "--dry-run", "-e", environment, "--metrics", file)
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert "--metrics is for runs that copy" in done.stderr
 
 

@@ -212,7 +212,6 @@ def test_what_cannot_be_served(root: Path, folder: Path, tmp_path: Path) -> None
             (("--host", "no..name"), "cannot listen on no..name:8787: "),
             (("--print", "nginx", "--host", "::1%\n}"), "--host is no address: '::1%\\n}'"),
             (("--print", "apache", "--server-name", "a;\nb"), "--server-name is no host name: 'a;"),
-            (("--tls-key", key), "--tls-certificate and --tls-key go together"),
             (("--tls-certificate", tmp_path / "x", "--tls-key", key), f"cannot read {tmp_path}/x"),
             (("--tls-certificate", nothing, "--tls-key", key), f"{nothing} holds no certificate"),
             (("--tls-certificate", key, "--tls-key", key), f"{key} holds no certificate in PEM"),
@@ -222,7 +221,6 @@ def test_what_cannot_be_served(root: Path, folder: Path, tmp_path: Path) -> None
                 ("--tls-certificate", locked / tls.CERTIFICATE, "--tls-key", locked / tls.KEY),
                 f"{locked / tls.KEY} is encrypted",
             ),
-            (("--server-name", "x"), "--server-name is for --print"),
             (("--allow-origin", "ui.example"), "--allow-origin is neither * nor scheme://host"),
             (
                 ("--print", "nginx", "--allow-origin", "https://ui.example/"),
@@ -233,7 +231,14 @@ def test_what_cannot_be_served(root: Path, folder: Path, tmp_path: Path) -> None
             assert done.returncode == 1
             assert done.stderr.startswith(f"ERROR: {message}"), done.stderr
             assert (done.stdout, done.stderr.count("\n")) == ("", 1)
-    assert image_uploader(root, "serve", "--port", "65536").returncode == 2
+    for options, message in (
+        (("--port", 65536), "argument --port: not a port: '65536'"),
+        (("--tls-key", key), "--tls-certificate and --tls-key go together"),
+        (("--server-name", "x"), "--server-name is for --print"),
+    ):
+        done = image_uploader(root, "serve", *options)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.endswith(f"error: {message}\n")
     empty = image_uploader(tmp_path / "absent", "serve")
     assert (empty.returncode, empty.stderr.count("\n")) == (1, 1)
     assert f"no registry in {tmp_path}/absent" in empty.stderr

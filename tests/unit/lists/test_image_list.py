@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from image_uploader_plugins.copying.run_options import CopyOptions
 from image_uploader_plugins.lists import image_list
 from image_uploader_plugins.lists.image_list import Entry
 
@@ -76,3 +77,14 @@ def test_an_undercloud_is_where_its_control_plane_is(
         assert image_list.destination({}) == name
     image_list._undercloud.cache_clear()
     assert asked == ["under.ctlplane"] * 2
+
+
+def test_unknown_keys_are_named_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    entries = [{"imagename": f"a/b:{n}", "multiarch": True, "image_source": "x"} for n in range(9)]
+    name = written(tmp_path, *entries, {"imagename": "a/b:9", "zz": 1})
+    image_list.check([name], "local-export", CopyOptions())
+    assert caplog.messages == [
+        f"{name}: image 1 and 8 more: 'multiarch' is unknown and has no effect; did you mean "
+        "'multi_arch'?",
+        f"{name}: image 10: 'zz' is unknown and has no effect",
+    ]

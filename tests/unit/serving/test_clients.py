@@ -473,14 +473,19 @@ def test_the_command(tmp_path: Path) -> None:
         (("*", "--mirror", "http://x", "--for", "podman"), "podman has mirrors of named"),
         (("quay.io", "--mirror", "x"), "a mirror is http:// or https://"),
         (("quay.io", "--mirror", "https://x", "--ca", key), f"{key} holds no certificate in PEM"),
-        ((*login, "--for", "podman"), "a password is written with -o, and never printed"),
-        ((*login[:5], "-o", output), "--username and --password-file go together"),
         (("quay.io", "--mirror", "https://x", "--ca", output), f"cannot read {output}: Is a dir"),
     ):
         done = client_config(*arguments)
         assert (done.returncode, done.stdout, done.stderr.count("\n")) == (1, "", 1)
         assert done.stderr.startswith(f"ERROR: {message}")
-    assert client_config("quay.io").returncode == 2
+    for usage, message in (
+        (("quay.io",), "the following arguments are required: --mirror"),
+        ((*login, "--for", "podman"), "a password is written with -o, and never printed"),
+        ((*login[:5], "-o", output), "--username and --password-file go together"),
+    ):
+        done = client_config(*usage)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr.endswith(f"error: {message}\n")
     private = tmp_path / "private"
     done = client_config(*login, "-o", private)
     assert done.returncode == 0

@@ -702,8 +702,9 @@ def test_every_kind_has_a_word_of_its_own() -> None:
     assert Finding(PurePosixPath("x"), "", Kind.MISSING, Remedy.FETCH).severity is Severity.DAMAGE
 
 
-def test_errors_of_the_command_are_one_line(root: Path, run: Run) -> None:
-    assert run("verify").both == (1, f"ERROR: no registry in {root} ([local_export] root)\n")
+def test_errors_of_the_command_are_one_line(root: Path, run: Run, config: Path) -> None:
+    told = f"ERROR: no registry in {root} ([local_export] root in {config})\n"
+    assert run("verify").both == (1, told)
     assert not root.exists()
     LocalExportDriver(root)
     assert run("verify", "no/such").both == (1, "ERROR: no such repository: no/such\n")
