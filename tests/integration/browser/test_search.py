@@ -64,6 +64,11 @@ def test_a_repository_that_cannot_be_read(
     type_(browser, "1.10")
     browser.click("#wider button")
     browser.until_says("49 tags; 1 repository could not be read", "#wider")
+    # Nor is it known, then, which of its tags are signatures.
+    image = images.image("ns/r03", "1.9", [images.layer({"file": b"one"})])
+    registry.add(image)
+    browser.go("/ns/r03:1.9")
+    browser.until_says("HTTP 500", "section[aria-label='Signatures and attestations']")
 
 
 def test_who_has_a_digest(browser: Browser, pretended: str, registry: Pretender) -> None:
