@@ -26,6 +26,7 @@ from image_uploader_plugins.sources.source import Source
 IMAGES = 8
 """Images that are copied at once."""
 
+_LOOK = 0.5  # seconds until a signal is seen at the latest
 _GRACE = 3  # seconds for transfers in flight to end when the run is told to
 
 _T = TypeVar("_T")
@@ -71,8 +72,10 @@ class Engine:
                 begun.update(pool.submit(work, item) for item in more)
                 if not begun:
                     break
+                # NOTE: a signal that comes just before a wait begins does not end it: Python
+                # runs its handler when the wait is over.
                 done, begun = concurrent.futures.wait(
-                    begun, return_when=concurrent.futures.FIRST_COMPLETED
+                    begun, timeout=_LOOK, return_when=concurrent.futures.FIRST_COMPLETED
                 )
                 for job in done:
                     yield job.result()
