@@ -23,6 +23,7 @@ TARGET = "127.0.0.1:8787"
 """Where the tree would be served; nothing is sent there."""
 
 UPLOAD = "image-uploader upload"
+SYNC = "image-uploader sync"
 CURLS = "8 curl, sha256sum, sync"
 STREAM = "curl, tee, sha256sum, sync"
 
@@ -43,6 +44,20 @@ class Copiers:
     def run_upload(self, folder: Path) -> Figures:
         """Copy with ``upload`` into the tree in ``folder``, and check that all are there."""
         figures = measure(self.upload_words(folder), folder)
+        self._check_tree(folder / "tree")
+        return figures
+
+    def sync(self) -> Contender:
+        """Return ``image-uploader sync`` with a plain list of the images."""
+        return Contender(SYNC, self.run_sync, is_ours=True)
+
+    def run_sync(self, folder: Path) -> Figures:
+        """Copy with ``sync`` into the tree in ``folder``, and check that all are there."""
+        file = folder / "images.txt"
+        names = [f"{self._source}/{image.name}:{image.tag}\n" for image in self._images]
+        file.write_text("".join(names))
+        words = ["-q", "sync", "-f", str(file)]
+        figures = measure([programs.OURS, *self._configuration(folder), *words], folder)
         self._check_tree(folder / "tree")
         return figures
 
@@ -94,9 +109,9 @@ class Copiers:
 
     def _run_skopeo_to_registry(self, folder: Path) -> Figures:
         with servers.docker_registry(folder) as target:
-            return self.sync(folder, target.address)
+            return self.run_skopeo(folder, target.address)
 
-    def sync(self, folder: Path, target: str) -> Figures:
+    def run_skopeo(self, folder: Path, target: str) -> Figures:
         """Copy with ``skopeo sync`` to the registry at ``target``."""
         # NOTE: --scoped would put the source's port into a name, where none may be.
         options = ["--dest", "docker", "--dest-tls-verify=false"]

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from benchmarks import heads, servers
-from benchmarks.copiers import CURLS, UPLOAD, Copiers
+from benchmarks.copiers import CURLS, SYNC, UPLOAD, Copiers
 from benchmarks.data import MB, Pushed
 from benchmarks.measurement import Contender, MeasurementError, measure
 from benchmarks.results import Case, Figures, Row
@@ -37,6 +37,7 @@ def measured(workshop: Workshop) -> Row:
 def _fresh(workshop: Workshop, copiers: Copiers) -> Case:
     contenders = [
         copiers.upload(),
+        copiers.sync(),
         copiers.prepare(),
         copiers.tripleo_export(),
         copiers.skopeo_to_registry(),
@@ -50,11 +51,14 @@ def _fresh(workshop: Workshop, copiers: Copiers) -> Case:
 def _unchanged(workshop: Workshop, copiers: Copiers, images: list[Pushed]) -> Case:
     source = workshop.source.address
     kept = workshop.bench.new_folder()
+    synced = workshop.bench.new_folder()
     copiers.run_upload(kept)
+    copiers.run_sync(synced)
     heads_only = f"{len(images)} HEAD on one connection"
     with ExitStack() as stack:
         contenders = [
             Contender(UPLOAD, lambda _: copiers.run_upload(kept), is_ours=True),
+            Contender(SYNC, lambda _: copiers.run_sync(synced), is_ours=True),
             _skopeo_again(workshop, copiers, stack),
             Contender(heads_only, lambda folder: _heads(folder, source, images)),
         ]
@@ -69,10 +73,10 @@ def _skopeo_again(workshop: Workshop, copiers: Copiers, stack: ExitStack) -> Con
         return contender
     target = stack.enter_context(servers.docker_registry(workshop.bench.new_folder()))
     try:
-        copiers.sync(workshop.bench.new_folder(), target.address)
+        copiers.run_skopeo(workshop.bench.new_folder(), target.address)
     except MeasurementError as e:
         return dataclasses.replace(contender, missing=str(e))
-    return Contender(contender.name, lambda folder: copiers.sync(folder, target.address))
+    return Contender(contender.name, lambda folder: copiers.run_skopeo(folder, target.address))
 
 
 def _heads(folder: Path, source: str, images: list[Pushed]) -> Figures:
