@@ -116,6 +116,11 @@ class Main(app.App):
             help="oslo.config file to read, may be given several times "
             "(default: image-uploader.conf in ~/.image-uploader, ~, /etc/image-uploader or /etc)",
         )
+        parser.add_argument(
+            "--summary",
+            action="store_true",
+            help="tell of a run what came of it in one line, also with -q",
+        )
         return parser
 
     def initialize_app(self, argv: list[str]) -> None:
@@ -135,7 +140,7 @@ class Main(app.App):
         pager = autopage.argparse.help_pager(self.stdout)
         has_colors = pager.to_terminal()
         autopage.argparse.use_color_for_parser(self.parser, has_colors)
-        title, named, end = _COLORS if has_colors else ("", "", "")
+        title, named, end = _COLORS if has_colors and "NO_COLOR" not in os.environ else ("", "", "")
         with pager as out:
             self.parser.print_help(out)
             out.write(f"\n{title}Commands{end}:\n")
@@ -168,6 +173,8 @@ class Main(app.App):
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run a command line; return its exit status, as ``--help`` explains them."""
+    # NOTE: autopage, by which cliff writes help, takes less where nobody has named a pager.
+    os.environ.setdefault("PAGER", "cat")
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # where a locale has no such letter

@@ -15,6 +15,8 @@ from image_uploader_plugins.cli.base import Base
 from image_uploader_plugins.local_export import options
 from image_uploader_plugins.local_export.tree import Tree
 
+VARIABLE = "IMAGE_UPLOADER_ROOT"
+
 
 class LocalTree(Base):
     """A subcommand that works on a tree: the configured one, or that of ``--root``."""
@@ -25,8 +27,9 @@ class LocalTree(Base):
             "--root",
             type=arguments.absolute_path,
             metavar="DIR",
-            help="the directory that holds the tree of local-export (default: [local_export] "
-            "root, where local-export is the driver)",
+            default=os.environ.get(VARIABLE) or None,
+            help=f"the directory that holds the tree of local-export (default: {VARIABLE} of the "
+            "environment or else, where local-export is the driver, [local_export] root)",
         )
         return parser
 
@@ -87,4 +90,6 @@ class LocalTree(Base):
     def _existing(self, parsed_args: argparse.Namespace, *, look: bool) -> Tree:
         conf = self.tree_conf(parsed_args)
         where = option_values.origin(conf, options.GROUP, "root")
-        return Tree.existing(conf, "--root" if parsed_args.root else where, look=look)
+        if parsed_args.root:
+            where = f"--root or {VARIABLE}" if os.environ.get(VARIABLE) else "--root"
+        return Tree.existing(conf, where, look=look)

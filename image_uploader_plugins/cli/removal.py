@@ -9,6 +9,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any, Protocol
 
 from image_uploader_plugins import errors
+from image_uploader_plugins.cli import formats
 from image_uploader_plugins.cli.base import Command
 from image_uploader_plugins.cli.local_tree import LocalTree
 from image_uploader_plugins.digest import Digest
@@ -19,6 +20,8 @@ from image_uploader_plugins.local_export.reports.forecast import Forecast
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.reference import ImageRef, RepositoryName
 from image_uploader_plugins.units import plural, size
+
+DELETED = "deleted"
 
 Images = Mapping[RepositoryName, list[Reference]]
 Choose = Callable[[Collection[Reference]], Collection[Reference]]
@@ -59,6 +62,7 @@ class Removal(LocalTree, Command):
         parser.add_argument(
             "--dry-run", action="store_true", help="tell what would go; change nothing"
         )
+        formats.add_option(parser, "-f")
         return parser
 
     def remove(
@@ -70,23 +74,27 @@ class Removal(LocalTree, Command):
         which of its images are still to go.
         """
         if parsed_args.dry_run:
-            self.delete(Forecast(tree), images.items(), "would go", narrow)
+            self.delete(Forecast(tree), images.items(), "would go", narrow, parsed_args.format)
             return
         with LocalExportDriver.from_conf(self.tree_conf(parsed_args)) as driver:
-            self.delete(driver, images.items(), narrow=narrow)
+            self.delete(driver, images.items(), narrow=narrow, form=parsed_args.format)
 
     def delete(
         self,
         target: Target,
         images: Iterable[tuple[RepositoryName, Collection[Reference]]],
-        outcome: str = "deleted",
+        outcome: str = DELETED,
         narrow: Narrow = _all,
+        form: str = formats.TEXT,
     ) -> None:
         """Delete images, repository by repository, and print what went: its ``outcome``.
+
+        ``form`` is that of cli.formats.
 
         A repository that cannot be worked on is reported; the others go on.
         """
         manifests = blobs = freed = names = 0
+        told: list[dict[str, Any]] = []
         for name, wanted in self.meter.each("Went through {} repositories", list(images)):
             references: list[Reference] = []
             narrowing = functools.partial(_note, references, functools.partial(narrow, name))
@@ -98,11 +106,17 @@ class Removal(LocalTree, Command):
             except errors.UploaderError as e:
                 self.complain(f"{name}: {e}")
                 continue
-            self.tell(name, references, deletion, outcome)
+            told.append(_fields(name, references, deletion))
+            if form == formats.TEXT:
+                self.tell(name, references, deletion, outcome)
             names += len(references)
             manifests += len(deletion.manifests)
             blobs += len(deletion.blobs)
             freed += deletion.bytes_freed
+        if form != formats.TEXT:
+            result = {"deleted": outcome == DELETED, "repositories": told, "bytes_freed": freed}
+            self.app.stdout.write(formats.written(result, form))
+            return
         self.end(outcome)
         what = f"{plural(names, 'image')}, {plural(manifests, 'manifest')}, {plural(blobs, 'blob')}"
         print(f"{what} {outcome}, {size(freed)} freed", file=self.app.stdout)
@@ -122,3 +136,15 @@ class Removal(LocalTree, Command):
         lines += [f"  manifest {digest}" for digest in deletion.manifests]
         lines += [f"  blob {digest}" for digest in deletion.blobs]
         print("\n".join(lines), file=self.app.stdout)
+
+
+def _fields(
+    name: RepositoryName, references: list[Reference], deletion: Deletion
+) -> dict[str, Any]:
+    return {
+        "repository": str(name),
+        "images": [str(ImageRef(name, reference)) for reference in references],
+        "manifests": list(map(str, deletion.manifests)),
+        "blobs": list(map(str, deletion.blobs)),
+        "bytes_freed": deletion.bytes_freed,
+    }

@@ -5,13 +5,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from image_uploader_plugins import errors, files, loader
-from image_uploader_plugins.cli import progress
+from image_uploader_plugins.cli import formats, progress
 from image_uploader_plugins.cli.base import Command
 from image_uploader_plugins.cli.interruption import Interruption
 from image_uploader_plugins.extras import require
@@ -21,6 +22,11 @@ from image_uploader_plugins.runs.records import Ending, RunRecord
 from image_uploader_plugins.units import plural
 
 _SUFFIX = ".prom"  # node_exporter reads no others
+
+
+def add_format(parser: argparse.ArgumentParser, *names: str) -> None:
+    """Add the option that has the report written to standard output."""
+    formats.add_option(parser, *names, what="what --report writes")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,6 +55,7 @@ class Reporting:
         self._name = name
         self._report: Path | None = parsed_args.report
         self._metrics: Path | None = parsed_args.metrics
+        self._format: str = getattr(parsed_args, "format", formats.TEXT)
         self._writers: types.ModuleType | None = None
         if self._metrics:
             self._writers = require("metrics", "image_uploader_plugins.runs.metrics")
@@ -79,7 +86,8 @@ class Reporting:
         self._sum_up()
 
     def _sum_up(self) -> None:
-        if not self._command.quiet:
+        options = self._command.app.options
+        if options.summary or not self._command.quiet:
             lines = [f"{image}: deleted" for image in self.journal.deleted]
             deleted = f"; {plural(len(lines), 'tag')} deleted" if lines else ""
             with contextlib.suppress(OSError):  # nobody may be looking any more
@@ -94,6 +102,11 @@ class Reporting:
         run = self.journal.run(self._name, ending, why)
         if self._report:
             files.write(self._report, report.parts(run), private=True)
+        if self._format == formats.JSON:
+            self._command.app.stdout.writelines(report.parts(run))
+        elif self._format == formats.YAML:
+            told = json.loads("".join(report.parts(run)))
+            self._command.app.stdout.write(formats.written(told, self._format))
         if self._metrics and self._writers:
             files.write(self._metrics, self._metrics_text(self._writers, self._metrics, run))
 

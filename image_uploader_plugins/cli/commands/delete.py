@@ -71,7 +71,8 @@ class Delete(Removal):
                 raise self.no_tree(f"--{option.replace('_', '-')}")
         images = dict.fromkeys(parsed_args.images)
         with loader.load_driver(self.conf) as driver:
-            self.delete(_OneByOne(driver), ((i.repository, [i.reference]) for i in images))
+            found = ((i.repository, [i.reference]) for i in images)
+            self.delete(_OneByOne(driver), found, form=parsed_args.format)
 
     def _images(
         self, tree: Tree, images: list[ImageRef], whole: list[RepositoryName]

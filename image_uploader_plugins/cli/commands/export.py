@@ -4,13 +4,14 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
 from image_uploader_plugins import files
 from image_uploader_plugins.archives.exporting.exporter import Exporter, Outcome, list_blobs
 from image_uploader_plugins.archives.exporting.known_blobs import known_blobs
-from image_uploader_plugins.cli import arguments, progress
+from image_uploader_plugins.cli import arguments, formats, progress
 from image_uploader_plugins.cli.base import Command
 from image_uploader_plugins.cli.local_tree import LocalTree
 from image_uploader_plugins.local_export.tree import Tree
@@ -63,6 +64,7 @@ class Export(LocalTree, Command):
         parser.add_argument(
             "--copy", action="store_true", help="copy blobs also where hard links are possible"
         )
+        formats.add_option(parser, "-f")
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
@@ -74,7 +76,11 @@ class Export(LocalTree, Command):
             exporter = Exporter(tree, copied=parsed_args.copy, meter=self.meter)
             with progress.metered(self.app.stderr, self.meter, quiet=self.quiet):
                 outcome = exporter.export(parsed_args.destination, parsed_args.images, known)
-        self._tell(outcome)
+        if parsed_args.format == formats.TEXT:
+            self._tell(outcome)
+        else:
+            result = {**dataclasses.asdict(outcome), "problems": list(outcome.problems)}
+            self.app.stdout.write(formats.written(result, parsed_args.format))
         return self._complain(outcome.problems)
 
     def _list_blobs(self, tree: Tree, path: Path, patterns: Sequence[Pattern]) -> int:

@@ -4,8 +4,9 @@
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
-from image_uploader_plugins.cli import progress
+from image_uploader_plugins.cli import formats, progress
 from image_uploader_plugins.cli.base import Command
 from image_uploader_plugins.cli.local_tree import LocalTree
 from image_uploader_plugins.local_export.maintenance.adopt import adopt, strangers
@@ -38,17 +39,26 @@ class Gc(LocalTree, Command):
             help="bring blobs that other tools wrote into the pool, each verified on the way "
             "in; of several copies on the disk one stays",
         )
+        formats.add_option(parser, "-f")
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
+        self._is_text = parsed_args.format == formats.TEXT
+        self._result: dict[str, Any] = {"dry_run": parsed_args.dry_run}
         with self.tree(parsed_args, look=parsed_args.dry_run) as tree:
             status = self._collect(tree, dry_run=parsed_args.dry_run)
             if parsed_args.adopt and parsed_args.dry_run:
-                count = sum(1 for _ in strangers(tree))
-                print(f"{count} blobs would be adopted", file=self.app.stdout)
+                self._result["adopted"] = count = sum(1 for _ in strangers(tree))
+                self._say(f"{count} blobs would be adopted")
             elif parsed_args.adopt:
                 status |= self._adopt(tree)
-            return status
+        if not self._is_text:
+            self.app.stdout.write(formats.written(self._result, parsed_args.format))
+        return status
+
+    def _say(self, line: str) -> None:
+        if self._is_text:
+            print(line, file=self.app.stdout)
 
     def _collect(self, tree: Tree, *, dry_run: bool) -> int:
         collector = Collector(tree, dry_run=dry_run, meter=self.meter)
@@ -58,13 +68,15 @@ class Gc(LocalTree, Command):
                 found.extend(collector.collect())
         finally:  # also of a collection that is interrupted
             for garbage in found:
-                line = f"{garbage.path}: {garbage.reason}, {size(garbage.size)}"
-                print(line, file=self.app.stdout)
+                self._say(f"{garbage.path}: {garbage.reason}, {size(garbage.size)}")
         for problem in collector.problems:
             self.app.LOG.error("nothing is removed beside it: %s", problem)
         what = "would go" if dry_run else "removed"
         freed = sum(garbage.size for garbage in found)
-        print(f"{len(found)} {what}, {size(freed)} freed", file=self.app.stdout)
+        self._say(f"{len(found)} {what}, {size(freed)} freed")
+        self._result["garbage"] = [_fields(garbage) for garbage in found]
+        self._result["bytes_freed"] = freed
+        self._result["problems"] = list(map(str, collector.problems))
         return 1 if collector.problems else 0
 
     def _adopt(self, tree: Tree) -> int:
@@ -75,5 +87,11 @@ class Gc(LocalTree, Command):
             if not adoption.intact:
                 damaged += 1
                 self.app.LOG.error("%s: damaged, left as it is", adoption.path)
-        print(f"{count} blobs adopted, {size(freed)} freed", file=self.app.stdout)
+        self._say(f"{count} blobs adopted, {size(freed)} freed")
+        self._result["adopted"] = count
+        self._result["bytes_freed"] += freed
         return 1 if damaged else 0
+
+
+def _fields(garbage: Garbage) -> dict[str, Any]:
+    return {"path": str(garbage.path), "reason": garbage.reason, "size": garbage.size}

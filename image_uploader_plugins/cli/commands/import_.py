@@ -11,9 +11,8 @@ from image_uploader_plugins import loader
 from image_uploader_plugins.archives import open_archive
 from image_uploader_plugins.archives.importing.importer import inspect
 from image_uploader_plugins.archives.importing.plan import Name, plan
-from image_uploader_plugins.cli import arguments, progress
+from image_uploader_plugins.cli import arguments, reporting
 from image_uploader_plugins.cli.base import Command
-from image_uploader_plugins.runs.journal import Journal
 
 
 class Import(Command):
@@ -57,22 +56,22 @@ class Import(Command):
             action="store_true",
             help="accept lists of platforms of which SOURCE has just some",
         )
+        reporting.add_arguments(parser)
+        reporting.add_format(parser, "-f")
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
-        name = parsed_args.name
-        journal = Journal(meter=self.meter)
-        with contextlib.closing(
-            open_archive(parsed_args.source, sparse=parsed_args.sparse)
-        ) as archive:
-            inspected = inspect(archive, plan(archive, parsed_args.images, name))
-            with (
-                loader.load_driver(self.conf) as driver,
-                progress.copying(self.app.stderr, journal, quiet=self.quiet),
-            ):
+        reports = reporting.Reporting(self, "import", parsed_args)
+        with (
+            reports.run() as journal,
+            contextlib.closing(
+                open_archive(parsed_args.source, sparse=parsed_args.sparse)
+            ) as archive,
+        ):
+            inspected = inspect(archive, plan(archive, parsed_args.images, parsed_args.name))
+            with loader.load_driver(self.conf) as driver, reports.copying():
                 inspected.copy_to(driver, loader.selected(self.conf), journal)
-        if not self.quiet:
-            print(journal.totals(), file=self.app.stderr)
+            journal.entries_left = tuple(map(str, archive.skipped))
         for note in archive.notes:
             self.app.LOG.warning("%s", note)
         for skipped in archive.skipped:

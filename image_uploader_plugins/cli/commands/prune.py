@@ -142,7 +142,7 @@ class Prune(Removal):
             return [reference for reference in references if reference in still]
 
         if parsed_args.dry_run:
-            self.delete(self, images.items(), "would go")
+            self.delete(self, images.items(), "would go", form=parsed_args.format)
         else:
             self.remove(tree, images, parsed_args, narrow)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from image_uploader_plugins import loader
-from image_uploader_plugins.cli import arguments, progress, reporting
+from image_uploader_plugins.cli import arguments, formats, progress, reporting
 from image_uploader_plugins.cli.base import Command
 from image_uploader_plugins.cli.copy_options import add_options, copy_options
 from image_uploader_plugins.lists import share
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 _STDIN = "-"
 _WORK = 2  # the status of --check where there is work
 _SYSTEMD, _SCHEMA = "systemd", "schema"
-_TEXT, _JSON = "text", "json"
 _FOR_COPIES = ("report", "metrics")
 
 
@@ -129,8 +128,10 @@ class Sync(Command):
     def _tell(self, plan: Plan, form: str) -> None:
         from image_uploader_plugins.sync import plan_output  # noqa: PLC0415
 
-        lines = [plan_output.as_json(plan)] if form == _JSON else plan_output.text(plan)
-        print("\n".join(lines), file=self.app.stdout)
+        if form == formats.TEXT:
+            print("\n".join(plan_output.text(plan)), file=self.app.stdout)
+        else:
+            self.app.stdout.write(formats.written(plan_output.as_dict(plan), form))
 
     def _units(self, parsed_args: argparse.Namespace) -> str:
         from image_uploader_plugins.local_export import options  # noqa: PLC0415
@@ -175,12 +176,7 @@ def _add_modes(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="tell what would be copied and deleted, and what that takes; change nothing",
     )
-    parser.add_argument(
-        "--format",
-        choices=(_TEXT, _JSON),
-        default=_TEXT,
-        help="how --plan tells it (default: %(default)s)",
-    )
+    formats.add_option(parser, what="the plan, or what --report writes,")
     parser.add_argument(
         "--check",
         action="store_true",

@@ -45,6 +45,7 @@ class Upload(Command):
         add_options(parser, multi_arch=True)
         add_cleanup(parser)
         reporting.add_arguments(parser)
+        reporting.add_format(parser, "-f")
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:

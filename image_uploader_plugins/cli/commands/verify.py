@@ -5,11 +5,10 @@ from __future__ import annotations
 
 import argparse
 import collections
-import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from image_uploader_plugins.cli import progress
+from image_uploader_plugins.cli import formats, progress
 from image_uploader_plugins.cli.base import Command
 from image_uploader_plugins.cli.local_tree import LocalTree
 from image_uploader_plugins.local_export.tree import Tree
@@ -86,7 +85,14 @@ class Verify(LocalTree, Command):
             action="store_true",
             help="exit with status 1 for garbage and links outside the tree, too; implies --all",
         )
-        parser.add_argument("--json", action="store_true", help="print the result as JSON")
+        formats.add_option(parser, "-f")
+        parser.add_argument(
+            "--json",
+            action="store_const",
+            dest="format",
+            const=formats.JSON,
+            help="as --format json",
+        )
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
@@ -104,8 +110,9 @@ class Verify(LocalTree, Command):
                 left = set(report.findings)
                 mended = tuple(finding for finding in before if finding not in left)
         wrong = report.findings if parsed_args.strict else report.damage()
-        if parsed_args.json:
-            self._tell_json(report, mended, ok=not wrong)
+        if parsed_args.format != formats.TEXT:
+            result = _result(report, mended, ok=not wrong)
+            self.app.stdout.write(formats.written(result, parsed_args.format))
         else:
             most = None if parsed_args.all or parsed_args.strict else _SHOWN
             self._tell(report, mended, len(wrong), most)
@@ -127,23 +134,6 @@ class Verify(LocalTree, Command):
         )
         lines += [f"Fetch again, with image-uploader upload: {i}" for i in report.to_fetch()]
         print("\n".join(lines), file=self.app.stdout)
-
-    def _tell_json(self, report: Report, mended: tuple[Finding, ...], *, ok: bool) -> None:
-        result = {
-            "ok": ok,
-            "findings": list(map(_fields, report.findings)),
-            "mended": list(map(_fields, mended)),
-            "notes": [
-                {"path": str(note.path), "text": note.text, "images": note.images}
-                for note in report.notes
-            ],
-            "fetch": report.to_fetch(),
-            "repositories": report.repositories,
-            "manifests": report.manifests,
-            "blobs": report.blobs,
-            "bytes_read": report.bytes_read,
-        }
-        print(json.dumps(result, indent=2), file=self.app.stdout)
 
 
 def _names(tree: Tree, texts: list[str]) -> list[RepositoryName] | None:
@@ -195,4 +185,21 @@ def _fields(finding: Finding) -> dict[str, Any]:
         "kind": finding.kind.word,
         "remedy": finding.remedy.value,
         "images": finding.images,
+    }
+
+
+def _result(report: Report, mended: tuple[Finding, ...], *, ok: bool) -> dict[str, Any]:
+    return {
+        "ok": ok,
+        "findings": list(map(_fields, report.findings)),
+        "mended": list(map(_fields, mended)),
+        "notes": [
+            {"path": str(note.path), "text": note.text, "images": note.images}
+            for note in report.notes
+        ],
+        "fetch": report.to_fetch(),
+        "repositories": report.repositories,
+        "manifests": report.manifests,
+        "blobs": report.blobs,
+        "bytes_read": report.bytes_read,
     }
