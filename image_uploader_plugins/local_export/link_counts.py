@@ -14,6 +14,12 @@ class LinkCounts:
     def __init__(self) -> None:
         self._gone: collections.Counter[tuple[int, int]] = collections.Counter()
 
+    def copy(self) -> LinkCounts:
+        """Return the same counts, to be changed by themselves."""
+        found = LinkCounts()
+        found._gone = self._gone.copy()
+        return found
+
     def remove(self, file: File) -> int:
         """Count one link to a file as gone; return the file's bytes if it was the last, else 0."""
         self._gone[file.inode] += 1

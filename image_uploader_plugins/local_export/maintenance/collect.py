@@ -13,6 +13,7 @@ from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import garbage
 from image_uploader_plugins.local_export.garbage import Plan
+from image_uploader_plugins.local_export.graph import Inventory
 from image_uploader_plugins.local_export.layout import PLACES
 from image_uploader_plugins.local_export.link_counts import LinkCounts
 from image_uploader_plugins.local_export.pool import Pool
@@ -50,23 +51,42 @@ class Collector:
         self._pool = Pool(self._storage)
         self._swept: set[Digest] = set()
         self._foreseen = LinkCounts() if dry_run else None
+        self._seen: set[PurePosixPath] = set()
 
     def collect(self, names: Iterable[RepositoryName] | None = None) -> Iterator[Garbage]:
         """Go through these repositories, or through the whole tree and its state."""
         if not self._is_dry_run:
             self._tree.claim()
         if names is None:
-            yield from self._leases()
-            # Before the pool: links that a killed process left there keep its content.
-            yield from self._staged()
-            yield from self._partial()
+            yield from self.state()
         chosen = self._tree.repositories() if names is None else list(names)
         for name in self._meter.each("Looked for garbage in {} repositories", chosen):
             yield from self._repository(name)
-        yield from self._pooled(whole=names is None)
+        yield from self.pooled(whole=names is None)
         if names is None and not self._is_dry_run:
             self._tree.tidy()
         self._storage.sync()
+
+    def state(self) -> Iterator[Garbage]:
+        """Collect what is in the private state and not in the pool."""
+        yield from self._leases()
+        # Before the pool: links that a killed process left there keep its content.
+        yield from self._staged()
+        yield from self._partial()
+
+    def look(self, repository: Repository, inventory: Inventory) -> list[Garbage]:
+        """Return the garbage of a repository, for a dry run that has its inventory already.
+
+        Its lock is held by the caller.
+        """
+        for error in inventory.unread():
+            self.problems.append(error)
+            return []
+        held = self._tree.leases.live(repository.layout)
+        with self._storage.holding():
+            plan = garbage.plan(self._storage, repository, held, known=inventory)
+        self._seen.update(file.path for _, file in plan.blobs)
+        return self._found(repository, plan)
 
     def _leases(self) -> Iterator[Garbage]:
         for lease in self._tree.leases.expired():
@@ -86,13 +106,17 @@ class Collector:
             held = self._tree.leases.live(repository.layout)
             with self._storage.holding():
                 plan = garbage.plan(self._storage, repository, held)
-            found = [*self._manifests(repository, plan), *self._blobs(plan)]
-            self._swept.update(plan.digests)
-            if plan.doubts:
-                self.problems.append(errors.NeedUnknown(plan.doubts))
+            found = self._found(repository, plan)
             garbage.sweep(self._storage, repository, plan)
             if not self._is_dry_run:
                 self._tree.remove_if_empty(repository)
+        return found
+
+    def _found(self, repository: Repository, plan: Plan) -> list[Garbage]:
+        found = [*self._manifests(repository, plan), *self._blobs(plan)]
+        self._swept.update(plan.digests)
+        if plan.doubts:
+            self.problems.append(errors.NeedUnknown(plan.doubts))
         return found
 
     def _changing(self, repository: Repository) -> contextlib.AbstractContextManager[object]:
@@ -109,12 +133,17 @@ class Collector:
         for _, file in plan.blobs:
             yield Garbage(file.path, "no manifest needs it", counts.remove(file))
 
-    def _pooled(self, *, whole: bool) -> Iterator[Garbage]:
-        """Collect the pool folder by folder, so that nobody waits long for its lock."""
+    def pooled(self, *, whole: bool) -> Iterator[Garbage]:
+        """Collect the pool folder by folder, so that nobody waits long for its lock.
+
+        Not the ``whole`` pool, but only what the repositories had that were
+        gone through.
+        """
         held = self._held()
+        foreseen = self._foreseen.copy() if self._foreseen else None
         wanted = (f for d, f in self._pool.files() if d not in held and (whole or d in self._swept))
         for _, group in itertools.groupby(wanted, lambda file: file.path.parent):
-            found, counts = [], self._counts()
+            found, counts = [], foreseen or LinkCounts()
             with self._tree.pool_lock():
                 for file in filter(None, (self._storage.file(f.path) for f in group)):
                     if counts.is_last(file):
@@ -125,7 +154,7 @@ class Collector:
 
     def _held(self) -> set[Digest]:
         """Return the blobs that repositories hold: where links are refused, links do not tell."""
-        planned = {change.path for change in getattr(self._storage, "changes", ())}
+        planned = {change.path for change in getattr(self._storage, "changes", ())} | self._seen
         return {digest for _, digest, path in self._tree.blobs() if path not in planned}
 
     def _staged(self) -> Iterator[Garbage]:

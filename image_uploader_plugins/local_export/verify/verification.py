@@ -63,6 +63,8 @@ class Verification:
         self.unread: set[RepositoryName] = set()
         self.misplaced: set[RepositoryName] = set()
         self._notes: list[Note] = []
+        self._garbage: list[Garbage] = []
+        self._collector = Collector(tree, dry_run=True)
         self._failures: list[Finding] = []
         # The names of each file when the verification began.
         self._held: collections.Counter[_Inode] = collections.Counter()
@@ -72,9 +74,15 @@ class Verification:
         report = Report()
         self.copies = Copies(self.tree)
         self.unread, self.misplaced, self._notes, self._failures = set(), set(), [], []
-        garbage = self._looked(self._garbage)
+        self._collector = Collector(self.tree, dry_run=True)
+        whole = self.names is None
+        garbage = self._looked(self._collector.state) if whole else []
         self.contents.read(self._looked(self._files))
+        self._garbage = []
         found = set(self._findings(report))
+        garbage += self._garbage
+        garbage += self._looked(functools.partial(self._collector.pooled, whole=whole))
+        found.update(self._failures)
         # Other problems of garbage do not matter.
         paths = {g.path for g in garbage}
         found = {finding for finding in found if not _is_below(finding.path, paths)}
@@ -83,9 +91,6 @@ class Verification:
         report.notes = tuple(sorted(set(self._notes)))
         report.bytes_read = self.contents.bytes_read
         return report
-
-    def _garbage(self) -> Iterator[Garbage]:
-        return Collector(self.tree, dry_run=True, meter=self._meter).collect(self.names)
 
     def _told_once(self, garbage: list[Garbage]) -> Iterator[Finding]:
         """Yield garbage as findings; the rest of one unfinished upload is one finding."""
@@ -150,7 +155,6 @@ class Verification:
             yield from self._looked(self._catalog)
             yield from self._looked(functools.partial(self._pool, report))
             yield from self._looked(self._state)
-        yield from self._failures
 
     def _looked(self, look: Callable[[], Iterator[_T]]) -> list[_T]:
         """Return the results of a look; none where it fails, which becomes a finding."""
@@ -172,6 +176,9 @@ class Verification:
                 if found and not lock.is_held:
                     inspection, again = self._inspected(name)
                     found = [finding for finding in again if finding in found]
+                self._garbage += self._collector.look(
+                    self.tree.repository(name), inspection.inventory
+                )
         except errors.StorageError as e:
             self.unread.add(name)
             strange = Finding(top, str(e), Kind.STRANGER, Remedy.LOOK)
