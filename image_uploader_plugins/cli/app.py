@@ -187,6 +187,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: list[str]) -> int:
     try:
+        if "_ARGCOMPLETE" in os.environ:
+            # A command that runs does without.
+            from image_uploader_plugins.cli import completion  # noqa: PLC0415
+
+            completion.answer(Main())
         return Main().run(argv)
     except SystemExit as e:  # from argparse, and after help
         return e.code if isinstance(e.code, int) else 0

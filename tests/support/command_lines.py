@@ -21,11 +21,17 @@ def typed(text: str) -> Iterator[list[str]]:
         lexer = shlex.shlex(match[1].replace("\\\n", " "), posix=True, punctuation_chars="|&;<>")
         lexer.whitespace_split = True
         words = list(lexer)
-        while any(word.endswith(PROGRAM) for word in words):
-            start = next(i for i, word in enumerate(words) if word.endswith(PROGRAM)) + 1
-            words = words[start:]
+        while starts := list(_starts(words)):
+            words = words[starts[0] :]
             end = next((i for i, w in enumerate(words) if w[0] in "|&;<>"), len(words))
             yield words[:end]
+
+
+def _starts(words: list[str]) -> Iterator[int]:
+    """Where arguments begin; a file that output goes to is no program."""
+    for number, word in enumerate(words):
+        if word.endswith(PROGRAM) and not (number and words[number - 1].startswith(">")):
+            yield number + 1
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:

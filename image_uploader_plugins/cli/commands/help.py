@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import argparse
 
-from cliff import complete, help
+from cliff import help
 
-from image_uploader_plugins.cli.base import Base
+from image_uploader_plugins.cli.base import Base, Command
 
 
 class Help(Base, help.HelpCommand):
@@ -33,10 +33,26 @@ class Help(Base, help.HelpCommand):
         return 0
 
 
-class Complete(Base, complete.CompleteCommand):
-    """Print what makes bash complete the names of commands and options.
+class Complete(Command):
+    """Print what makes a shell complete commands, options, their values, and images of the tree."""
 
-    Needs the package bash-completion, as most of what completes does.
-    """
+    examples = (
+        "image-uploader complete >/etc/bash_completion.d/image-uploader.bash",
+        "image-uploader complete --shell zsh >/usr/share/zsh/site-functions/_image-uploader",
+        "image-uploader complete --shell fish >/etc/fish/completions/image-uploader.fish",
+    )
 
-    examples = ("image-uploader complete >/etc/bash_completion.d/image-uploader.bash",)
+    def get_parser(self, prog_name: str) -> argparse.ArgumentParser:
+        parser: argparse.ArgumentParser = super().get_parser(prog_name)
+        parser.add_argument(
+            "--shell",
+            choices=("bash", "fish", "zsh"),
+            default="bash",
+            help="the shell that is to complete (default: %(default)s)",
+        )
+        return parser
+
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
+        from image_uploader_plugins.cli import completion  # noqa: PLC0415
+
+        self.app.stdout.write(completion.script(self.app.NAME, parsed_args.shell))

@@ -8,7 +8,7 @@ import collections
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from image_uploader_plugins.cli import formats, progress
+from image_uploader_plugins.cli import arguments, formats, progress
 from image_uploader_plugins.cli.base import Command
 from image_uploader_plugins.cli.local_tree import LocalTree
 from image_uploader_plugins.local_export.tree import Tree
@@ -66,6 +66,7 @@ class Verify(LocalTree, Command):
         parser.add_argument(
             "repositories",
             nargs="*",
+            type=arguments.repository,
             metavar="REPOSITORY",
             help="look at these alone (default: the whole tree, and its pool)",
         )
@@ -136,8 +137,8 @@ class Verify(LocalTree, Command):
         print("\n".join(lines), file=self.app.stdout)
 
 
-def _names(tree: Tree, texts: list[str]) -> list[RepositoryName] | None:
-    return [tree.known(RepositoryName(text)) for text in texts] or None
+def _names(tree: Tree, names: list[RepositoryName]) -> list[RepositoryName] | None:
+    return list(map(tree.known, names)) or None
 
 
 def _outcome(mended: Finding) -> str:

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What all commands have in common: help, exit statuses, errors, completion."""
+"""What all commands have in common: help, exit statuses, errors."""
 
 from __future__ import annotations
 
@@ -20,7 +20,6 @@ from tests.support.command_lines import parse, typed
 from tests.support.commands import Run
 
 COMMANDS = sorted(name for name, _ in Main().command_manager)
-BASH_COMPLETION = Path("/usr/share/bash-completion/bash_completion")
 WORDS = ("detail", "information", "warning", "error")
 
 
@@ -148,35 +147,6 @@ def test_output_that_cannot_be_written_is_a_failure(
         )
     assert done.returncode == 1
     assert re.fullmatch(r"ERROR: .*No space left on device\n", done.stderr)
-
-
-def completed(script: Path, *words: str) -> list[str]:
-    """Return what bash proposes for the last word."""
-    body = (
-        f"source {BASH_COMPLETION}\n"
-        'source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1))\n'
-        'COMP_LINE="$*"; COMP_POINT=${#COMP_LINE}\n'
-        "$(complete -p image-uploader | sed -E 's/.*-F (\\S+) .*/\\1/')\n"
-        'printf "%s\\n" "${COMPREPLY[@]}"'
-    )
-    done = subprocess.run(
-        ["bash", "-c", body, "bash", str(script), "image-uploader", *words],
-        check=True,
-        capture_output=True,
-        text=True,
-    )
-    assert done.stderr == ""
-    return done.stdout.split()
-
-
-@pytest.mark.skipif(not BASH_COMPLETION.exists(), reason="apt-get install bash-completion")
-def test_completion(run: Run, tmp_path: Path) -> None:
-    script = tmp_path / "completion"
-    script.write_text(run("complete").out)
-    assert sorted(completed(script, "")) == COMMANDS
-    assert completed(script, "ver") == ["verify"]
-    assert completed(script, "client-config", "--mi") == ["--mirror"]
-    assert completed(script, "gc", "--d") == ["--dry-run"]
 
 
 @pytest.mark.slow
