@@ -13,7 +13,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from image_uploader_plugins import loader
+from image_uploader_plugins import errors, loader
 from image_uploader_plugins.cli import arguments, formats, progress, reporting
 from image_uploader_plugins.cli.base import Command
 from image_uploader_plugins.cli.copy_options import add_options, copy_options
@@ -101,7 +101,7 @@ class Sync(Command):
 
         reports = reporting.Reporting(self, "sync", parsed_args)
         with reports.run() as journal, reports.copying():
-            wanted, options = _wanted(parsed_args), _options(parsed_args)
+            wanted, options = self._wanted(parsed_args), _options(parsed_args)
             with Synchronization.opened(wanted, self.conf, journal, options) as run:
                 run.run()
 
@@ -114,7 +114,7 @@ class Sync(Command):
                 self.misused(f"--{name} is for runs that copy, not for --plan or --check")
         journal = Journal(meter=self.meter)
         shown = progress.on_terminal(self.app.stderr) and not self.quiet
-        wanted, options = _wanted(parsed_args), _options(parsed_args)
+        wanted, options = self._wanted(parsed_args), _options(parsed_args)
         with Synchronization.opened(wanted, self.conf, journal, options) as run:
             with progress.copying(self.app.stderr, journal, quiet=not shown):
                 plan = run.plan()
@@ -139,7 +139,7 @@ class Sync(Command):
 
         if _STDIN in parsed_args.file:
             self.misused("a service has no standard input: name a list with -f")
-        _wanted(parsed_args)  # or the service would fail
+        self._wanted(parsed_args)  # or the service would fail
         written = [path.absolute().parent for path in _written(parsed_args)]
         root = None
         if loader.selected(self.conf) == options.DRIVER:
@@ -147,18 +147,21 @@ class Sync(Command):
         command = [*self._program(), *_words(parsed_args)]
         return systemd.units(command, root, written, _owner(root))
 
+    def _wanted(self, parsed_args: argparse.Namespace) -> Wanted:
+        from image_uploader_plugins.sync.reading import read  # noqa: PLC0415
+
+        try:
+            read([], parsed_args.references)
+        except errors.ConfigurationError as e:
+            self.misused(str(e))
+        return read(parsed_args.file, parsed_args.references)
+
     def _program(self) -> list[str]:
         """Return the beginning of a command line: the program, its configuration, the command."""
         beside = Path(sys.executable).with_name(self.app.NAME)
         program = beside if beside.exists() else Path(shutil.which(self.app.NAME) or sys.argv[0])
         files = [str(Path(name).absolute()) for name in self.app.options.config_file or ()]
         return [str(program.absolute()), *_each("--config-file", files), str(self.cmd_name)]
-
-
-def _wanted(parsed_args: argparse.Namespace) -> Wanted:
-    from image_uploader_plugins.sync.reading import read  # noqa: PLC0415
-
-    return read(parsed_args.file, parsed_args.references)
 
 
 def _options(parsed_args: argparse.Namespace) -> SyncOptions:

@@ -61,6 +61,7 @@ def test_help_without_a_command_lists_them_all(run: Run) -> None:
         ["no-such-command", "--help"],
         ["--no-such-option"],
         ["complete", "--shell", "no-such-shell"],
+        ["sync", "bad name"],
     ],
 )
 def test_wrong_usage_is_2(run: Run, arguments: list[str]) -> None:

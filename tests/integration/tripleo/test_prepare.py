@@ -308,3 +308,16 @@ def test_the_example_in_etc_is_understood(
         "tripleomastercentos9/openstack-nova-api",
     ]
     assert trees.tags(root, "tripleomastercentos9/openstack-nova-api") == ["current-tripleo"]
+
+
+@pytest.mark.parametrize(
+    ("given", "said"), [({}, "no"), ({"ContainerImagePrepare": []}, "an empty")]
+)
+def test_what_nobody_said_is_named(
+    caplog: pytest.LogCaptureFixture, given: dict[str, Any], said: str
+) -> None:
+    # Stopped before anything is asked for: tripleo-common's own needs the internet.
+    wrong = {"DockerInsecureRegistryAddress": 1, **given}
+    with pytest.raises(errors.ConfigurationError, match="DockerInsecureRegistryAddress"):
+        tripleo.prepare({"parameter_defaults": wrong}, conf=cfg.ConfigOpts())
+    assert f"{said} ContainerImagePrepare in parameter_defaults" in caplog.text
