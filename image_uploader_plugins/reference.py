@@ -24,8 +24,9 @@ _HOST_AND_PORT = re.compile(r"[^/]*:\d+/")
 RESERVED_SEGMENTS = frozenset({"blobs", "manifests", "tags", "referrers"})
 
 # Signatures and the like by tag: OCI distribution-spec 1.1, "Referrers Tag
-# Schema", and cosign's, which adds a suffix for the kind.
-_ATTACHED = re.compile(r"(sha256|sha512)-([0-9a-f]+)(?:\..+)?")
+# Schema", which cuts a digest after 64 characters, and cosign's, which adds a
+# suffix for the kind.
+_ATTACHED = re.compile(r"(sha256|sha512)-([0-9a-f]{64})(?:\..+)?")
 
 # NOTE: registries and clients limit <name> to 255 characters; a segment is a
 # directory, which most file systems limit to the same.
@@ -77,8 +78,16 @@ class Tag:
         return self.value
 
 
+def is_attached(tag: str) -> bool:
+    """Return whether a tag is, by its name, that of what signs or describes an image."""
+    return _ATTACHED.fullmatch(tag) is not None
+
+
 def attached_to(tag: Tag) -> Digest | None:
-    """Return the digest of the manifest that a tag's name says it signs or describes, if any."""
+    """Return the digest of the manifest that a tag's name says it signs or describes, if any.
+
+    None where the name has not all of it, as that of a sha512 digest.
+    """
     match = _ATTACHED.fullmatch(tag.value)
     try:
         return Digest(f"{match[1]}:{match[2]}") if match else None

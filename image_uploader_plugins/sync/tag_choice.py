@@ -9,13 +9,9 @@ from collections.abc import Callable, Collection, Iterator
 
 from image_uploader_plugins import versions
 from image_uploader_plugins.patterns import matches
-from image_uploader_plugins.reference import Tag
+from image_uploader_plugins.reference import Tag, is_attached
 from image_uploader_plugins.sync.semver_range import SemverRange
 from image_uploader_plugins.sync.wanted import TagChoice
-
-# What signs and describes an image, by its digest (cosign; OCI distribution-spec 1.1, "Referrers
-# Tag Schema").
-_ATTACHED = re.compile(r"sha(?:256|512)-[0-9a-f]{32,128}(?:\..+)?")
 
 
 def chosen(choice: TagChoice, available: Collection[str]) -> list[Tag]:
@@ -31,7 +27,7 @@ def chosen(choice: TagChoice, available: Collection[str]) -> list[Tag]:
         tag
         for tag in available
         if any(test(tag) for test in tests)
-        and not _ATTACHED.fullmatch(tag)
+        and not is_attached(tag)
         and not any(matches(pattern, [tag]) for pattern in choice.exclude)
     }
     if choice.newest:

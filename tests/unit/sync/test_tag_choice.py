@@ -10,7 +10,7 @@ from image_uploader_plugins.sync.tag_choice import chosen
 from image_uploader_plugins.sync.wanted import TagChoice
 
 HEX = "0123456789abcdef" * 4
-ATTACHED = [f"sha256-{HEX}", f"sha256-{HEX}.sig", f"sha256-{HEX}.att", f"sha512-{HEX}{HEX}.sbom"]
+ATTACHED = [f"sha256-{HEX}", f"sha256-{HEX}.sig", f"sha256-{HEX}.att", f"sha512-{HEX}.sbom"]
 # As node-exporter's and nginx' are.
 AVAILABLE = [
     *("latest", "master", "v1.8.0-rc.1", "v1.8.0", "v1.8.1", "v1.8.2", "v1.9.0", "v1.10.0"),
