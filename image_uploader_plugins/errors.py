@@ -53,8 +53,8 @@ def _listed(texts: Sequence[str]) -> str:
     return ", ".join(texts[:_LISTED]) + (f" and {more} more" if more > 0 else "")
 
 
-def _shown(text: str) -> str:
-    return one_line(redacted(text), 300)
+def _shown(text: str, limit: int = 300) -> str:
+    return one_line(redacted(text), limit)
 
 
 class UploaderError(Exception):
@@ -169,7 +169,8 @@ class RegistryUnreachable(SourceError):
     """No answer from a registry at ``url``, for this ``reason``."""
 
     def __init__(self, url: str, reason: str, retryable: bool = True) -> None:
-        url, reason = _shown(url), _shown(reason)
+        # What to do stands at its end, with the names of folders.
+        url, reason = _shown(url), _shown(reason, 600)
         super().__init__(url, reason, retryable)
         self.url = url
         self.reason = reason

@@ -12,7 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from image_uploader_plugins.cli.app import main
+from image_uploader_plugins.cli.app import Main, main
+
+COMMANDS = sorted(name for name, _ in Main().command_manager)
+"""The names of all subcommands."""
 
 PROGRAM = str(Path(sys.executable).with_name("image-uploader"))
 _DEADLINE = 120  # seconds

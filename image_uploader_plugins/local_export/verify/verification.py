@@ -81,7 +81,7 @@ class Verification:
         self._garbage = []
         found = set(self._findings(report))
         garbage += self._garbage
-        garbage += self._looked(functools.partial(self._collector.pooled, whole=whole))
+        garbage += self._unlinked(whole=whole)
         found.update(self._failures)
         # Other problems of garbage do not matter.
         paths = {g.path for g in garbage}
@@ -91,6 +91,18 @@ class Verification:
         report.notes = tuple(sorted(set(self._notes)))
         report.bytes_read = self.contents.bytes_read
         return report
+
+    def _unlinked(self, *, whole: bool) -> list[Garbage]:
+        """Return the garbage in the pool, without what others are just about to delete."""
+        look = functools.partial(self._collector.pooled, whole=whole)
+        found = self._looked(look)
+        if not found:
+            return []
+        for name in {*self.tree.repositories(), *self._marked()}:
+            with self.tree.repository_lock(name):
+                pass  # a delete removes the links of a repository before the pool's
+        still = {g.path for g in self._looked(look)}
+        return [g for g in found if g.path in still]
 
     def _told_once(self, garbage: list[Garbage]) -> Iterator[Finding]:
         """Yield garbage as findings; the rest of one unfinished upload is one finding."""

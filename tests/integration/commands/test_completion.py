@@ -5,18 +5,15 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from image_uploader_plugins.cli.app import Main
-from tests.support import commands
+from tests.support import commands, programs
 from tests.support.commands import Run
 
-COMMANDS = sorted(name for name, _ in Main().command_manager)
 # Each is given a file with the script, and then the words of a command line.
 BASH = """
 source "$1"; shift
@@ -62,16 +59,9 @@ class Shell:
         return [word.replace("\\:", ":").removesuffix(":") for word in found if word]
 
 
-@pytest.fixture(
-    params=[
-        pytest.param(
-            name,
-            marks=pytest.mark.skipif(not shutil.which(name), reason=f"apt-get install {name}"),
-        )
-        for name in SHELLS
-    ]
-)
+@pytest.fixture(params=sorted(SHELLS))
 def shell(request: pytest.FixtureRequest, run: Run, tmp_path: Path) -> Shell:
+    programs.require(request.param)
     script = tmp_path / "script"
     script.write_text(run("complete", "--shell", request.param).out)
     return Shell(request.param, script)
@@ -97,7 +87,7 @@ def test_images_of_the_tree(shell: Shell, config: Path, filled: Path) -> None:
 def test_all_commands(run: Run, tmp_path: Path) -> None:
     script = tmp_path / "script"
     script.write_text(run("complete").out)
-    assert set(COMMANDS) <= set(Shell("bash", script)(""))
+    assert set(commands.COMMANDS) <= set(Shell("bash", script)(""))
 
 
 def test_tags_of_a_repository(run: Run, tmp_path: Path, filled: Path) -> None:
@@ -110,8 +100,8 @@ def test_tags_of_a_repository(run: Run, tmp_path: Path, filled: Path) -> None:
 def test_a_command_that_runs_does_without(run: Run) -> None:
     run("gc", "--help")
     code = (
-        "import sys; from image_uploader_plugins.cli.app import main\n"
-        "main(['drivers']); sys.exit('argcomplete' in sys.modules)"
+        "import sys; from image_uploader_plugins.cli import app\n"
+        "app.main(['drivers']); sys.exit('argcomplete' in sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert done.returncode == 0

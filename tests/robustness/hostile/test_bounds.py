@@ -59,6 +59,7 @@ from image_uploader_plugins.local_export.local_export_driver import LocalExportD
 from image_uploader_plugins.reference import RepositoryName, Tag
 from image_uploader_plugins.sources import registries, registry_source
 from image_uploader_plugins.sources.pauses import TOTAL, Pauses
+from image_uploader_plugins.sources.registry_rules import RegistryRules
 from image_uploader_plugins.sources.source import Source
 from image_uploader_plugins.testing import images, web_server
 from image_uploader_plugins.testing.memory import MemoryDriver
@@ -231,8 +232,8 @@ def test_nobody_waits_as_long_as_a_registry_says(
     def sleep(seconds: float) -> None:
         now[0] += seconds
 
-    def made(name: str, total: float) -> Pauses:
-        return Pauses(name, total, clock=lambda: now[0], sleep=sleep)
+    def made(name: str, total: float, rules: RegistryRules) -> Pauses:
+        return Pauses(name, total, clock=lambda: now[0], sleep=sleep, rules=rules)
 
     monkeypatch.setattr(registries, "Pauses", made)
     refusal = Answer(status, {"Retry-After": asked, "Content-Length": "0"})

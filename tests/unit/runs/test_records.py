@@ -58,10 +58,11 @@ def test_all_images_add_up() -> None:
         bytes_saved=343,
         seconds=2.04,
         layers_elsewhere=1,
+        images_failed=1,
     )
     assert str(totals) == (
         "3 images, 1 layers uploaded, 4 layers mounted, 1.5 kB fetched, 343 B saved, 2.0 seconds; "
-        "1 layers are elsewhere, clients get them by their urls"
+        "1 layers are elsewhere, clients get them by their urls; 1 image failed"
     )
 
 

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.views import windows
 from tests.unit.local_export.views import clients
-from tests.unit.local_export.views.memory import Memory, State, files
+from tests.unit.local_export.views.memory import Memory, files
 
 FEW = 24
 """The most items of lists of which each is asked for after every step."""
@@ -62,10 +62,10 @@ def watch(lists: list[set[str]]) -> None:
     for old, new in itertools.pairwise(lists):
         change = clients.Change(old, new)
         tree = clients.Tree(storage.state)
-        known = {*old, *tree.gone()} & {*new, *_gone_after(storage.state, change)}
+        known = {*old, *tree.gone()} & {*new, *_gone_after(storage, change)}
         if new and len(old | tree.gone()) <= windows.REMEMBERED:
             known = {*old, *tree.gone()}
-        asked = sorted(_asked(storage.state, change, tree.gone()))
+        asked = sorted(_asked(storage, change, tree.gone()))
 
         def look(path: PurePosixPath) -> None:
             tree.put(path, storage.state.get(path))  # noqa: B023 - called in this turn
@@ -77,23 +77,25 @@ def watch(lists: list[set[str]]) -> None:
         storage.watch = lambda _: None
 
 
-def _changed(state: State, change: clients.Change) -> Memory:
-    storage = Memory(state)
+def _changed(before: Memory, change: clients.Change) -> Memory:
+    storage = Memory(before.state)
+    # By their ages it is decided which removed items are forgotten.
+    storage.inodes |= before.inodes
     old, new = set(change.old), set(change.new)
     files(storage).change(new - old, old - new, new.copy)
     return storage
 
 
-def _gone_after(state: State, change: clients.Change) -> set[str]:
-    return clients.Tree(_changed(state, change).state).gone()
+def _gone_after(before: Memory, change: clients.Change) -> set[str]:
+    return clients.Tree(_changed(before, change).state).gone()
 
 
-def _asked(state: State, change: clients.Change, gone: set[str]) -> set[str]:
+def _asked(before: Memory, change: clients.Change, gone: set[str]) -> set[str]:
     """The items to ask for: where there are many, a few of those whose files are touched."""
     every = {*change.old, *change.new, *gone}
     if len(change.old) <= FEW:
         return every
-    storage = _changed(state, change)
+    storage = _changed(before, change)
     touched = {layout.item_of(path.name) for path in (*storage.written, *storage.removed)}
     ordered = sorted(every & touched)
     return {*ordered[:3], *ordered[-3:], *random.Random(0).sample(ordered, min(FEW, len(ordered)))}  # noqa: S311 - no secret
