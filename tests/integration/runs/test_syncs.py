@@ -88,6 +88,43 @@ def test_logins_are_those_of_podman_and_docker(
     assert cli.run("sync", name).returncode == 0
 
 
+def test_a_list_means_what_it_means_to_skopeo(cli: Cli, tmp_path: Path) -> None:
+    """What of it Debian's skopeo knows: images-by-semver came later."""
+    skopeo = programs.require("skopeo")
+    tags = {"one": ["1.0", "1.1", "2.0"], "two": ["1.0", "1.0-rc1", "dev"], "three": ["a", "b"]}
+    layer = images.layer({"file": b"content"})
+    pushed = [images.image(f"ns/{name}", tag, [layer]) for name in tags for tag in tags[name]]
+    (tmp_path / "registry").mkdir()
+    with registries.docker_registry(tmp_path / "registry") as address:
+        registries.push(address, pushed)
+        wanted = {
+            "tls-verify": False,
+            "images": {"ns/one": ["1.1", "2.0"], "ns/three": []},
+            "images-by-tag-regex": {"ns/two": "^1\\.0.*"},
+        }
+        file = tmp_path / "sync.yaml"
+        file.write_text(yaml.safe_dump({address: wanted}))
+        copies = tmp_path / "copies"
+        subprocess.run(
+            [
+                *(skopeo, "--insecure-policy", "sync", "--scoped"),
+                *("--src", "yaml", "--dest", "dir", file, copies),
+            ],
+            check=True,
+            capture_output=True,
+        )
+        assert cli.run("sync", "-f", file).returncode == 0
+    theirs = {
+        path.parent.relative_to(copies / address).as_posix()
+        for path in copies.rglob("manifest.json")
+    }
+    ours = {
+        f"{name}:{tag}" for name in trees.catalog(cli.root) for tag in trees.tags(cli.root, name)
+    }
+    assert ours == theirs
+    assert len(ours) == 6
+
+
 # -- killed
 
 
