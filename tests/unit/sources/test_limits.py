@@ -15,40 +15,24 @@ import pytest
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import VerifiedStream
 from image_uploader_plugins.reference import Tag
-from image_uploader_plugins.sources import pauses, registries, tries
+from image_uploader_plugins.sources import pauses, tries
 from image_uploader_plugins.sources.keychain import Keychain, Login
-from image_uploader_plugins.sources.pauses import Pauses
 from image_uploader_plugins.sources.registries import Registries
 from image_uploader_plugins.sources.registry_source import RegistrySource
 from image_uploader_plugins.sources.settings import Settings
 from image_uploader_plugins.sources.trust import Trust
 from image_uploader_plugins.testing import images
 from tests.support import odd_registry
+from tests.support.clock import Clock
 from tests.support.odd_registry import Asked, OddRegistry, Reply, challenge, text
 
 IMAGES = [images.image(f"ns/a{n}", "1", [images.layer({"a": bytes([n])})]) for n in range(20)]
 
 
-class Clock:
-    """A clock that only sleeping moves, whoever sleeps."""
-
-    def __init__(self) -> None:
-        self.now = 1_000_000.0
-        self._lock = threading.Lock()
-
-    def __call__(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        with self._lock:
-            self.now += seconds
-
-
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    made = functools.partial(Pauses, clock=clock, sleep=clock.sleep)
-    monkeypatch.setattr(registries, "Pauses", made)
+    clock = Clock(1_000_000.0)
+    clock.rule(monkeypatch)
     monkeypatch.setattr(tries.Tries, "pause", lambda self, seconds: None)
     return clock
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import functools
 import itertools
 import logging
 from collections.abc import Callable, Iterator
@@ -19,10 +18,8 @@ from image_uploader_plugins.copying.copier import Copier
 from image_uploader_plugins.digest import VerifiedStream
 from image_uploader_plugins.meter import Meter
 from image_uploader_plugins.reference import RepositoryName, Tag
-from image_uploader_plugins.sources import registries as registries_module
 from image_uploader_plugins.sources.keychain import Keychain, Login
 from image_uploader_plugins.sources.mirrored_source import MirroredSource
-from image_uploader_plugins.sources.pauses import Pauses
 from image_uploader_plugins.sources.registries import Registries
 from image_uploader_plugins.sources.registries_conf import RegistriesConf
 from image_uploader_plugins.sources.registry_rules import RegistryRules
@@ -32,6 +29,7 @@ from image_uploader_plugins.sources.trust import Trust
 from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.memory import MemoryDriver
 from tests.support import odd_registry, tls
+from tests.support.clock import Clock
 from tests.support.odd_registry import Asked, OddRegistry, Reply, challenge, text
 from tests.support.sources import passwords, tokens
 
@@ -41,22 +39,10 @@ OLDER = images.image("ns/app", "1", LAYERS[:1])
 PATH = "/v2/ns/app/"
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
-
-
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    made = functools.partial(Pauses, clock=clock, sleep=clock.sleep)
-    monkeypatch.setattr(registries_module, "Pauses", made)
+    clock.rule(monkeypatch)
     return clock
 
 

@@ -23,7 +23,7 @@ from image_uploader_plugins.digest import VerifiedStream
 from image_uploader_plugins.meter import Meter
 from image_uploader_plugins.pace import Limits, Pace
 from image_uploader_plugins.reference import RepositoryName, Tag
-from image_uploader_plugins.sources import registries, session, tries
+from image_uploader_plugins.sources import session, tries
 from image_uploader_plugins.sources.keychain import Keychain
 from image_uploader_plugins.sources.pauses import Pauses
 from image_uploader_plugins.sources.registries import Registries
@@ -34,27 +34,13 @@ from image_uploader_plugins.sources.trust import Trust
 from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.memory import MemoryDriver
 from tests.support import odd_registry
+from tests.support.clock import Clock
 from tests.support.odd_registry import Asked, OddRegistry, Reply
 from tests.support.sources import LOGIN, tokens
 
 LAYER = images.layer({"a": bytes(range(256)) * 4096}, plain=True)  # 1 MiB
 IMAGE = images.image("ns/app", "1", [LAYER])
 PIECE = 64 * 1024
-
-
-class Clock:
-    """A clock that only sleeping moves, whoever sleeps."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-        self._lock = threading.Lock()
-
-    def __call__(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        with self._lock:
-            self.now += seconds
 
 
 def go_on() -> None:
@@ -198,8 +184,7 @@ def test_waiting_for_bytes_can_be_ended() -> None:
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     """The clock of all pauses and of the pace that registries have to keep."""
     clock = Clock()
-    made = functools.partial(Pauses, clock=clock, sleep=clock.sleep)
-    monkeypatch.setattr(registries, "Pauses", made)
+    clock.rule(monkeypatch)
     monkeypatch.setattr(session, "Pace", functools.partial(Pace, clock=clock))
     monkeypatch.setattr(tries.Tries, "pause", lambda self, seconds: None)
     return clock

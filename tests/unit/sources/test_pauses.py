@@ -13,24 +13,12 @@ from hypothesis import strategies as st
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.sources.pauses import Pauses, retry_after
-
-
-class Clock:
-    """A clock that only sleeping moves."""
-
-    def __init__(self) -> None:
-        self.now = 100.0
-
-    def __call__(self) -> float:
-        return self.now
-
-    def sleep(self, seconds: float) -> None:
-        self.now += seconds
+from tests.support.clock import Clock
 
 
 @pytest.fixture
 def clock() -> Clock:
-    return Clock()
+    return Clock(100.0)
 
 
 @pytest.fixture
@@ -59,7 +47,7 @@ def test_all_wait_as_long_as_one_was_told_to(pauses: Pauses, clock: Clock) -> No
 def test_a_wait_is_spread(clock: Clock) -> None:
     ends = set()
     for _ in range(5):
-        pauses = Pauses("x", 60, Clock(), clock.sleep)
+        pauses = Pauses("x", 60, Clock(100.0), clock.sleep)
         pauses.refused({"Retry-After": "30"}, 100, 100)
         ends.add(pauses._until)
     assert len(ends) > 1
