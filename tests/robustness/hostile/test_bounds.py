@@ -57,15 +57,15 @@ from image_uploader_plugins.copying.copier import Copier
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.reference import RepositoryName, Tag
-from image_uploader_plugins.sources import registries, registry_source
-from image_uploader_plugins.sources.pauses import TOTAL, Pauses
-from image_uploader_plugins.sources.registry_rules import RegistryRules
+from image_uploader_plugins.sources import registry_source
+from image_uploader_plugins.sources.pauses import TOTAL
 from image_uploader_plugins.sources.source import Source
 from image_uploader_plugins.testing import images, web_server
 from image_uploader_plugins.testing.memory import MemoryDriver
 from image_uploader_plugins.testing.web_server import Answer
 from tests.robustness.hostile import corpus
 from tests.support import commands, quick, trees, web
+from tests.support.clock import Clock
 from tests.support.registry import TamperedRegistry
 from tests.support.sources import source
 
@@ -227,21 +227,14 @@ def test_nobody_waits_as_long_as_a_registry_says(
     asked: str,
 ) -> None:
     """Neither where we pause nor in urllib3, which would of its own accord."""
-    now = [0.0]
-
-    def sleep(seconds: float) -> None:
-        now[0] += seconds
-
-    def made(name: str, total: float, rules: RegistryRules) -> Pauses:
-        return Pauses(name, total, clock=lambda: now[0], sleep=sleep, rules=rules)
-
-    monkeypatch.setattr(registries, "Pauses", made)
+    clock = Clock(0.0)
+    clock.rule(monkeypatch)
     refusal = Answer(status, {"Retry-After": asked, "Content-Length": "0"})
     registry.tamper["blobs/"] = lambda answer, headers: refusal
     with pytest.raises((requests.RequestException, exception.ImageUploaderException)):
         upload()
     assert registry.asked(f"blobs/{LAYER.digest}") <= 25
-    assert now[0] <= TOTAL + 60  # of two blobs side by side, on one clock
+    assert clock.now <= TOTAL + 60  # of two blobs side by side, on one clock
 
 
 class Listing(Source):
