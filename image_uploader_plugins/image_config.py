@@ -13,7 +13,7 @@ from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.manifest import Descriptor, Manifest, Platform
 
 _LIMIT = 1000
-_NAMES = ("rootfs", "diff_ids", "architecture", "os", "variant")
+_NAMES = frozenset({"rootfs", "diff_ids", "architecture", "os", "variant"})
 
 
 def diff_ids(content: bytes) -> tuple[Digest, ...] | None:

@@ -8,6 +8,7 @@ Docker "Image Manifest Version 2, Schema 1" and "Schema 2".
 from __future__ import annotations
 
 import binascii
+import contextlib
 import dataclasses
 import json
 import re
@@ -35,11 +36,14 @@ _MEDIA_TYPE = re.compile(
 )
 
 # All fields that this module reads or that clients act upon, at any level.
-_NAMES = (
-    *("schemaVersion", "mediaType", "artifactType", "annotations", "subject"),
-    *("config", "layers", "manifests", "fsLayers", "blobSum", "signatures", "history"),
-    *("digest", "size", "urls", "data", "platform", "architecture", "os"),
+_NAMES = frozenset(
+    {
+        *("schemaVersion", "mediaType", "artifactType", "annotations", "subject"),
+        *("config", "layers", "manifests", "fsLayers", "blobSum", "signatures", "history"),
+        *("digest", "size", "urls", "data", "platform", "architecture", "os"),
+    }
 )
+_PLAIN = frozenset({"mediaType", "digest", "size"})
 _REFERENCE_TYPE = "vnd.docker.reference.type"
 _REFERENCE_DIGEST = "vnd.docker.reference.digest"
 
@@ -159,10 +163,15 @@ class Descriptor:
             raise errors.ManifestInvalid("a descriptor must be an object")
         strict_json.check_names(fields, _NAMES)
         size = fields.get("size")
-        described = cls(
+        plain = (
             fields.get("mediaType", ""),
             Digest(fields.get("digest", "")),
             -1 if size is None else size,
+        )
+        if fields.keys() == _PLAIN:
+            return cls(*plain)
+        described = cls(
+            *plain,
             _urls(fields),
             _platform(fields),
             _text(fields, "artifactType"),
@@ -430,10 +439,10 @@ def _platform(fields: Fields) -> Platform:
 
 def _reference(annotations: Fields) -> tuple[bool, Digest | None]:
     """Return whether an entry is an attestation, and which other entry it describes."""
-    try:
-        described = Digest(annotations.get(_REFERENCE_DIGEST, ""))
-    except errors.InvalidReference:  # what it describes is then not known
-        described = None
+    described = None
+    if _REFERENCE_DIGEST in annotations:
+        with contextlib.suppress(errors.InvalidReference):  # what it describes is then not known
+            described = Digest(annotations[_REFERENCE_DIGEST])
     return _REFERENCE_TYPE in annotations, described
 
 

@@ -9,9 +9,10 @@ clients. A document that can be read in two ways is refused.
 from __future__ import annotations
 
 import collections
+import functools
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, NoReturn
 
 from image_uploader_plugins import errors
@@ -46,9 +47,7 @@ def load_any(content: bytes, what: str = "manifest") -> Any:
     if _count(content) > VALUES_LIMIT and _has_too_many_values(content):
         raise errors.ManifestInvalid(f"{what} has more than {VALUES_LIMIT} values")
     try:
-        return json.loads(
-            content.decode("utf-8"), object_pairs_hook=_object, parse_constant=_refuse_constant
-        )
+        return _DECODER.decode(content.decode("utf-8"))
     except RecursionError as e:
         raise errors.ManifestInvalid(f"{what} is nested too deeply") from e
     except errors.ManifestInvalid:
@@ -57,17 +56,23 @@ def load_any(content: bytes, what: str = "manifest") -> Any:
         raise errors.ManifestInvalid(f"{what} is not JSON: {e}") from e
 
 
-def check_names(fields: Fields, known: Iterable[str]) -> None:
+def check_names(fields: Fields, known: frozenset[str]) -> None:
     """Raise ManifestInvalid for a name that others read as one of ``known``, and we do not.
 
     Source: Go, encoding/json, Unmarshal: "preferring exact matches but also
     accepting case-insensitive matches", by Unicode's folding.
     """
-    folded = {name.casefold(): name for name in known}
+    if fields.keys() <= known:
+        return  # as in most documents
     for name in fields:
-        meant = folded.get(name.casefold(), name)
+        meant = _folded(known).get(name.casefold(), name)
         if meant != name:
             raise errors.ManifestInvalid(f"{shown(name)}: some read it as {meant!r}")
+
+
+@functools.cache
+def _folded(known: frozenset[str]) -> Mapping[str, str]:
+    return {name.casefold(): name for name in known}
 
 
 def _has_too_many_values(content: bytes) -> bool:
@@ -95,3 +100,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(text: str) -> NoReturn:
     raise ValueError(f"{text} is no number")
+
+
+# What json.loads() would make anew for each document.
+_DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_refuse_constant)

@@ -32,7 +32,7 @@ from image_uploader_plugins.manifest import SIZE_LIMIT, Descriptor, Manifest, wr
 LIST = "manifest.json"
 _LAYERS_LIMIT = 1000
 _MANIFESTS_LIMIT = 64 * 1024**2  # bytes of those that are made here
-_NAMES = ("Config", "RepoTags", "Layers")
+_NAMES = frozenset({"Config", "RepoTags", "Layers"})
 _SHA256 = re.compile(r"(?:.*/)?(?:sha256:)?([0-9a-f]{64})(?:\.json)?")
 
 

@@ -35,7 +35,7 @@ _KIND = re.compile(r"dev\.(?:cosignproject\.cosign|hauler)/(\w+)(?:/.*)?")
 _SUFFIXES = {"sigs": ".sig", "atts": ".att", "sboms": ".sbom"}
 
 _VERSION_LIMIT = 4096
-_NAMES = ("schemaVersion", "mediaType", "manifests", "imageLayoutVersion")
+_NAMES = frozenset({"schemaVersion", "mediaType", "manifests", "imageLayoutVersion"})
 
 
 class Layout(Archive):
