@@ -6,12 +6,13 @@ from __future__ import annotations
 import argparse
 import functools
 import types
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from cliff import command, lister, show
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.cli import interruption
+from image_uploader_plugins.cli import formats, interruption
 from image_uploader_plugins.extras import require
 from image_uploader_plugins.meter import Meter
 
@@ -121,9 +122,24 @@ class Command(Base, command.Command):
 class Lister(Base, lister.Lister):
     """A subcommand whose results are rows, in the format that ``-f`` chooses."""
 
+    def produce_output(
+        self,
+        parsed_args: argparse.Namespace,
+        column_names: Sequence[str],
+        data: Iterable[Sequence[Any]],
+    ) -> int:
+        headings = formats.headings(column_names, parsed_args.formatter)
+        return super().produce_output(parsed_args, headings, data)
+
 
 class ShowOne(Base, show.ShowOne):
     """A subcommand whose result is one thing's fields, in the format that ``-f`` chooses."""
+
+    def produce_output(
+        self, parsed_args: argparse.Namespace, column_names: Sequence[str], data: Sequence[Any]
+    ) -> int:
+        headings = formats.headings(column_names, parsed_args.formatter)
+        return super().produce_output(parsed_args, headings, data)
 
 
 def tripleo() -> types.ModuleType:

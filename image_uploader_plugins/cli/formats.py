@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterable
 from typing import Any
 
 TEXT, JSON, YAML = "text", "json", "yaml"
@@ -19,6 +20,16 @@ def add_option(parser: argparse.ArgumentParser, *names: str, what: str = "the re
         default=TEXT,
         help=f"how {what} is written to standard output (default: %(default)s)",
     )
+
+
+def key(column: str) -> str:
+    """Return what the column of a table is called as a key, and in options in any case."""
+    return column.lower().replace(" ", "_")
+
+
+def headings(columns: Iterable[str], form: str) -> tuple[str, ...]:
+    """Return what columns are called in a format: keys in JSON and YAML, else their titles."""
+    return tuple(map(key, columns) if form in (JSON, YAML) else columns)
 
 
 def written(result: dict[str, Any], form: str) -> str:

@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from collections.abc import Iterator
 from typing import Any
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.cli import arguments, progress
+from image_uploader_plugins.cli import arguments, formats, progress
 from image_uploader_plugins.cli.base import Lister
 from image_uploader_plugins.cli.cells import Age, Count, Size, Words
 from image_uploader_plugins.cli.local_tree import LocalTree
@@ -43,8 +44,10 @@ class List(LocalTree, Lister):
     are the platforms of a list that were left out on purpose; Platforms are
     those that are here.
 
-    The table is for people; json, yaml, csv and value have all columns, sizes
-    in bytes, the age in seconds, and whole digests.
+    The table is for people, and no name is broken: where names are long, so
+    are its lines, unless --fit-width or --max-width says otherwise. json, yaml,
+    csv and value have all columns, sizes in bytes, the age in seconds, and
+    whole digests.
     """
 
     examples = (
@@ -82,8 +85,11 @@ class List(LocalTree, Lister):
     ) -> tuple[tuple[str, ...], Iterator[tuple[Any, ...]]]:
         if parsed_args.formatter == "table" and not parsed_args.wide and not parsed_args.columns:
             parsed_args.columns = list(_BRIEF)
-        needed = {_plain(name) for name in (*parsed_args.columns, *parsed_args.sort_columns)}
-        brief = bool(parsed_args.columns) and needed <= set(map(_plain, _CHEAP))
+        if not parsed_args.fit_width:
+            # Where names are long, lines are: as of podman images. cliff would break names.
+            parsed_args.max_width = parsed_args.max_width or sys.maxsize
+        needed = {formats.key(name) for name in (*parsed_args.columns, *parsed_args.sort_columns)}
+        brief = bool(parsed_args.columns) and needed <= set(map(formats.key, _CHEAP))
         with progress.metered(self.app.stderr, self.meter, quiet=self.quiet):
             found = list(self._images(parsed_args, brief=brief))
         return _COLUMNS, (_row(image, parsed_args.formatter) for image in found)
@@ -114,11 +120,6 @@ class List(LocalTree, Lister):
                 yield image
         except errors.UploaderError as e:
             self.complain(f"{name}: {e}")
-
-
-def _plain(column: str) -> str:
-    """Return the name of a column as options may have it."""
-    return column.lower()
 
 
 def _row(image: Image, formatter: str) -> tuple[Any, ...]:

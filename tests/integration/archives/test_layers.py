@@ -76,7 +76,7 @@ def test_layers_that_only_the_list_beside_a_layout_knows(
     assert status == 0, output
     assert "the manifest lists 0 layers, and its config names 2: taken from manifest.json" in output
     status, output = run("show", "ns/img:1.0", "-f", "json").both
-    assert [layer["digest"] for layer in json.loads(output)["Layers"]] == [
+    assert [layer["digest"] for layer in json.loads(output)["layers"]] == [
         str(layer.digest) for layer in PLAIN
     ]
     assert not trees.problems(root)

@@ -32,9 +32,9 @@ def site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def test_ours(run: Run) -> None:
     result = run("drivers", "-f", "json")
     assert (result.status, result.err) == (0, "")
-    (row,) = (row for row in json.loads(result.out) if row["Name"] == "local-export")
-    assert row["Package"] == "image-uploader-plugins"
-    assert (row["Selected"], row["Loads"], row["Problem"]) == (True, True, "")
+    (row,) = (row for row in json.loads(result.out) if row["name"] == "local-export")
+    assert row["package"] == "image-uploader-plugins"
+    assert (row["selected"], row["loads"], row["problem"]) == (True, True, "")
 
 
 def test_those_that_do_not_work(run: Run, site: Path) -> None:
@@ -44,13 +44,13 @@ def test_those_that_do_not_work(run: Run, site: Path) -> None:
     install(site, "broken", "broken_driver:Driver")
     result = run("drivers", "-f", "json")
     assert result.status == 0
-    rows = {row["Name"]: row for row in json.loads(result.out)}
-    assert rows["absent"]["Package"] == "absent-package"
-    assert rows["absent"]["Version"] == "1.2"
-    assert rows["absent"]["Problem"] == "ModuleNotFoundError: No module named 'no_such_module'"
-    assert rows["wrong"]["Problem"] == "json:JSONDecoder is not an UploaderDriver"
-    assert rows["broken"]["Problem"] == "RuntimeError: no \\x1b[31mgood"
-    assert not any(rows[name]["Loads"] for name in ("absent", "wrong", "broken"))
+    rows = {row["name"]: row for row in json.loads(result.out)}
+    assert rows["absent"]["package"] == "absent-package"
+    assert rows["absent"]["version"] == "1.2"
+    assert rows["absent"]["problem"] == "ModuleNotFoundError: No module named 'no_such_module'"
+    assert rows["wrong"]["problem"] == "json:JSONDecoder is not an UploaderDriver"
+    assert rows["broken"]["problem"] == "RuntimeError: no \\x1b[31mgood"
+    assert not any(rows[name]["loads"] for name in ("absent", "wrong", "broken"))
 
 
 def test_two_of_one_name(run: Run, site: Path) -> None:
@@ -61,8 +61,8 @@ def test_two_of_one_name(run: Run, site: Path) -> None:
     )
     result = run("drivers", "-f", "json")
     assert result.status == 1
-    rows = [row for row in json.loads(result.out) if row["Name"] == "local-export"]
-    assert [row["Problem"] for row in rows] == ["installed more than once"] * 2
+    rows = [row for row in json.loads(result.out) if row["name"] == "local-export"]
+    assert [row["problem"] for row in rows] == ["installed more than once"] * 2
     assert "ERROR: driver 'local-export' is selected and cannot be used" in result.err
 
 

@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from tests.support import trees
+from tests.support.checkout import PROJECT
 from tests.support.commands import Run
 
 # Each on a tree with one of everything, and the first keys of what it tells.
@@ -40,6 +41,35 @@ def all_keys(value: Any) -> Iterator[str]:
     for inner in value.values() if isinstance(value, dict) else value:
         if isinstance(inner, dict | list):
             yield from all_keys(inner)
+
+
+TABLES = {
+    "list": (
+        ["list", "alone"],
+        "repository tag digest kind platforms size own shared age referrers elsewhere",
+    ),
+    "show": (
+        ["show", "ns/multi:1.0"],
+        "image tags digest media_type kind platforms elsewhere size own shared changed created "
+        "config layers images referrers annotations labels pull complete notes",
+    ),
+    "drivers": (["drivers"], "name selected package version loads problem"),
+}
+
+
+@pytest.mark.parametrize("name", sorted(TABLES))
+@pytest.mark.usefixtures("filled")
+def test_keys_of_tables(run: Run, name: str) -> None:
+    arguments, keys = TABLES[name]
+    found = json.loads(run(*arguments, "-f", "json").out)
+    first = found[0] if isinstance(found, list) else found
+    assert list(first) == keys.split()
+    told = yaml.safe_load(run(*arguments, "-f", "yaml").out)
+    assert set(told[0] if isinstance(told, list) else told) == set(first)
+    described = (PROJECT / "doc" / "source" / "commands.rst").read_text()
+    assert [key for key in first if f"``{key}``" not in described] == []
+    (only,) = json.loads(run("drivers", "-f", "json", "-c", "Selected").out)
+    assert list(only) == ["selected"]
 
 
 @pytest.mark.parametrize("name", sorted(TELLING))

@@ -37,7 +37,7 @@ def listed(run: Run, *arguments: str) -> list[dict[str, Any]]:
 
 
 def names(rows: list[dict[str, Any]]) -> list[str]:
-    return [f"{row['Repository']}:{row['Tag']}" for row in rows]
+    return [f"{row['repository']}:{row['tag']}" for row in rows]
 
 
 @pytest.mark.usefixtures("filled")
@@ -48,27 +48,27 @@ def test_each_tag_is_there_once_and_in_order(run: Run) -> None:
         *("ns/img:1.0", "ns/img:2.0", "ns/img:latest"),
         *("ns/multi:1.0", "ns/multi:arm", "ns/multi:fewer"),
     ]
-    kinds = {name: row["Kind"] for name, row in zip(names(rows), rows, strict=True)}
+    kinds = {name: row["kind"] for name, row in zip(names(rows), rows, strict=True)}
     assert {name for name, kind in kinds.items() if kind == "list"} == {
         "ns/multi:1.0",
         "ns/multi:fewer",
     }
     assert kinds["ns/chart:0.1"] == "artifact"
-    assert rows[4]["Digest"] == str(content.ONE.digest)
-    assert rows[4]["Referrers"] == [str(content.SIGNATURE.digest)]
-    assert rows[7]["Platforms"] == ["linux/amd64", "linux/arm64"]
-    assert rows[8]["Platforms"] == ["linux/arm64"]
+    assert rows[4]["digest"] == str(content.ONE.digest)
+    assert rows[4]["referrers"] == [str(content.SIGNATURE.digest)]
+    assert rows[7]["platforms"] == ["linux/amd64", "linux/arm64"]
+    assert rows[8]["platforms"] == ["linux/arm64"]
 
 
 @pytest.mark.usefixtures("filled")
 def test_a_tree_is_listed_alike_in_all_formats(run: Run) -> None:
     rows = listed(run)
-    columns = [word for name in rows[0] if name != "Age" for word in ("-c", name)]
-    ageless = [{name: row[name] for name in row if name != "Age"} for row in rows]
+    columns = [word for name in rows[0] if name != "age" for word in ("-c", name)]
+    ageless = [{name: row[name] for name in row if name != "age"} for row in rows]
     assert yaml.safe_load(run("list", "-f", "yaml", *columns).out) == ageless
     flat = list(csv.DictReader(run("list", "-f", "csv").out.splitlines()))
-    assert names(flat) == names(rows)
-    assert [int(row["Size"]) for row in flat] == [row["Size"] for row in rows]
+    assert [f"{row['Repository']}:{row['Tag']}" for row in flat] == names(rows)
+    assert [int(row["Size"]) for row in flat] == [row["size"] for row in rows]
     assert flat[7]["Platforms"] == "linux/amd64 linux/arm64"
     table = run("list", "--wide").out
     assert re.search(r"\| ([0-9]+ seconds?|[0-9]+ minutes?) +\|", table)
@@ -83,17 +83,28 @@ def test_a_table_fits_a_terminal_unless_it_is_to_be_wide(run: Run) -> None:
     assert max(map(len, table)) <= 80
     rows = listed(run)
     assert len(table) == len(rows) + 4
-    assert [line.split("|")[2].strip() for line in table[3:-1]] == [row["Tag"] for row in rows]
+    assert [line.split("|")[2].strip() for line in table[3:-1]] == [row["tag"] for row in rows]
     wide = run("list", "--wide").out.splitlines()
-    assert wide[1].replace("|", " ").split() == list(rows[0])
+    assert wide[1].lower().replace("|", " ").split() == list(rows[0])
     by_size = run("list", "--sort-column", "own").out.splitlines()[3:-1]
-    first = min(rows, key=lambda row: row["Own"])["Own"]
-    assert by_size[0].split("|")[2].strip() in {r["Tag"] for r in rows if r["Own"] == first}
+    first = min(rows, key=lambda row: row["own"])["own"]
+    assert by_size[0].split("|")[2].strip() in {r["tag"] for r in rows if r["own"] == first}
     for columns in (["Digest", "Kind", "Size"], ["tag", "own"], ["Platforms"], ["Referrers"]):
         chosen = [word for column in columns for word in ("-c", column)]
         found = json.loads(run("list", "-f", "json", *chosen).out)
-        names = [column.capitalize() for column in columns]
+        names = [column.lower() for column in columns]
         assert found == [{name: row[name] for name in names} for row in rows]
+
+
+@pytest.mark.usefixtures("filled")
+def test_no_name_is_broken_on_a_terminal(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setattr("os.get_terminal_size", lambda *_: os.terminal_size((30, 24)))
+    table = run("list").out
+    assert table == run("list", "--max-width", "1000").out
+    assert "| ns/hostile " in table
+    for option in (["--fit-width"], ["--max-width", "30"]):
+        assert run("list", *option).out != table
 
 
 @pytest.mark.parametrize(
@@ -115,7 +126,7 @@ def test_patterns(run: Run, patterns: list[str], expected: list[str]) -> None:
 def test_a_digest_is_listed_with_its_tags_or_without_any(run: Run) -> None:
     assert names(listed(run, f"*/img@{content.ONE.digest}")) == ["ns/img:1.0", "ns/img:latest"]
     (row,) = listed(run, "--all", f"ns/img@{content.SIGNATURE.digest}")
-    assert (row["Tag"], row["Digest"]) == ("", str(content.SIGNATURE.digest))
+    assert (row["tag"], row["digest"]) == ("", str(content.SIGNATURE.digest))
 
 
 @pytest.mark.usefixtures("filled")
@@ -137,19 +148,19 @@ def test_own_is_what_a_delete_frees(run: Run, filled: Path, tmp_path: Path) -> N
     for number, row in enumerate(rows):
         copy = tmp_path / str(number)
         trees.copy(filled, copy)
-        reference = Tag(row["Tag"]) if row["Tag"] else Digest(row["Digest"])
+        reference = Tag(row["tag"]) if row["tag"] else Digest(row["digest"])
         with LocalExportDriver(copy) as driver:
-            freed = driver.delete(ImageRef(RepositoryName(row["Repository"]), reference))
-        assert row["Own"] == freed.bytes_freed, row
-        assert row["Shared"] <= row["Size"]
+            freed = driver.delete(ImageRef(RepositoryName(row["repository"]), reference))
+        assert row["own"] == freed.bytes_freed, row
+        assert row["shared"] <= row["size"]
     by_name = dict(zip(names(rows), rows, strict=True))
-    assert by_name["alone:1.0"]["Shared"] == 0
-    assert by_name["alone:1.0"]["Own"] == by_name["alone:1.0"]["Size"]
-    assert by_name["ns/img:1.0"]["Own"] == 0
+    assert by_name["alone:1.0"]["shared"] == 0
+    assert by_name["alone:1.0"]["own"] == by_name["alone:1.0"]["size"]
+    assert by_name["ns/img:1.0"]["own"] == 0
     old = by_name["old/schema1:1.0"]
     blobs = sum(map(len, content.OLD.blobs.values()))
-    assert old["Size"] == len(content.OLD.manifest.content) + blobs
-    assert old["Kind"] == "schema 1"
+    assert old["size"] == len(content.OLD.manifest.content) + blobs
+    assert old["kind"] == "schema 1"
 
 
 def test_age_is_that_of_the_tags_file(run: Run, filled: Path) -> None:
@@ -157,10 +168,10 @@ def test_age_is_that_of_the_tags_file(run: Run, filled: Path) -> None:
     before = time.time() - 3 * 86400 - 5
     os.utime(path, (before, before))
     (row,) = listed(run, "alone")
-    assert 3 * 86400 <= row["Age"] < 3 * 86400 + 3600
+    assert 3 * 86400 <= row["age"] < 3 * 86400 + 3600
     assert " 3 days " in run("list", "alone").out
     os.utime(path, (before * 2, before * 2))
-    assert listed(run, "alone")[0]["Age"] == 0
+    assert listed(run, "alone")[0]["age"] == 0
 
 
 def test_what_is_damaged_is_listed_as_that(run: Run, filled: Path) -> None:
@@ -173,11 +184,11 @@ def test_what_is_damaged_is_listed_as_that(run: Run, filled: Path) -> None:
     result = run("list", "-f", "json", "ns/*")
     assert result.status == 1
     rows = dict(zip(names(found := json.loads(result.out)), found, strict=True))
-    assert [name for name, row in rows.items() if row["Kind"] == "damaged"] == [
+    assert [name for name, row in rows.items() if row["kind"] == "damaged"] == [
         "ns/img:2.0",
         "ns/img:latest",
     ]
-    assert rows["ns/img:1.0"]["Kind"] == "image"
+    assert rows["ns/img:1.0"]["kind"] == "image"
     assert len(result.err.splitlines()) == 2
     assert all(line.startswith("ERROR: ns/img:") for line in result.err.splitlines())
 
@@ -197,8 +208,8 @@ def test_legacy_tags_are_listed(run: Run, filled: Path) -> None:
     (manifests / "1.0.type-map").unlink()
     (manifests / "1.0").symlink_to(str(content.ALONE.digest))
     (row,) = listed(run, "alone")
-    assert (row["Tag"], row["Kind"]) == ("1.0", "image")
-    assert row["Age"] < 3600
+    assert (row["tag"], row["kind"]) == ("1.0", "image")
+    assert row["age"] < 3600
 
 
 def test_looking_changes_nothing(run: Run, filled: Path) -> None:

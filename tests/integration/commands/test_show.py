@@ -35,45 +35,45 @@ def blob_path(root: Path, image: Image, digest: Digest) -> Path:
 def test_an_image(run: Run) -> None:
     fields = shown(run, "ns/img:1.0")
     manifest = content.ONE.manifest
-    assert fields["Digest"] == str(content.ONE.digest)
-    assert fields["Tags"] == ["1.0", "latest"]
-    assert fields["Media type"] == manifest.media_type
-    assert fields["Config"][0]["size"] == manifest.config.size if manifest.config else None
-    base, one = fields["Layers"]
+    assert fields["digest"] == str(content.ONE.digest)
+    assert fields["tags"] == ["1.0", "latest"]
+    assert fields["media_type"] == manifest.media_type
+    assert fields["config"][0]["size"] == manifest.config.size if manifest.config else None
+    base, one = fields["layers"]
     assert base["digest"] == str(content.BASE.digest)
     assert base["size"] == len(content.BASE.content)
     assert {"ns/img:2.0", "ns/img:latest", "ns/copy", "ns/multi"} <= set(base["shared_with"])
     assert "ns/img:1.0" not in base["shared_with"]
     assert one["shared_with"] == ["ns/copy", "ns/img:latest"]
-    assert fields["Referrers"] == [
+    assert fields["referrers"] == [
         {
             "digest": str(content.SIGNATURE.digest),
             "media_type": content.SIGNATURE.manifest.media_type,
             "artifact_type": "application/vnd.example.signature+json",
         }
     ]
-    assert fields["Complete"] is True
+    assert fields["complete"] is True
 
 
 @pytest.mark.usefixtures("filled")
 def test_by_digest_it_is_the_same(run: Run) -> None:
     by_tag = shown(run, "ns/img:2.0")
     by_digest = shown(run, f"ns/img@{content.TWO.digest}")
-    assert by_digest["Image"] == f"ns/img@{content.TWO.digest}"
-    for name in ("Digest", "Tags", "Size", "Own", "Layers", "Config"):
-        if name != "Layers":
+    assert by_digest["image"] == f"ns/img@{content.TWO.digest}"
+    for name in ("digest", "tags", "size", "own", "layers", "config"):
+        if name != "layers":
             assert by_digest[name] == by_tag[name]
 
 
 @pytest.mark.usefixtures("filled")
 def test_a_list_shows_its_images(run: Run) -> None:
     fields = shown(run, "ns/multi:1.0")
-    assert [(child["platform"], child["present"]) for child in fields["Images"]] == [
+    assert [(child["platform"], child["present"]) for child in fields["images"]] == [
         ("linux/amd64", True),
         ("linux/arm64", True),
     ]
-    child = shown(run, f"ns/multi@{fields['Images'][0]['digest']}")
-    assert child["Platforms"] == ["linux/amd64"]
+    child = shown(run, f"ns/multi@{fields['images'][0]['digest']}")
+    assert child["platforms"] == ["linux/amd64"]
 
 
 def test_what_is_missing_or_damaged_is_told(run: Run, filled: Path) -> None:
@@ -83,9 +83,9 @@ def test_what_is_missing_or_damaged_is_told(run: Run, filled: Path) -> None:
     data = path.read_bytes()
     path.unlink()
     path.write_bytes(data[:-1] + b"x")
-    assert shown(run, "alone:1.0")["Complete"] is True
+    assert shown(run, "alone:1.0")["complete"] is True
     result = run("show", "-f", "json", "--verify", "alone:1.0")
-    assert (result.status, json.loads(result.out)["Complete"]) == (1, False)
+    assert (result.status, json.loads(result.out)["complete"]) == (1, False)
     assert result.err.startswith(f"ERROR: alone:1.0: {path}: its content hashes to sha256:")
     path.write_bytes(data[:-1])
     result = run("show", "alone:1.0")
@@ -104,7 +104,7 @@ def test_a_child_that_is_missing_is_told(run: Run, filled: Path) -> None:
     result = run("show", "-f", "json", "ns/multi:1.0")
     assert result.status == 1
     assert result.err == f"ERROR: ns/multi:1.0: manifest {child} is missing\n"
-    assert [c["present"] for c in json.loads(result.out)["Images"]] == [False, True]
+    assert [c["present"] for c in json.loads(result.out)["images"]] == [False, True]
 
 
 @pytest.mark.usefixtures("filled")
@@ -130,20 +130,20 @@ def test_nothing_that_a_terminal_obeys(run: Run, filled: Path, style: str) -> No
 @pytest.mark.usefixtures("filled")
 def test_for_machines_labels_and_annotations_are_as_they_are(run: Run) -> None:
     fields = shown(run, "ns/hostile:1.0")
-    assert fields["Labels"] == {"label" + content.ESCAPES: "value" + content.ESCAPES}
-    assert fields["Annotations"] == {"note" + content.ESCAPES: "text" + content.ESCAPES}
+    assert fields["labels"] == {"label" + content.ESCAPES: "value" + content.ESCAPES}
+    assert fields["annotations"] == {"note" + content.ESCAPES: "text" + content.ESCAPES}
 
 
 @pytest.mark.usefixtures("filled")
 def test_commands_for_what_clients_know(run: Run) -> None:
     programs_of = {
-        image: [line.split()[0] for line in shown(run, image)["Pull"]]
+        image: [line.split()[0] for line in shown(run, image)["pull"]]
         for image in ("ns/img:1.0", "ns/multi:1.0", "ns/chart:0.1")
     }
     assert programs_of["ns/img:1.0"] == ["podman", "docker", "skopeo", "ctr"]
     assert programs_of["ns/multi:1.0"] == ["podman", "docker", "skopeo", "ctr"]
     assert programs_of["ns/chart:0.1"] == ["skopeo", "oras"]
-    lines = shown(run, "ns/img:1.0", "--host", "https://registry.example.com")["Pull"]
+    lines = shown(run, "ns/img:1.0", "--host", "https://registry.example.com")["pull"]
     assert lines[0] == "podman pull registry.example.com/ns/img:1.0"
     assert "http" not in "".join(lines)
 
@@ -154,7 +154,7 @@ def test_the_command_for_skopeo_pulls(run: Run, filled: Path, tmp_path: Path, im
     with serving(filled) as served:
         (line,) = (
             line
-            for line in shown(run, image, "--host", served)["Pull"]
+            for line in shown(run, image, "--host", served)["pull"]
             if line.startswith("skopeo ")
         )
         done = subprocess.run(

@@ -77,18 +77,18 @@ def test_a_run_without_any_of_the_platforms_fails(cli: Cli, source: str) -> None
 @pytest.mark.usefixtures("sparse")
 def test_commands_say_what_is_here_and_what_is_not(cli: Cli) -> None:
     (row,) = fields(cli, "list", "-f", "json")
-    assert (row["Platforms"], row["Elsewhere"]) == (["linux/arm64"], ["linux/amd64", "linux/s390x"])
+    assert (row["platforms"], row["elsewhere"]) == (["linux/arm64"], ["linux/amd64", "linux/s390x"])
     assert cli.run("list", "-f", "value").stdout.endswith(" linux/amd64 linux/s390x\n")
     shown = fields(cli, "show", "-f", "json", "--verify", f"{NAME}:1.0")
-    assert (shown["Complete"], shown["Notes"]) == (True, [NOTE])
-    assert shown["Platforms"] == ["linux/arm64"]
-    assert shown["Elsewhere"] == ["linux/amd64", "linux/s390x"]
-    assert [(child["present"], child["left_out"]) for child in shown["Images"]] == [
+    assert (shown["complete"], shown["notes"]) == (True, [NOTE])
+    assert shown["platforms"] == ["linux/arm64"]
+    assert shown["elsewhere"] == ["linux/amd64", "linux/s390x"]
+    assert [(child["present"], child["left_out"]) for child in shown["images"]] == [
         (False, True),
         (True, False),
         (False, True),
     ]
-    assert not [command for command in shown["Pull"] if "--all" in command]
+    assert not [command for command in shown["pull"] if "--all" in command]
     table = cli.run("show", f"{NAME}:1.0").stdout
     assert table.count("  elsewhere") == 2
     assert "missing" not in table
@@ -129,7 +129,7 @@ def test_more_platforms_come_and_fewer_stay(cli: Cli, source: str, index: Image)
     assert copy(cli, source, "linux/arm64").returncode == 0
     assert cli.report()["images"][0]["status"] == "unchanged"
     (row,) = fields(cli, "list", "-f", "json")
-    assert (row["Platforms"], row["Elsewhere"]) == (
+    assert (row["platforms"], row["elsewhere"]) == (
         ["linux/amd64", "linux/arm64"],
         ["linux/s390x"],
     )

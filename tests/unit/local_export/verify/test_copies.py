@@ -245,7 +245,7 @@ def test_a_sparse_index_that_was_meant_is_a_note(root: Path, run: Run) -> None:
     status, output = run("show", "-f", "json", "ns/img:multi").both
     assert status == 0, output
     fields = json.loads(output)
-    assert (fields["Complete"], fields["Notes"]) == (True, [note])
+    assert (fields["complete"], fields["notes"]) == (True, [note])
 
 
 @pytest.mark.slow
@@ -309,11 +309,11 @@ def test_layers_that_are_elsewhere_are_a_note(root: Path, run: Run) -> None:
     assert "secret" not in output
     status, output = run("show", "-f", "json", "ns/img:1.0").both
     assert status == 0
-    assert json.loads(output)["Notes"] == [note]
+    assert json.loads(output)["notes"] == [note]
     with LocalExportDriver(root) as driver:
         driver.upload_layer(NAME, [image.blobs[parsed.layers[0].digest]])
         driver.put_manifest(NAME, parsed.content, parsed.media_type, tag=image.tag)
-    assert json.loads(run("show", "-f", "json", "ns/img:1.0").said)["Notes"] == []
+    assert json.loads(run("show", "-f", "json", "ns/img:1.0").said)["notes"] == []
 
 
 def test_an_upload_that_failed_is_told_once(root: Path, run: Run) -> None:
