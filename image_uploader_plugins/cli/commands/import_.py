@@ -5,14 +5,16 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+from collections.abc import Sequence
 from pathlib import Path
 
-from image_uploader_plugins import loader
+from image_uploader_plugins import errors, loader
 from image_uploader_plugins.archives import open_archive
 from image_uploader_plugins.archives.importing.importer import inspect
 from image_uploader_plugins.archives.importing.plan import Name, plan
 from image_uploader_plugins.cli import arguments, reporting
 from image_uploader_plugins.cli.base import Command
+from image_uploader_plugins.text import one_line
 
 
 class Import(Command):
@@ -60,7 +62,7 @@ class Import(Command):
         reporting.add_format(parser, "-f")
         return parser
 
-    def take_action(self, parsed_args: argparse.Namespace) -> int:
+    def take_action(self, parsed_args: argparse.Namespace) -> None:
         reports = reporting.Reporting(self, "import", parsed_args)
         with (
             reports.run() as journal,
@@ -71,12 +73,18 @@ class Import(Command):
             inspected = inspect(archive, plan(archive, parsed_args.images, parsed_args.name))
             with loader.load_driver(self.conf) as driver, reports.copying():
                 inspected.copy_to(driver, loader.selected(self.conf), journal)
-            journal.entries_left = tuple(map(str, archive.skipped))
-        for note in archive.notes:
-            self.app.LOG.warning("%s", note)
-        for skipped in archive.skipped:
-            self.app.LOG.error("%s: not imported: %s", parsed_args.source, skipped)
-        return 1 if archive.skipped else 0
+            for note in archive.notes:
+                self.app.LOG.warning("%s", note)
+            journal.entries_left = tuple(map(one_line, archive.skipped))
+            if archive.skipped:
+                raise _left_out(parsed_args.source, journal.entries_left)
+
+
+def _left_out(source: Path, images: Sequence[str]) -> errors.ArchiveInvalid:
+    """Return an error that has a line for each image that was not imported."""
+    error = errors.ArchiveInvalid(source, f"not imported: {'; '.join(images)}")
+    error.lines = tuple(f"{source}: not imported: {image}" for image in images)
+    return error
 
 
 def _name(text: str) -> Name:

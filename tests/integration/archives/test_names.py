@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -238,10 +239,16 @@ def test_a_list_of_which_not_all_is_there(
 def test_what_is_no_image_is_named_and_left_out(root: Path, tmp_path: Path, run: Run) -> None:
     strange = archives.entry(TWO, "n/b:1") | {"mediaType": media_types.DOCKER_SCHEMA1}
     path = layout(tmp_path / "layout", archives.entry(ONE, "n/a:1"), strange)
-    status, output = run("import", str(path)).both
-    assert status == 1
-    assert f"not imported: n/b:1 is of type {media_types.DOCKER_SCHEMA1}" in output
+    report = tmp_path / "report.json"
+    result = run("import", path, "--report", report)
+    assert (result.status, result.out) == (1, "")
+    why = f"n/b:1 is of type {media_types.DOCKER_SCHEMA1}"
+    assert result.err.splitlines()[-1] == f"ERROR: {path}: not imported: {why}"
     assert trees.catalog(root) == ["n/a"]
+    told = json.loads(report.read_text())
+    assert (told["status"], told["why"]) == ("failed", f"{path}: not imported: {why}")
+    assert told["entries_left"] == [why]
+    assert [image["status"] for image in told["images"]] == ["copied"]
 
 
 # -- docker's archives
