@@ -18,6 +18,9 @@ import yaml
 from image_uploader_plugins import errors
 from image_uploader_plugins.text import did_you_mean, shown
 
+STANDARD_INPUT = "-"
+"""What names standard input in the place of a file."""
+
 LISTS = ("uploads", "container_images")
 """The sections of a file of images."""
 
@@ -252,8 +255,12 @@ def text(name: str | Path, limit: int | None = None) -> str:
         raise errors.ConfigurationError(f"cannot read {name}: {e}") from e
 
 
-def standard_input(limit: int | None = None) -> str:
-    """Return the text of standard input as text() does that of a file."""
+def text_of(name: str, limit: int) -> str:
+    """Return the text of a file, or of standard input for ``-``, as text() does."""
+    return _standard_input(limit) if name == STANDARD_INPUT else text(name, limit)
+
+
+def _standard_input(limit: int) -> str:
     try:
         return _bounded(sys.stdin, limit).removeprefix("\ufeff")
     except (OSError, ValueError) as e:

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Types of arguments of command lines, for argparse.
+"""Types of arguments of command lines, for argparse, and an option that several commands have.
 
-Each raises ArgumentTypeError, in words that say what was wrong.
+Each type raises ArgumentTypeError, in words that say what was wrong.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from image_uploader_plugins import errors
+from image_uploader_plugins.lists.share import DEFAULT
 from image_uploader_plugins.patterns import Pattern
 from image_uploader_plugins.reference import ImageRef, RepositoryName
 
@@ -66,6 +67,17 @@ def share(text: str) -> Fraction:
     if not re.fullmatch(r"0?\.[0-9]{1,9}|[01](?:\.0{1,9})?", text):
         raise argparse.ArgumentTypeError(f"not a share from 0 to 1: {text!r}")
     return Fraction(text)
+
+
+def add_max_share(parser: argparse.ArgumentParser, guarded: str) -> None:
+    """Add ``--max-share``, the share of tags that may go; ``guarded`` says of what."""
+    parser.add_argument(
+        "--max-share",
+        type=share,
+        default=DEFAULT,
+        metavar="SHARE",
+        help=f"{guarded}: from 0 to 1, which is all (default: %(default)s)",
+    )
 
 
 def port(text: str) -> int:

@@ -29,7 +29,6 @@ from image_uploader_plugins.sync.wanted import Wanted
 from image_uploader_plugins.sync.yaml_tree import Scalar, mapping
 from image_uploader_plugins.text import did_you_mean
 
-STDIN = "-"
 SIZE_LIMIT = 32 * 1024 * 1024  # bytes of a list
 
 _SECTIONS = (*own_list.KEYS, *files.LISTS)
@@ -43,25 +42,35 @@ def read(names: Sequence[str], references: Sequence[str]) -> Wanted:
     entry (merging.merged() says what of it holds for tags that are chosen).
     Raises ConfigurationError, which begins with ``FILE:LINE``.
     """
-    if names.count(STDIN) > 1:
+    return read_with(names, named(references))
+
+
+def named(references: Sequence[str]) -> Listing:
+    """Return names of images on the command line as a list.
+
+    Raises ConfigurationError for one that is no name, and for two that
+    contradict each other.
+    """
+    listing = _names(_COMMAND_LINE, [(0, text) for text in references])
+    merging.merged([listing])
+    return listing
+
+
+def read_with(names: Sequence[str], listing: Listing) -> Wanted:
+    """Return what files and a list that is read already say; otherwise as read()."""
+    if names.count(files.STANDARD_INPUT) > 1:
         raise errors.ConfigurationError("standard input can be read as one list, not as two")
-    listings = [_read(name) for name in dict.fromkeys(names)]
-    listings.append(_names(_COMMAND_LINE, [(0, text) for text in references]))
-    return merging.merged(listings)
+    return merging.merged([*(_read(name) for name in dict.fromkeys(names)), listing])
 
 
 def _read(name: str) -> Listing:
-    shown_name = "standard input" if name == STDIN else name
-    found = _of_content(shown_name, _content(name), Path() if name == STDIN else Path(name).parent)
+    is_file = name != files.STANDARD_INPUT
+    shown_name = name if is_file else "standard input"
+    content = files.text_of(name, limit=SIZE_LIMIT)
+    found = _of_content(shown_name, content, Path(name).parent if is_file else Path())
     if not found.entries:
         raise errors.ConfigurationError(f"{shown_name}: lists no image")
     return found
-
-
-def _content(name: str) -> str:
-    if name != STDIN:
-        return files.text(name, limit=SIZE_LIMIT)
-    return files.standard_input(limit=SIZE_LIMIT)
 
 
 def _of_content(name: str, content: str, folder: Path) -> Listing:

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 from pathlib import Path
 
 from image_uploader_plugins import errors, files
@@ -13,7 +12,7 @@ from image_uploader_plugins.cli.base import Command
 from image_uploader_plugins.cli.local_tree import VARIABLE, LocalTree
 from image_uploader_plugins.serving import clients
 
-_LIMIT = 4096  # characters of a password on standard input
+_LIMIT = 4096  # characters of a password, and of what follows it
 
 
 class ClientConfig(LocalTree, Command):
@@ -179,8 +178,4 @@ def _add_access(parser: argparse.ArgumentParser) -> None:
 
 def _password(name: str) -> str:
     """Return the first line of a file; raises ConfigurationError."""
-    try:
-        text = sys.stdin.read(_LIMIT) if name == "-" else files.text(name)
-    except UnicodeDecodeError as e:
-        raise errors.ConfigurationError("the password on standard input is not UTF-8") from e
-    return text.partition("\n")[0].removesuffix("\r")
+    return files.text_of(name, _LIMIT).partition("\n")[0].removesuffix("\r")

@@ -73,13 +73,10 @@ class Prune(Removal):
             help="prune the repositories that fit one of these alone (default: all)",
         )
         _add_rules(parser)
-        parser.add_argument(
-            "--max-share",
-            type=arguments.share,
-            default=share.DEFAULT,
-            metavar="SHARE",
-            help="delete nothing where more than this share of a repository's tags, or of the "
-            "tree's, would go: from 0 to 1, which is all (default: %(default)s)",
+        arguments.add_max_share(
+            parser,
+            "delete nothing where more than this share of a repository's tags, or of the tree's, "
+            "would go",
         )
         parser.add_argument(
             "--all", action="store_true", help="name every tag, manifest and blob that goes"

@@ -13,7 +13,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from image_uploader_plugins import errors, loader
+from image_uploader_plugins import errors, files, loader
 from image_uploader_plugins.cli import arguments, formats, progress, reporting
 from image_uploader_plugins.cli.base import Command
 from image_uploader_plugins.cli.copy_options import add_options, copy_options
@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from image_uploader_plugins.sync.synchronization import SyncOptions
     from image_uploader_plugins.sync.wanted import Wanted
 
-_STDIN = "-"
 _WORK = 2  # the status of --check where there is work
 _SYSTEMD, _SCHEMA = "systemd", "schema"
 _FOR_COPIES = ("report", "metrics")
@@ -137,7 +136,7 @@ class Sync(Command):
         from image_uploader_plugins.local_export import options  # noqa: PLC0415
         from image_uploader_plugins.sync import systemd  # noqa: PLC0415
 
-        if _STDIN in parsed_args.file:
+        if files.STANDARD_INPUT in parsed_args.file:
             self.misused("a service has no standard input: name a list with -f")
         self._wanted(parsed_args)  # or the service would fail
         written = [path.absolute().parent for path in _written(parsed_args)]
@@ -148,13 +147,13 @@ class Sync(Command):
         return systemd.units(command, root, written, _owner(root))
 
     def _wanted(self, parsed_args: argparse.Namespace) -> Wanted:
-        from image_uploader_plugins.sync.reading import read  # noqa: PLC0415
+        from image_uploader_plugins.sync import reading  # noqa: PLC0415
 
         try:
-            read([], parsed_args.references)
+            named = reading.named(parsed_args.references)
         except errors.ConfigurationError as e:
             self.misused(str(e))
-        return read(parsed_args.file, parsed_args.references)
+        return reading.read_with(parsed_args.file, named)
 
     def _program(self) -> list[str]:
         """Return the beginning of a command line: the program, its configuration, the command."""
@@ -195,13 +194,10 @@ def _add_modes(parser: argparse.ArgumentParser) -> None:
 
 def _add_guards(parser: argparse.ArgumentParser) -> None:
     """Add what may not happen."""
-    parser.add_argument(
-        "--max-share",
-        type=arguments.share,
-        default=share.DEFAULT,
-        metavar="SHARE",
-        help="delete nothing of a repository that a list mirrors where more than this share of "
-        "its tags would go: from 0 to 1, which is all (default: %(default)s)",
+    arguments.add_max_share(
+        parser,
+        "delete nothing of a repository that a list mirrors where more than this share of its tags "
+        "would go",
     )
     parser.add_argument(
         "--no-space-check",

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import base64
+import io
 from pathlib import Path
 
 import pytest
@@ -13,6 +15,7 @@ from tests.support import trees
 from tests.support.commands import Run
 
 MIRROR = ("--mirror", "https://registry.example.com")
+WORD = "s3cret"
 FULL = ("docker.io/library/nginx", "quay.io/ns/app", "registry_5000/app")
 
 
@@ -101,3 +104,25 @@ def test_a_tree_without_full_names(run: Run, root: Path) -> None:
     result = run("client-config", "--all", *MIRROR)
     assert (result.status, result.out) == (1, "")
     assert result.err == f"ERROR: no name in {root} begins with a registry\n"
+
+
+def test_a_password_comes_by_standard_input_or_not_at_all(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    login = ("--username", "puller", "--password-file", "-", "--for", "containerd")
+    for number, (text, status) in enumerate(
+        ((f"{WORD}\r\nmore\n", 0), (WORD * 1000, 1), ("p\udcff", 1))
+    ):
+        raw = io.BytesIO(text.encode(errors="surrogateescape"))
+        monkeypatch.setattr("sys.stdin", io.TextIOWrapper(raw, encoding="utf-8"))
+        folder = tmp_path / str(number)
+        result = run("client-config", "quay.io", *MIRROR, *login, "-o", folder)
+        assert result.status == status
+        assert result.err.startswith("ERROR: cannot read standard input: " if status else "")
+        assert WORD not in result.said
+        if status:
+            assert not folder.exists()
+        else:
+            (file,) = folder.rglob("hosts.toml")
+            told = base64.b64encode(f"puller:{WORD}".encode()).decode()
+            assert f'"Basic {told}"' in file.read_text()
