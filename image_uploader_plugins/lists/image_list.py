@@ -62,17 +62,17 @@ class Entry:
 def check(names: Iterable[str], default: str, options: CopyOptions) -> None:
     """Raise ConfigurationError for files that list nothing, or entries that cannot work."""
     for name in names:
-        files.images(name)
-        for where, item in _listed([name]):
+        entries = files.images(name)
+        for where, item in _mended(name, entries):
             uploader = item.get("uploader") or default
             keys.check_wishes(item, uploader, where, options)
-        _warn_of_unknown(name)
+        _warn_of_unknown(_mended(name, entries))
 
 
-def _warn_of_unknown(name: str) -> None:
+def _warn_of_unknown(entries: Iterable[tuple[str, dict[str, Any]]]) -> None:
     """Warn of keys that have no effect, of each once in a file."""
     found: dict[str, list[str]] = collections.defaultdict(list)
-    for where, item in _listed([name]):
+    for where, item in entries:
         for problem in keys.unknown(item, _KEYS):
             found[problem].append(where)
     for problem, places in found.items():
@@ -123,6 +123,10 @@ def _undercloud() -> str:
 def _listed(names: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
     """Yield the entries of all files as they are meant, each with where it stands."""
     for name in names:
-        for number, item in enumerate(files.images(name, may_be_empty=True), 1):
-            where = f"{name}: image {number}"
-            yield where, keys.mended(item, where)
+        yield from _mended(name, files.images(name, may_be_empty=True))
+
+
+def _mended(name: str, entries: Iterable[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:
+    for number, item in enumerate(entries, 1):
+        where = f"{name}: image {number}"
+        yield where, keys.mended(item, where)

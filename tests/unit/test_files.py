@@ -6,6 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from image_uploader_plugins import errors, files
 
@@ -51,3 +52,31 @@ def test_every_section_of_heat_is_allowed(tmp_path: Path) -> None:
         "parameter_defaults": {"A": 1},
         "resource_registry": {"C": "d"},
     }
+
+
+@pytest.mark.skipif(not yaml.__with_libyaml__, reason="PyYAML without libyaml")
+def test_what_is_right_is_read_by_libyaml(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "e.yaml"
+    path.write_text("a: [1, 2001-01-01, yes, !!str 1]\n")
+    expected = yaml.safe_load(path.read_text())
+    monkeypatch.delattr(yaml, "safe_load")
+    assert files.mapping(str(path)) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("a: b: c", ", line 1, column 5: mapping values are not allowed here"),
+        ("a: *b", ", line 1, column 4: found undefined alias '...'"),
+        ("a: \x07", ""),
+        ("{a: b: c}", ", line 1, column 6: expected ',' or '}', but got ':'"),
+        ("\ta: b", ", line 1, column 1: found character '\\t' that cannot start any token"),
+        ("- a\n---\n- b", ", line 2, column 1: but found another document"),
+    ],
+)
+def test_what_is_wrong_is_told_in_words_of_pyyaml(tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "e.yaml"
+    path.write_text(text)
+    with pytest.raises(errors.ConfigurationError) as caught:
+        files.mapping(str(path))
+    assert str(caught.value) == f"{path} is not yaml{told}"
