@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Opening of a folder, however deep, by one system call that follows no symbolic link."""
+"""Opening of a folder or file, however deep, by one system call that follows no symbolic link."""
 
 from __future__ import annotations
 
@@ -15,6 +15,8 @@ _OPENAT2 = 437
 _RESOLVE_NO_SYMLINKS = 0x04
 _RESOLVE_BENEATH = 0x08
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+# NOTE: opening a FIFO would wait for somebody to write into it.
+READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class _How(ctypes.Structure):
@@ -27,7 +29,9 @@ class _How(ctypes.Structure):
     )
 
 
-_how = _How(FOLDER, 0, _RESOLVE_NO_SYMLINKS | _RESOLVE_BENEATH)
+_SIZE = ctypes.sizeof(_How)
+_TO_ENTER = ctypes.byref(_How(FOLDER, 0, _RESOLVE_NO_SYMLINKS | _RESOLVE_BENEATH))
+_TO_READ = ctypes.byref(_How(READ, 0, _RESOLVE_NO_SYMLINKS | _RESOLVE_BENEATH))
 
 
 @functools.cache
@@ -42,8 +46,19 @@ def open_folder_beneath(top: int, path: str) -> int:
 
     ELOOP means a symbolic link on the way, wherever it leads.
     """
-    size = ctypes.sizeof(_How)
-    found = _syscall()(_OPENAT2, top, os.fsencode(path), ctypes.byref(_how), size)
+    return _open(top, path, _TO_ENTER)
+
+
+def open_file_beneath(top: int, path: str) -> int:
+    """Open what is at a relative path below an open folder, to read; raise OSError.
+
+    ELOOP means a symbolic link there or on the way, wherever it leads.
+    """
+    return _open(top, path, _TO_READ)
+
+
+def _open(top: int, path: str, how: object) -> int:
+    found = _syscall()(_OPENAT2, top, os.fsencode(path), how, _SIZE)
     if found < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), path)

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.storage.beneath import open_folder_beneath
+from image_uploader_plugins.storage.beneath import open_file_beneath, open_folder_beneath
 from image_uploader_plugins.storage.entries import listing
 from image_uploader_plugins.storage.folders import NotFound, missing_of
 from image_uploader_plugins.storage.places import Places
@@ -23,7 +23,10 @@ _T = TypeVar("_T")
 
 # Calls that change nothing on the disk, whatever their arguments.
 _HARMLESS: frozenset[Callable[..., Any]] = frozenset(
-    {os.fstat, os.stat, os.read, os.readlink, open_folder_beneath, listing, missing_of}
+    {
+        *(os.fstat, os.stat, os.read, os.readlink, listing, missing_of),
+        *(open_file_beneath, open_folder_beneath),
+    }
 )
 # Flags of open(2) that make, shorten and change nothing.
 _HARMLESS_FLAGS = os.O_RDWR | os.O_CLOEXEC | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_NONBLOCK

@@ -7,14 +7,14 @@ import dataclasses
 import os
 import stat
 from pathlib import PurePosixPath
+from typing import NamedTuple
 
 # NOTE: ext4 has this folder in its root, for root alone; no name in a tree has a plus.
 _FOUND_BY_FSCK = "lost+found"
 _KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "link"}
 
 
-@dataclasses.dataclass(frozen=True)
-class File:
+class File(NamedTuple):
     """The result of lstat(2) for a path, which need not be a file.
 
     ``kind`` is "file", "folder", "link" or "other", ``size`` in bytes,
@@ -70,8 +70,8 @@ def listing(folder: int) -> dict[str, str]:
 
 
 def _kind(entry: os.DirEntry[str]) -> str:
+    if entry.is_file(follow_symlinks=False):
+        return "file"
     if entry.is_symlink():
         return "link"
-    if entry.is_dir(follow_symlinks=False):
-        return "folder"
-    return "file" if entry.is_file(follow_symlinks=False) else "other"
+    return "folder" if entry.is_dir(follow_symlinks=False) else "other"

@@ -19,7 +19,8 @@ from pathlib import PurePosixPath
 from typing import NamedTuple, TypeVar
 
 from image_uploader_plugins.storage import fork
-from image_uploader_plugins.storage.folders import READ, Folders, NotFound, sync_all
+from image_uploader_plugins.storage.beneath import READ
+from image_uploader_plugins.storage.folders import Folders, NotFound, sync_all
 from image_uploader_plugins.storage.rounds import Rounds
 
 _T = TypeVar("_T")

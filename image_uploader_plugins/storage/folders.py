@@ -16,6 +16,7 @@ from typing import NamedTuple, ParamSpec, TypeVar
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.storage import beneath
+from image_uploader_plugins.storage.beneath import READ
 from image_uploader_plugins.storage.places import Places
 
 _P = ParamSpec("_P")
@@ -25,8 +26,6 @@ FILE_MODE = 0o644
 FOLDER_MODE = 0o755
 PRIVATE_MODE = 0o700
 
-# NOTE: opening a FIFO would wait for somebody to write into it.
-READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _WRONG_THINGS = (
     *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.ELOOP),
     *(errno.EEXIST, errno.ENOTEMPTY, errno.EINVAL),
@@ -300,11 +299,35 @@ class Folders:
 
     def _jump(self, top: int, path: PurePosixPath) -> int:
         """Enter a folder at once; raise _TellsNotWhere unless it is there or missing."""
+        text = str(path)
         try:
-            return self.call(path, beneath.open_folder_beneath, top, str(path))
+            return self._at_once(top, path, beneath.open_folder_beneath, text)
         except NotFound:
             if self._held.folders:
-                self._held.missing.add(str(path))
+                self._held.missing.add(text)
+            raise
+
+    def open_to_read(self, path: PurePosixPath) -> int:
+        """Open what is at ``path``, to read; raise StorageError.
+
+        A folder that is not held is not entered for that, where the system can
+        open a file at once.
+        """
+        text = str(path)
+        if beneath.is_available() and _folder_of(path) not in (self._held.folders or ()):
+            self._check_missing(path)
+            with contextlib.suppress(_TellsNotWhere), self._top() as top:
+                return self._at_once(top, path, beneath.open_file_beneath, text)
+        with self.folder_of(path) as folder:
+            return self.call(path, os.open, path.name, READ, dir_fd=folder)
+
+    def _at_once(
+        self, top: int, path: PurePosixPath, how: Callable[[int, str], int], text: str
+    ) -> int:
+        """Open a path at once; raise _TellsNotWhere unless it is there or missing."""
+        try:
+            return self.call(path, how, top, text)
+        except NotFound:
             raise
         except errors.StorageError as e:
             raise _TellsNotWhere from e

@@ -15,7 +15,8 @@ from pathlib import Path, PurePosixPath
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.storage import fork
-from image_uploader_plugins.storage.folders import NO_LOCKS, READ, Folders, NotFound, mapped
+from image_uploader_plugins.storage.beneath import READ
+from image_uploader_plugins.storage.folders import NO_LOCKS, Folders, NotFound, mapped
 from image_uploader_plugins.storage.places import Places
 
 # NOTE: O_NONBLOCK, since opening a FIFO would wait for somebody at its other end.

@@ -12,8 +12,9 @@ from pathlib import PurePosixPath
 from typing import BinaryIO
 
 from image_uploader_plugins import errors
+from image_uploader_plugins.storage.beneath import READ
 from image_uploader_plugins.storage.entries import File, entry, listing
-from image_uploader_plugins.storage.folders import READ, Folders, NotFound
+from image_uploader_plugins.storage.folders import Folders, NotFound
 
 _CHUNK = 1024 * 1024
 # A link, a socket, a file in a folder's place, no link in a link's place.
@@ -110,7 +111,13 @@ class Reader(Folders):
 
     def read(self, path: PurePosixPath, limit: int = 64 * _CHUNK) -> bytes:
         """Return a whole file; raise StorageError if it has more than ``limit`` bytes."""
-        content = b"".join(self.chunks(path, limit))
+        descriptor, size = self._opened_file(path)
+        try:
+            content = self.call(path, os.read, descriptor, min(size, limit, _CHUNK) + 1)
+            if len(content) != size:  # as it is for all but small files
+                content += b"".join(self._chunks(path, descriptor, limit, len(content)))
+        finally:
+            os.close(descriptor)
         if len(content) > limit:
             raise errors.StorageError(self.root / path, f"has more than {limit} bytes")
         return content
@@ -125,18 +132,28 @@ class Reader(Folders):
 
     def chunks(self, path: PurePosixPath, limit: int | None = None) -> Iterator[bytes]:
         """Yield a file piece by piece; end soon after ``limit`` bytes, if there is a limit."""
-        descriptor = self._open(path, stat.S_ISREG)
+        descriptor, whole = self._opened_file(path)
         try:
-            size = 0
-            while limit is None or size <= limit:
-                chunk = self.call(path, os.read, descriptor, _CHUNK)
-                if not chunk:
-                    self._check_end(path, descriptor, size)
-                    return
-                size += len(chunk)
+            asked = whole + 1 if whole < _CHUNK else _CHUNK
+            chunk = self.call(path, os.read, descriptor, asked)
+            if chunk:
                 yield chunk
+            if len(chunk) != whole or len(chunk) == asked:
+                yield from self._chunks(path, descriptor, limit, len(chunk))
         finally:
             os.close(descriptor)
+
+    def _chunks(
+        self, path: PurePosixPath, descriptor: int, limit: int | None, size: int
+    ) -> Iterator[bytes]:
+        """Yield the rest of an open file of which ``size`` bytes were read."""
+        while limit is None or size <= limit:
+            chunk = self.call(path, os.read, descriptor, _CHUNK)
+            if not chunk:
+                self._check_end(path, descriptor, size)
+                return
+            size += len(chunk)
+            yield chunk
 
     def _check_end(self, path: PurePosixPath, descriptor: int, size: int) -> None:
         """Raise StorageError for a file that ended before its size: a part of it was not read."""
@@ -147,12 +164,20 @@ class Reader(Folders):
 
     def _open(self, path: PurePosixPath, fits: Callable[[int], bool]) -> int:
         """Open a file to read; ``fits`` returns whether a mode is of the right kind."""
-        if not path.name:
-            return self._walk(path)
-        with self.folder_of(path) as folder:
-            descriptor = self.call(path, os.open, path.name, READ, dir_fd=folder)
-        if fits(os.fstat(descriptor).st_mode):
-            return descriptor
+        return self._opened_to_read(path, fits)[0] if path.name else self._walk(path)
+
+    def _opened_file(self, path: PurePosixPath) -> tuple[int, int]:
+        """Open a file to read; return its descriptor and size."""
+        descriptor, found = self._opened_to_read(path, stat.S_ISREG)
+        return descriptor, found.st_size
+
+    def _opened_to_read(
+        self, path: PurePosixPath, fits: Callable[[int], bool]
+    ) -> tuple[int, os.stat_result]:
+        descriptor = self.open_to_read(path)
+        found = os.fstat(descriptor)
+        if fits(found.st_mode):
+            return descriptor, found
         os.close(descriptor)
         raise errors.StorageError(self.root / path, "is not what belongs there")
 

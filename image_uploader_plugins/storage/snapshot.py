@@ -9,9 +9,10 @@ import stat
 from pathlib import Path, PurePosixPath
 
 from image_uploader_plugins import errors
+from image_uploader_plugins.storage.beneath import READ
 from image_uploader_plugins.storage.dry_run import DryRun
 from image_uploader_plugins.storage.entries import File, entry, listing
-from image_uploader_plugins.storage.folders import READ, NotFound
+from image_uploader_plugins.storage.folders import NotFound
 from image_uploader_plugins.storage.places import Places
 
 _LIMIT = 64 * 1024 * 1024

@@ -14,7 +14,8 @@ from pathlib import Path, PurePosixPath
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.storage import fork
-from image_uploader_plugins.storage.folders import NO_LOCKS, READ, Folders, NotFound
+from image_uploader_plugins.storage.beneath import READ
+from image_uploader_plugins.storage.folders import NO_LOCKS, Folders, NotFound
 from image_uploader_plugins.storage.places import Places
 
 _LOCK = ".lock"

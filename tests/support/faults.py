@@ -32,7 +32,8 @@ from image_uploader_plugins.storage.folders import Folders
 # What a storage may call.  A primitive that is new must be put in one of these.
 _READING = {
     *(os.fstat, os.stat, entries.listing, os.readlink, os.read, folders.missing_of),
-    *(fcntl.flock, locks.take, locks.wait, beneath.open_folder_beneath),
+    *(fcntl.flock, locks.take, locks.wait),
+    *(beneath.open_folder_beneath, beneath.open_file_beneath),
 }
 _CHANGING = {
     *(os.write, os.fchmod, os.fchown, os.utime, os.fsync),
@@ -69,7 +70,8 @@ class Primitive:
     @property
     def opens(self) -> bool:
         """Whether it opens a file or folder."""
-        return self.function in (os.open, beneath.open_folder_beneath)
+        beneaths = (beneath.open_folder_beneath, beneath.open_file_beneath)
+        return self.function in (os.open, *beneaths)
 
     @property
     def effect(self) -> bool:

@@ -61,12 +61,53 @@ def opens(storage: Storage, times: int, *, holding: bool) -> int:
     return counter.count
 
 
-def test_a_look_opens_root_folder_and_file(storage: Storage, way: bool) -> None:
-    assert opens(storage, 5, holding=False) == 5 * (3 if way else 6)
+def test_a_reading_opens_root_and_file(storage: Storage, way: bool) -> None:
+    assert opens(storage, 5, holding=False) == 5 * (2 if way else 6)
 
 
 def test_folders_that_are_held_are_opened_once(storage: Storage, way: bool) -> None:
-    assert opens(storage, 5, holding=True) == (2 if way else 5) + 5
+    assert opens(storage, 5, holding=True) == (1 if way else 5) + 5
+
+
+def test_a_small_file_is_read_by_one_call(storage: Storage, way: bool) -> None:
+    calls: list[Primitive] = []
+
+    def noting(primitive: Primitive) -> Any:
+        calls.append(primitive)
+        return primitive()
+
+    with hooked(noting):
+        assert storage.read(DEEP / "one") == b"one"
+        assert list(storage.chunks(DEEP / "one")) == [b"one"]
+    assert [call.function for call in calls if not call.opens] == [os.read, os.read]
+
+
+@pytest.mark.parametrize("size", [0, 1, 2**20 - 1, 2**20, 2**20 + 1, 2**21, 2**21 + 1])
+def test_files_of_every_size_are_read_whole(storage: Storage, way: bool, size: int) -> None:
+    content = os.urandom(size)
+    path = DEEP / "large"
+    (storage.root / path).write_bytes(content)
+    assert storage.read(path) == content == b"".join(storage.chunks(path))
+    assert storage.read(path, limit=size) == content
+    if size:
+        with pytest.raises(errors.StorageError, match=f"has more than {size - 1} bytes"):
+            storage.read(path, limit=size - 1)
+
+
+@pytest.mark.parametrize("size", [100, 2**20 + 100])
+def test_a_file_that_ends_too_early_is_an_error(storage: Storage, way: bool, size: int) -> None:
+    (storage.root / DEEP / "large").write_bytes(b"x" * size)
+
+    def ending(primitive: Primitive) -> Any:
+        if primitive.function is not os.read:
+            return primitive()
+        chunk = primitive()[:50]
+        os.lseek(primitive.args[0], 0, os.SEEK_END)
+        return chunk
+
+    for read in (storage.read, lambda path: list(storage.chunks(path))):
+        with hooked(ending), pytest.raises(errors.StorageError, match="ended after 50 of"):
+            read(DEEP / "large")
 
 
 def test_a_missing_folder_is_looked_for_once(storage: Storage, way: bool) -> None:
