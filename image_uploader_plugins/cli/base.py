@@ -5,8 +5,10 @@ from __future__ import annotations
 
 import argparse
 import functools
+import os
 import types
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from cliff import command, lister, show
@@ -18,6 +20,9 @@ from image_uploader_plugins.meter import Meter
 
 if TYPE_CHECKING:
     from oslo_config import cfg
+
+ROOT_VARIABLE = "IMAGE_UPLOADER_ROOT"
+"""Names the tree of local-export, instead of its configuration."""
 
 _PACKAGE = __name__.partition(".")[0]
 
@@ -64,7 +69,10 @@ class Base(command.Command):
 
     @property
     def conf(self) -> cfg.ConfigOpts:
-        """Return the options of all sections, read anew; raise ConfigurationError."""
+        """Return the options of all sections, read anew; raise ConfigurationError.
+
+        Where local-export is the driver, the environment may name its tree.
+        """
         # Help, and commands that read no configuration, do without oslo.config.
         from image_uploader_plugins import loader  # noqa: PLC0415
 
@@ -73,6 +81,8 @@ class Base(command.Command):
             self._is_conf_checked = True
             for problem in loader.unknown_options(conf):
                 self.app.LOG.warning("%s", problem)
+        if root := os.environ.get(ROOT_VARIABLE):
+            _choose_root(conf, root)
         return conf
 
     def misused(self, problem: str) -> NoReturn:
@@ -109,6 +119,11 @@ class Base(command.Command):
                 self.complain(line)
             return self._status
 
+    @property
+    def has_complained(self) -> bool:
+        """Tell whether a problem was reported, so that the exit status will be 1."""
+        return bool(self._status)
+
     def complain(self, problem: object) -> None:
         """Report a problem and go on; the exit status will be 1."""
         self.app.LOG.error("%s", problem)
@@ -140,6 +155,14 @@ class ShowOne(Base, show.ShowOne):
     ) -> int:
         headings = formats.headings(column_names, parsed_args.formatter)
         return super().produce_output(parsed_args, headings, data)
+
+
+def _choose_root(conf: cfg.ConfigOpts, root: str) -> None:
+    from image_uploader_plugins import loader  # noqa: PLC0415 - as in Base.conf
+    from image_uploader_plugins.local_export import options  # noqa: PLC0415 - for this alone
+
+    if loader.selected(conf) == options.DRIVER:
+        options.choose_root(conf, str(Path(root).absolute()))
 
 
 def tripleo() -> types.ModuleType:

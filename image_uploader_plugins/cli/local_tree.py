@@ -11,11 +11,9 @@ from oslo_config import cfg
 
 from image_uploader_plugins import errors, loader, option_values
 from image_uploader_plugins.cli import arguments
-from image_uploader_plugins.cli.base import Base
+from image_uploader_plugins.cli.base import ROOT_VARIABLE, Base
 from image_uploader_plugins.local_export import options
 from image_uploader_plugins.local_export.tree import Tree
-
-VARIABLE = "IMAGE_UPLOADER_ROOT"
 
 
 class LocalTree(Base):
@@ -27,9 +25,10 @@ class LocalTree(Base):
             "--root",
             type=arguments.absolute_path,
             metavar="DIR",
-            default=os.environ.get(VARIABLE) or None,
-            help=f"the directory that holds the tree of local-export (default: {VARIABLE} of the "
-            "environment or else, where local-export is the driver, [local_export] root)",
+            default=os.environ.get(ROOT_VARIABLE) or None,
+            help="the directory that holds the tree of local-export (default: "
+            f"{ROOT_VARIABLE} of the environment or else, where local-export is the driver, "
+            "[local_export] root)",
         )
         return parser
 
@@ -47,8 +46,7 @@ class LocalTree(Base):
             raise self.no_tree(str(self.cmd_name))
         conf = self.conf
         if parsed_args.root:
-            options.values(conf)
-            conf.set_override("root", str(parsed_args.root), group=options.GROUP)
+            options.choose_root(conf, str(parsed_args.root))
         return conf
 
     def no_tree(self, what: str) -> errors.ConfigurationError:
@@ -91,5 +89,5 @@ class LocalTree(Base):
         conf = self.tree_conf(parsed_args)
         where = option_values.origin(conf, options.GROUP, "root")
         if parsed_args.root:
-            where = f"--root or {VARIABLE}" if os.environ.get(VARIABLE) else "--root"
+            where = f"--root or {ROOT_VARIABLE}" if os.environ.get(ROOT_VARIABLE) else "--root"
         return Tree.existing(conf, where, look=look)

@@ -106,3 +106,9 @@ def values(conf: Any) -> Any:
     conf.register_opts(_OPTIONS, group=GROUP)
     option_values.check(conf, GROUP, _OPTIONS)
     return conf[GROUP]
+
+
+def choose_root(conf: Any, root: str) -> None:
+    """Have ``conf`` name the tree in a folder; raises ConfigurationError as values() does."""
+    values(conf)
+    conf.set_override("root", root, group=GROUP)

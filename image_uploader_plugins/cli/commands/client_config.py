@@ -8,8 +8,8 @@ import os
 from pathlib import Path
 
 from image_uploader_plugins import errors, files
-from image_uploader_plugins.cli.base import Command
-from image_uploader_plugins.cli.local_tree import VARIABLE, LocalTree
+from image_uploader_plugins.cli.base import ROOT_VARIABLE, Command
+from image_uploader_plugins.cli.local_tree import LocalTree
 from image_uploader_plugins.serving import clients
 
 _LIMIT = 4096  # characters of a password, and of what follows it
@@ -113,7 +113,7 @@ openshift-image.yaml to oc patch image.config.openshift.io/cluster --type merge
         if bool(parsed_args.registries) == parsed_args.all:
             self.misused("name registries like quay.io, or say --all")
         if not parsed_args.all:
-            if parsed_args.root and not os.environ.get(VARIABLE):
+            if parsed_args.root and not os.environ.get(ROOT_VARIABLE):
                 self.misused("--root is for --all")
             return [*dict.fromkeys(map(clients.check_registry, parsed_args.registries))]
         with self.tree(parsed_args) as tree:

@@ -126,5 +126,10 @@ def test_a_tree_of_the_environment(
     assert run("list", "--root", empty).err == (
         f"ERROR: no registry in {empty} (--root or IMAGE_UPLOADER_ROOT)\n"
     )
+    archive, brought = tmp_path / "carried", tmp_path / "brought"
+    assert run("export", archive, "alone").status == 0
+    monkeypatch.setenv("IMAGE_UPLOADER_ROOT", str(brought))
+    assert run("import", archive).status == 0
+    assert trees.catalog(brought) == ["alone"]
     monkeypatch.setenv("IMAGE_UPLOADER_ROOT", "")
     assert run("list").status == 1
