@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import re
 import stat
@@ -195,6 +196,23 @@ def check_writable(path: Path) -> None:
             Path(file.name).unlink()
     except OSError as e:
         raise errors.ConfigurationError(f"cannot write {path}: {e}") from e
+
+
+@contextlib.contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Return a context in which just one process at a time is that asks for this ``folder``.
+
+    Raises ConfigurationError.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError as e:
+        raise errors.ConfigurationError(f"cannot lock {folder}: {e}") from e
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def text_if_any(path: Path) -> str:

@@ -67,17 +67,17 @@ class Removal(LocalTree, Command):
 
     def remove(
         self, tree: Tree, images: Images, parsed_args: argparse.Namespace, narrow: Narrow = _all
-    ) -> None:
+    ) -> int:
         """Delete images of a tree or, for ``--dry-run``, tell what would go and what that frees.
 
         ``narrow`` says when a repository's turn has come, under its lock,
-        which of its images are still to go.
+        which of its images are still to go.  Return what that frees, in bytes.
         """
         if parsed_args.dry_run:
-            self.delete(Forecast(tree), images.items(), "would go", narrow, parsed_args.format)
-            return
+            forecast = Forecast(tree)
+            return self.delete(forecast, images.items(), "would go", narrow, parsed_args.format)
         with LocalExportDriver.from_conf(self.tree_conf(parsed_args)) as driver:
-            self.delete(driver, images.items(), narrow=narrow, form=parsed_args.format)
+            return self.delete(driver, images.items(), narrow=narrow, form=parsed_args.format)
 
     def delete(
         self,
@@ -86,10 +86,10 @@ class Removal(LocalTree, Command):
         outcome: str = DELETED,
         narrow: Narrow = _all,
         form: str = formats.TEXT,
-    ) -> None:
+    ) -> int:
         """Delete images, repository by repository, and print what went: its ``outcome``.
 
-        ``form`` is that of cli.formats.
+        ``form`` is that of cli.formats.  Return what that frees, in bytes.
 
         A repository that cannot be worked on is reported; the others go on.
         """
@@ -116,10 +116,11 @@ class Removal(LocalTree, Command):
         if form != formats.TEXT:
             result = {"deleted": outcome == DELETED, "repositories": told, "bytes_freed": freed}
             self.app.stdout.write(formats.written(result, form))
-            return
+            return freed
         self.end(outcome)
         what = f"{plural(names, 'image')}, {plural(manifests, 'manifest')}, {plural(blobs, 'blob')}"
         print(f"{what} {outcome}, {size(freed)} freed", file=self.app.stdout)
+        return freed
 
     def end(self, outcome: str) -> None:
         """Print what was not told of each repository."""

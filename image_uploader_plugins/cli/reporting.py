@@ -1,24 +1,26 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Reporting of a command that copies: progress, --report and --metrics."""
+"""Reporting: progress, --report and --metrics of commands that copy, --metrics of others."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
 import json
+import time
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Self
 
 from image_uploader_plugins import errors, files, loader
 from image_uploader_plugins.cli import formats, progress
 from image_uploader_plugins.cli.base import Command
 from image_uploader_plugins.cli.interruption import Interruption
+from image_uploader_plugins.driver import Census
 from image_uploader_plugins.extras import require
 from image_uploader_plugins.runs import report
 from image_uploader_plugins.runs.journal import Journal
-from image_uploader_plugins.runs.records import Ending, RunRecord
+from image_uploader_plugins.runs.records import Ending, RunRecord, UpkeepRecord
 from image_uploader_plugins.units import plural
 
 _SUFFIX = ".prom"  # node_exporter reads no others
@@ -37,6 +39,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="write what became of each image to this file, as JSON, whatever happens",
     )
+    add_metrics(parser)
+
+
+def add_metrics(parser: argparse.ArgumentParser) -> None:
+    """Add the option that names a file for metrics."""
     parser.add_argument(
         "--metrics",
         type=Path,
@@ -44,6 +51,56 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="write metrics of the run and the target to this file, for the textfile collector "
         "of Prometheus' node_exporter",
     )
+
+
+class _MetricsFile:
+    """The file of ``--metrics`` that the runs of a machine share, if it was asked for."""
+
+    def __init__(self, command: Command, path: Path | None) -> None:
+        self._command = command
+        self.path = path
+        self._writers: types.ModuleType | None = None
+        if path:
+            self._writers = require("metrics", "image_uploader_plugins.runs.metrics")
+
+    def check(self) -> None:
+        """Raise ConfigurationError where it cannot be written."""
+        if self.path and self.path.suffix != _SUFFIX:
+            self._command.misused(f"--metrics {self.path}: the name must end in {_SUFFIX}")
+        if self.path:
+            files.check_writable(self.path)
+
+    def write(self, run: RunRecord | UpkeepRecord, count: Callable[[], Census | None]) -> None:
+        """Write a run, and the target as ``count`` says that it is; raises ConfigurationError.
+
+        Of another run that ends meanwhile, nothing is lost.
+        """
+        if not (self.path and self._writers):
+            return
+        census = self.counted(count)
+        with files.locked(self.path.parent):
+            files.write(self.path, self._text(self._writers, self.path, run, census))
+
+    def counted(self, count: Callable[[], Census | None]) -> Census | None:
+        """Return what is counted; None, with a warning, where that cannot be read."""
+        try:
+            return count()
+        except errors.UploaderError as e:
+            self._command.app.LOG.warning("no metrics of the target: %s", e)
+            return None
+
+    def _text(
+        self,
+        writers: types.ModuleType,
+        path: Path,
+        run: RunRecord | UpkeepRecord,
+        census: Census | None,
+    ) -> str:
+        try:
+            return str(writers.text(run, census, files.text_if_any(path)))
+        except ValueError as e:
+            self._command.app.LOG.warning("%s: begun anew, it cannot be read: %s", path, e)
+            return str(writers.text(run, census))
 
 
 class Reporting:
@@ -54,11 +111,8 @@ class Reporting:
         self._command = command
         self._name = name
         self._report: Path | None = parsed_args.report
-        self._metrics: Path | None = parsed_args.metrics
+        self._metrics = _MetricsFile(command, parsed_args.metrics)
         self._format: str = getattr(parsed_args, "format", formats.TEXT)
-        self._writers: types.ModuleType | None = None
-        if self._metrics:
-            self._writers = require("metrics", "image_uploader_plugins.runs.metrics")
 
     @contextlib.contextmanager
     def run(self) -> Iterator[Journal]:
@@ -67,10 +121,9 @@ class Reporting:
         Raises ConfigurationError at the beginning where they cannot be
         written.
         """
-        if self._metrics and self._metrics.suffix != _SUFFIX:
-            self._command.misused(f"--metrics {self._metrics}: the name must end in {_SUFFIX}")
-        for path in filter(None, (self._report, self._metrics)):
-            files.check_writable(path)
+        self._metrics.check()
+        if self._report:
+            files.check_writable(self._report)
         try:
             yield self.journal
         except BaseException as e:
@@ -107,21 +160,51 @@ class Reporting:
         elif self._format == formats.YAML:
             told = json.loads("".join(report.parts(run)))
             self._command.app.stdout.write(formats.written(told, self._format))
-        if self._metrics and self._writers:
-            files.write(self._metrics, self._metrics_text(self._writers, self._metrics, run))
+        self._metrics.write(run, self._census)
 
-    def _metrics_text(self, writers: types.ModuleType, path: Path, run: RunRecord) -> str:
-        census = self._census()
-        try:
-            return str(writers.text(run, census, files.text_if_any(path)))
-        except ValueError as e:
-            self._command.app.LOG.warning("%s: begun anew, it cannot be read: %s", path, e)
-            return str(writers.text(run, census))
+    def _census(self) -> Census | None:
+        with loader.load_driver(self._command.conf) as driver:
+            return driver.census()
 
-    def _census(self) -> Any:
+
+class Upkeep:
+    """One run of a command that looks after a tree, of which ``--metrics`` tells.
+
+    The command sets ``is_well`` where it ends with another status than 0
+    without an error, ``bytes_freed`` and ``findings``.
+    """
+
+    def __init__(self, command: Command, parsed_args: argparse.Namespace) -> None:
+        self.is_well = True
+        self.bytes_freed: int | None = None
+        self.findings: Mapping[str, int] = {}
+        self._command = command
+        self._metrics = _MetricsFile(command, parsed_args.metrics)
+        self._census: Census | None = None
+
+    @contextlib.contextmanager
+    def run(self) -> Iterator[Self]:
+        """Return a context for the whole run; the metrics are written, however it ends."""
+        self._metrics.check()
+        started, start = time.time(), time.monotonic()
+
+        def write(*, is_well: bool) -> None:
+            seconds = time.monotonic() - start
+            name, freed = str(self._command.cmd_name), self.bytes_freed
+            record = UpkeepRecord(name, started, seconds, is_well, freed, self.findings)
+            self._metrics.write(record, lambda: self._census)
+
         try:
-            with loader.load_driver(self._command.conf) as driver:
-                return driver.census()
-        except errors.UploaderError as e:
-            self._command.app.LOG.warning("no metrics of the target: %s", e)
-            return None
+            yield self
+        except BaseException:
+            try:
+                write(is_well=False)
+            except errors.UploaderError as second:
+                self._command.app.LOG.error("%s", second)
+            raise
+        write(is_well=self.is_well and not self._command.has_complained)
+
+    def count(self, census: Callable[[], Census]) -> None:
+        """Have a tree counted, if the metrics are to tell what it holds."""
+        if self._metrics.path:
+            self._census = self._metrics.counted(census)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A run and its target as a textfile for Prometheus' node_exporter.
+"""Runs and their target as a textfile for Prometheus' node_exporter.
 
 Source: Prometheus' "Metric and label naming" and "Text-based format".
 """
@@ -16,7 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.registry import Collector
 
 from image_uploader_plugins.driver import Census
-from image_uploader_plugins.runs.records import Ending, RunRecord
+from image_uploader_plugins.runs.records import RunRecord, UpkeepRecord
 
 _PREFIX = "image_uploader_"
 _FAILURES = f"{_PREFIX}failures"
@@ -25,11 +25,14 @@ _FAILURES = f"{_PREFIX}failures"
 _HELP = {
     f"{_PREFIX}last_run_timestamp_seconds": "When the last run ended, in seconds since the epoch.",
     f"{_PREFIX}last_run_duration_seconds": "How long the last run took.",
-    f"{_PREFIX}last_run_success": "Whether the last run copied all it was to copy: 1, or else 0.",
+    f"{_PREFIX}last_run_success": "Whether the last run did all it was to do: 1, or else 0.",
     f"{_PREFIX}last_run_fetched_bytes": "What the last run fetched over the network.",
     f"{_PREFIX}last_run_images": "Images of the last run, by what became of them.",
     f"{_PREFIX}last_run_missing_platforms": "Platforms that the last run was to copy and that an "
     "image is not for, of all images.",
+    f"{_PREFIX}last_run_freed_bytes": "What the last run gave back to the disk.",
+    f"{_PREFIX}last_run_findings": "What the last verification found, by severity; of damage, a "
+    "person is needed.",
     f"{_PREFIX}last_success_timestamp_seconds": "When a run last succeeded.",
     _FAILURES: "Runs that failed or were interrupted, since the file was first written.",
 }
@@ -45,37 +48,54 @@ _CENSUS = {
 
 _Labels = tuple[tuple[str, str], ...]
 _Samples = dict[str, dict[_Labels, float]]
+_Values = dict[tuple[str, _Labels], float]
 
 
-def text(run: RunRecord, census: Census | None, earlier: str = "") -> str:
+def text(run: RunRecord | UpkeepRecord, census: Census | None, earlier: str = "") -> str:
     """Return the file's content; what ``earlier`` content says of other runs is kept.
 
     Raises ValueError for earlier content that is not in Prometheus' format.
     """
     samples = _kept(earlier, run.command)
     command = ("command", run.command)
-    failed = run.status is not Ending.SUCCEEDED
-    for name, value in _of_run(run, failed).items():
-        samples[name][(command,)] = value
-    for status, count in run.count().items():
-        samples[f"{_PREFIX}last_run_images"][command, ("status", status)] = count
+    own = _of_copies(run) if isinstance(run, RunRecord) else _of_upkeep(run)
+    for (name, labels), value in (_of_any(run) | own).items():
+        samples[_PREFIX + name][command, *labels] = value
     failures = samples[_FAILURES]
-    failures[(command,)] = failures.get((command,), 0) + failed
+    failures[(command,)] = failures.get((command,), 0) + (not run.is_well)
     return _written([*_families(samples), *_gauges(census)])
 
 
-def _of_run(run: RunRecord, failed: bool) -> dict[str, float]:
+def _of_any(run: RunRecord | UpkeepRecord) -> _Values:
     ended = run.started + run.seconds
-    values: dict[str, float] = {
-        "last_run_timestamp_seconds": ended,
-        "last_run_duration_seconds": run.seconds,
-        "last_run_success": not failed,
-        "last_run_fetched_bytes": run.bytes_fetched,
-        "last_run_missing_platforms": sum(len(image.missing_platforms) for image in run.images),
+    values: _Values = {
+        ("last_run_timestamp_seconds", ()): ended,
+        ("last_run_duration_seconds", ()): run.seconds,
+        ("last_run_success", ()): run.is_well,
     }
-    if not failed:
-        values["last_success_timestamp_seconds"] = ended
-    return {_PREFIX + name: value for name, value in values.items()}
+    if run.is_well:
+        values["last_success_timestamp_seconds", ()] = ended
+    return values
+
+
+def _of_copies(run: RunRecord) -> _Values:
+    missing = sum(len(image.missing_platforms) for image in run.images)
+    values: _Values = {
+        ("last_run_images", (("status", status),)): count for status, count in run.count().items()
+    }
+    values["last_run_fetched_bytes", ()] = run.bytes_fetched
+    values["last_run_missing_platforms", ()] = missing
+    return values
+
+
+def _of_upkeep(run: UpkeepRecord) -> _Values:
+    values: _Values = {
+        ("last_run_findings", (("severity", severity),)): count
+        for severity, count in run.findings.items()
+    }
+    if run.bytes_freed is not None:
+        values["last_run_freed_bytes", ()] = run.bytes_freed
+    return values
 
 
 def _kept(earlier: str, command: str) -> _Samples:

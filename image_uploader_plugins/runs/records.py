@@ -7,7 +7,7 @@ import collections
 import dataclasses
 import enum
 import sys
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from typing import Self
 
 from image_uploader_plugins.manifest import Descriptor
@@ -162,6 +162,11 @@ class RunRecord:
     deleted: tuple[str, ...] = ()
 
     @property
+    def is_well(self) -> bool:
+        """Tell whether all was done that was to be done."""
+        return self.status is Ending.SUCCEEDED
+
+    @property
     def bytes_fetched(self) -> int:
         """Return the bytes that all images fetched from their sources."""
         return sum(image.bytes_fetched for image in self.images)
@@ -170,6 +175,23 @@ class RunRecord:
         """Return the number of images of each status."""
         found = collections.Counter(image.status for image in self.images)
         return {status: found[status] for status in Status}
+
+
+@dataclasses.dataclass(frozen=True)
+class UpkeepRecord:
+    """A run of a command that looks after a target; times are as those of a RunRecord.
+
+    ``is_well`` is whether its exit status was 0; ``bytes_freed`` is what the disk got
+    back, None of a command that deletes nothing; ``findings`` are how many there
+    are of each severity.
+    """
+
+    command: str
+    started: float
+    seconds: float
+    is_well: bool
+    bytes_freed: int | None = None
+    findings: Mapping[str, int] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)

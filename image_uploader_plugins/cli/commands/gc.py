@@ -6,11 +6,12 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from image_uploader_plugins.cli import formats, progress
+from image_uploader_plugins.cli import formats, progress, reporting
 from image_uploader_plugins.cli.base import Command
 from image_uploader_plugins.cli.local_tree import LocalTree
 from image_uploader_plugins.local_export.maintenance.adopt import adopt, strangers
 from image_uploader_plugins.local_export.maintenance.collect import Collector, Garbage
+from image_uploader_plugins.local_export.reports.census import Counting
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.units import size
 
@@ -40,9 +41,18 @@ class Gc(LocalTree, Command):
             "in; of several copies on the disk one stays",
         )
         formats.add_option(parser, "-f")
+        reporting.add_metrics(parser)
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
+        if parsed_args.dry_run and parsed_args.metrics:
+            self.misused("--metrics is for runs that remove, not for --dry-run")
+        with reporting.Upkeep(self, parsed_args).run() as upkeep:
+            status = self._run(parsed_args, upkeep)
+            upkeep.is_well = not status
+        return status
+
+    def _run(self, parsed_args: argparse.Namespace, upkeep: reporting.Upkeep) -> int:
         self._is_text = parsed_args.format == formats.TEXT
         self._result: dict[str, Any] = {"dry_run": parsed_args.dry_run}
         with self.tree(parsed_args, look=parsed_args.dry_run) as tree:
@@ -52,6 +62,8 @@ class Gc(LocalTree, Command):
                 self._say(f"{count} blobs would be adopted")
             elif parsed_args.adopt:
                 status |= self._adopt(tree)
+            upkeep.count(Counting(tree).census)
+        upkeep.bytes_freed = self._result["bytes_freed"]
         if not self._is_text:
             self.app.stdout.write(formats.written(self._result, parsed_args.format))
         return status

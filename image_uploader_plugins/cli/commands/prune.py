@@ -10,7 +10,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from image_uploader_plugins import errors, loader
-from image_uploader_plugins.cli import arguments, keep_lists, progress
+from image_uploader_plugins.cli import arguments, keep_lists, progress, reporting
 from image_uploader_plugins.cli.keep_lists import Kept
 from image_uploader_plugins.cli.removal import Choose, Images, Removal
 from image_uploader_plugins.digest import Digest
@@ -18,6 +18,7 @@ from image_uploader_plugins.driver import Deletion
 from image_uploader_plugins.lists import share
 from image_uploader_plugins.local_export.graph import Inventory, Reference
 from image_uploader_plugins.local_export.maintenance.retention import NewestBy, Retention, Stay
+from image_uploader_plugins.local_export.reports.census import Counting
 from image_uploader_plugins.local_export.reports.forecast import Forecast
 from image_uploader_plugins.local_export.reports.holdings import Holdings, exists
 from image_uploader_plugins.local_export.tree import Tree
@@ -81,9 +82,24 @@ class Prune(Removal):
         parser.add_argument(
             "--all", action="store_true", help="name every tag, manifest and blob that goes"
         )
+        reporting.add_metrics(parser)
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> None:
+        if parsed_args.dry_run and parsed_args.metrics:
+            self.misused("--metrics is for runs that delete, not for --dry-run")
+        self._is_long = parsed_args.all
+        is_version = parsed_args.newest_by is NewestBy.VERSION
+        self._order = "a version" if is_version else "a date of creation"
+        self._pruned: list[_Pruned] = []
+        self._stays: dict[RepositoryName, Stay] = {}
+        self._forecasts: dict[RepositoryName, Deletion | errors.UploaderError] = {}
+        self._foreseen: dict[RepositoryName, dict[Tag, Digest]] = {}
+        with reporting.Upkeep(self, parsed_args).run() as upkeep:
+            self._run(parsed_args, *self._rules(parsed_args), upkeep)
+
+    def _rules(self, parsed_args: argparse.Namespace) -> tuple[Kept, Retention]:
+        """Return what is listed as to be kept, and all rules together."""
         kept = keep_lists.read(parsed_args.keep_list, loader.selected(self.conf))
         retention = Retention(
             kept.references,
@@ -97,21 +113,25 @@ class Prune(Removal):
                 "nothing to keep: say what with --keep-list (of one image or more, as --unlisted "
                 "needs it), --keep or --keep-newest"
             )
-        self._is_long = parsed_args.all
-        is_version = parsed_args.newest_by is NewestBy.VERSION
-        self._order = "a version" if is_version else "a date of creation"
-        self._pruned: list[_Pruned] = []
-        self._stays: dict[RepositoryName, Stay] = {}
-        self._forecasts: dict[RepositoryName, Deletion | errors.UploaderError] = {}
-        self._foreseen: dict[RepositoryName, dict[Tag, Digest]] = {}
+        return kept, retention
+
+    def _run(
+        self,
+        parsed_args: argparse.Namespace,
+        kept: Kept,
+        retention: Retention,
+        upkeep: reporting.Upkeep,
+    ) -> None:
         with self.tree(parsed_args, look=parsed_args.dry_run) as tree:
             self._warn_of_absent(tree, kept)
             with progress.metered(self.app.stderr, self.meter, quiet=self.quiet):
                 images = self._planned(tree, parsed_args, kept, retention)
             most = parsed_args.max_share
             allowed = self._is_allowed(tree, images, most, each=not parsed_args.unlisted)
+            upkeep.bytes_freed = 0
             if parsed_args.dry_run or allowed:
-                self._prune(tree, images, parsed_args, retention)
+                upkeep.bytes_freed = self._prune(tree, images, parsed_args, retention)
+            upkeep.count(Counting(tree).census)
 
     def _planned(
         self, tree: Tree, parsed_args: argparse.Namespace, kept: Kept, retention: Retention
@@ -129,7 +149,9 @@ class Prune(Removal):
 
     def _prune(
         self, tree: Tree, images: Images, parsed_args: argparse.Namespace, retention: Retention
-    ) -> None:
+    ) -> int:
+        """Delete these images or tell what would go; return what that frees, in bytes."""
+
         def narrow(
             name: RepositoryName, references: Collection[Reference]
         ) -> Collection[Reference]:
@@ -139,9 +161,8 @@ class Prune(Removal):
             return [reference for reference in references if reference in still]
 
         if parsed_args.dry_run:
-            self.delete(self, images.items(), "would go", form=parsed_args.format)
-        else:
-            self.remove(tree, images, parsed_args, narrow)
+            return self.delete(self, images.items(), "would go", form=parsed_args.format)
+        return self.remove(tree, images, parsed_args, narrow)
 
     def delete_all(
         self, name: RepositoryName, wanted: Collection[Reference], narrow: Choose, /

@@ -8,9 +8,10 @@ import collections
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from image_uploader_plugins.cli import arguments, formats, progress
+from image_uploader_plugins.cli import arguments, formats, progress, reporting
 from image_uploader_plugins.cli.base import Command
 from image_uploader_plugins.cli.local_tree import LocalTree
+from image_uploader_plugins.local_export.reports.census import Counting
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import (
     Finding,
@@ -94,9 +95,17 @@ class Verify(LocalTree, Command):
             const=formats.JSON,
             help="as --format json",
         )
+        reporting.add_metrics(parser)
         return parser
 
     def take_action(self, parsed_args: argparse.Namespace) -> int:
+        if parsed_args.repositories and parsed_args.metrics:
+            self.misused("--metrics tells of the whole tree, not of some repositories")
+        with reporting.Upkeep(self, parsed_args).run() as upkeep:
+            upkeep.is_well = self._run(parsed_args, upkeep)
+        return 0 if upkeep.is_well else 1
+
+    def _run(self, parsed_args: argparse.Namespace, upkeep: reporting.Upkeep) -> bool:
         with (
             self.tree(parsed_args, look=not parsed_args.repair) as tree,
             progress.metered(self.app.stderr, self.meter, quiet=self.quiet),
@@ -110,6 +119,9 @@ class Verify(LocalTree, Command):
                 report = repair(verification, report)
                 left = set(report.findings)
                 mended = tuple(finding for finding in before if finding not in left)
+            upkeep.count(Counting(tree).census)
+        found = collections.Counter(finding.severity for finding in report.findings)
+        upkeep.findings = {severity.value: found[severity] for severity in Severity}
         wrong = report.findings if parsed_args.strict else report.damage()
         if parsed_args.format != formats.TEXT:
             result = _result(report, mended, ok=not wrong)
@@ -117,7 +129,7 @@ class Verify(LocalTree, Command):
         else:
             most = None if parsed_args.all or parsed_args.strict else _SHOWN
             self._tell(report, mended, len(wrong), most)
-        return 1 if wrong else 0
+        return not wrong
 
     def _tell(
         self, report: Report, mended: tuple[Finding, ...], wrong: int, most: int | None

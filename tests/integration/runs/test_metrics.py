@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import re
 import time
@@ -12,20 +13,22 @@ import pytest
 import yaml
 from prometheus_client.parser import text_string_to_metric_families
 
-from image_uploader_plugins import demonstration
+from image_uploader_plugins import demonstration, files
 from image_uploader_plugins.driver import Census
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.runs import metrics
-from image_uploader_plugins.runs.records import Ending, ImageRecord, RunRecord, Status
+from image_uploader_plugins.runs.records import Ending, ImageRecord, RunRecord, Status, UpkeepRecord
 from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.images import corpus
 from image_uploader_plugins.testing.memory import MemoryDriver
 from tests.integration.runs.conftest import SERVED_AT, Cli, by_name
 from tests.support import trees
+from tests.support.commands import Run
 
 Sample = tuple[str, tuple[tuple[str, str], ...]]
 
 COMMAND = {"command": "upload"}
+SEVERITIES = ("damage", "garbage", "note")
 
 
 def parsed(text: str) -> dict[Sample, float]:
@@ -52,6 +55,10 @@ def ran(status: Ending = Ending.SUCCEEDED, command: str = "upload", ended: float
     failed = status is not Ending.SUCCEEDED
     record.become(Status.FAILED if failed else Status.COPIED)
     return RunRecord(command, ended - 2, 2, status, None, (record,))
+
+
+def kept(command: str = "verify", *, is_well: bool = True) -> UpkeepRecord:
+    return UpkeepRecord(command, 7, 2, is_well, 5, {"damage": 1})
 
 
 @pytest.mark.slow
@@ -125,9 +132,10 @@ def test_commands_keep_out_of_each_others_way() -> None:
 
 
 def test_names_follow_prometheus_conventions() -> None:
-    text = metrics.text(ran(), Census(1, 2, 3, 4, 5, 6.0))
+    census = Census(1, 2, 3, 4, 5, 6.0)
+    text = metrics.text(kept(), census, metrics.text(ran(), census))
     families = list(text_string_to_metric_families(text))
-    assert len(families) == 14
+    assert len(families) == 16
     for family in families:
         assert re.fullmatch(r"image_uploader_[a-z]+(_[a-z]+)*", family.name)
         assert family.documentation.endswith(".")
@@ -230,3 +238,75 @@ def test_the_file_is_for_other_users_too(cli: Cli, source: str, file: Path) -> N
     cli.run("upload", cli.images(source, by_name("base")), "--metrics", file)
     assert file.stat().st_mode & 0o777 == 0o644
     assert [path.name for path in file.parent.glob("*.prom*")] == [file.name]
+
+
+@pytest.mark.parametrize("name", ["gc", "verify", "prune"])
+def test_upkeep_and_its_target(run: Run, root: Path, file: Path, name: str) -> None:
+    """What was freed, what was found, and whether a person is needed."""
+    with LocalExportDriver(root) as driver:
+        for tag in ("1.0", "2.0"):
+            trees.put(driver, images.image("img", tag, [images.layer({tag: tag.encode()})]))
+        trees.put(driver, images.image("img", "1.0", [images.layer({"moved": b"moved"})]))
+    command = [name, *(["--keep", "img:2.0"] if name == "prune" else []), "--metrics", file]
+    file.write_text(metrics.text(ran(), None))
+    assert run(*command).status == 0
+    text = file.read_text()
+    assert value(text, "last_run_success", command=name) == 1
+    assert value(text, "last_success_timestamp_seconds", command=name)
+    assert value(text, "failures_total", command=name) == 0
+    assert value(text, "last_run_success", **COMMAND) == 1  # of another command
+    assert value(text, "tags") == (1 if name == "prune" else 2)
+    assert value(text, "last_run_images", command=name, status="copied") is None
+    freed = value(text, "last_run_freed_bytes", command=name)
+    assert freed is None if name == "verify" else freed
+    found = {s: value(text, "last_run_findings", command=name, severity=s) for s in SEVERITIES}
+    assert found["damage"] == (0 if name == "verify" else None)
+    assert (found["garbage"] or 0) == (2 if name == "verify" else 0)
+
+
+def test_upkeep_that_fails(run: Run, root: Path, file: Path, tmp_path: Path) -> None:
+    with LocalExportDriver(root) as driver:
+        trees.put(driver, by_name("base"))
+    blob = next((root / "v2" / "base" / "blobs").iterdir())
+    blob.chmod(0o644)
+    blob.write_bytes(b"damaged")
+    assert run("verify", "--metrics", file).status == 1
+    assert value(file.read_text(), "last_run_findings", command="verify", severity="damage")
+    assert run("prune", "--keep-list", tmp_path / "absent", "--metrics", file).status == 1
+    assert run("prune", "--keep", "absent:*", "--metrics", file).status == 1  # the guard
+    text = file.read_text()
+    assert value(text, "failures_total", command="prune") == 2
+    for name in ("verify", "prune"):
+        assert value(text, "last_run_success", command=name) == 0
+        assert value(text, "last_success_timestamp_seconds", command=name) is None
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["gc", "--dry-run"], ["prune", "--dry-run", "--keep-newest", "1"], ["verify", "base"]],
+)
+def test_no_metrics_of_half_a_job(run: Run, file: Path, arguments: list[str]) -> None:
+    result = run(*arguments, "--metrics", file)
+    assert (result.status, result.out) == (2, "")
+    assert "error: --metrics " in result.err
+    assert not file.exists()
+
+
+def test_two_runs_that_end_at_once_lose_nothing(
+    run: Run, root: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From the reading of the file to its writing, no other run has its turn."""
+    LocalExportDriver(root).close()
+    held = []
+
+    def read(path: Path) -> str:
+        other = os.open(path.parent, os.O_RDONLY)
+        with pytest.raises(BlockingIOError):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.close(other)
+        held.append(path)
+        return ""
+
+    monkeypatch.setattr(files, "text_if_any", read)
+    assert run("gc", "--metrics", file).status == 0
+    assert held == [file]
