@@ -14,6 +14,7 @@ import docutils.nodes
 import docutils.parsers.rst
 import docutils.statemachine
 import sphinx.application
+import sphinx.transforms
 
 from image_uploader_plugins.sync import schema
 
@@ -28,6 +29,7 @@ extensions = [
     # The commands and the options, from the code.
     "cliff.sphinxext",
     "oslo_config.sphinxext",
+    "sphinx_copybutton",
 ]
 exclude_patterns: list[str] = []
 suppress_warnings: list[str] = []
@@ -55,8 +57,12 @@ smartquotes = False
 html_theme = "furo"
 html_title = project
 html_static_path = ["_static"]
+html_css_files = ["site.css"]
 html_copy_source = False
 html_show_sphinx = False
+
+# What is copied of a terminal are the commands, without prompts and output.
+copybutton_exclude = ".linenos, .gp, .go"
 
 
 def _epilog(parser: argparse.ArgumentParser) -> Iterator[str]:
@@ -108,6 +114,29 @@ def _with_keys(fields: dict[str, Any]) -> dict[str, Any]:
     return next(filter(None, map(_with_keys, filter(None, inner))), {})
 
 
+class Terminals(sphinx.transforms.SphinxTransform):
+    """Marks the blocks that show a terminal, by the prompt with which they begin."""
+
+    default_priority = 100  # before highlighting
+
+    def apply(self, **kwargs: Any) -> None:
+        """Give each block that begins with a prompt, and has no language, that of terminals."""
+        for block in self.document.findall(docutils.nodes.literal_block):
+            if "language" not in block and block.astext().startswith(("$ ", "# ")):
+                block["language"] = "console"
+
+
+def _join_output(*arguments: Any) -> None:
+    """Make the end of a line before output a part of the output, which is not copied."""
+    context = arguments[3]
+    if "body" in context:
+        context["body"] = context["body"].replace('\n<span class="go">', '<span class="go">\n')
+
+
 def setup(app: sphinx.application.Sphinx) -> None:
-    """Add the directives of our own."""
+    """Add what is our own: directives, a transform, and what is said by messages."""
     app.add_directive("keys-of-lists", KeysOfLists)
+    app.add_transform(Terminals)
+    app.connect("html-page-context", _join_output)
+    # ``.. message:: TEXT`` describes what a command says, and is a place that links lead to.
+    app.add_object_type("message", "message")
