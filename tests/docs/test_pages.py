@@ -7,7 +7,7 @@ import contextlib
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -167,3 +167,46 @@ def test_moving_a_tree(reader: Reader) -> None:
     (root / "v2" / "index.json").write_text("{}")
     assert reader.follow("moving.rst") == 2
     assert trees.problems(root) == []
+
+
+@pytest.mark.slow
+def test_upgrading(reader: Reader) -> None:
+    programs.require("diff")
+    reader.elsewhere["/var/lib"] = str(reader.home / "var-lib")
+    assert reader.follow("upgrade.rst") == 2
+    assert trees.problems(reader.home / "var-lib" / "image-serve") == []
+
+
+@pytest.mark.slow
+def test_helm_charts(reader: Reader) -> None:
+    """Helm itself is not in Debian: its part is that of writing manifests for Kubernetes."""
+    name = "jetstack/charts/cert-manager"
+    everything = [_chart(name, "v1.18.2")]
+    everything += [_chart("strimzi-helm/strimzi-kafka-operator", f"0.{n}.0") for n in (45, 46, 47)]
+    everything += [
+        images.image(f"jetstack/cert-manager-{part}", "v1.18.2", [images.layer({part: b"1"})])
+        for part in ("controller", "cainjector")
+    ]
+    with web_server.serving(SourceRegistry(everything)) as source:
+        reader.elsewhere["quay.io/"] = f"{source}/"
+        _install_helm(
+            reader.home / "bin",
+            [
+                f'      image: "{source}/jetstack/cert-manager-{part}:v1.18.2"'
+                for part in ("controller", "cainjector", "controller")
+            ],
+        )
+        assert reader.follow("helm.rst") == 4
+    assert trees.problems(reader.home / "images") == []
+
+
+def _install_helm(folder: Path, lines: Sequence[str]) -> None:
+    folder.mkdir()
+    script = folder / "helm"
+    text = "\n".join(lines)
+    script.write_text(f"#!/bin/sh\ncat <<'END'\nspec:\n  containers:\n{text}\nEND\n")
+    script.chmod(0o755)
+
+
+def _chart(name: str, tag: str) -> images.Image:
+    return images.artifact(name, tag, "application/vnd.cncf.helm.config.v1+json", tag.encode())
