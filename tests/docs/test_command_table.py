@@ -38,7 +38,7 @@ def test_what_it_works_on(name: str) -> None:
     assert ("a tree" in reads) == isinstance(command, LocalTree)
     assert who in {"anyone", "reader", "owner"}
     options = set(command.get_parser(name)._option_string_actions)
-    assert ("files" in writes) == bool({"--report", "--output-env-file"} & options)
+    assert ("files" in writes) == bool({"--report", "--metrics", "--output-env-file"} & options)
     assert "--dry-run" not in options or f"``{name}" in PAGE.partition("With ``--dry-run``")[2]
     said = re.findall(r"``(-[\w-]+)``", " ".join(rows()[name]))
     assert set(said) <= options
