@@ -54,7 +54,7 @@ def cost(root: Path) -> tuple[int, int, int]:
     return len(found), len(inodes), sum(map(kilobytes, inodes.values()))
 
 
-def counted(root: Path, put: Callable[[LocalExportDriver, int], None]) -> tuple[int, ...]:
+def counted(root: Path, put: Callable[[LocalExportDriver, int], object]) -> tuple[int, ...]:
     """What one of many puts costs, on average, rounded."""
     before = cost(root)
     with LocalExportDriver(root) as driver:
