@@ -17,14 +17,14 @@ _KINDS = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "link"}
 class File(NamedTuple):
     """The result of lstat(2) for a path, which need not be a file.
 
-    ``kind`` is "file", "folder", "link" or "other", ``size`` in bytes,
-    ``links`` the number of its names, ``inode`` device and inode number,
-    ``mode`` the permission bits, ``modified_ns`` when it was written and
-    ``changed_ns`` when it or its attributes changed, in nanoseconds since the
-    epoch, ``uid`` its owner.
+    ``place`` is the path as a text, relative to the root. ``kind`` is "file",
+    "folder", "link" or "other", ``size`` in bytes, ``links`` the number of its
+    names, ``inode`` device and inode number, ``mode`` the permission bits,
+    ``modified_ns`` when it was written and ``changed_ns`` when it or its
+    attributes changed, in nanoseconds since the epoch, ``uid`` its owner.
     """
 
-    path: PurePosixPath
+    place: str
     kind: str
     size: int
     links: int
@@ -33,6 +33,16 @@ class File(NamedTuple):
     modified_ns: int
     changed_ns: int
     uid: int
+
+    @property
+    def path(self) -> PurePosixPath:
+        """Return the path, relative to the root; it is made for each caller."""
+        return PurePosixPath(self.place)
+
+    @property
+    def name(self) -> str:
+        """Return the last part of the path."""
+        return self.place.rpartition("/")[2]
 
     @property
     def modified(self) -> float:
@@ -48,10 +58,10 @@ class Staged:
     size: int
 
 
-def entry(path: PurePosixPath, found: os.stat_result) -> File:
+def entry(place: str, found: os.stat_result) -> File:
     """Return the entry at a path, from the result of os.stat, which must not follow links."""
     return File(
-        path,
+        place,
         _KINDS.get(stat.S_IFMT(found.st_mode), "other"),
         found.st_size,
         found.st_nlink,
@@ -67,6 +77,19 @@ def listing(folder: int) -> dict[str, str]:
     """Return the names in an open folder, each with its kind, but for "lost+found"."""
     with os.scandir(folder) as entries:
         return {e.name: _kind(e) for e in entries if e.name != _FOUND_BY_FSCK}
+
+
+def statuses(folder: int) -> dict[str, os.stat_result | None]:
+    """Return the names of listing(), each with the result of lstat(2); None where that failed."""
+    with os.scandir(folder) as entries:
+        return {e.name: _status(e) for e in entries if e.name != _FOUND_BY_FSCK}
+
+
+def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
+    try:
+        return entry.stat(follow_symlinks=False)
+    except OSError:
+        return None
 
 
 def _kind(entry: os.DirEntry[str]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import operator
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -13,12 +14,15 @@ from typing import BinaryIO
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.storage.beneath import READ
-from image_uploader_plugins.storage.entries import File, entry, listing
+from image_uploader_plugins.storage.entries import File, entry, listing, statuses
 from image_uploader_plugins.storage.folders import Folders, NotFound
 
+_TOP = PurePosixPath()
 _CHUNK = 1024 * 1024
 # A link, a socket, a file in a folder's place, no link in a link's place.
 _SOMETHING_ELSE = (errno.ELOOP, errno.ENOTDIR, errno.ENXIO, errno.EINVAL)
+
+_name = operator.itemgetter(0)
 
 
 class Reader(Folders):
@@ -52,7 +56,7 @@ class Reader(Folders):
                 found = self.call(path, os.stat, name, dir_fd=folder, follow_symlinks=False)
         except NotFound:
             return None
-        return entry(path, found)
+        return entry(str(path), found)
 
     def file(self, path: PurePosixPath) -> File | None:
         """Return the regular file at ``path``; None if there is none."""
@@ -75,8 +79,13 @@ class Reader(Folders):
         """Return the entries in a folder, sorted by name; none where there is no folder."""
         try:
             with self.folder(path) as folder:
-                names = sorted(self.call(path, listing, folder))
-                return list(filter(None, (self._entry(path / name, folder) for name in names)))
+                found = self.call(path, statuses, folder)
+                start = "" if path == _TOP else f"{path}/"
+                files = (
+                    entry(start + name, status) if status else self._entry(path / name, folder)
+                    for name, status in sorted(found.items(), key=_name)
+                )
+                return list(filter(None, files))
         except NotFound:
             return []
 
@@ -86,14 +95,19 @@ class Reader(Folders):
             found = self.call(path, os.stat, path.name, dir_fd=folder, follow_symlinks=False)
         except NotFound:
             return None
-        return entry(path, found)
+        return entry(str(path), found)
 
     def below(self, path: PurePosixPath) -> Iterator[File]:
         """Yield all entries in a folder, at any depth, a folder before its content."""
-        for found in self.entries(path):
+        pending = [iter(self.entries(path))]
+        while pending:
+            found = next(pending[-1], None)
+            if found is None:
+                pending.pop()
+                continue
             yield found
             if found.kind == "folder":
-                yield from self.below(found.path)
+                pending.append(iter(self.entries(found.path)))
 
     def link_target(self, path: PurePosixPath) -> str | None:
         """Return the target of the symbolic link at ``path``; None if there is no link."""

@@ -3,18 +3,15 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import stat
 from pathlib import Path, PurePosixPath
 
-from image_uploader_plugins import errors
-from image_uploader_plugins.storage.beneath import READ
+from image_uploader_plugins.storage import entries
 from image_uploader_plugins.storage.dry_run import DryRun
-from image_uploader_plugins.storage.entries import File, entry, listing
+from image_uploader_plugins.storage.entries import File, entry
 from image_uploader_plugins.storage.folders import NotFound
 from image_uploader_plugins.storage.places import Places
 
+_TOP = "."
 _LIMIT = 64 * 1024 * 1024
 
 
@@ -28,48 +25,54 @@ class Snapshot(DryRun):
 
     def __init__(self, root: Path, places: Places) -> None:
         super().__init__(root, places)
-        self._names: dict[PurePosixPath, dict[str, str]] = {}
-        self._entries: dict[PurePosixPath, dict[str, File]] = {}
-        self._targets: dict[PurePosixPath, str | None] = {}
+        # By folder, as paths are slow keys.
+        self._names: dict[str, dict[str, str]] = {}
+        self._entries: dict[str, dict[str, File]] = {}
+        self._targets: dict[str, str | None] = {}
         # By inode: all names of a file have the same content.
         self._contents: dict[tuple[int, int], bytes] = {}
 
     def names(self, path: PurePosixPath) -> dict[str, str]:
-        known = self._names.get(path)
+        return self._names_in(str(path))
+
+    def _names_in(self, folder: str) -> dict[str, str]:
+        known = self._names.get(folder)
         if known is None:
-            known = self._names[path] = self._look_into(path)
+            known = self._names[folder] = self._look_into(folder)
         return known
 
-    def _look_into(self, path: PurePosixPath) -> dict[str, str]:
+    def _look_into(self, text: str) -> dict[str, str]:
         """Return the names in a folder; remember the status of each, as most are asked for."""
+        path = PurePosixPath(text)
         try:
             with self.folder(path) as folder:
-                names = self.call(path, listing, folder)
-                found = self._entries[path] = {}
-                for name in names:
-                    with contextlib.suppress(errors.StorageError):
-                        found[name] = self._look_at(path / name, folder)
+                statuses = self.call(path, entries.statuses, folder)
+                found = {
+                    name: entry(name if text == _TOP else f"{text}/{name}", status)
+                    for name, status in statuses.items()
+                    if status
+                }
+                self._entries[text] = found
+                if len(found) != len(statuses):
+                    return self.call(path, entries.listing, folder)
         except NotFound:
             return {}
-        return names
+        return {name: file.kind for name, file in found.items()}
 
     def entries(self, path: PurePosixPath) -> list[File]:
         names = sorted(self.names(path))
-        found = self._entries.get(path, {})
+        found = self._entries.get(str(path), {})
         files = (found.get(name) or self.status(path / name) for name in names)
         return list(filter(None, files))
 
-    def _look_at(self, path: PurePosixPath, folder: int) -> File:
-        found = self.call(path, os.stat, path.name, dir_fd=folder, follow_symlinks=False)
-        return entry(path, found)
-
     def status(self, path: PurePosixPath) -> File | None:
-        folder, name = path.parent, path.name
-        if not name:
+        text = str(path)
+        if text == _TOP:
             return super().status(path)
-        if name not in self.names(folder):
+        folder, _, name = text.rpartition("/")
+        if name not in self._names_in(folder or _TOP):
             return None
-        known = self._entries[folder]
+        known = self._entries[folder or _TOP]
         if name not in known:
             found = super().status(path)
             if found is None:
@@ -78,35 +81,25 @@ class Snapshot(DryRun):
         return known[name]
 
     def link_target(self, path: PurePosixPath) -> str | None:
-        if path not in self._targets:
-            there = self.names(path.parent).get(path.name) == "link"
-            self._targets[path] = super().link_target(path) if there else None
-        return self._targets[path]
+        text = str(path)
+        if text not in self._targets:
+            folder, _, name = text.rpartition("/")
+            there = self._names_in(folder or _TOP).get(name) == "link"
+            self._targets[text] = super().link_target(path) if there else None
+        return self._targets[text]
 
     def read(self, path: PurePosixPath, limit: int = _LIMIT) -> bytes:
         file = self.file(path)
         if file is None or file.size > limit:
             return super().read(path, limit)  # which tells what is wrong
-        content = self._content(file)
+        content = self._content(path, file)
         self._contents[file.inode] = content
         return content
 
     def holds(self, path: PurePosixPath, content: bytes) -> bool:
         file = self.file(path)
-        return bool(file and file.size == len(content) and self._content(file) == content)
+        return bool(file and file.size == len(content) and self._content(path, file) == content)
 
-    def _content(self, file: File) -> bytes:
+    def _content(self, path: PurePosixPath, file: File) -> bytes:
         known = self._contents.get(file.inode)
-        return self._read_whole(file) if known is None else known
-
-    def _read_whole(self, file: File) -> bytes:
-        with self.folder(file.path.parent) as folder:
-            descriptor = self.call(file.path, os.open, file.path.name, READ, dir_fd=folder)
-        try:
-            content = self.call(file.path, os.read, descriptor, file.size + 1)
-            now = os.fstat(descriptor)
-        finally:
-            os.close(descriptor)
-        if len(content) == now.st_size and stat.S_ISREG(now.st_mode):
-            return content
-        return super().read(file.path)
+        return super().read(path) if known is None else known

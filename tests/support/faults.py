@@ -100,7 +100,22 @@ def hooked(hook: Hook) -> Iterator[None]:
     def call(
         self: Folders, path: PurePosixPath, function: Callable[..., Any], *args: Any, **kwargs: Any
     ) -> Any:
+        if function is entries.statuses:
+            return statuses(self, path, *args)
         return original(self, path, hook, Primitive(path, function, args, kwargs))
+
+    def statuses(
+        self: Folders, path: PurePosixPath, folder: int
+    ) -> dict[str, os.stat_result | None]:
+        """What entries.statuses() does, call by call."""
+        found: dict[str, os.stat_result | None] = {}
+        for name in original(self, path, hook, Primitive(path, entries.listing, (folder,), {})):
+            look = {"dir_fd": folder, "follow_symlinks": False}
+            try:
+                found[name] = hook(Primitive(path / name, os.stat, (name,), look))
+            except OSError:
+                found[name] = None
+        return found
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Folders, "call", call)

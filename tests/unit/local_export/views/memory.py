@@ -59,7 +59,7 @@ class Memory(Storage):
             return None
         kind = "link" if isinstance(content, str) else "file"
         number = self.inodes[path]
-        return File(path, kind, len(content), 1, (1, number), 0o644, number, number, 0)
+        return File(str(path), kind, len(content), 1, (1, number), 0o644, number, number, 0)
 
     def link_target(self, path: PurePosixPath) -> str | None:
         content = self.state.get(path)

@@ -316,7 +316,7 @@ def test_a_list_that_others_touched_is_not_trusted(
     [{"inode": (1, 3)}, {"inode": (2, 2)}, {"size": 4}, {"modified_ns": 6}, {"changed_ns": 7}],
 )
 def test_what_differs_between_two_files_is_known(other: dict[str, Any]) -> None:
-    file = File(WHOLE, "file", 3, 1, (1, 2), 0o644, 4, 5, 0)
+    file = File(str(WHOLE), "file", 3, 1, (1, 2), 0o644, 4, 5, 0)
     assert kept_lists.identity(file) == kept_lists.identity(file._replace(links=2))
     assert kept_lists.identity(file) != kept_lists.identity(file._replace(**other))
 
