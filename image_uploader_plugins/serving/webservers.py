@@ -168,21 +168,12 @@ def _lines(indent: str, directives: list[str]) -> str:
     return "".join(f"{indent}{directive}\n" for directive in directives)
 
 
-# NOTE: nginx has sent the headers once when it finds that a range is beyond the end (416).
-_NGINX_MAPS = r"""
-map "$status $oci_origin" $oci_allow_origin {
-    volatile;
-    default                               "";
-    "~^(?!416)[0-9]+ (?<oci_o>.+)$"  $oci_o;
+_NGINX_MAPS = """
+map $oci_varies $oci_vary {
+    default  Origin;
+    Accept   "Accept, Origin";
 }
-map $status:$oci_tag $oci_vary_origin {
-    volatile;
-    default   Origin;
-    "~^416:"  "";
-    "~:."     "Accept, Origin";
-}
-map $oci_allow_origin $oci_exposed {
-    volatile;
+map $oci_origin $oci_exposed {
     default  "{exposed}";
     ""       "";
 }
@@ -211,16 +202,18 @@ def _nginx_origins(origins: tuple[str, ...]) -> list[tuple[str, str]]:
         "}",
     ]
     headers = [
-        f"add_header Vary $oci_vary{'' if anybody else '_origin'} always;",
-        "add_header Access-Control-Allow-Origin $oci_allow_origin always;",
+        f"add_header Vary ${'oci_varies' if anybody else 'oci_vary'} always;",
+        "add_header Access-Control-Allow-Origin $oci_origin always;",
         "add_header Access-Control-Expose-Headers $oci_exposed always;",
         *(f"add_header {name} {variable};" for name, variable in preflight.items()),
     ]
-    methods = "    if ($oci_refused) {\n"
+    sent = [f'set ${name} "";' for name in ("oci_origin", "oci_exposed", "oci_vary")]
+    methods, no_range = "    if ($request_method = GET) {\n", "    location @no_range {\n"
     return [
         (r"\nserver \{\n", f"{maps}\nserver {{\n"),
         (r"    add_header Vary .+\n", _lines("    ", headers)),
         (re.escape(methods), _lines("    ", rules) + methods),
+        (re.escape(no_range), no_range + _lines("        ", sent)),
     ]
 
 

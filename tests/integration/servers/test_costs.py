@@ -38,6 +38,7 @@ TARGETS = {
     "layer": f"/v2/base/blobs/{GZIP}",
     "large": f"/v2/base/blobs/{LARGE}",
     "list": "/v2/base/tags/list",
+    "page": "/v2/base/tags/list?n=1",
 }
 _CALL = re.compile(r"^\d+ +(\w+)\(", re.MULTILINE)
 _BEGIN, _END = "/v2/begin/tags/list", "/v2/end/tags/list"
@@ -48,6 +49,7 @@ def tree() -> Iterator[Path]:
     with web.open_folder() as folder:
         with LocalExportDriver(folder / "tree") as driver:
             trees.put(driver, IMAGE)
+            trees.put(driver, IMAGE, "2.0")
         yield folder / "tree"
 
 
@@ -67,12 +69,14 @@ def calls(kind: web.Kind, tree: Path, target: str, log: Path) -> list[str]:
     return between.splitlines()
 
 
-# Looks at a name in the tree, by path. A tag's link is read part by part, six of them here.
+# Looks at a name in the tree, by path. A link is read part by part, each part once: six of
+# them for a tag here, and six for a page of a list.
 BY_PATH = {
-    ("nginx", "tag"): 9,
+    ("nginx", "tag"): 8,
     ("nginx", "digest"): 2,
     ("nginx", "layer"): 2,
     ("nginx", "list"): 2,
+    ("nginx", "page"): 15,
     ("httpd", "tag"): 4,
     ("httpd", "digest"): 4,
     ("httpd", "layer"): 3,
