@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import pwd
 import shutil
 import sys
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from image_uploader_plugins import errors, files, loader
 from image_uploader_plugins.cli import arguments, formats, progress, reporting
-from image_uploader_plugins.cli.base import Command
+from image_uploader_plugins.cli.base import ROOT_VARIABLE, Command
 from image_uploader_plugins.cli.copy_options import add_options, copy_options
 from image_uploader_plugins.lists import share
 from image_uploader_plugins.runs.journal import Journal
@@ -140,11 +141,13 @@ class Sync(Command):
             self.misused("a service has no standard input: name a list with -f")
         self._wanted(parsed_args)  # or the service would fail
         written = [path.absolute().parent for path in _written(parsed_args)]
-        root = None
+        root, variables = None, {}
         if loader.selected(self.conf) == options.DRIVER:
             root = Path(options.values(self.conf).root)
+            if os.environ.get(ROOT_VARIABLE):
+                variables = {ROOT_VARIABLE: str(root)}
         command = [*self._program(), *_words(parsed_args)]
-        return systemd.units(command, root, written, _owner(root))
+        return systemd.units(command, root, written, _owner(root), variables)
 
     def _wanted(self, parsed_args: argparse.Namespace) -> Wanted:
         from image_uploader_plugins.sync import reading  # noqa: PLC0415

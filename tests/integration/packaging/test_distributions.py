@@ -23,7 +23,14 @@ PACKAGE = "image_uploader_plugins"
 _CACHES = ("tests/__pycache__/conftest.cpython-311.pyc", "examples/oci-layout/build/lib/old.py")
 _QUICK_TESTS = ("tests/unit/test_reference.py", "tests/unit/test_loader.py")
 # Where links lead to files elsewhere in the sources, and the wheel has the files.
-_LINKED = {"httpd.conf": "etc/httpd/image-serve.conf", "nginx.conf": "etc/nginx/image-serve.conf"}
+_LINKED = {
+    "serving/httpd.conf": "etc/httpd/image-serve.conf",
+    "serving/nginx.conf": "etc/nginx/image-serve.conf",
+    **{
+        f"sync/image-uploader-sync.{kind}": f"etc/systemd/image-uploader-sync.{kind}"
+        for kind in ("service", "timer")
+    },
+}
 
 
 def _run(*command: str | Path, cwd: Path) -> str:
@@ -114,9 +121,7 @@ def test_the_sources_are_complete(unpacked: Path, tracked: set[str]) -> None:
 def test_the_wheel_has_the_package(wheel: Path, tracked: set[str]) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
-        linked = {
-            name: archive.read(f"{PACKAGE}/serving/{name}").decode("utf-8") for name in _LINKED
-        }
+        linked = {name: archive.read(f"{PACKAGE}/{name}").decode("utf-8") for name in _LINKED}
     assert names == {name for name in tracked if name.startswith(f"{PACKAGE}/")}
     views = f"{PACKAGE}/local_export/views"
     assert names >= {f"{PACKAGE}/py.typed", f"{views}/page.html", f"{views}/api.htaccess"}
@@ -130,6 +135,8 @@ def test_the_wheel_is_installed(scripts: Path, tmp_path: Path) -> None:
     assert _run(program, "--version", cwd=tmp_path) == f"image-uploader {version}\n"
     configured = (program, "--config-file", config)
     assert "local-export" in _run(*configured, "drivers", cwd=tmp_path)
+    printed = _run(*configured, "sync", "nginx", "--print", "systemd", cwd=tmp_path)
+    assert f"ExecStart={program} " in printed
     assert "server {" in _run(*configured, "serve", "--print", "nginx", cwd=tmp_path)
     where = f"import {PACKAGE}; print({PACKAGE}.__file__)"
     found = _run(scripts / "python", "-c", where, cwd=tmp_path)

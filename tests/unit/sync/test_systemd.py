@@ -79,3 +79,15 @@ def test_of_another_driver_nobody_knows_what_it_writes_to() -> None:
 def test_folders_are_named_once() -> None:
     units = systemd.units(["/x"], Path("/srv"), [Path("/a"), Path("/a")])
     assert values(units, "ReadWritePaths") == ["/srv", "/a"]
+
+
+def test_the_environment_is_the_service_s_own() -> None:
+    """And not that of the units for a whole night, which other things follow."""
+    told = systemd.units(["/x"], Path("/srv"), variables={"ROOT": "/srv/50% a"})
+    assert values(told, "Environment") == ['"ROOT=/srv/50%% a"']
+    assert values(systemd.units(["/x"], Path("/srv")), "Environment") == []
+    for key in ("EnvironmentFile", "OnSuccess", "OnFailure", "Group", "StateDirectory"):
+        assert values(told, key) == []
+    assert values(told, "RequiresMountsFor") == ["/srv"]
+    assert "SPDX" not in told
+    assert "${" not in told
