@@ -4,8 +4,10 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -16,6 +18,7 @@ from image_uploader_plugins.testing import images, web_server
 from image_uploader_plugins.testing.registry import SourceRegistry
 from tests.docs import console
 from tests.support import commands, legacy, programs, trees
+from tests.support.checkout import PROJECT
 
 SERVE = "image-uploader serve"
 SERVED_AT = "127.0.0.1:8787"
@@ -34,12 +37,23 @@ class Reader:
         path = (str(home / "bin"), str(Path(commands.PROGRAM).parent), os.environ["PATH"])
         self._environment = {**os.environ, "HOME": str(home), "PATH": os.pathsep.join(path)}
 
+    def let(self, **variables: str) -> None:
+        """Set variables of the environment."""
+        self._environment |= variables
+
+    def program(self, name: str, script: str) -> None:
+        """Put a program before all others of its name."""
+        path = self.home / "bin" / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(f"#!/bin/sh\n{script}\n")
+        path.chmod(0o755)
+
     def follow(self, page: str) -> int:
         """The number of commands that the page shows; each must do what it says."""
         count = 0
         for step in console.steps(page):
             if isinstance(step, console.File):
-                (self.home / step.name).write_text(self._here(step.text))
+                (self.home / self._here(step.name)).write_text(self._here(step.text))
                 continue
             line = self._here(step.line)
             got = self._start(line) if step.line == SERVE else self._run(line)
@@ -97,12 +111,10 @@ def podman(reader: Reader) -> Iterator[None]:
     # podman takes no path of more than 50 characters.
     with tempfile.TemporaryDirectory(prefix="pull-") as folder:
         storage = f"--root {folder}/root --runroot {folder}/run --storage-driver vfs"
-        (reader.home / "bin").mkdir()
-        script = reader.home / "bin" / "podman"
-        script.write_text(f'#!/bin/sh\nexec {program} {storage} "$@"\n')
-        script.chmod(0o755)
+        reader.program("podman", f'exec {program} {storage} "$@"')
         yield
-        subprocess.run([str(script), "rmi", "--all", "--force"], check=True, capture_output=True)
+        script = str(reader.home / "bin" / "podman")
+        subprocess.run([script, "rmi", "--all", "--force"], check=True, capture_output=True)
 
 
 @pytest.mark.slow
@@ -124,6 +136,34 @@ def test_mirroring(reader: Reader) -> None:
     with web_server.serving(SourceRegistry(indexes)) as source:
         reader.elsewhere |= {"quay.io/": f"{source}/", "docker.io/": f"{source}/"}
         assert reader.follow("mirroring.rst") == 10
+
+
+@pytest.mark.slow
+def test_nightly(reader: Reader) -> None:
+    """systemd is a stand-in that runs the units' command lines; nobody gets the alerts."""
+    reader.elsewhere |= {
+        "/etc/": f"{reader.home}/etc/",
+        "/var/lib/": f"{reader.home}/var-lib/",
+        "/opt/image-uploader/share/image-uploader/": f"{PROJECT}/etc/",
+    }
+    units = reader.home / "etc" / "systemd" / "system"
+    places = {"/etc/image-uploader/": f"{reader.home}/etc/image-uploader/"}
+    reader.let(
+        STATE=str(reader.home / "var-lib"), PYTHONPATH=str(PROJECT), UNIT_PLACES=json.dumps(places)
+    )
+    reader.program("systemctl", f'exec {sys.executable} -m tests.support.units {units} "$@"')
+    reader.program("journalctl", f'exec tail --lines "$4" {units}/"$2".journal')
+    for name in ("systemd-sysusers", "chown"):
+        reader.program(name, "exit")
+    reader.program("sendmail", "exec cat >/dev/null")
+    wanted = [
+        images.image("prometheus/node-exporter", tag, [images.layer({tag: tag.encode() * 99})])
+        for tag in ("v1.8.1", "v1.9.0")
+    ]
+    with web_server.serving(SourceRegistry(wanted)) as source:
+        reader.elsewhere["quay.io/"] = f"{source}/"
+        assert reader.follow("nightly.rst") == 20
+    assert trees.problems(reader.home / "var-lib" / "image-serve") == []
 
 
 def _of_three(name: str, tag: str) -> images.Image:

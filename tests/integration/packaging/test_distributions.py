@@ -20,6 +20,8 @@ from tests.support.checkout import PROJECT
 pytestmark = pytest.mark.slow
 
 PACKAGE = "image_uploader_plugins"
+ETC = PROJECT / "etc"
+SHARE = "share/image-uploader"
 _CACHES = ("tests/__pycache__/conftest.cpython-311.pyc", "examples/oci-layout/build/lib/old.py")
 _QUICK_TESTS = ("tests/unit/test_reference.py", "tests/unit/test_loader.py")
 # Where links lead to files elsewhere in the sources, and the wheel has the files.
@@ -122,6 +124,13 @@ def test_the_wheel_has_the_package(wheel: Path, tracked: set[str]) -> None:
     with zipfile.ZipFile(wheel) as archive:
         names = {name for name in archive.namelist() if ".dist-info/" not in name}
         linked = {name: archive.read(f"{PACKAGE}/{name}").decode("utf-8") for name in _LINKED}
+    shared = {name.partition(f"/data/{SHARE}/")[2] for name in names if f"/data/{SHARE}/" in name}
+    folders = ("prometheus", "systemd", "sysusers.d")
+    assert shared == {
+        *("nightly.env", "image-uploader.conf.sample"),
+        *(str(p.relative_to(ETC)) for folder in folders for p in (ETC / folder).iterdir()),
+    }
+    names = {name for name in names if ".data/" not in name}
     assert names == {name for name in tracked if name.startswith(f"{PACKAGE}/")}
     views = f"{PACKAGE}/local_export/views"
     assert names >= {f"{PACKAGE}/py.typed", f"{views}/page.html", f"{views}/api.htaccess"}
@@ -135,6 +144,7 @@ def test_the_wheel_is_installed(scripts: Path, tmp_path: Path) -> None:
     assert _run(program, "--version", cwd=tmp_path) == f"image-uploader {version}\n"
     configured = (program, "--config-file", config)
     assert "local-export" in _run(*configured, "drivers", cwd=tmp_path)
+    assert (scripts.parent / SHARE / "systemd" / "image-uploader-gc.service").is_file()
     printed = _run(*configured, "sync", "nginx", "--print", "systemd", cwd=tmp_path)
     assert f"ExecStart={program} " in printed
     assert "server {" in _run(*configured, "serve", "--print", "nginx", cwd=tmp_path)
