@@ -46,9 +46,19 @@ class Digest:
 
     def verify(self, content: bytes) -> None:
         """Raise DigestMismatch unless ``content`` hashes to this digest."""
-        actual = Digest.of(content, self.algorithm)
-        if actual != self:
-            raise errors.DigestMismatch(self, actual)
+        if hashlib.new(self.algorithm, content).hexdigest() != self.encoded:
+            raise errors.DigestMismatch(self, Digest.of(content, self.algorithm))
+
+    def of_same_kind(self, chunks: Iterable[bytes]) -> Digest:
+        """Return the digest of ``chunks`` by the same algorithm: this one, if they are its content.
+
+        Raises what the chunks raise.
+        """
+        found = hashlib.new(self.algorithm)
+        for chunk in chunks:
+            found.update(chunk)
+        encoded = found.hexdigest()
+        return self if encoded == self.encoded else Digest(f"{self.algorithm}:{encoded}")
 
     def __str__(self) -> str:
         return self.value

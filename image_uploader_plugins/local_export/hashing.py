@@ -3,12 +3,11 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import PurePosixPath
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.digest import Digest, VerifiedStream
+from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.storage import Storage, failed
 
 
@@ -50,8 +49,10 @@ def _hashed(
 def _read(
     storage: Storage, path: PurePosixPath, digest: Digest, passed: Callable[[int], object]
 ) -> Digest:
-    stream = VerifiedStream(storage.chunks(path), digest)
-    with contextlib.suppress(errors.DigestMismatch):
-        for chunk in stream:
-            passed(len(chunk))
-    return stream.digest
+    return digest.of_same_kind(_counted(storage.chunks(path), passed))
+
+
+def _counted(chunks: Iterable[bytes], passed: Callable[[int], object]) -> Iterator[bytes]:
+    for chunk in chunks:
+        yield chunk
+        passed(len(chunk))

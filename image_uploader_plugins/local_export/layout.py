@@ -191,6 +191,7 @@ class RepositoryLayout:
     def __init__(self, name: RepositoryName) -> None:
         self.name = name
         self.top = V2 / name.value
+        self.start = f"{self.top}/"
         if self.top == API_ROOT:
             raise errors.InvalidReference(f"repository name {name.value!r} is a file of the tree")
         # is_own_folder() knows these, too.
@@ -225,7 +226,7 @@ class RepositoryLayout:
 
     def manifest_content(self, digest: Digest) -> PurePosixPath:
         """Return the file with a manifest's bytes."""
-        return self.manifest(digest) / CONTENT
+        return self.manifests / f"{manifest_folder(digest)}/{CONTENT}"
 
     def manifest_headers(self, digest: Digest) -> PurePosixPath:
         """Return the file with the headers of a manifest, for Apache."""
@@ -326,6 +327,7 @@ _KNOWN = [
     (rf"\.referrers/(?:{_DIGEST})", "folder"),
     (rf"\.referrers/(?:{_DIGEST})/(?:all|{_WORD}\+{_WORD}(?:\+{_WORD})?)", "file"),
 ]
+_POOLED = re.compile(rf"{re.escape(str(POOL))}/([^/]*)/([^/]{{2}})/(\2[^/]*)")
 _PLACES = re.compile("|".join(f"({pattern})" for pattern, _ in _KNOWN))
 
 
@@ -379,15 +381,14 @@ def blob_digest(name: str) -> Digest | None:
 
 def pool_blob(digest: Digest) -> PurePosixPath:
     """Return the path of a blob in the pool."""
-    return POOL / digest.algorithm / digest.encoded[:2] / digest.encoded
+    encoded = digest.encoded
+    return POOL / f"{digest.algorithm}/{encoded[:2]}/{encoded}"
 
 
-def pool_digest(path: PurePosixPath) -> Digest | None:
+def pool_digest(path: PurePosixPath | str) -> Digest | None:
     """Return the digest a file in the pool is for; None for any other path."""
-    parts = path.parts
-    if parts[:-3] != POOL.parts or parts[-1][:2] != parts[-2]:
-        return None
-    return _digest_or_none(f"{parts[-3]}:{parts[-1]}")
+    match = _POOLED.fullmatch(str(path))
+    return _digest_or_none(f"{match[1]}:{match[3]}") if match else None
 
 
 def partial(digest: Digest) -> PurePosixPath:
@@ -401,6 +402,7 @@ def partial_digest(path: PurePosixPath) -> Digest | None:
     return digest if digest and partial(digest) == path else None
 
 
+@functools.lru_cache(maxsize=4096)
 def _digest_or_none(text: str) -> Digest | None:
     if ":" not in text:
         return None  # at once, since most names are none

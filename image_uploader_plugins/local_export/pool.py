@@ -185,7 +185,7 @@ class Pool:
     def files(self) -> Iterator[tuple[Digest, File]]:
         """Yield all blobs in the order of their digests; other files are ignored."""
         for file in self._storage.below(layout.POOL):
-            digest = layout.pool_digest(file.path)
+            digest = layout.pool_digest(file.place)
             if digest and file.kind == "file":
                 yield digest, file
 

@@ -63,7 +63,7 @@ class Repository:
     def blob_files(self) -> Iterator[tuple[Digest, File]]:
         """Yield the digest and the file of each blob, sorted by name; of all from one look."""
         for file in self._storage.entries(self.layout.blobs):
-            digest = layout.blob_digest(file.path.name)
+            digest = layout.blob_digest(file.name)
             if digest and file.kind == "file":
                 yield digest, file
 
@@ -279,15 +279,18 @@ class Repository:
             digest = layout.folder_digest(legacy.rstrip("/").rpartition("/")[2])
             return [digest] if digest else []
         path = self.layout.type_map(tag)
-        found = self._storage.status(path) or self._storage.status(self.layout.legacy_tag(tag))
-        if not found:
-            return []
         try:
-            if found.kind != "file":
-                raise errors.ManifestInvalid(f"a {found.kind} in the place of a tag")
             return documents.parse_type_map(self._storage.read(path, _TYPE_MAP_LIMIT))
         except errors.ManifestInvalid as e:
             raise errors.ManifestInvalid(str(e), self._storage.root / path) from e
+        except errors.StorageError:
+            found = self._storage.status(path) or self._storage.status(self.layout.legacy_tag(tag))
+            if not found:
+                return []
+            if found.kind == "file":
+                raise
+            problem = f"a {found.kind} in the place of a tag"
+            raise errors.ManifestInvalid(problem, self._storage.root / path) from None
 
     def write_tag(self, tag: Tag, parsed: Manifest, digest: Digest) -> None:
         """Point a tag at a manifest: the type map first, since it decides what the tag is for."""
@@ -375,10 +378,15 @@ class Repository:
             if file.kind == "folder" and not self.is_misplaced(file):
                 yield from self._with_parts(self._storage.entries(file.path))
 
+    def belongs(self, file: File) -> bool:
+        """Return whether an entry is of the kind that a tree has at its place."""
+        return file.kind == layout.kind_of(file.place.removeprefix(self.layout.start))
+
     def is_misplaced(self, file: File) -> bool:
         """Return whether an entry is of the wrong kind, in a place that can be written anew."""
-        place = file.path.relative_to(self.layout.top)
-        return file.kind != layout.kind_of(place) and layout.is_derived(place)
+        if self.belongs(file):
+            return False
+        return layout.is_derived(file.path.relative_to(self.layout.top))
 
     def make_way(self) -> None:
         """Remove misplaced entries, and write tags whose place they took; refresh() does the rest.

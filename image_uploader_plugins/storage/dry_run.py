@@ -68,7 +68,7 @@ class DryRun(Storage):
         *args: _P.args,
         **kwargs: _P.kwargs,
     ) -> _T:
-        if not _is_harmless(function, args):
+        if function not in _HARMLESS and not _is_harmless_opening(function, args):
             name = getattr(function, "__name__", repr(function))
             raise AssertionError(f"a dry run would change {path}: {name}")
         try:
@@ -137,9 +137,7 @@ class DryRun(Storage):
         raise AssertionError(f"a dry run would write in {path}")
 
 
-def _is_harmless(function: Callable[..., object], args: Sequence[object]) -> bool:
-    """Return whether a call is known to change nothing; ``args`` of os.open are name and flags."""
-    if function is os.open:
-        flags = args[1] if args[1:] else None
-        return isinstance(flags, int) and flags & ~_HARMLESS_FLAGS == 0
-    return function in _HARMLESS
+def _is_harmless_opening(function: Callable[..., object], args: Sequence[object]) -> bool:
+    """Return whether a call opens something and changes nothing; ``args`` are name and flags."""
+    flags = args[1] if function is os.open and args[1:] else None
+    return isinstance(flags, int) and flags & ~_HARMLESS_FLAGS == 0

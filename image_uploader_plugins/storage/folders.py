@@ -314,12 +314,16 @@ class Folders:
         open a file at once.
         """
         text = str(path)
-        if beneath.is_available() and _folder_of(path) not in (self._held.folders or ()):
+        folder, _, name = text.rpartition("/")
+        held = self._held.folders.get(folder or ".") if self._held.folders else None
+        if held is not None:
+            return self.call(path, os.open, name, READ, dir_fd=held)
+        if beneath.is_available():
             self._check_missing(path)
             with contextlib.suppress(_TellsNotWhere), self._top() as top:
                 return self._at_once(top, path, beneath.open_file_beneath, text)
-        with self.folder_of(path) as folder:
-            return self.call(path, os.open, path.name, READ, dir_fd=folder)
+        with self.folder_of(path) as there:
+            return self.call(path, os.open, name, READ, dir_fd=there)
 
     def _at_once(
         self, top: int, path: PurePosixPath, how: Callable[[int, str], int], text: str

@@ -139,9 +139,12 @@ class Collector:
         Not the ``whole`` pool, but only what the repositories had that were
         gone through.
         """
-        held = self._held()
         foreseen = self._foreseen.copy() if self._foreseen else None
-        wanted = (f for d, f in self._pool.files() if d not in held and (whole or d in self._swept))
+        links = foreseen or LinkCounts()
+        alone = [(d, file) for d, file in self._pool.files() if links.is_last(file)]
+        # Most files have links, and then no repository need be looked at.
+        held = self._held() if alone else ()
+        wanted = (f for d, f in alone if d not in held and (whole or d in self._swept))
         for _, group in itertools.groupby(wanted, lambda file: file.path.parent):
             found, counts = [], foreseen or LinkCounts()
             with self._tree.pool_lock():

@@ -6,7 +6,7 @@ from __future__ import annotations
 import collections
 import os
 import pwd
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import PurePosixPath
 
 from image_uploader_plugins.local_export import layout
@@ -14,6 +14,7 @@ from image_uploader_plugins.local_export.verify.finding import Finding, Kind, Re
 from image_uploader_plugins.storage import File, Owner, Storage
 
 _ROOT = PurePosixPath()
+_PRIVATE = f"{layout.STATE}/"
 
 
 class Access:
@@ -22,13 +23,19 @@ class Access:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self._names: collections.Counter[tuple[int, int]] | None = None
+        # By all that the answer depends on, since most files have the same.
+        self._known: dict[tuple[str, int, int, bool], Sequence[str]] = {}
 
-    def findings(self, file: File) -> Iterator[Finding]:
-        """Yield what is wrong with the mode or the owner of a file, folder or link."""
-        problems = [*_wrong_mode(file), *self._foreign(file)]
-        if problems:
-            remedy = Remedy.REPAIR if self.can_mend(file) else Remedy.LOOK
-            yield Finding(file.path, " and ".join(problems), Kind.ACCESS, remedy)
+    def findings(self, file: File) -> Sequence[Finding]:
+        """Return what is wrong with the mode or the owner of a file, folder or link."""
+        key = (file.kind, file.mode, file.uid, f"{file.place}/".startswith(_PRIVATE))
+        problems = self._known.get(key)
+        if problems is None:
+            problems = self._known[key] = [*_wrong_mode(file), *self._foreign(file)]
+        if not problems:
+            return ()
+        remedy = Remedy.REPAIR if self.can_mend(file) else Remedy.LOOK
+        return [Finding(file.path, " and ".join(problems), Kind.ACCESS, remedy)]
 
     def root(self) -> Iterator[Finding]:
         """Yield findings of the root, which may be open to a group alone."""

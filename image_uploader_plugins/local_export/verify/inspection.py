@@ -44,6 +44,10 @@ from image_uploader_plugins.storage import (
 Section = Callable[[], Iterator[Finding]]
 
 
+def _text(item: tuple[Digest, object]) -> str:
+    return item[0].value
+
+
 class Inspection:
     """A search for problems of a repository; its lock must be held.
 
@@ -65,7 +69,6 @@ class Inspection:
         self._repository = tree.repository(name, self._storage)
         self._repository.remember_manifests()
         self._layout = self._repository.layout
-        self._start = f"{self._layout.top}/"
         self._contents = contents
         self._copies = copies
         self._access = access
@@ -116,7 +119,7 @@ class Inspection:
     # -- content
 
     def _blobs(self) -> Iterator[Finding]:
-        for digest, path in sorted(self._repository.blobs()):
+        for digest, path in sorted(self._repository.blobs(), key=_text):
             yield from self._looked(functools.partial(self._blob, digest, path))
 
     def _blob(self, digest: Digest, path: PurePosixPath) -> Iterator[Finding]:
@@ -154,8 +157,19 @@ class Inspection:
     def _missing(self) -> Iterator[Finding]:
         """Yield blobs that manifests need and that are missing, or not of the size they say."""
         needed = {(b.digest, b.size) for m in self._staying.values() for b in m.blobs()}
-        for digest, size in sorted(needed, key=str):
-            yield from self._looked(functools.partial(self._needed, digest, size))
+        present = self._sizes()
+        for digest, size in sorted(needed, key=_text):
+            if digest not in present or size not in (None, present[digest]):
+                yield from self._looked(functools.partial(self._needed, digest, size))
+
+    def _sizes(self) -> Mapping[Digest, int]:
+        """Return the bytes of each blob, that of a gzipped one where there are two.
+
+        Empty where one cannot be looked at: then each is, by itself.
+        """
+        with contextlib.suppress(errors.StorageError):
+            return {digest: file.size for digest, file in self._repository.blob_files()}
+        return {}
 
     @functools.cached_property
     def _staying(self) -> Mapping[Digest, Manifest]:
@@ -291,17 +305,16 @@ class Inspection:
 
     def _files(self) -> Iterator[Finding]:
         for file in self._repository.parts():
-            yield from self._file(file)
+            if self._repository.belongs(file):
+                yield from self._access.findings(file)
+            else:
+                yield self._stranger(file)
 
-    def _file(self, file: File) -> Iterator[Finding]:
+    def _stranger(self, file: File) -> Finding:
+        if is_temporary(file.name):
+            return temporary(file)
         kind = "symbolic link" if file.kind == "link" else file.kind
-        belongs = file.kind == layout.kind_of(str(file.path).removeprefix(self._start))
-        if is_temporary(file.path.name):
-            yield temporary(file)
-        elif belongs:
-            yield from self._access.findings(file)
-        else:
-            misplaced = self._repository.is_misplaced(file)
-            self._misplaced |= {file.path} if misplaced else set()
-            remedy = Remedy.REPAIR if misplaced else Remedy.LOOK
-            yield Finding(file.path, f"a {kind} where none belongs", Kind.STRANGER, remedy)
+        misplaced = self._repository.is_misplaced(file)
+        self._misplaced |= {file.path} if misplaced else set()
+        remedy = Remedy.REPAIR if misplaced else Remedy.LOOK
+        return Finding(file.path, f"a {kind} where none belongs", Kind.STRANGER, remedy)

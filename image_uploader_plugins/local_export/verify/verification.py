@@ -34,6 +34,7 @@ from image_uploader_plugins.storage import DryRun, File, Snapshot, failed, is_te
 
 _T = TypeVar("_T")
 _Inode = tuple[int, int]
+_POOLED = f"{layout.POOL}/"
 
 
 class Verification:
@@ -292,8 +293,8 @@ class Verification:
                 # Another process may just have made it.
                 now = storage.status(file.path)
                 yield from self.access.findings(now) if now else ()
-            is_pooled = file.path.is_relative_to(layout.POOL) and file.kind != "folder"
-            if is_pooled and not layout.pool_digest(file.path):
+            is_pooled = file.place.startswith(_POOLED) and file.kind != "folder"
+            if is_pooled and not layout.pool_digest(file.place):
                 yield _not_state(file.path)
 
     def _all_of(self, folder: PurePosixPath) -> Iterator[File]:

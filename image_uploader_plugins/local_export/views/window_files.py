@@ -436,16 +436,18 @@ class WindowFiles:
             changes.folders.append(self._layout.division(TAILS))
 
     def _write_all(self, divided: DividedList) -> None:
-        entries = dict(self._all(divided))
-        parents = {path.parent for path in entries}
+        # By their texts, as paths are slow keys; the last one counts.
+        entries = {str(entry[0]): entry for entry in self._all(divided)}
+        parents = set(map(PurePosixPath, {text.rpartition("/")[0] for text in entries}))
         folders = parents.union(*(folder.parents for folder in parents))
         for folder in sorted(filter(self._is_ours, folders)):
             self._make_way(folder, "folder")
-        wanted = [entry for entry in entries.items() if not self._holds(*entry)]
+        wanted = [entry for entry in entries.values() if not self._holds(*entry)]
         for path, content in wanted:
             self._make_way(path, "link" if isinstance(content, str) else "file")
         self._storage.publish_all(wanted)
-        names = [n for n in self._below(self._layout.top) if self._layout.top / n not in entries]
+        start = f"{self._layout.top}/"
+        names = [name for name in self._below(self._layout.top) if start + name not in entries]
         if names:
             self._storage.sync()
         for name in names:
