@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import requests
+import urllib3
 import yaml
 from oslo_config import cfg
 
@@ -66,7 +66,7 @@ def run(root: Path | None, say: Say, flow: Flow) -> None:
         say(f"The tree is served on {served}; the source is gone. Pulling everything back:\n")
         for image in corpus:
             say("  " + _pull(image, served))
-        catalog = requests.get(f"http://{served}/v2/_catalog", timeout=30).text
+        catalog = urllib3.request("GET", f"http://{served}/v2/_catalog", timeout=30).data.decode()
     say("\nThe tree, with the first repository as an example of all:\n")
     say("\n".join(f"  {line}" for line in tree(root, json.loads(catalog)["repositories"])))
     say(f"\nThe catalog:\n\n  {catalog}\n")

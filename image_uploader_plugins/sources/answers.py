@@ -11,13 +11,13 @@ import urllib.parse
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-import requests
 import urllib3
 
 from image_uploader_plugins import errors
+from image_uploader_plugins.sources.session import Answer
 
-CHUNK = 64 * 1024
-"""Bytes of a body at once: few enough that a layer which comes slowly is seen to come."""
+CHUNK = 256 * 1024
+"""The most bytes of a body at once; what comes slowly is not waited for."""
 
 _REFUSAL_LIMIT = 64 * 1024  # bytes of a refusal that are read
 _PROSE_LIMIT = 4096  # bytes
@@ -26,15 +26,16 @@ _TITLE = re.compile(r"<title>([^<]*)</title>", re.IGNORECASE)
 _SHORTEST_SECRET = 4
 
 
-def chunks(response: requests.Response) -> Iterator[bytes]:
+def chunks(response: Answer) -> Iterator[bytes]:
     """Return a body as it comes; raises RegistryUnreachable where it breaks off."""
     try:
-        yield from response.raw.stream(CHUNK, decode_content=False)
+        while chunk := response.raw.read1(CHUNK, decode_content=False):
+            yield chunk
     except (urllib3.exceptions.HTTPError, OSError) as e:
         raise errors.RegistryUnreachable(response.url, f"the answer breaks off: {e}") from e
 
 
-def whole(response: requests.Response, limit: int) -> bytes | None:
+def whole(response: Answer, limit: int) -> bytes | None:
     """Return a whole body of at most ``limit`` bytes, None for a longer one.
 
     Raises RegistryUnreachable where it breaks off.
@@ -47,7 +48,7 @@ def whole(response: requests.Response, limit: int) -> bytes | None:
     return bytes(content)
 
 
-def body(response: requests.Response, limit: int) -> bytes:
+def body(response: Answer, limit: int) -> bytes:
     """Return a whole body; raises RegistryUnreachable also for one of more than ``limit`` bytes."""
     content = whole(response, limit)
     if content is None:
@@ -57,7 +58,7 @@ def body(response: requests.Response, limit: int) -> bytes:
     return content
 
 
-def granted(response: requests.Response) -> requests.Response:
+def granted(response: Answer) -> Answer:
     """Return an answer that is what was asked for; raises RegistryError for a refusal."""
     if response.status_code in (http.HTTPStatus.OK, http.HTTPStatus.PARTIAL_CONTENT):
         return response
@@ -66,17 +67,17 @@ def granted(response: requests.Response) -> requests.Response:
             content = body(response, _REFUSAL_LIMIT)
         except errors.RegistryUnreachable:
             content = b""
-    told = said(content, _secrets(response.request))
+    told = said(content, _secrets(response))
     raise errors.RegistryError(response.url, response.status_code, *told)
 
 
-def _secrets(request: requests.PreparedRequest) -> Iterator[str]:
-    """Yield what a request told the server, and nobody else is to know."""
-    scheme, _, value = request.headers.get("Authorization", "").partition(" ")
+def _secrets(response: Answer) -> Iterator[str]:
+    """Yield what the request told the server, and nobody else is to know."""
+    scheme, _, value = response.sent.get("Authorization", "").partition(" ")
     yield value
     if scheme == "Basic":
         yield base64.b64decode(value).decode(errors="replace").partition(":")[2]
-    query = urllib.parse.urlsplit(request.url or "").query
+    query = urllib.parse.urlsplit(response.url).query
     yield from (value for _, value in urllib.parse.parse_qsl(query))
 
 

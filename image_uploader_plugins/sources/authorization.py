@@ -14,13 +14,12 @@ import urllib.parse
 from collections.abc import Callable, Mapping
 from typing import Protocol
 
-import requests
-
 from image_uploader_plugins import errors
-from image_uploader_plugins.sources import answers, challenges, network_errors, session
+from image_uploader_plugins.sources import answers, challenges, network_errors
 from image_uploader_plugins.sources.challenges import Challenge
 from image_uploader_plugins.sources.keychain import Login
 from image_uploader_plugins.sources.requester import parts_of
+from image_uploader_plugins.sources.session import Answer
 from image_uploader_plugins.sources.settings import Settings
 from image_uploader_plugins.sources.tokens import Grant, Tokens
 from image_uploader_plugins.text import shown
@@ -47,7 +46,7 @@ class Connection(Protocol):
         headers: Mapping[str, str],
         form: Mapping[str, str] | None,
         check: Check,
-    ) -> requests.Response:
+    ) -> Answer:
         """Return the answer to one request, at the pace that the registry bears."""
 
 
@@ -83,9 +82,9 @@ class Authorizer:
         self,
         repository: str,
         url: str,
-        follow: Callable[[str], requests.Response],
+        follow: Callable[[str], Answer],
         check: Check,
-    ) -> requests.Response:
+    ) -> Answer:
         """Ask with what was granted before, and again with what the answer asks for.
 
         ``follow`` makes the request for ``url`` with an Authorization. A token
@@ -111,7 +110,7 @@ class Authorizer:
                 unread.pop_all()
             if renewed is None or renewed.authorization == grant.authorization:
                 return response
-            session.finish(response)
+            response.finish()
             grant, fresh = renewed, True
         return follow(grant.authorization)
 

@@ -20,7 +20,7 @@ _BRACKETED = re.compile(r"\[([^]]*)\](?::([0-9]{1,5}))?")
 
 
 def proxies(url: str) -> dict[str, str]:
-    """Return the proxies by scheme, as requests has them; {} for a URL that is asked directly.
+    """Return the proxies by scheme, {} for a URL that is asked directly.
 
     Names of variables in lower case count more.  What is on this machine has none.
     """
@@ -30,6 +30,12 @@ def proxies(url: str) -> dict[str, str]:
     if trust.is_loopback(parts.netloc) or is_excepted(parts.hostname or "", port, exceptions):
         return {}
     return urllib.request.getproxies_environment()
+
+
+def proxy(url: str) -> str:
+    """Return the proxy of a URL, "" for one that is asked directly."""
+    found = proxies(url)
+    return found.get(url.partition(":")[0]) or found.get("all", "")
 
 
 def is_excepted(host: str, port: int, exceptions: str) -> bool:

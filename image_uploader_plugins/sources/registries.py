@@ -14,22 +14,23 @@ import threading
 import urllib.parse
 from collections.abc import Callable, Iterator, Mapping
 
-import requests
+import urllib3
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.sources import answers, network_errors, session
+from image_uploader_plugins.sources import answers, network_errors
 from image_uploader_plugins.sources.authorization import Authorizer, Check
 from image_uploader_plugins.sources.image_name import HUB, canonical
 from image_uploader_plugins.sources.keychain import Login
 from image_uploader_plugins.sources.pauses import Pauses
 from image_uploader_plugins.sources.requester import Requester
+from image_uploader_plugins.sources.session import Answer
 from image_uploader_plugins.sources.settings import Settings
 from image_uploader_plugins.sources.tokens import Tokens
 
 _HUB_HOST = "registry-1.docker.io"
 
 _TakeTurn = Callable[[], None]
-_Ask = Callable[[_TakeTurn], requests.Response]
+_Ask = Callable[[_TakeTurn], Answer]
 
 
 @dataclasses.dataclass
@@ -118,7 +119,7 @@ class Registry:
         check: Check = lambda: None,
         *,
         away: bool = True,
-    ) -> requests.Response:
+    ) -> Answer:
         """Return the answer to GET of ``path`` below a repository, its body unread.
 
         Its status is 200 or 206.  Raises RegistryError for a refusal, and
@@ -139,7 +140,7 @@ class Registry:
         Raises as get() does; a refusal of HEAD has no code and no message.
         """
         with self._asked("HEAD", repository, path, headers, check) as response:
-            session.finish(response)
+            response.finish()
             return response.headers
 
     def _asked(
@@ -151,13 +152,13 @@ class Registry:
         check: Check,
         *,
         away: bool = True,
-    ) -> requests.Response:
+    ) -> Answer:
         sent = dict(headers or {})
 
-        def ask(take_turn: _TakeTurn) -> requests.Response:
+        def ask(take_turn: _TakeTurn) -> Answer:
             url = f"{self.base()}/{repository}/{path}"
 
-            def follow(authorization: str) -> requests.Response:
+            def follow(authorization: str) -> Answer:
                 take_turn()
                 return self._requester.follow(url, sent, authorization, away=away, method=method)
 
@@ -167,7 +168,7 @@ class Registry:
 
     def elsewhere(
         self, url: str, headers: Mapping[str, str], check: Check = lambda: None
-    ) -> requests.Response:
+    ) -> Answer:
         """Return the answer to GET of a URL that a manifest names, given nothing of ours.
 
         Raises as get() does.
@@ -187,7 +188,7 @@ class Registry:
         headers: Mapping[str, str],
         form: Mapping[str, str] | None,
         check: Check,
-    ) -> requests.Response:
+    ) -> Answer:
         """Return the answer to one request, at the pace that the registry bears; its body unread.
 
         Raises RegistryUnreachable, RateLimited, and what ``check`` raises.
@@ -195,7 +196,7 @@ class Registry:
         ask = functools.partial(self._requester.send, method, url, dict(headers), form)
         return self._patiently(_in_turn(ask), check)
 
-    def chunks(self, response: requests.Response, check: Check) -> Iterator[bytes]:
+    def chunks(self, response: Answer, check: Check) -> Iterator[bytes]:
         """Return the body of a blob's answer, not faster than the operator wants it.
 
         Raises RegistryUnreachable where it breaks off, TransferTooSlow, and
@@ -207,18 +208,20 @@ class Registry:
         for chunk in answers.chunks(response):
             moment = self._pauses.spend(len(chunk))
             yield chunk
-            session.excuse(response, self._pauses.wait_until(moment, check))
+            response.excuse(self._pauses.wait_until(moment, check))
 
-    def _under_way(self, ask: Callable[[], requests.Response], check: Check) -> requests.Response:
+    def _under_way(self, ask: Callable[[], Answer], check: Check) -> Answer:
         """Return an answer that is one of the requests at once until it is closed."""
         leave = self._pauses.enter(check)
         try:
-            return session.closed_with(answers.granted(ask()), leave)
+            response = answers.granted(ask())
+            response.at_end(leave)
+            return response
         except BaseException:
             leave()
             raise
 
-    def _known_to_answer(self, ask: _Ask, check: Check) -> requests.Response:
+    def _known_to_answer(self, ask: _Ask, check: Check) -> Answer:
         """Return an answer; from then on it is known whether the registry gives any."""
         try:
             self.base(check)  # what that waits for is not this request's
@@ -229,7 +232,7 @@ class Registry:
         self._pauses.answered()
         return response
 
-    def _patiently(self, ask: _Ask, check: Check) -> requests.Response:
+    def _patiently(self, ask: _Ask, check: Check) -> Answer:
         """Ask at a pace that the registry bears; a pause that it asks for is no failure.
 
         ``ask`` is given what it is to call before each request.
@@ -240,7 +243,7 @@ class Registry:
             if not _is_pause(response):
                 self._pauses.succeeded(response.headers)
                 return response
-            session.finish(response)
+            response.finish()
             patience.refused(response.headers)
 
     def base(self, check: Check = lambda: None) -> str:
@@ -277,7 +280,8 @@ class Registry:
             cause = e.__cause__
             if network_errors.speaks_tls(cause):
                 return False
-            if isinstance(cause, requests.exceptions.Timeout) or not self._answers_in_plain(check):
+            is_late = isinstance(cause, urllib3.exceptions.TimeoutError)
+            if is_late or not self._answers_in_plain(check):
                 raise
             return True
         return False
@@ -285,14 +289,14 @@ class Registry:
     def _answers_in_plain(self, check: Check) -> bool:
         try:
             self._ask_version("http", check)
-        except errors.RegistryUnreachable as e:
-            return isinstance(e.__cause__, ValueError)  # of a redirect: it did answer
+        except errors.RegistryUnreachable:
+            return False
         return True
 
     def _ask_version(self, scheme: str, check: Check) -> None:
         self._pauses.wait(check)
         response = self._requester.send("GET", f"{self._url(scheme)}/", {})
-        session.finish(response)
+        response.finish()
         if _is_pause(response):
             now = self._pauses.now()
             self._pauses.refused(response.headers, now, now)
@@ -342,15 +346,15 @@ class Registries:
                 registry.close()
 
 
-def _in_turn(ask: Callable[[], requests.Response]) -> _Ask:
-    def asked(take_turn: _TakeTurn) -> requests.Response:
+def _in_turn(ask: Callable[[], Answer]) -> _Ask:
+    def asked(take_turn: _TakeTurn) -> Answer:
         take_turn()
         return ask()
 
     return asked
 
 
-def _is_pause(response: requests.Response) -> bool:
+def _is_pause(response: Answer) -> bool:
     status = response.status_code
     return status == http.HTTPStatus.TOO_MANY_REQUESTS or (
         status == http.HTTPStatus.SERVICE_UNAVAILABLE and "Retry-After" in response.headers

@@ -15,8 +15,6 @@ import urllib.parse
 from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import TypeVar
 
-import requests
-
 from image_uploader_plugins import errors, manifest, media_types
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.manifest import Descriptor, Manifest
@@ -24,6 +22,7 @@ from image_uploader_plugins.meter import Meter
 from image_uploader_plugins.reference import Tag
 from image_uploader_plugins.sources import answers, schema1
 from image_uploader_plugins.sources.registries import Registry
+from image_uploader_plugins.sources.session import Answer
 from image_uploader_plugins.sources.source import IsHeld, Source, without
 from image_uploader_plugins.sources.tries import ATTEMPTS, Tries
 from image_uploader_plugins.text import redacted
@@ -50,6 +49,9 @@ _FIRST_TAGS = f"?n={_TAGS_AT_ONCE}"  # OCI distribution-spec 1.1, "Listing Tags"
 # Of one list of tags: some give 50 at once, and some repositories have 100,000.
 _TAGS_PAGES, _TAGS_BYTES, _TAGS_LIMIT = 20_000, 128 * 1024**2, 1_000_000
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-[0-9]{1,18}/(?:[0-9]{1,18}|\*)", re.IGNORECASE)
+# A link and its parameters, and of these how it relates (RFC 8288, 3).
+_LINK = re.compile(r"<([^>]*)>((?:[^,\"]|\"[^\"]*\")*)")
+_RELATION = re.compile(r";\s*rel\s*=\s*(\"[^\"]*\"|[^\s;]+)", re.IGNORECASE)
 _UNKNOWN_CODES = frozenset({"MANIFEST_UNKNOWN", "NAME_UNKNOWN", "BLOB_UNKNOWN", "NOT_FOUND"})
 
 # Errors that may pass; the caller that hashes a blob fetches it again if it is damaged.
@@ -218,7 +220,7 @@ class RegistrySource(Source):
             raise errors.SizeMismatch(size, len(content))
         return _checked(content, reference, told, media_type)
 
-    def _found(self, path: str, accept: str) -> requests.Response:
+    def _found(self, path: str, accept: str) -> Answer:
         """Return the answer to GET; raise ImageUnknown where there is no such thing."""
         try:
             return self._get(path, {"Accept": accept})
@@ -274,10 +276,10 @@ class RegistrySource(Source):
         self._meter.expect(count)
         self._meter.add(count)
 
-    def _whole(self, descriptor: Descriptor, _: int) -> requests.Response:
+    def _whole(self, descriptor: Descriptor, _: int) -> Answer:
         return self._opened(descriptor, {})
 
-    def _part(self, descriptor: Descriptor, start: int) -> requests.Response:
+    def _part(self, descriptor: Descriptor, start: int) -> Answer:
         try:
             return self._opened(descriptor, {"Range": f"bytes={start}-"})
         except errors.RegistryError as e:
@@ -285,7 +287,7 @@ class RegistrySource(Source):
                 raise
             raise _NoSuchPart(e.url, f"gives no part of it: {e}") from e
 
-    def _opened(self, descriptor: Descriptor, headers: dict[str, str]) -> requests.Response:
+    def _opened(self, descriptor: Descriptor, headers: dict[str, str]) -> Answer:
         """Return a blob's answer; of a layer that the registry does not have, that of its URLs."""
         try:
             return self._get(f"blobs/{descriptor.digest}", headers)
@@ -403,7 +405,7 @@ class RegistrySource(Source):
         if self._abilities.referrers is None:
             self._abilities.referrers = False
 
-    def _get(self, path: str, headers: dict[str, str]) -> requests.Response:
+    def _get(self, path: str, headers: dict[str, str]) -> Answer:
         return self._registry.get(self._name, path, headers, self._check)
 
 
@@ -427,20 +429,21 @@ def _media_type(headers: Mapping[str, str]) -> str:
     return headers.get("Content-Type", "").partition(";")[0].strip()
 
 
-def _next(response: requests.Response) -> str | None:
+def _next(response: Answer) -> str | None:
     """Return the query of the next page of a list (RFC 8288), None for the last page.
 
     Of the link nothing else counts: nobody leads to another list, or another
     host.  "" is that of a link without a query.
     """
-    for link in requests.utils.parse_header_links(response.headers.get("Link", "")):
-        if "next" in link.get("rel", "").lower().split():
-            query = link["url"].partition("#")[0].partition("?")[2]
+    for url, parameters in _LINK.findall(response.headers.get("Link", "")):
+        relation = _RELATION.search(parameters)
+        if relation and "next" in relation[1].strip("\"'").lower().split():
+            query = url.partition("#")[0].partition("?")[2]
             return f"?{query}" if query else ""
     return None
 
 
-def _tags(response: requests.Response, content: bytes) -> list[str]:
+def _tags(response: Answer, content: bytes) -> list[str]:
     """Return the names in a page of a list of tags; null is an empty one."""
     fields = answers.fields(content)
     listed = fields.get("tags", ())
@@ -465,13 +468,13 @@ def _is_unknown(error: errors.RegistryError) -> bool:
     return error.status == http.HTTPStatus.NOT_FOUND or error.code in _UNKNOWN_CODES
 
 
-def _may_be_cut(response: requests.Response) -> bool:
+def _may_be_cut(response: Answer) -> bool:
     """Return whether a body has no end but that of the connection: RFC 9112, 6.3, rule 8."""
     coding = response.headers.get("Transfer-Encoding", "")
     return "Content-Length" not in response.headers and coding.strip().lower() != "chunked"
 
 
-def _begin(response: requests.Response) -> int:
+def _begin(response: Answer) -> int:
     """Return the number of the body's first byte: an answer to a range may be the whole."""
     if response.status_code != http.HTTPStatus.PARTIAL_CONTENT:
         return 0
@@ -481,7 +484,7 @@ def _begin(response: requests.Response) -> int:
     return int(match[1])
 
 
-def _read(response: requests.Response, limit: int) -> bytes:
+def _read(response: Answer, limit: int) -> bytes:
     content = answers.whole(response, limit)
     if content is None:
         raise errors.ManifestInvalid(f"manifest at {redacted(response.url)} exceeds {limit} bytes")

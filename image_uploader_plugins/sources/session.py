@@ -5,42 +5,258 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import http.cookiejar
 import io
+import re
+import socket
 import ssl
+import struct
+import threading
+import time
 import urllib.parse
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from types import TracebackType
+from typing import Any, Self
 
-import requests
 import urllib3
-from requests import adapters
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.pace import Limits, Pace
+from image_uploader_plugins.pace import READ_TIMEOUT, Limits, Pace
 
 # NOTE: trust.py warns once of each host that is not verified; urllib3 would warn each time.
 urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
 
+CONNECT_TIMEOUT = 10.0
+"""Seconds until a server takes a connection."""
 
 _CONNECTIONS = 64  # that wait for their next request: more than a run has threads
 _REST_LIMIT = 64 * 1024  # bytes that are read for a connection to go on
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_BUFFER = 16 * 1024  # bytes: the head of an answer and a small body
+_FAST = 8 * 1024  # bytes: where so many come at once, more are about to
+_GATHER = 0.25  # seconds for these
+# What is asked for as it stands; all others are taken apart, and put together as RFC 3986 says.
+_URL = re.compile(r"(https?://[a-z0-9._:\[\]-]+)(/[^\s#\\]*)")
+# NOTE: urllib3 would sleep as long as Retry-After says.
+_ONCE = urllib3.Retry(False, redirect=False, respect_retry_after_header=False)
 
 
-class _PacedReader(io.RawIOBase):
-    """The bytes from a server, as long as it keeps ``pace``."""
+class Answer:
+    """The answer to one request for ``url``, its body unread; a context that closes it.
+
+    ``sent`` are the headers of the request, and ``raw`` is urllib3's response.
+    """
+
+    def __init__(self, url: str, sent: Mapping[str, str], raw: urllib3.BaseHTTPResponse) -> None:
+        self.url = url
+        self.sent = sent
+        self.raw = raw
+        self.status_code: int = raw.status
+        self.headers: Mapping[str, str] = raw.headers
+        self._at_end: Callable[[], object] | None = None
+
+    @property
+    def ok(self) -> bool:
+        """Return whether it is no refusal and no failure."""
+        return self.status_code < http.HTTPStatus.BAD_REQUEST
+
+    @property
+    def is_redirect(self) -> bool:
+        """Return whether it leads elsewhere."""
+        return self.status_code in _REDIRECTS and "Location" in self.headers
+
+    def finish(self) -> None:
+        """Give it up; where its body is short its connection goes on, else it is closed."""
+        left = _REST_LIMIT
+        with contextlib.suppress(urllib3.exceptions.HTTPError, OSError, errors.SourceError):
+            # NOTE: at its end urllib3 keeps the connection for the next request.
+            while left > 0 and (chunk := self.raw.read(left, decode_content=False)):
+                left -= len(chunk)
+        self.raw.close()
+
+    def excuse(self, seconds: float) -> None:
+        """Note that for so many seconds nobody read: its server has longer for it."""
+        pace: Pace | None = getattr(getattr(self.raw, "connection", None), "pace", None)
+        if pace:
+            pace.excuse(seconds)
+
+    def at_end(self, work: Callable[[], object]) -> None:
+        """Have ``work`` done once, when the answer is closed."""
+        self._at_end = work
+
+    def close(self) -> None:
+        """Close it, and its connection unless all of it was read."""
+        try:
+            self.raw.close()
+        finally:
+            work, self._at_end = self._at_end, None
+            if work:
+                work()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class Session:
+    """Connections to servers, each of which is asked once, and trusted in nothing.
+
+    An answer that does not keep to ``limits`` raises TransferTooSlow, and one
+    that pauses for ``read_timeout`` seconds an error of urllib3.  ``context`` is
+    how TLS is spoken, and ``proxy`` says which proxy is asked for an origin, ""
+    for none.  Safe to use from several threads.
+    """
+
+    def __init__(
+        self,
+        limits: Limits | None = None,
+        context: ssl.SSLContext | None = None,
+        read_timeout: float = READ_TIMEOUT,
+        proxy: Callable[[str], str] = lambda _: "",
+    ) -> None:
+        self._context = context
+        self._classes = _pool_classes(limits or Limits(), read_timeout)
+        self._timeouts = {
+            # NOTE: the operating system has the other one.
+            "http": urllib3.Timeout(connect=CONNECT_TIMEOUT, read=None),
+            "https": urllib3.Timeout(connect=CONNECT_TIMEOUT, read=read_timeout),
+        }
+        self._proxy = proxy
+        self._lock = threading.Lock()
+        self._pools: dict[str, tuple[urllib3.HTTPConnectionPool, bool]] = {}
+
+    def send(
+        self, method: str, url: str, headers: Mapping[str, str], body: str | None = None
+    ) -> Answer:
+        """Return the answer to a request.
+
+        Raises errors of urllib3, OSError, ValueError for what is no URL of
+        HTTP, and TransferTooSlow.
+        """
+        origin, target, user = _split(url)
+        sent = {**headers, "Authorization": user} if user else dict(headers)
+        pool, by_whole_url = self._pools.get(origin) or self._opened(origin)
+        raw = pool.urlopen(
+            method,
+            origin + target if by_whole_url else target,
+            body,
+            sent,
+            _ONCE,
+            redirect=False,
+            assert_same_host=False,
+            timeout=self._timeouts[pool.scheme],
+            preload_content=False,
+            decode_content=False,
+        )
+        return Answer(url, sent, raw)
+
+    def close(self) -> None:
+        """Close its connections."""
+        with self._lock:
+            for pool, _ in self._pools.values():
+                pool.close()
+            self._pools.clear()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _opened(self, origin: str) -> tuple[urllib3.HTTPConnectionPool, bool]:
+        """Return the connections for an origin, and whether they are asked by the whole URL."""
+        with self._lock:
+            if origin not in self._pools:
+                proxy = self._proxy(origin)
+                manager = self._manager(proxy)
+                manager.pool_classes_by_scheme = self._classes
+                found = manager.connection_from_url(origin)
+                self._pools[origin] = found, bool(proxy) and origin.startswith("http:")
+            return self._pools[origin]
+
+    def _manager(self, proxy: str) -> urllib3.PoolManager:
+        wanted: dict[str, Any] = {"maxsize": _CONNECTIONS}
+        if self._context:
+            wanted |= {"ssl_context": self._context, "cert_reqs": self._context.verify_mode}
+        if not proxy:
+            return urllib3.PoolManager(**wanted)
+        parts = urllib3.util.parse_url(proxy)
+        if not parts.host:
+            raise ValueError("the proxy is no URL of HTTP")
+        known = {"Proxy-Authorization": _basic(parts.auth)} if parts.auth else None
+        at = parts._replace(scheme=parts.scheme or "http", auth=None)
+        return urllib3.ProxyManager(at.url, proxy_headers=known, **wanted)
+
+
+def _split(url: str) -> tuple[str, str, str]:
+    """Return the origin, what it is asked for, and the Authorization that stands in a URL."""
+    plain = _URL.fullmatch(url)
+    if plain and "/." not in plain[2]:
+        return plain[1], plain[2], ""
+    parts = urllib3.util.parse_url(url)
+    if parts.scheme not in ("http", "https") or not parts.host:
+        raise ValueError("no URL of HTTP")
+    user = _basic(parts.auth) if parts.auth else ""
+    origin = parts._replace(auth=None, path=None, query=None, fragment=None).url
+    return origin, parts.request_uri, user
+
+
+def _basic(login: str) -> str:
+    """Return the Authorization for the ``user:password`` that stands in a URL."""
+    return urllib3.make_headers(basic_auth=urllib.parse.unquote(login))["authorization"]
+
+
+class _Reader(io.RawIOBase):
+    """The bytes from a server by ``raw``, as long as it keeps ``pace``.
+
+    Where many come at once and more are wanted than a buffer has, these are
+    waited for a moment: each step costs the same, however few it brings.
+    """
 
     def __init__(self, raw: io.RawIOBase, pace: Pace) -> None:
         self._raw = raw
         self._pace = pace
+        self._failure: OSError | None = None
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int | None:
+        if self._failure:
+            raise self._failure
+        view = memoryview(buffer)
+        count = self._step(view)
+        # NOTE: http.client asks for more than a buffer only where so much is to come.
+        if _FAST <= count < len(view) and len(view) > _BUFFER:
+            count += self._more(view[count:])
+        return count
+
+    def _step(self, view: memoryview) -> int:
         self._pace.wait()
-        count: int | None = self._raw.readinto(buffer)
-        self._pace.arrived(count or 0)
+        count = self._received(view)
+        self._pace.arrived(count)
+        return count
+
+    def _received(self, view: memoryview) -> int:
+        return self._raw.readinto(view) or 0
+
+    def _more(self, view: memoryview) -> int:
+        """Read more for a moment; what fails then fails at the next step."""
+        count, until = 0, time.monotonic() + _GATHER
+        try:
+            while count < len(view) and time.monotonic() < until:
+                came = self._step(view[count:])
+                if not came:
+                    break
+                count += came
+        except OSError as e:
+            self._failure = e
         return count
 
     def close(self) -> None:
@@ -48,119 +264,118 @@ class _PacedReader(io.RawIOBase):
         super().close()
 
 
-class _Paced(http.client.HTTPConnection):
+class _PlainReader(_Reader):
+    """The bytes from a server without TLS, by a socket that blocks for a moment at most.
+
+    A socket with a timeout of Python's is polled before each step.
+    """
+
+    def __init__(
+        self, raw: io.RawIOBase, pace: Pace, connection: socket.socket, timeout: float, what: Any
+    ) -> None:
+        super().__init__(raw, pace)
+        self._socket = connection
+        self._timeout = timeout
+        self._what = what
+
+    def _received(self, view: memoryview) -> int:
+        until: float | None = None
+        while until is None or time.monotonic() < until:
+            with contextlib.suppress(BlockingIOError):
+                return self._socket.recv_into(view)
+            until = until or time.monotonic() + self._timeout - _GATHER
+        late = f"Read timed out. (read timeout={self._timeout})"
+        raise urllib3.exceptions.ReadTimeoutError(self._what, self._what, late)
+
+    def _more(self, view: memoryview) -> int:
+        self._pace.wait()
+        try:
+            count = self._socket.recv_into(view, 0, socket.MSG_WAITALL)
+        except BlockingIOError:
+            return 0
+        except OSError as e:
+            self._failure = e
+            return 0
+        self._pace.arrived(count)
+        return count
+
+
+class _Opened:
+    """What http.client takes for a socket, and makes a file of; that reads by ``reader``."""
+
+    def __init__(self, reader: _Reader) -> None:
+        self._reader = reader
+
+    def makefile(self, _: str) -> io.BufferedReader:
+        return io.BufferedReader(self._reader, _BUFFER)
+
+
+class _Paced(urllib3.connection.HTTPConnection):
     """A connection each of whose answers is held to ``limits``, headers and all.
 
-    NOTE: urllib3 and requests time the pauses alone, and a byte in time is no pause.
+    NOTE: urllib3 times the pauses alone, and a byte in time is no pause.
     """
 
     limits = Limits()
+    read_timeout = READ_TIMEOUT
     pace: Pace | None = None  # of the answer that comes
     _what = ""
 
     def putrequest(self, method: str, url: str, *args: Any, **kwargs: Any) -> None:
+        path = url if url.startswith("/") else urllib.parse.urlsplit(url).path
         # Without what may be a secret in it.
-        self._what = f"{self.host}:{self.port}{urllib.parse.urlsplit(url).path}"
+        self._what = f"{self.host}:{self.port}{path.partition('?')[0]}"
         super().putrequest(method, url, *args, **kwargs)
 
-    def response_class(self, sock: Any, *args: Any, **kwargs: Any) -> http.client.HTTPResponse:  # type: ignore[override]
-        answer = http.client.HTTPResponse(sock, *args, **kwargs)
-        self.pace = Pace(self._what, self.limits)
-        answer.fp = io.BufferedReader(_PacedReader(answer.fp.detach(), self.pace))
-        return answer
+    def response_class(  # type: ignore[override]
+        self, sock: Any, *args: Any, **kwargs: Any
+    ) -> http.client.HTTPResponse:
+        self.pace = pace = Pace(self._what, self.limits)
+        opened: Any = _Opened(self._reader(sock, pace))
+        return http.client.HTTPResponse(opened, *args, **kwargs)
+
+    def _reader(self, sock: Any, pace: Pace) -> _Reader:
+        return _Reader(sock.makefile("rb", buffering=0), pace)
 
 
-def _pools(limits: Limits) -> dict[str, Any]:
-    """Return the connection pools of urllib3, with connections that have limits."""
+class _Plain(_Paced):
+    """A connection without TLS, whose timeouts are the operating system's.
+
+    Answers take a poll less for each step than by those of Python.
+    """
+
+    def connect(self) -> None:
+        super().connect()
+        for option, seconds in (
+            (socket.SO_RCVTIMEO, min(_GATHER, self.read_timeout)),
+            (socket.SO_SNDTIMEO, self.read_timeout),
+        ):
+            microseconds = int(seconds * 1_000_000)
+            value = struct.pack("@ll", *divmod(microseconds, 1_000_000))
+            self.sock.setsockopt(socket.SOL_SOCKET, option, value)
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        if self.sock:
+            self.timeout = None  # that was for connecting
+        super().request(*args, **kwargs)
+
+    def _reader(self, sock: Any, pace: Pace) -> _Reader:
+        raw = sock.makefile("rb", buffering=0)
+        return _PlainReader(raw, pace, sock, self.read_timeout, self._what)
+
+
+class _Tls(_Paced, urllib3.connection.HTTPSConnection):
+    """A connection by TLS, itself or to a proxy."""
+
+
+def _pool_classes(limits: Limits, read_timeout: float) -> dict[str, Any]:
+    """Return the connection pools of urllib3 by scheme, with connections that have limits."""
+    about = {"limits": limits, "read_timeout": read_timeout}
+    kinds: tuple[tuple[str, type[Any], type[Any]], ...] = (
+        ("http", urllib3.HTTPConnectionPool, _Plain),
+        ("https", urllib3.HTTPSConnectionPool, _Tls),
+    )
     return {
-        scheme: type(
-            "Pool",
-            (pool,),
-            {"ConnectionCls": type("Connection", (_Paced, pool.ConnectionCls), {"limits": limits})},
-        )
-        for scheme, pool in (
-            ("http", urllib3.HTTPConnectionPool),
-            ("https", urllib3.HTTPSConnectionPool),
-        )
+        scheme: type("Pool", (pool,), {"ConnectionCls": type("Connection", (connection,), about)})
+        for scheme, pool, connection in kinds
     }
-
-
-class _Adapter(adapters.HTTPAdapter):
-    """An adapter that asks once, and leaves the reading of bodies to the caller.
-
-    NOTE: requests itself reads all of a redirect's body, and urllib3 would
-    sleep as long as Retry-After says.
-    """
-
-    def __init__(self, limits: Limits, context: ssl.SSLContext | None = None) -> None:
-        self._limits = limits
-        self._context = context
-        retries = urllib3.Retry(0, read=False, respect_retry_after_header=False)
-        super().__init__(max_retries=retries, pool_maxsize=_CONNECTIONS)
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs, ssl_context=self._context)
-        self.poolmanager.pool_classes_by_scheme = _pools(self._limits)
-
-    def proxy_manager_for(self, *args: Any, **kwargs: Any) -> Any:
-        manager = super().proxy_manager_for(*args, **kwargs, ssl_context=self._context)
-        manager.pool_classes_by_scheme = _pools(self._limits)
-        return manager
-
-    def send(self, *args: Any, **kwargs: Any) -> requests.Response:
-        response = super().send(*args, **kwargs)
-        if response.is_redirect:
-            finish(response)
-            response.raw = io.BytesIO()
-        return response
-
-
-def finish(response: requests.Response) -> None:
-    """Give a response up; where its body is short its connection goes on, else it is closed."""
-    raw, left = response.raw, _REST_LIMIT
-    if isinstance(raw, urllib3.BaseHTTPResponse):  # and not what stands for a redirect's
-        with contextlib.suppress(urllib3.exceptions.HTTPError, OSError, errors.SourceError):
-            # NOTE: at its end urllib3 keeps the connection for the next request.
-            while left > 0 and (chunk := raw.read(left, decode_content=False)):
-                left -= len(chunk)
-    raw.close()
-
-
-def closed_with(response: requests.Response, also: Callable[[], object]) -> requests.Response:
-    """Return a response that calls ``also`` once, when it is closed."""
-    close, left = response.close, [also]
-
-    def close_both() -> None:
-        try:
-            close()
-        finally:
-            if left:
-                left.pop()()
-
-    response.close = close_both  # type: ignore[method-assign]
-    return response
-
-
-def excuse(response: requests.Response, seconds: float) -> None:
-    """Note that for so many seconds nobody read: the server's time for its answer is longer."""
-    pace: Pace | None = getattr(getattr(response.raw, "connection", None), "pace", None)
-    if pace:
-        pace.excuse(seconds)
-
-
-def untrusting(
-    limits: Limits | None = None, context: ssl.SSLContext | None = None
-) -> requests.Session:
-    """Return a session that asks once, streams, and keeps nothing that servers say.
-
-    An answer that does not keep to ``limits`` raises TransferTooSlow.
-    ``context`` is how TLS is spoken.
-    """
-    session = requests.Session()
-    # NOTE: or requests asks .netrc, and lets the environment switch CAs.
-    session.trust_env = False
-    session.stream = True
-    session.cookies.set_policy(http.cookiejar.DefaultCookiePolicy(allowed_domains=()))
-    for scheme in ("http://", "https://"):
-        session.mount(scheme, _Adapter(limits or Limits(), context))
-    return session

@@ -144,7 +144,8 @@ def _host(registry: str) -> str:
 @functools.cache
 def _unverified(address: str) -> ssl.SSLContext:
     LOG.warning("%s is insecure as configured: its certificate is not verified", address)
-    context = ssl.create_default_context()
+    # NOTE: ssl.create_default_context() would read the CAs of this machine first.
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname = False
     context.verify_mode = ssl.CERT_NONE
     return context

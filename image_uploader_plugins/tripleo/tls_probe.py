@@ -3,12 +3,14 @@
 
 from __future__ import annotations
 
+import ssl
 from typing import Any
 
-import requests
+import certifi
+import urllib3
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.sources import session
+from image_uploader_plugins.sources.session import Session
 
 _TIMEOUT = 30  # seconds, tripleo-common's
 
@@ -29,21 +31,23 @@ def learn(uploader: Any, host: str) -> None:
     ):
         try:
             with (
-                session.untrusting() as asking,
-                asking.get(
-                    f"https://{host}",
-                    timeout=_TIMEOUT,
-                    verify=verify,
-                    stream=True,
-                    allow_redirects=False,
-                ),
+                Session(context=_context(verify=verify), read_timeout=_TIMEOUT) as asking,
+                asking.send("GET", f"https://{host}", {}),
             ):
                 pass
-        except requests.exceptions.SSLError:
+        except urllib3.exceptions.SSLError:
             continue
-        except (requests.RequestException, errors.TransferTooSlow):
+        except (urllib3.exceptions.HTTPError, OSError, ValueError, errors.TransferTooSlow):
             found = uploader.secure_registries  # it may be away for the moment
         else:
             found = kind
         break
     found.add(host)
+
+
+def _context(*, verify: bool) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=certifi.where())
+    if not verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context

@@ -153,7 +153,7 @@ def test_output_that_cannot_be_written_is_a_failure(
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["commands.list_", "commands.gc", "commands.verify", "app"])
 def test_commands_that_ask_no_registry_load_no_http(name: str) -> None:
-    code = f"import sys, image_uploader_plugins.cli.{name}; sys.exit('requests' in sys.modules)"
+    code = f"import sys, image_uploader_plugins.cli.{name}; sys.exit('urllib3' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False)
     assert (done.returncode, done.stderr) == (0, b"")
 

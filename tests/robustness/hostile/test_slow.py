@@ -15,14 +15,13 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
-import requests
 
 from image_uploader_plugins import errors, pace
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.manifest import Descriptor
 from image_uploader_plugins.pace import Limits, Pace
 from image_uploader_plugins.reference import Tag
-from image_uploader_plugins.sources import session, tries
+from image_uploader_plugins.sources import answers, session, tries
 from tests.support.sources import source
 
 BODY = hashlib.shake_128(b"content").digest(5000)
@@ -113,8 +112,9 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     return clock
 
 
-def client(**limits: int) -> requests.Session:
-    return session.untrusting(Limits(**limits))
+def get(url: str, **limits: int) -> bytes | None:
+    with session.Session(Limits(**limits)) as asking, asking.send("GET", url, {}) as response:
+        return answers.whole(response, len(BODY))
 
 
 def test_a_blob_that_drips(clock: Clock) -> None:
@@ -151,7 +151,7 @@ def test_headers_that_drip(clock: Clock) -> None:
         giving(lambda: bytewise(head), clock) as where,
         pytest.raises(errors.TransferTooSlow, match="bytes in 30 seconds"),
     ):
-        client().get(f"http://{where}/token?service=secret", stream=True)
+        get(f"http://{where}/token?service=secret")
 
 
 def test_a_body_that_drips(clock: Clock) -> None:
@@ -159,7 +159,7 @@ def test_a_body_that_drips(clock: Clock) -> None:
         giving(lambda: iter([HEAD, *bytewise(BODY)]), clock) as where,
         pytest.raises(errors.TransferTooSlow) as caught,
     ):
-        assert client().get(f"http://{where}/token?service=secret").content == BODY
+        assert get(f"http://{where}/token?service=secret") == BODY
     assert "secret" not in str(caught.value)
 
 
@@ -168,7 +168,7 @@ def test_the_rate_is_an_average(clock: Clock) -> None:
     pieces = [BODY[at : at + 500] for at in range(0, len(BODY), 500)]
     clock.step = 7.0  # ten pieces: 70 seconds
     with giving(lambda: iter([HEAD, *pieces]), clock) as where:
-        got = client(minimum_rate=71).get(f"http://{where}/").content
+        got = get(f"http://{where}/", minimum_rate=71)
     assert got == BODY
 
 
@@ -178,7 +178,7 @@ def test_the_rate_is_the_one_that_is_asked_for(clock: Clock, rate: int, ends: bo
     clock.step = 7.0
     expected = pytest.raises(errors.TransferTooSlow) if ends else contextlib.nullcontext()
     with giving(lambda: iter([HEAD, *pieces]), clock) as where, expected:
-        assert client(minimum_rate=rate).get(f"http://{where}/").content == BODY
+        assert get(f"http://{where}/", minimum_rate=rate) == BODY
 
 
 def test_a_server_that_thinks_before_it_answers_is_not_slow(clock: Clock) -> None:
@@ -186,7 +186,7 @@ def test_a_server_that_thinks_before_it_answers_is_not_slow(clock: Clock) -> Non
     clock.step = 29.0
     small = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n"
     with giving(lambda: iter([small, b"{}"]), clock) as where:
-        assert client().get(f"http://{where}/").content == b"{}"
+        assert get(f"http://{where}/") == b"{}"
 
 
 def test_a_target_that_is_slow_is_not_the_servers_fault(clock: Clock) -> None:
@@ -194,10 +194,10 @@ def test_a_target_that_is_slow_is_not_the_servers_fault(clock: Clock) -> None:
     pieces = [BODY[at : at + 50] for at in range(0, len(BODY), 50)]
     with (
         giving(lambda: iter([HEAD, *pieces]), clock) as where,
-        client().get(f"http://{where}/", stream=True) as response,
+        session.Session().send("GET", f"http://{where}/", {}) as response,
     ):
         got = b""
-        for chunk in response.raw.stream(50):
+        for chunk in answers.chunks(response):
             clock.now += 100.0  # a disk that takes its time
             got += chunk
     assert got == BODY
@@ -218,15 +218,22 @@ def test_an_answer_ends_in_time_at_whatever_rate(clock: Clock) -> None:
 def test_both_limits_can_be_switched_off(clock: Clock) -> None:
     clock.step = 10_000.0
     with giving(lambda: iter([HEAD, *bytewise(BODY)]), clock) as where:
-        assert client(minimum_rate=0, deadline=0).get(f"http://{where}/").content == BODY
+        assert get(f"http://{where}/", minimum_rate=0, deadline=0) == BODY
 
 
 def test_the_connection_of_a_slow_server_is_not_used_again(clock: Clock) -> None:
-    with giving(lambda: iter([HEAD, *bytewise(BODY)]), clock) as where, client() as asking:
-        with pytest.raises(errors.TransferTooSlow):
-            assert asking.get(f"http://{where}/one").content
+    with (
+        giving(lambda: iter([HEAD, *bytewise(BODY)]), clock) as where,
+        session.Session() as asking,
+    ):
+        with (
+            pytest.raises(errors.TransferTooSlow),
+            asking.send("GET", f"http://{where}/one", {}) as response,
+        ):
+            answers.whole(response, len(BODY))
         clock.step = 0.0
-        assert asking.get(f"http://{where}/two").content == BODY
+        with asking.send("GET", f"http://{where}/two", {}) as response:
+            assert answers.whole(response, len(BODY)) == BODY
 
 
 def test_the_real_clock_is_one_that_is_never_set_back() -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import requests
+import urllib3
 
 from image_uploader_plugins import errors, loader
 from image_uploader_plugins.reference import Tag
@@ -245,20 +245,23 @@ def test_connecting_takes_no_longer_than_that(
     monkeypatch: pytest.MonkeyPatch, registry: OddRegistry
 ) -> None:
     times = []
-    real = session.untrusting
+    real = urllib3.HTTPConnectionPool.urlopen
 
-    def spied(*arguments: Any) -> requests.Session:
-        made = real(*arguments)
-        send = made.send
+    def spied(self: Any, *given: Any, **more: Any) -> Any:
+        times.append((self.scheme, more["timeout"].connect_timeout, more["timeout"].read_timeout))
+        return real(self, *given, **more)
 
-        def sent(*given: Any, **more: Any) -> requests.Response:
-            times.append(more["timeout"])
-            return send(*given, **more)
-
-        monkeypatch.setattr(made, "send", sent)
-        return made
-
-    monkeypatch.setattr(session, "untrusting", spied)
+    monkeypatch.setattr(urllib3.HTTPConnectionPool, "urlopen", spied)
     with odd_registry.serving(registry) as address:
         read(address, nobody())
-    assert set(times) == {(10.0, 300.0)}
+    # Of plain answers the end of the wait is up to the reader.
+    assert set(times) == {("https", 10.0, 300.0), ("http", 10.0, None)}
+
+
+def test_a_plain_answer_that_does_not_come_ends_the_wait() -> None:
+    with (
+        socket.create_server(("127.0.0.1", 0)) as silent,
+        session.Session(read_timeout=0.01) as asking,
+        pytest.raises(urllib3.exceptions.ReadTimeoutError),
+    ):
+        asking.send("GET", "http://{}:{}/".format(*silent.getsockname()), {})

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import pytest
+import urllib3
 
 from image_uploader_plugins.sources import session
 from image_uploader_plugins.sources.proxies import is_excepted, proxies
@@ -91,19 +92,17 @@ def test_names_in_lower_case_count_more(environment: pytest.MonkeyPatch) -> None
 
 @pytest.mark.parametrize("exceptions", ["10.0.0.0/8", "fd00::/8"])
 def test_requests_are_sent_so(environment: pytest.MonkeyPatch, exceptions: str) -> None:
-    """What requests would not know of: it has no networks of IPv6."""
+    """What the interpreter's own would not know of: it has no networks."""
     environment.setenv("https_proxy", PROXY)
     environment.setenv("no_proxy", exceptions)
     sent: list[str | None] = []
 
-    class Session:
-        def send(self, request: object, *, proxies: dict[str, str], **_: object) -> None:
-            sent.append(proxies.get("https"))
+    class Pool(urllib3.HTTPSConnectionPool):
+        def urlopen(self, *_: object, **__: object) -> urllib3.BaseHTTPResponse:
+            sent.append(self.proxy and f"{self.proxy}")
+            return urllib3.HTTPResponse(status=200)
 
-        def close(self) -> None:
-            """There is nothing to close."""
-
-    environment.setattr(session, "untrusting", lambda *_: Session())
+    environment.setattr(session, "_pool_classes", lambda *_: {"https": Pool})
     asking = Requester(Settings())
     for host in ("10.1.2.3", "[fd00::1]", "quay.io"):
         asking.send("GET", f"https://{host}/v2/", {})

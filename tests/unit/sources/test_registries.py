@@ -105,7 +105,7 @@ def test_a_connection_goes_on_unless_there_is_too_much_to_read(
     [
         ("file:///etc/passwd", "no URL of HTTP"),
         ("http://", "more than 5 redirects"),
-        ("http://[::1", "Invalid IPv6 URL"),
+        ("http://[::1", "leads to what is no URL of HTTP"),
         ("http://x:99999/", "no URL of HTTP|Invalid port"),
         ("/v2/ns/app/manifests/1", "more than 5 redirects"),
     ],
