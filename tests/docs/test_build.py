@@ -100,10 +100,12 @@ def test_in_a_browser(address: str) -> None:
             "curl -s http://127.0.0.1:8787/v2/_catalog",
             "podman pull --tls-verify=false 127.0.0.1:8787/edge/oci:1.0",
         ]
+        driver.get(f"{address}/install.html")
+        assert _copied(browser, 0).startswith("python3.11 -m venv .venv\n.venv/bin/pip install")
         browser.size(360, 780, mobile=True)
         driver.get(f"{address}/comparison.html")
         assert browser.run(
             "const table = document.querySelector('table'), around = table.parentElement;"
-            "return table.scrollWidth > around.clientWidth"
-            " && getComputedStyle(around).overflowX === 'auto'"
+            "return table.scrollWidth > 700"
+            " && around.clientWidth < 360 && getComputedStyle(around).overflowX === 'auto'"
         )
