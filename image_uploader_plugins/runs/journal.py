@@ -32,8 +32,8 @@ class Journal:
     """Everything about one run, safe to use from several threads.
 
     ``entries_left`` are what a run has not come to and whose images nobody
-    knows yet, ``deleted`` images that it deleted; ``meter`` counts what comes
-    over the network, and stops the run.
+    knows yet, or why entries of an archive were left out; ``deleted`` are images
+    that it deleted; ``meter`` counts what comes over the network, and stops the run.
     """
 
     def __init__(self, observer: Observer | None = None, meter: Meter | None = None) -> None:

@@ -148,8 +148,8 @@ class RunRecord:
     """A whole run: ``started`` in seconds since the epoch, ``seconds`` of wall-clock time.
 
     ``entries_left`` are those of the input that the run did not come to, so
-    that nobody knows their images.  ``deleted`` are images that left the
-    target.
+    that nobody knows their images, or why entries of an archive are no images.
+    ``deleted`` are images that left the target.
     """
 
     command: str

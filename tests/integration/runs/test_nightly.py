@@ -92,12 +92,16 @@ class Nights:
         return found
 
 
+@pytest.fixture(scope="module")
+def source(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with registries.docker_registry(tmp_path_factory.mktemp("registry")) as address:
+        registries.push(address, [image(tag) for tag in ("1.0", "2.0", "3.0")])
+        yield address
+
+
 @pytest.fixture
-def nights(tmp_path: Path) -> Iterator[Nights]:
-    (tmp_path / "registry").mkdir()
-    with registries.docker_registry(tmp_path / "registry") as source:
-        registries.push(source, [image(tag) for tag in ("1.0", "2.0", "3.0")])
-        yield Nights(tmp_path, source)
+def nights(tmp_path: Path, source: str) -> Nights:
+    return Nights(tmp_path, source)
 
 
 @pytest.mark.slow

@@ -267,6 +267,15 @@ def test_standard_input_is_read_once() -> None:
         read(["-", "-"], [])
 
 
+def test_names_of_a_command_line_are_checked_before_any_file(tmp_path: Path) -> None:
+    for wrong in (["nginx:v1.*"], [f"a:1@{DIGEST}", "a:1@sha256:" + "0" * 64]):
+        with pytest.raises(errors.ConfigurationError, match="command line"):
+            reading.named(wrong)
+    file = written(tmp_path, "b\n", "list.txt")
+    names = [entry.source for entry in reading.read_with([file], reading.named(["a"])).entries]
+    assert names == ["docker.io/library/b", "docker.io/library/a"]
+
+
 def test_relative_paths_in_standard_input_begin_here(monkeypatch: pytest.MonkeyPatch) -> None:
     text = "registries: {quay.io: {certs_dir: certs}}\nimages: [a]\n"
     monkeypatch.setattr(sys, "stdin", io.StringIO(text))
