@@ -93,6 +93,8 @@ def _said(node: ast.AST) -> Iterator[ast.expr]:
         name, of = _name(node.func), ast.unparse(node.func).rpartition(".")[0].lower()
         if name in _makers() | _SAID or (name in _LOGGED and "log" in of):
             yield from node.args
+    if isinstance(node, ast.Raise) and isinstance(node.exc, ast.Call):
+        yield from node.exc.args
     if isinstance(node, ast.Assign) and _name(node.targets[0]) in _VARIABLES:
         yield node.value
 

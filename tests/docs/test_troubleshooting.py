@@ -16,6 +16,7 @@ PAGE = (SOURCE / "troubleshooting.rst").read_text()
 _FROM_ELSEWHERE = {
     *("Connection refused", "Permission denied", "No space left on device"),
     *("Disk quota exceeded", "Read-only file system", "Input/output error"),
+    *("argument", "unrecognized arguments", "the following arguments are required"),
 }
 _BLOCK = re.compile(r"^\.\. message:: (.+\n(?:   \S.*\n)*)", re.MULTILINE)
 _VALUE = re.compile(r"<[^<>]*>")
