@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
@@ -80,6 +81,7 @@ class Version:
         return [(self.written[:count], self.others) for count in range(1, len(self.written))]
 
 
+@functools.lru_cache(maxsize=4096)
 def version(text: str) -> Version | None:
     """Return the version in a text; None where it has no number, as ``latest`` has none.
 

@@ -15,7 +15,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, TextIO
 
 from image_uploader_plugins.meter import Meter, Steps
@@ -62,6 +62,14 @@ class Display:
             self._write(self._cleared() + text)
             self._drawn = 0
         return len(text)
+
+    @contextlib.contextmanager
+    def above(self) -> Iterator[None]:
+        """Leave the terminal to what a block writes, above the lines that change."""
+        with self._lock:
+            self._write(self._cleared())
+            self._drawn = 0
+            yield
 
     def flush(self) -> None:
         """Do nothing: write() leaves nothing to be flushed."""
@@ -193,8 +201,11 @@ def copying(
 
 def metered(
     stream: TextIO, meter: Meter, *, quiet: bool = False
-) -> contextlib.AbstractContextManager[object]:
-    """Return a context in which work that a meter counts is shown, if ``stream`` is a terminal."""
+) -> contextlib.AbstractContextManager[Display | None]:
+    """Return a context in which work that a meter counts is shown, if ``stream`` is a terminal.
+
+    It yields the display, or None where nothing is shown.
+    """
     if quiet or not on_terminal(stream):
         return contextlib.nullcontext()
     return Display(stream, Work(meter))

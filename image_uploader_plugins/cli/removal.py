@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.cli import formats
+from image_uploader_plugins.cli import formats, progress
 from image_uploader_plugins.cli.base import Command
 from image_uploader_plugins.cli.local_tree import LocalTree
 from image_uploader_plugins.digest import Digest
@@ -95,6 +96,32 @@ class Removal(LocalTree, Command):
         """
         manifests = blobs = freed = names = 0
         told: list[dict[str, Any]] = []
+        with progress.metered(self.app.stderr, self.meter, quiet=self.quiet) as display:
+            for name, references, deletion in self._deletions(target, images, narrow):
+                told.append(_fields(name, references, deletion))
+                if form == formats.TEXT:
+                    with display.above() if display else contextlib.nullcontext():
+                        self.tell(name, references, deletion, outcome)
+                names += len(references)
+                manifests += len(deletion.manifests)
+                blobs += len(deletion.blobs)
+                freed += deletion.bytes_freed
+        if form != formats.TEXT:
+            result = {"deleted": outcome == DELETED, "repositories": told, "bytes_freed": freed}
+            self.app.stdout.write(formats.written(result, form))
+            return freed
+        self.end(outcome)
+        what = f"{plural(names, 'image')}, {plural(manifests, 'manifest')}, {plural(blobs, 'blob')}"
+        print(f"{what} {outcome}, {size(freed)} freed", file=self.app.stdout)
+        return freed
+
+    def _deletions(
+        self,
+        target: Target,
+        images: Iterable[tuple[RepositoryName, Collection[Reference]]],
+        narrow: Narrow,
+    ) -> Iterator[tuple[RepositoryName, list[Reference], Deletion]]:
+        """Delete images; yield for each repository which were still to go, and what went."""
         for name, wanted in self.meter.each("Went through {} repositories", list(images)):
             references: list[Reference] = []
             narrowing = functools.partial(_note, references, functools.partial(narrow, name))
@@ -106,21 +133,7 @@ class Removal(LocalTree, Command):
             except errors.UploaderError as e:
                 self.complain(f"{name}: {e}")
                 continue
-            told.append(_fields(name, references, deletion))
-            if form == formats.TEXT:
-                self.tell(name, references, deletion, outcome)
-            names += len(references)
-            manifests += len(deletion.manifests)
-            blobs += len(deletion.blobs)
-            freed += deletion.bytes_freed
-        if form != formats.TEXT:
-            result = {"deleted": outcome == DELETED, "repositories": told, "bytes_freed": freed}
-            self.app.stdout.write(formats.written(result, form))
-            return freed
-        self.end(outcome)
-        what = f"{plural(names, 'image')}, {plural(manifests, 'manifest')}, {plural(blobs, 'blob')}"
-        print(f"{what} {outcome}, {size(freed)} freed", file=self.app.stdout)
-        return freed
+            yield name, references, deletion
 
     def end(self, outcome: str) -> None:
         """Print what was not told of each repository."""

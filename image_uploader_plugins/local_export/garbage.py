@@ -66,7 +66,7 @@ def plan(
         return Plan(inventory.readable, frozenset(), tuple(dead), (), doubts)
     live = {d: inventory.readable[d] for d in fate.live}
     needed = {b.digest for parsed in live.values() for b in graph.all_blobs(parsed)} | held
-    files = ((d, storage.file(path)) for d, path in repository.blobs() if d not in needed)
+    files = ((d, storage.file(path)) for d, path in repository.blobs(spared=needed))
     blobs = tuple((d, file) for d, file in files if file)
     unnamed = live.keys() - inventory.roots(without) - inventory.pins.difference(without)
     return Plan(live, frozenset(unnamed), tuple(dead), blobs)

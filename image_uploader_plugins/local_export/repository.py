@@ -53,11 +53,13 @@ class Repository:
         found = map(self._storage.file, self.layout.blob_names(digest))
         return next(filter(None, found), None)
 
-    def blobs(self) -> Iterator[tuple[Digest, PurePosixPath]]:
-        """Yield the digest and the path of each blob."""
+    def blobs(
+        self, spared: Collection[Digest] = frozenset()
+    ) -> Iterator[tuple[Digest, PurePosixPath]]:
+        """Yield the digest and the path of each blob but the ``spared`` ones."""
         for name, kind in self._storage.names(self.layout.blobs).items():
             digest = layout.blob_digest(name)
-            if digest and kind == "file":
+            if digest and kind == "file" and digest not in spared:
                 yield digest, self.layout.blobs / name
 
     def blob_files(self) -> Iterator[tuple[Digest, File]]:

@@ -95,6 +95,7 @@ class Prune(Removal):
         self._stays: dict[RepositoryName, Stay] = {}
         self._forecasts: dict[RepositoryName, Deletion | errors.UploaderError] = {}
         self._foreseen: dict[RepositoryName, dict[Tag, Digest]] = {}
+        self._tags: dict[RepositoryName, int] = {}  # that a repository had when it was read
         with reporting.Upkeep(self, parsed_args).run() as upkeep:
             self._run(parsed_args, *self._rules(parsed_args), upkeep)
 
@@ -231,6 +232,7 @@ class Prune(Removal):
         """
         try:
             holdings = Holdings(tree, name)
+            self._tags.setdefault(name, len(holdings.tags))
             digests = holdings.readable_tags()
             if doubts := holdings.doubts():
                 raise errors.NeedUnknown(doubts)
@@ -247,10 +249,15 @@ class Prune(Removal):
         going = total = 0
         allowed = True
         for name in tree.repositories():
-            tags, gone = len(tree.repository(name).tags()), len(images.get(name, ()))
+            tags, gone = self._count(tree, name), len(images.get(name, ()))
             going, total = going + gone, total + tags
             allowed &= not each or self._is_little(gone, tags, str(name), most)
         return self._is_little(going, total, "the tree", most) and allowed
+
+    def _count(self, tree: Tree, name: RepositoryName) -> int:
+        """Return the number of a repository's tags."""
+        known = self._tags.get(name)
+        return len(tree.repository(name).tags()) if known is None else known
 
     def _is_little(self, gone: int, tags: int, where: str, most: Fraction) -> bool:
         problem = share.excess(gone, tags, where, most)

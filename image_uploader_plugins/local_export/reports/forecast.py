@@ -9,6 +9,7 @@ from image_uploader_plugins import errors
 from image_uploader_plugins.driver import Deletion
 from image_uploader_plugins.local_export import garbage
 from image_uploader_plugins.local_export.graph import Inventory, Reference
+from image_uploader_plugins.local_export.inventory import take_inventory
 from image_uploader_plugins.local_export.link_counts import LinkCounts
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.reference import RepositoryName
@@ -37,8 +38,15 @@ class Forecast:
         held = self._tree.leases.live(repository.layout)
         going = narrow(wanted)
         with self._tree.storage.holding():
-            plan = garbage.plan(self._tree.storage, repository, held, going, known)
-        freed = sum(map(repository.manifest_size, plan.manifests))
+            inventory = known or take_inventory(repository)
+            plan = garbage.plan(self._tree.storage, repository, held, going, inventory)
+        manifests = inventory.readable
+        freed = sum(
+            len(manifests[digest].content)
+            if digest in manifests
+            else repository.manifest_size(digest)
+            for digest in plan.manifests
+        )
         freed += self._tree.pool.freed(plan.blobs, self._counts)
         deletion = Deletion(plan.manifests, plan.digests, freed)
         if plan.doubts:

@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from image_uploader_plugins.cli import progress
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from tests.integration.commands import content
 from tests.support import trees
@@ -24,6 +27,42 @@ def test_a_tag_and_what_it_alone_needs_go(run: Run, filled: Path) -> None:
     assert re.fullmatch(r"1 image, 1 manifest, 2 blobs deleted, [\d.]+ k?B freed", lines[-1])
     assert trees.tags(filled, "ns/img") == ["1.0", "latest"]
     assert trees.problems(filled) == []
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("delete", "alone:1.0", "--all-tags", "ns/multi"),
+        ("prune", "--keep", "ns/img", "--max-share", "1", "--all", "alone", "ns/multi"),
+    ],
+    ids=["delete", "prune"],
+)
+def test_on_a_terminal_its_progress_is_shown(
+    run: Run, filled: Path, arguments: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shown: list[str] = []
+
+    class Noting(progress.Display):
+        """Draws nothing, and notes what it would show above which a result is written."""
+
+        def __enter__(self) -> Noting:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            shown.append("the end")
+
+        @contextlib.contextmanager
+        def above(self) -> Iterator[None]:
+            shown.extend(self._lines())
+            yield
+
+    monkeypatch.setattr(progress, "on_terminal", lambda _stream: True)
+    monkeypatch.setattr(progress, "Display", Noting)
+    result = run(*arguments)
+    assert result.status == 0, result.err
+    steps = [line.partition(",")[0] for line in shown if line != "the end"]
+    assert steps == [f"Went through {done} of 2 repositories" for done in range(2)]
+    assert shown[-1] == "the end"
 
 
 def test_by_digest_all_its_tags_go(run: Run, filled: Path) -> None:

@@ -160,6 +160,16 @@ def test_what_is_logged_stays_above(terminal: Terminal, monkeypatch: pytest.Monk
     assert terminal.arrived() == f"line{CLEAR}trying again\n"
 
 
+def test_what_a_block_writes_stays_above(terminal: Terminal) -> None:
+    display = Display(terminal.stream, lambda: ["line"])
+    display.draw()
+    with display.above():
+        terminal.stream.write("a result\n")
+        terminal.stream.flush()
+    display.draw()
+    assert terminal.arrived() == f"line{CLEAR}a result\nline"
+
+
 def test_no_more_than_ten_times_a_second() -> None:
     assert progress.INTERVAL >= 0.1
 

@@ -20,9 +20,9 @@ from image_uploader_plugins.local_export.maintenance import adopt
 from image_uploader_plugins.local_export.maintenance.collect import Collector, Garbage
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.reference import ImageRef, RepositoryName
-from image_uploader_plugins.storage import Storage
+from image_uploader_plugins.storage import Storage, beneath
 from image_uploader_plugins.testing import images
-from tests.support import legacy, trees
+from tests.support import legacy, looks, trees
 from tests.support.commands import Run
 from tests.support.content import OTHER, SUBJECT, related
 
@@ -58,6 +58,13 @@ def disk(root: Path) -> int:
     """Bytes of content, each inode once."""
     files = (path.stat() for path in root.rglob("*") if path.is_file() and not path.is_symlink())
     return sum({status.st_ino: status.st_size for status in files}.values())
+
+
+@pytest.mark.skipif(not beneath.is_available(), reason="folders are entered step by step")
+def test_an_image_of_which_nothing_goes_costs_few_calls(root: Path) -> None:
+    limits = {"opens": 4, "listings": 1, "stats": 2, "reads": 2}
+    found = looks.of_one_more(root, "ns/one", lambda: collect(root, dry_run=True))
+    assert {kind: count for kind, count in found.items() if count > limits[kind]} == {}
 
 
 def test_nothing_goes_from_a_tree_where_all_is_needed(filled: Path) -> None:

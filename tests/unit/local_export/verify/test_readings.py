@@ -24,8 +24,8 @@ def verify(root: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "limits"),
     [
-        ("ns/one", {"opens": 20, "listings": 5, "stats": 25, "reads": 10}),
-        ("ns/image{}", {"opens": 80, "listings": 26, "stats": 56, "reads": 12}),
+        ("ns/one", {"opens": 16, "listings": 5, "stats": 23, "reads": 8}),
+        ("ns/image{}", {"opens": 70, "listings": 22, "stats": 54, "reads": 10}),
     ],
 )
 def test_an_image_costs_few_calls(root: Path, name: str, limits: dict[str, float]) -> None:
