@@ -72,9 +72,21 @@ KeepAliveTimeout 5
 {user}
 TypesConfig /etc/mime.types
 <Directory />
+  Options FollowSymLinks
+  AllowOverride None
   Require all denied
 </Directory>
 Include {site}
+"""
+
+_APACHE_PLAIN = """\
+Listen {address}
+<VirtualHost {address}>
+  DocumentRoot "{root}"
+  <Directory "{root}">
+    Require all granted
+  </Directory>
+</VirtualHost>
 """
 _MODULES = (
     *("mpm_event", "authz_core", "alias", "dir", "headers", "mime", "negotiation"),
@@ -148,16 +160,16 @@ def nginx_plain(folder: Path, root: Path) -> Iterator[Server]:
 def apache(folder: Path, root: Path) -> Iterator[Server]:
     """Run Apache with the configuration that ``serve --print apache`` prints for a tree."""
     address = _address()
-    site = folder / "site.conf"
-    site.write_text(_printed("apache", root, address))
-    modules = "\n".join(
-        f"LoadModule {name}_module /usr/lib/apache2/modules/mod_{name}.so" for name in _MODULES
-    )
-    user = "User www-data\nGroup www-data" if os.getuid() == 0 else ""
-    config = folder / "apache.conf"
-    config.write_text(_APACHE.format(folder=folder, modules=modules, user=user, site=site))
-    command = [programs.path("apache2") or "apache2", "-D", "FOREGROUND", "-f", str(config)]
-    with _running("Apache", address, command, folder, "/v2/") as server:
+    with _apache("Apache", folder, address, _printed("apache", root, address), "/v2/") as server:
+        yield server
+
+
+@contextlib.contextmanager
+def apache_plain(folder: Path, root: Path) -> Iterator[Server]:
+    """Run Apache with nothing but files in a folder."""
+    address = _address()
+    site = _APACHE_PLAIN.format(address=address, root=root)
+    with _apache("Apache, plain file", folder, address, site, "/manifest") as server:
         yield server
 
 
@@ -182,6 +194,22 @@ def _nginx(
     return _running(
         name, address, [program, "-p", str(folder), "-c", str(config), "-e", log], folder, path
     )
+
+
+def _apache(
+    name: str, folder: Path, address: str, site: str, path: str
+) -> contextlib.AbstractContextManager[Server]:
+    file = folder / "site.conf"
+    file.write_text(site)
+    modules = "\n".join(
+        f"LoadModule {module}_module /usr/lib/apache2/modules/mod_{module}.so"
+        for module in _MODULES
+    )
+    user = "User www-data\nGroup www-data" if os.getuid() == 0 else ""
+    config = folder / "apache.conf"
+    config.write_text(_APACHE.format(folder=folder, modules=modules, user=user, site=file))
+    program = programs.path("apache2") or "apache2"
+    return _running(name, address, [program, "-D", "FOREGROUND", "-f", str(config)], folder, path)
 
 
 def _printed(kind: str, root: Path, address: str) -> str:

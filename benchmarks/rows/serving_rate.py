@@ -19,6 +19,8 @@ from image_uploader_plugins import media_types
 
 _BASE = "docker-registry"
 _PLAIN = "nginx, plain file"
+_APACHE_PLAIN = "Apache, plain file"
+_PLAIN_FILES = (_PLAIN, _APACHE_PLAIN)
 _TAGS = tuple(f"v{number}" for number in range(20))
 _SMALL, _MEDIUM = 700 * data.KB, 1000 * data.KB
 _HEADERS = {"Accept": f"{media_types.DOCKER_MANIFEST}, {media_types.DOCKER_LIST}"}
@@ -130,6 +132,7 @@ def _started(
         "Apache with a tree": (servers.apache, root, ("apache2", "wrk")),
         "image-uploader serve": (servers.embedded, root, ("wrk",)),
         _PLAIN: (servers.nginx_plain, plain, ("nginx", "wrk")),
+        _APACHE_PLAIN: (servers.apache_plain, plain, ("apache2", "wrk")),
     }
     for name, (run, folder, wanted) in kinds.items():
         missing = programs.missing(*wanted)
@@ -151,7 +154,7 @@ def _case(workshop: Workshop, pull: _Pull, connections: int, running: list[_Runn
 
 
 def _contender(one: _Running, pull: _Pull, connections: int, seconds: int) -> Contender:
-    path = f"/{pull.file}" if one.name == _PLAIN else pull.path
+    path = f"/{pull.file}" if one.name in _PLAIN_FILES else pull.path
 
     def run(folder: Path) -> Figures:
         if one.server is None:
@@ -159,5 +162,5 @@ def _contender(one: _Running, pull: _Pull, connections: int, seconds: int) -> Co
         load.check(one.server, path, _HEADERS, pull.size)
         return load.put_on(one.server, path, _HEADERS, connections, seconds, folder)
 
-    is_ours = one.name not in (_PLAIN, _BASE)
+    is_ours = one.name not in (*_PLAIN_FILES, _BASE)
     return Contender(one.name, run, one.missing, is_ours=is_ours)
