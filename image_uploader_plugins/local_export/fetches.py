@@ -40,7 +40,7 @@ class Fetch:
 
     def counted(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
         """Yield the same chunks, and tell waiting processes how many bytes have come."""
-        total, told = 0, clock() - _TELL
+        total, told = 0, clock()
         for chunk in chunks:
             total += len(chunk)
             if clock() - told >= _TELL:

@@ -379,8 +379,9 @@ def blob_digest(name: str) -> Digest | None:
     return _digest_or_none(name.removesuffix(GZIP))
 
 
+@functools.lru_cache(maxsize=1024)
 def pool_blob(digest: Digest) -> PurePosixPath:
-    """Return the path of a blob in the pool."""
+    """Return the path of a blob in the pool, kept for those that were used last."""
     encoded = digest.encoded
     return POOL / f"{digest.algorithm}/{encoded[:2]}/{encoded}"
 

@@ -6,14 +6,13 @@ from __future__ import annotations
 import collections
 import threading
 import time
-import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.layout import RepositoryLayout
-from image_uploader_plugins.storage import File, NotFound, Storage, fork
+from image_uploader_plugins.storage import File, NotFound, Storage, fork, unique
 
 _REMOVED_MEANWHILE_TRIES = 100
 
@@ -41,7 +40,7 @@ class Leases:
 
     def take(self, repository: RepositoryLayout, digest: Digest) -> None:
         """Take a lease on a blob of a repository, in the name of this process."""
-        path = repository.lease(digest, uuid.uuid4().hex)
+        path = repository.lease(digest, unique())
         self._touch(path)
         with self._lock:
             self._ours[repository.leases, digest].append(path)

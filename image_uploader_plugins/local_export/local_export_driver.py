@@ -107,7 +107,7 @@ class LocalExportDriver(UploaderDriver):
         if check:
             for digest in wanted:
                 self._pool.check(digest, repository)
-        with self._storage.holding():
+        with self._at_work():
             mounted = self._mount_all(repository, wanted)
             strange = [
                 (digest, origin)
@@ -132,7 +132,7 @@ class LocalExportDriver(UploaderDriver):
     ) -> frozenset[Digest]:
         """Mount those of the blobs, each with its size if that is known, that the pool has."""
         with (
-            self._storage.holding(),
+            self._at_work(),
             self._tree.repository_lock(repository.name),
             self._tree.pool_lock(),
         ):
@@ -179,7 +179,7 @@ class LocalExportDriver(UploaderDriver):
         repository = self._tree.repository(target)
         with (
             self._staged_config(manifest, config) as staged,
-            self._storage.holding(),
+            self._at_work(),
             self._tree.repository_lock(target),
         ):
             self._check_blobs(repository, manifest, staged is not None)
@@ -196,7 +196,7 @@ class LocalExportDriver(UploaderDriver):
         self, target: RepositoryName, index: Digest, children: Collection[Digest]
     ) -> None:
         repository = self._tree.repository(target)
-        with self._storage.holding(), self._tree.repository_lock(target):
+        with self._at_work(), self._tree.repository_lock(target):
             if not repository.has_manifest(index):
                 return
             if repository.left_out(index).difference(children):
@@ -234,7 +234,7 @@ class LocalExportDriver(UploaderDriver):
 
     def present(self, target: RepositoryName, layers: Iterable[Descriptor]) -> frozenset[Digest]:
         repository = self._tree.repository(target)
-        with self._storage.holding():
+        with self._at_work():
             return frozenset(
                 layer.digest for layer in layers if fits(repository.blob(layer.digest), layer.size)
             )
@@ -244,7 +244,7 @@ class LocalExportDriver(UploaderDriver):
     ) -> Manifest | None:
         repository = self._tree.repository(target)
         try:
-            with self._storage.holding():
+            with self._at_work():
                 if tag and repository.manifest_of(tag) != digest:
                     return None
                 manifest = repository.read_manifest(digest)
@@ -256,7 +256,7 @@ class LocalExportDriver(UploaderDriver):
         return manifest if is_held else None
 
     def mountable(self, layers: Iterable[Descriptor]) -> frozenset[Digest]:
-        with self._storage.holding():
+        with self._at_work():
             return frozenset(
                 layer.digest for layer in layers if self._pool.holds(layer.digest, layer.size)
             )
@@ -277,6 +277,12 @@ class LocalExportDriver(UploaderDriver):
     def close(self) -> None:
         self._tree.close()
 
+    @contextlib.contextmanager
+    def _at_work(self) -> Iterator[None]:
+        """Run a block of short system calls: one thread at a time, which holds folders open."""
+        with self._storage.alone.block(), self._storage.holding():
+            yield
+
     # -- blobs
 
     def _mount(self, repository: Repository, digest: Digest, size: int | None) -> bool:
@@ -287,7 +293,7 @@ class LocalExportDriver(UploaderDriver):
 
     def _has_come(self, target: RepositoryName, digest: Digest, size: int | None) -> bool:
         """Mount a blob that another upload has brought meanwhile; return whether there is one."""
-        with self._storage.holding():
+        with self._at_work():
             present = self._tree.repository(target).blob(digest)
             if not present and not self._pool.holds(digest, size):
                 return False
@@ -299,7 +305,7 @@ class LocalExportDriver(UploaderDriver):
     ) -> Descriptor:
         repository = self._tree.repository(target)
         with (
-            self._storage.holding(),
+            self._at_work(),
             self._storage.discarding(staged),
             self._tree.repository_lock(target),
             self._tree.pool_lock(),

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
@@ -35,11 +36,18 @@ class Repository:
 
     def __init__(self, storage: Writer, name: RepositoryName, architecture: str) -> None:
         self.layout = layout.repository(name)
-        self.referrers = Referrers(storage, self.layout, self.read_manifest)
-        self._listing = Listing(storage, self.layout)
         self._storage = storage
         self._architecture = architecture
         self._parsed: dict[Digest, Manifest] | None = None
+
+    @functools.cached_property
+    def referrers(self) -> Referrers:
+        """Return the lists of what refers to its manifests."""
+        return Referrers(self._storage, self.layout, self.read_manifest)
+
+    @functools.cached_property
+    def _listing(self) -> Listing:
+        return Listing(self._storage, self.layout)
 
     @property
     def name(self) -> RepositoryName:

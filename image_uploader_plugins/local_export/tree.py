@@ -295,10 +295,11 @@ class Tree:
         """Have the catalog name a repository, or not."""
         if not self.catalog.is_right(name, listed=listed):
             # Writing it costs the same for one name and for those of all threads.
-            self._catalog_rounds.join([(name, listed)])
+            with self.storage.alone.waiting():
+                self._catalog_rounds.join([(name, listed)])
 
     def _change_catalog(self, wanted: Sequence[tuple[RepositoryName, bool]]) -> None:
-        with self.catalog_lock():
+        with self.storage.alone.block(), self.catalog_lock():
             self.catalog.change(
                 added=[name for name, listed in wanted if listed],
                 removed=[name for name, listed in wanted if not listed],

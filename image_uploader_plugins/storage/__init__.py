@@ -28,6 +28,7 @@ from image_uploader_plugins.storage.rounds import Rounds
 from image_uploader_plugins.storage.snapshot import Snapshot
 from image_uploader_plugins.storage.storage import Storage
 from image_uploader_plugins.storage.transaction import transaction
+from image_uploader_plugins.storage.unique import unique
 from image_uploader_plugins.storage.writer import Writer
 
 __all__ = [
@@ -52,4 +53,5 @@ __all__ = [
     "is_temporary",
     "mapped",
     "transaction",
+    "unique",
 ]

@@ -36,7 +36,9 @@ _TO_READ = ctypes.byref(_How(READ, 0, _RESOLVE_NO_SYMLINKS | _RESOLVE_BENEATH))
 
 @functools.cache
 def _syscall() -> Callable[..., int]:
-    function = ctypes.CDLL(None, use_errno=True).syscall
+    # Not CDLL, which gives up the interpreter's lock: to get it back among busy threads takes
+    # much longer than to open a folder.
+    function = ctypes.PyDLL(None, use_errno=True).syscall
     function.restype = ctypes.c_long
     return function
 

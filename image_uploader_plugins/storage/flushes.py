@@ -44,7 +44,7 @@ class Flushes:
 
     def __init__(self, folders: Folders) -> None:
         self._folders = folders
-        self._pending: dict[PurePosixPath, Target] = {}
+        self._pending: dict[str, int] = {}  # the device of each folder
         self._rounds = Rounds(self._carry_out)
         self._renew()
         fork.in_child(self, Flushes._renew)
@@ -52,19 +52,19 @@ class Flushes:
     def _renew(self) -> None:
         self._mutex = threading.Lock()
 
-    def note(self, path: PurePosixPath, find_device: Callable[[], int]) -> None:
+    def note(self, folder: str, find_device: Callable[[], int]) -> None:
         """Remember a folder whose names must become durable with the next flush.
 
         ``find_device`` returns its device, where it is not remembered already.
         """
         with self._mutex:
-            if path not in self._pending:
-                self._pending[path] = Target(path, find_device(), is_folder=True)
+            if folder not in self._pending:
+                self._pending[folder] = find_device()
 
-    def forget(self, path: PurePosixPath) -> None:
+    def forget(self, folder: str) -> None:
         """Forget a folder, since it is gone."""
         with self._mutex:
-            self._pending.pop(path, None)
+            self._pending.pop(folder, None)
 
     def flush(self, files: Iterable[Target] = ()) -> None:
         """Make these files durable, and all names that any thread has changed so far.
@@ -76,14 +76,16 @@ class Flushes:
             is_needed = bool(wanted or self._pending)
         # What another thread has taken from here is durable when its flush has ended.
         if is_needed or not self._rounds.is_idle:
-            self._rounds.join(wanted)
+            with self._folders.alone.waiting():
+                self._rounds.join(wanted)
 
     def _carry_out(self, files: Sequence[Target]) -> None:
         with self._mutex:
             names = dict(self._pending)
             self._pending.clear()
+        folders = (Target(PurePosixPath(f), device, is_folder=True) for f, device in names.items())
         try:
-            self._flush(list(dict.fromkeys([*files, *names.values()])))
+            self._flush([*dict.fromkeys(files), *folders])
         except BaseException:
             with self._mutex:
                 self._pending = names | self._pending

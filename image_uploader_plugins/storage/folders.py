@@ -16,6 +16,7 @@ from typing import NamedTuple, ParamSpec, TypeVar
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.storage import beneath
+from image_uploader_plugins.storage.alone import Alone
 from image_uploader_plugins.storage.beneath import READ
 from image_uploader_plugins.storage.places import Places
 
@@ -37,6 +38,7 @@ _NO_OWNERS = (errno.ENOTSUP, errno.ENOSYS)
 _REMOVED_MEANWHILE_TRIES = 100
 _FLUSHING_AT_ONCE = 4
 _HELD_AT_MOST = 48  # sixteen threads stay below the usual limit of 1024
+_TOP = PurePosixPath()
 
 
 class NotFound(errors.StorageError):
@@ -63,11 +65,18 @@ class _TellsNotWhere(Exception):
 class _Held(threading.local):
     """The folders that a thread holds open, by path; None where it holds none.
 
-    ``missing`` are folders that it has looked for in vain.
+    ``missing`` are folders that it has looked for in vain, ``devices`` the
+    devices that folders are on. ``locks`` is the number of locks that it holds,
+    and ``fresh`` are folders that it has seen to be settled since it took the
+    last one.
     """
 
-    folders: dict[str, int] | None = None
-    missing: set[str]
+    def __init__(self) -> None:
+        self.folders: dict[str, int] | None = None
+        self.missing: set[str] = set()
+        self.devices: dict[str, int] = {}
+        self.locks = 0
+        self.fresh: set[str] = set()
 
 
 class Folders:
@@ -88,6 +97,8 @@ class Folders:
         self.is_owned = owned
         self._settled: set[tuple[int, int]] = set()
         self._held = _Held()
+        self.alone = Alone()
+        self._root_text = str(root)
 
     def make_root(self) -> None:
         """Make the root and its parents where they are missing; existing ones keep their mode."""
@@ -198,6 +209,8 @@ class Folders:
             return
         held = self._held.folders = {}
         self._held.missing = set()
+        self._held.fresh = set()
+        self._held.devices = {}
         try:
             yield
         finally:
@@ -205,28 +218,42 @@ class Folders:
             for descriptor in held.values():
                 os.close(descriptor)
 
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Trust, in a block, that nobody removes folders: this thread has just taken a lock.
+
+        A folder that is held is then looked at once, and not before each file
+        that is made in it.
+        """
+        held = self._held
+        held.fresh.clear()
+        held.locks += 1
+        try:
+            yield
+        finally:
+            held.locks -= 1
+
     def folder(
         self, path: PurePosixPath, *, create: bool = False
     ) -> contextlib.AbstractContextManager[int]:
         """Open a folder for a block and yield its descriptor; ``create`` makes missing folders."""
-        descriptor = self._held_folder(path, str(path), create=create)
-        if descriptor is not None:
-            return contextlib.nullcontext(descriptor)
-        return self._opened(path, create=create)
+        return self._lent(path, str(path), create=create) or self._opened(path, create=create)
 
     def folder_of(
         self, path: PurePosixPath, *, create: bool = False
     ) -> contextlib.AbstractContextManager[int]:
         """Do what folder() does, for the folder that a path is in."""
-        descriptor = self._held_folder(path, _folder_of(path), create=create)
-        if descriptor is not None:
-            return contextlib.nullcontext(descriptor)
-        return self._opened(path.parent, create=create)
+        lent = self._lent(path, folder_text(path), create=create)
+        return lent or self._opened(path.parent, create=create)
 
     def _opened(
         self, path: PurePosixPath, *, create: bool
     ) -> contextlib.AbstractContextManager[int]:
-        descriptor = self._walk_creating(path) if create else self._walk(path)
+        if create:
+            descriptor = self._walk_creating(path)
+            self._held.fresh.add(str(path))
+        else:
+            descriptor = self._walk(path)
         return self._held_or_closed(str(path), descriptor)
 
     @contextlib.contextmanager
@@ -239,15 +266,26 @@ class Folders:
         finally:
             os.close(descriptor)
 
-    def _held_folder(self, path: PurePosixPath, text: str, *, create: bool) -> int | None:
-        held = self._held.folders
-        descriptor = held.get(text) if held else None
-        if descriptor is not None and create and text != ".":
+    def _lent(
+        self, path: PurePosixPath, text: str, *, create: bool
+    ) -> contextlib.AbstractContextManager[int] | None:
+        """Return a folder that is held; None for another one, or one to be made or settled."""
+        held = self._held
+        descriptor = held.folders.get(text) if held.folders else None
+        if descriptor is None:
+            return None
+        if create and text != "." and not (held.locks and text in held.fresh):
             status = self.call(path, os.fstat, descriptor)
             if not status.st_nlink or _identity(status) not in self._settled:
                 self._let_go(text)
                 return None
-        return descriptor
+            held.fresh.add(text)
+            held.devices[text] = status.st_dev
+        return contextlib.nullcontext(descriptor)
+
+    def look_anew(self, folder: str) -> None:
+        """Have this thread look at a folder before it makes something in it."""
+        self._held.fresh.discard(folder)
 
     def _hold(self, text: str, descriptor: int) -> bool:
         held = self._held.folders
@@ -265,12 +303,10 @@ class Folders:
 
     def _top(self) -> contextlib.AbstractContextManager[int]:
         """Open the root for a block."""
-        top = PurePosixPath()
-        descriptor = self._held_folder(top, ".", create=False)
-        if descriptor is not None:
-            return contextlib.nullcontext(descriptor)
+        if lent := self._lent(_TOP, ".", create=False):
+            return lent
         # The root itself may be a link: that is the administrator's choice.
-        descriptor = self.call(top, os.open, str(self.root), os.O_RDONLY | os.O_DIRECTORY)
+        descriptor = self.call(_TOP, os.open, self._root_text, os.O_RDONLY | os.O_DIRECTORY)
         return self._held_or_closed(".", descriptor)
 
     def _walk(self, path: PurePosixPath) -> int:
@@ -285,7 +321,7 @@ class Folders:
 
     def is_in_missing(self, path: PurePosixPath) -> bool:
         """Return whether this thread has looked in vain for the folder that a path is in."""
-        return self._misses(_folder_of(path))
+        return self._misses(folder_text(path))
 
     def _misses(self, text: str) -> bool:
         if not self._held.folders or not self._held.missing:
@@ -357,6 +393,8 @@ class Folders:
         for _ in range(_REMOVED_MEANWHILE_TRIES):
             with contextlib.suppress(NotFound), self.folder(path.parent, create=True) as parent:
                 return self._enter_creating(parent, path)
+            # No lock keeps a delete from removing the folders above a repository.
+            self.look_anew(folder_text(path))
         raise errors.StorageError(self.root / path, "keeps disappearing")
 
     def _is_settled(self, path: PurePosixPath, descriptor: int) -> bool:
@@ -400,12 +438,20 @@ class Folders:
             with contextlib.suppress(errors.StorageDenied):
                 self.give(path, child, made=False)
         if made or _identity(status) not in self._settled:
-            self.changed(path.parent, parent)
+            self.changed(folder_text(path), parent)
             self._settled.add(_identity(status))
 
-    def changed(self, path: PurePosixPath, descriptor: int) -> None:
+    def changed(self, folder: str, descriptor: int) -> None:
         """Make the names in an open folder durable, at once or with the next flush."""
-        self.call(path, os.fsync, descriptor)
+        self.call(PurePosixPath(folder), os.fsync, descriptor)
+
+    def device(self, folder: str, descriptor: int) -> int:
+        """Return the device that an open folder is on."""
+        devices = self._held.devices if self._held.folders else {}
+        if folder not in devices:
+            status = self.call(PurePosixPath(folder), os.fstat, descriptor)
+            devices[folder] = status.st_dev
+        return devices[folder]
 
 
 def mapped(path: Path, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
@@ -422,8 +468,12 @@ def _way(path: PurePosixPath) -> tuple[PurePosixPath, ...]:
     return (*reversed(path.parents), path)[1:]
 
 
-def _folder_of(path: PurePosixPath) -> str:
-    # This is asked for most of all, and to make a path of it takes longer than the rest.
+def folder_text(path: PurePosixPath) -> str:
+    """Return the path of the folder that a path is in, as text.
+
+    This is asked for most of all, and to make a path of it takes longer than
+    the rest.
+    """
     return str(path).rpartition("/")[0] or "."
 
 

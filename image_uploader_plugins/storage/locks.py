@@ -9,7 +9,6 @@ import hashlib
 import os
 import stat
 import threading
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
@@ -18,6 +17,7 @@ from image_uploader_plugins.storage import fork
 from image_uploader_plugins.storage.beneath import READ
 from image_uploader_plugins.storage.folders import NO_LOCKS, Folders, NotFound, mapped
 from image_uploader_plugins.storage.places import Places
+from image_uploader_plugins.storage.unique import unique
 
 # NOTE: O_NONBLOCK, since opening a FIFO would wait for somebody at its other end.
 _OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -173,7 +173,7 @@ class Locks:
 
         Raises StorageError where the file system has no locks at all.
         """
-        path = self._path(f"trial {uuid.uuid4().hex}")
+        path = self._path(f"trial {unique()}")
         descriptors: list[int] = []
         with self._folder() as folder:
             try:
@@ -217,7 +217,8 @@ class Locks:
             return
         lock = self._held[name] = Lock(descriptor, transient=transient)
         try:
-            yield lock
+            with self._folders.locked():
+                yield lock
         finally:
             # In a child of fork it is the parent's.
             if self._held.get(name) is lock:
@@ -251,11 +252,18 @@ class Locks:
 
     def _try(self, path: PurePosixPath, how: Callable[[int], bool], descriptor: int) -> bool:
         try:
-            return self._folders.call(path, how, descriptor)
+            if how is not wait:
+                return self._folders.call(path, how, descriptor)
+            return self._folders.call(path, take, descriptor) or self._wait(path, descriptor)
         except errors.StorageError as e:
             if self.must_hold or e.errno not in NO_LOCKS:
                 raise
-        return _taken_here(self._folders.root / path, descriptor, waiting=how is wait)
+        with self._folders.alone.waiting():
+            return _taken_here(self._folders.root / path, descriptor, waiting=how is wait)
+
+    def _wait(self, path: PurePosixPath, descriptor: int) -> bool:
+        with self._folders.alone.waiting():
+            return self._folders.call(path, wait, descriptor)
 
     def _open_file(self, path: PurePosixPath, folder: int) -> int:
         with _opening:

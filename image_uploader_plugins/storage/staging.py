@@ -7,7 +7,6 @@ import contextlib
 import fcntl
 import os
 import threading
-import uuid
 import weakref
 from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePosixPath
@@ -17,6 +16,7 @@ from image_uploader_plugins.storage import fork
 from image_uploader_plugins.storage.beneath import READ
 from image_uploader_plugins.storage.folders import NO_LOCKS, Folders, NotFound
 from image_uploader_plugins.storage.places import Places
+from image_uploader_plugins.storage.unique import unique
 
 _LOCK = ".lock"
 _OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -55,7 +55,7 @@ class Staging:
                 self._release = weakref.finalize(
                     self, _release, self._folders.root, self._folder, descriptor, self._owner
                 )
-            return self._folder / uuid.uuid4().hex
+            return self._folder / unique()
 
     def close(self) -> None:
         """Remove the folder; the next path is in a new one."""
@@ -66,7 +66,7 @@ class Staging:
 
     def _make(self) -> tuple[PurePosixPath, int]:
         while True:
-            folder = self._top / uuid.uuid4().hex
+            folder = self._top / unique()
             with self._folders.folder(self._top, create=True) as parent:
                 descriptor = self._open_lock(folder, parent)
             self._lock(folder, descriptor)

@@ -11,7 +11,6 @@ import contextlib
 import errno
 import os
 import stat
-import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 
@@ -19,10 +18,11 @@ from image_uploader_plugins import errors
 from image_uploader_plugins.storage import mounts
 from image_uploader_plugins.storage.entries import File, Staged
 from image_uploader_plugins.storage.flushes import Flushes, Target, batches
-from image_uploader_plugins.storage.folders import FILE_MODE, NotFound
+from image_uploader_plugins.storage.folders import FILE_MODE, NotFound, folder_text
 from image_uploader_plugins.storage.places import Places, beside
 from image_uploader_plugins.storage.reader import Reader
 from image_uploader_plugins.storage.staging import Staging, lock_of
+from image_uploader_plugins.storage.unique import unique
 
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 # NOTE: EPERM is the error of file systems without hard links and of fs.protected_hardlinks.
@@ -53,6 +53,7 @@ class Writer(Reader):
         self._refusing: dict[int, bool] = {}
         if beside:
             self._held = beside._held
+            self.alone = beside.alone
 
     def stage(self, chunks: Iterable[bytes], modified_ns: int | None = None) -> Staged:
         """Write ``chunks`` to a temporary file and make it durable; their errors pass unchanged.
@@ -117,7 +118,7 @@ class Writer(Reader):
             self.folder_of(path, create=True) as target,
         ):
             self._move(staged, source, path, target)
-            self.changed(path.parent, target)
+            self.changed(folder_text(path), target)
 
     def _move(self, staged: PurePosixPath, source: int, path: PurePosixPath, target: int) -> None:
         try:
@@ -216,11 +217,10 @@ class Writer(Reader):
 
     def link(self, source: PurePosixPath, path: PurePosixPath) -> None:
         """Make ``path`` a hard link to ``source``; a copy where links are refused."""
-        if not self.status(path):
-            with self.folder_of(path, create=True) as target, self._unless_taken():
-                if self._link(source, self, path):
-                    self.changed(path.parent, target)
-                    return
+        with self.folder_of(path, create=True) as target, self._unless_taken():
+            if self._link(source, self, path):
+                self.changed(folder_text(path), target)
+                return
         staged = self.try_link(source, self) or self._link_beside(source, path)
         staged = staged or self._stage_copy(source)
         try:
@@ -231,7 +231,7 @@ class Writer(Reader):
 
     def _link_beside(self, source: PurePosixPath, path: PurePosixPath) -> PurePosixPath | None:
         """Make a temporary hard link beside ``path``, on another file system than the state's."""
-        near = beside(path, uuid.uuid4().hex)
+        near = beside(path, unique())
         return near if self._link(source, self, near) else None
 
     @contextlib.contextmanager
@@ -291,7 +291,7 @@ class Writer(Reader):
         device = source.inode[0]
         if device not in self._refusing:
             # If the process is killed just then, the rest is removed as a stale lock.
-            probe = lock_of(self.places.staging / uuid.uuid4().hex)
+            probe = lock_of(self.places.staging / unique())
             try:
                 self._refusing[device] = not self._link(source.path, self, probe)
             except errors.StorageError:
@@ -342,7 +342,7 @@ class Writer(Reader):
                 contextlib.suppress(errors.StorageFull),
             ):
                 self.write_all(path, descriptor, content)
-            self.changed(path.parent, folder)
+            self.changed(folder_text(path), folder)
 
     def touch(self, path: PurePosixPath) -> None:
         """Make an empty file; a power loss may undo it."""
@@ -352,7 +352,11 @@ class Writer(Reader):
     @contextlib.contextmanager
     def _created(self, path: PurePosixPath, folder: int) -> Iterator[int]:
         """Make a file in an open folder, give it to the root's owner, and open it for a block."""
-        descriptor = self.call(path, os.open, path.name, CREATE, 0o600, dir_fd=folder)
+        try:
+            descriptor = self.call(path, os.open, path.name, CREATE, 0o600, dir_fd=folder)
+        except NotFound:
+            self.look_anew(folder_text(path))
+            raise
         try:
             self.give(path, descriptor)
             yield descriptor
@@ -410,14 +414,12 @@ class Writer(Reader):
         """Remove a file that does no harm if a power loss brings it back, as unlink() does."""
         return self._remove_file(path, lambda *_: None)
 
-    def _remove_file(
-        self, path: PurePosixPath, changed: Callable[[PurePosixPath, int], object]
-    ) -> bool:
+    def _remove_file(self, path: PurePosixPath, changed: Callable[[str, int], object]) -> bool:
         try:
             with self.folder_of(path) as folder:
                 removed = self._unlink(path, folder)
                 if removed:
-                    changed(path.parent, folder)
+                    changed(folder_text(path), folder)
         except NotFound:
             return False
         return removed
@@ -428,9 +430,9 @@ class Writer(Reader):
             with self.folder_of(path) as folder:
                 self.call(path, os.rmdir, path.name, dir_fd=folder)
                 # The next entry of that name may be a link, and sync() need not flush it.
-                self._flushes.forget(path)
+                self._flushes.forget(str(path))
                 self._let_go(str(path))
-                self.changed(path.parent, folder)
+                self.changed(folder_text(path), folder)
         except NotFound:
             return True
         except errors.StorageError as e:
@@ -471,8 +473,8 @@ class Writer(Reader):
         finally:
             os.close(descriptor)
 
-    def changed(self, path: PurePosixPath, descriptor: int) -> None:
-        self._flushes.note(path, lambda: self.call(path, os.fstat, descriptor).st_dev)
+    def changed(self, folder: str, descriptor: int) -> None:
+        self._flushes.note(folder, lambda: self.device(folder, descriptor))
 
     def settle(self, folder: PurePosixPath) -> None:
         """Have sync() make the names in a folder durable, even if another process changed them.
@@ -481,7 +483,7 @@ class Writer(Reader):
         may have failed or been killed just then.
         """
         with contextlib.suppress(NotFound), self.folder(folder) as descriptor:
-            self.changed(folder, descriptor)
+            self.changed(str(folder), descriptor)
 
     def sync(self) -> None:
         """Make all changes of names durable: no power loss undoes them."""

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -45,6 +46,21 @@ class Opens:
     def __call__(self, primitive: Primitive) -> Any:
         self.count += primitive.opens
         return primitive()
+
+
+def looks_at_folders(storage: Storage) -> int:
+    """Make ten files in a folder; return how often a folder that is open was looked at."""
+    found = 0
+
+    def count(primitive: Primitive) -> Any:
+        nonlocal found
+        found += primitive.function is os.fstat
+        return primitive()
+
+    with hooked(count):
+        for n in range(10):
+            storage.touch(DEEP / f"file{n}")
+    return found
 
 
 def opens(storage: Storage, times: int, *, holding: bool) -> int:
@@ -152,6 +168,66 @@ def test_a_folder_that_is_removed_meanwhile_is_not_written_to(storage: Storage, 
         (storage.root / DEEP).rmdir()
         storage.write(DEEP / "four", b"four")
     assert (storage.root / DEEP / "four").read_bytes() == b"four"
+
+
+def remove_deep(storage: Storage) -> None:
+    """Remove the folder DEEP as another process would."""
+    shutil.rmtree(storage.root / DEEP)
+
+
+def test_under_a_lock_a_folder_is_looked_at_once(storage: Storage, way: bool) -> None:
+    """Nobody else removes it, so nothing is gained by looking at it before each file."""
+    storage.write(DEEP / "three", b"three")
+    with storage.holding(), storage.lock("name"):
+        storage.touch(DEEP / "a")
+        assert looks_at_folders(storage) == 0
+
+
+def test_without_a_lock_it_is_looked_at_for_each_file(storage: Storage, way: bool) -> None:
+    storage.write(DEEP / "three", b"three")
+    with storage.holding():
+        storage.touch(DEEP / "a")
+        assert looks_at_folders(storage) == 10
+
+
+def test_a_new_lock_means_another_look(storage: Storage, way: bool) -> None:
+    with storage.holding():
+        with storage.lock("one"):
+            storage.touch(DEEP / "a")
+        remove_deep(storage)
+        with storage.lock("two"):
+            storage.touch(DEEP / "b")
+    assert (storage.root / DEEP / "b").exists()
+
+
+def test_a_lock_in_a_lock_means_another_look(storage: Storage, way: bool) -> None:
+    with storage.holding(), storage.lock("one"):
+        storage.touch(DEEP / "a")
+        remove_deep(storage)
+        with storage.lock("two"):
+            storage.touch(DEEP / "b")
+    assert (storage.root / DEEP / "b").exists()
+
+
+def test_a_folder_removed_under_a_lock_is_made_by_the_next_try(storage: Storage, way: bool) -> None:
+    """As a lease is taken, whose folder a cleanup may remove."""
+    with storage.holding(), storage.lock("one"):
+        storage.touch(DEEP / "a")
+        remove_deep(storage)
+        with pytest.raises(NotFound):
+            storage.touch(DEEP / "b")
+        storage.touch(DEEP / "b")
+    assert (storage.root / DEEP / "b").exists()
+
+
+def test_a_folder_above_that_is_removed_under_a_lock_is_made_anew(
+    storage: Storage, way: bool
+) -> None:
+    with storage.holding(), storage.lock("one"):
+        storage.touch(DEEP / "a")
+        remove_deep(storage)
+        storage.touch(DEEP / "more" / "b")
+    assert (storage.root / DEEP / "more" / "b").exists()
 
 
 def test_a_folder_that_is_removed_here_is_not_held(storage: Storage, way: bool) -> None:
