@@ -78,6 +78,11 @@ class Tag:
         return self.value
 
 
+def is_tag(text: str) -> bool:
+    """Return whether a text is a tag."""
+    return _TAG.fullmatch(text) is not None
+
+
 def is_attached(tag: str) -> bool:
     """Return whether a tag is, by its name, that of what signs or describes an image."""
     return _ATTACHED.fullmatch(tag) is not None

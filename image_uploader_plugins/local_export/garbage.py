@@ -8,32 +8,47 @@ that stay and for uploads in flight.
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
+from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.errors import Doubt
-from image_uploader_plugins.local_export import graph
-from image_uploader_plugins.local_export.graph import Inventory, Reference
-from image_uploader_plugins.local_export.inventory import take_inventory
+from image_uploader_plugins.local_export import graph, inventory, outline
+from image_uploader_plugins.local_export.graph import Inventory, Needs, Reference
 from image_uploader_plugins.local_export.link_counts import LinkCounts
+from image_uploader_plugins.local_export.needs import Memory
+from image_uploader_plugins.local_export.outline import Outline
 from image_uploader_plugins.local_export.repository import Repository
 from image_uploader_plugins.manifest import Manifest
-from image_uploader_plugins.storage import File, Storage
+from image_uploader_plugins.reference import Tag
+from image_uploader_plugins.storage import DryRun, File, Storage, failed
+
+Referrers = Mapping[Digest, Mapping[Digest, Manifest]]
+"""The manifests that refer to others, by these subjects and then by their own digests."""
 
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
     """The content that may be removed; manifests in the order of their removal.
 
-    ``live`` are the manifests that stay and can be read; ``unnamed`` are those
-    of them that neither a tag nor a pin names. ``doubts`` are the reasons why
+    ``tags`` are those that go. ``unnamed`` are the manifests that stay and that
+    neither a tag nor a pin names. ``subjects`` are the manifests that others
+    refer to that stay, ``referrers`` those others where their list changes.
+    ``left`` and ``left_tags`` are the manifests and tags that stay, and
+    ``memory`` has what is known of them by now. ``doubts`` are the reasons why
     nothing else may be removed.
     """
 
-    live: Mapping[Digest, Manifest]
-    unnamed: frozenset[Digest]
+    tags: frozenset[Tag]
+    unnamed: Mapping[Digest, Manifest]
+    subjects: frozenset[Digest]
+    referrers: Referrers
     manifests: tuple[Digest, ...]
     blobs: tuple[tuple[Digest, File], ...]
+    left: AbstractSet[str]
+    left_tags: AbstractSet[str]
+    memory: Memory
     doubts: tuple[Doubt, ...] = ()
 
     @property
@@ -56,29 +71,132 @@ def plan(
 
     Raises StorageError if a manifest or a tag cannot be read for now.
     """
-    inventory = known or take_inventory(repository)
-    fate = inventory.fate(without)
-    dead = sorted(fate.dead)
-    # Indexes last: after a crash, pins of children whose index is gone would be roots.
-    dead.sort(key=lambda d: d in inventory.readable and inventory.readable[d].is_index)
+    memory = Memory(storage, repository.layout)
+    found = None if known else outline.outline(repository, memory)
+    if found:
+        return _plan(repository, found, memory.needs, memory, held, without)
+    taken = known or inventory.look(repository)
+    remembered = {d: memory.needs[d.value] for d in taken.broken if d.value in memory.needs}
+    taken = dataclasses.replace(taken, remembered=remembered) if remembered else taken
+    for error in taken.unread():
+        raise error
+    needs = {digest.value: graph.needs(parsed) for digest, parsed in taken.readable.items()}
+    for text in needs if known is None else ():
+        memory.add(text, needs[text])
+    needs |= {digest.value: found for digest, found in remembered.items()}
+    found = outline.of_inventory(taken, needs)
+    fate = taken.fate(without)
     if fate.doubts:
-        doubts = tuple(inventory.doubt(reference, without) for reference in fate.doubts)
-        return Plan(inventory.readable, frozenset(), tuple(dead), (), doubts)
-    live = {d: inventory.readable[d] for d in fate.live}
-    needed = {b.digest for parsed in live.values() for b in graph.all_blobs(parsed)} | held
-    files = ((d, storage.file(path)) for d, path in repository.blobs(spared=needed))
-    blobs = tuple((d, file) for d, file in files if file)
-    unnamed = live.keys() - inventory.roots(without) - inventory.pins.difference(without)
-    return Plan(live, frozenset(unnamed), tuple(dead), blobs)
+        doubts = tuple(taken.doubt(reference, without) for reference in fate.doubts)
+        made = _doubtful(taken, found, memory, fate.dead, doubts, without)
+    else:
+        made = _plan(repository, found, needs, memory, held, without)
+    lost = {tag for tag in taken.lost_tags if tag in without}
+    return dataclasses.replace(made, tags=made.tags | lost)
 
 
-def sweep(storage: Storage, repository: Repository, found: Plan) -> int:
-    """Carry out a plan; return the bytes freed, without those that the pool still holds."""
+def _plan(
+    repository: Repository,
+    found: Outline,
+    needs: Mapping[str, Needs],
+    memory: Memory,
+    held: frozenset[Digest],
+    without: Collection[Reference],
+) -> Plan:
+    texts = frozenset(reference.value for reference in without)
+    live = found.live(texts)
+    dead = found.present - live
+    needed = {digest.value for digest in held}.union(*(needs[text].blobs for text in live))
+    subjects = {found.subjects[text] for text in live & found.subjects.keys()}
+    changed = {found.subjects[text] for text in dead & found.subjects.keys()}
+    changed |= subjects - repository.referrers.subjects()
+    unnamed = live - found.roots(texts) - (found.pins - texts)
+    referrers = {
+        Digest(subject): _read(repository, live.intersection(found.referrers[subject]))
+        for subject in changed & subjects
+    }
+    return Plan(
+        _tags(found, texts),
+        _read(repository, unnamed),
+        frozenset(map(Digest, subjects)),
+        referrers,
+        _ordered(map(Digest, dead), needs),
+        tuple(repository.unneeded(needed)),
+        live,
+        found.tags.keys() - found.going(texts),
+        memory,
+    )
+
+
+def _doubtful(
+    taken: Inventory,
+    found: Outline,
+    memory: Memory,
+    dead: Collection[Digest],
+    doubts: Sequence[Doubt],
+    without: Collection[Reference],
+) -> Plan:
+    """Return the plan for a repository in which it is not known what may be removed."""
+    texts = frozenset(reference.value for reference in without)
+    referrers: dict[Digest, dict[Digest, Manifest]] = {}
+    for digest, parsed in taken.readable.items():
+        if parsed.subject:
+            referrers.setdefault(parsed.subject.digest, {})[digest] = parsed
+    left = found.present - {digest.value for digest in dead}
+    return Plan(
+        _tags(found, texts),
+        {},
+        frozenset(referrers),
+        referrers,
+        _ordered(dead, memory.needs),
+        (),
+        left,
+        found.tags.keys() - found.going(texts),
+        memory,
+        tuple(doubts),
+    )
+
+
+def _tags(found: Outline, without: Collection[str]) -> frozenset[Tag]:
+    return frozenset(map(Tag, found.going(without)))
+
+
+def _ordered(dead: Iterable[Digest], known: Mapping[str, Needs]) -> tuple[Digest, ...]:
+    """Return manifests in the order of their removal."""
+
+    def place(digest: Digest) -> tuple[bool, Digest]:
+        # Indexes last: after a crash, pins of children whose index is gone would be roots.
+        needs = known.get(digest.value)
+        return needs is not None and needs.manifests is not None, digest
+
+    return tuple(sorted(dead, key=place))
+
+
+def _read(repository: Repository, texts: Iterable[str]) -> dict[Digest, Manifest]:
+    """Return these manifests but for those that are damaged."""
+    found = {}
+    for digest in sorted(map(Digest, texts)):
+        try:
+            found[digest] = repository.read_manifest(digest)
+        except (errors.ManifestInvalid, errors.StorageError) as e:
+            if failed(e):
+                raise
+    return found
+
+
+def sweep(
+    storage: Storage, repository: Repository, found: Plan, *, thoroughly: bool = False
+) -> int:
+    """Carry out a plan; return the bytes freed, without those that the pool still holds.
+
+    With ``thoroughly``, what is remembered of manifests that are gone is
+    forgotten as well.
+    """
     # A pin protects them from tripleo-common, too, which knows neither children
     # nor referrers.
-    for digest in sorted(found.unnamed):
-        repository.write_pin(found.live[digest], digest)
-    repository.referrers.rebuild(found.live)
+    for digest, parsed in found.unnamed.items():
+        repository.write_pin(parsed, digest)
+    repository.referrers.keep(found.subjects, found.referrers)
     for digest in found.manifests:
         repository.remove_names(digest)
     # A power loss must not bring back a name whose content is gone, or a pin
@@ -93,4 +211,6 @@ def sweep(storage: Storage, repository: Repository, found: Plan) -> int:
     for _, file in found.blobs:
         storage.unlink(file.path)
         freed += counts.remove(file)
+    if not isinstance(storage, DryRun):
+        found.memory.save(found.left, found.left_tags, thoroughly=thoroughly)
     return freed

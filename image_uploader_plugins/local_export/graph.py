@@ -14,13 +14,19 @@ A manifest that cannot be read may list, refer to and need anything. While it
 stays, nothing is removed whose need cannot be known, unless nothing else stays
 that could have to do with it. To delete that manifest by its digest is to give
 up what only it needed.
+
+What a manifest needs follows from its digest. Once that was read it is known for
+ever, whatever becomes of the bytes on the disk.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Collection, Iterable, Iterator, Mapping
+import itertools
+from collections.abc import Collection, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from typing import Generic, NamedTuple, TypeVar
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
@@ -30,6 +36,103 @@ from image_uploader_plugins.storage import NotFound, failed
 
 Reference = Tag | Digest
 Edges = Mapping[Digest, Collection[Digest]]
+
+_Tag = TypeVar("_Tag", bound=Hashable)
+_Name = TypeVar("_Name", bound=Hashable)
+
+
+class Needs(NamedTuple):
+    """What a manifest needs and keeps, all of it digests as texts.
+
+    ``blobs`` are its config and layers, ``manifests`` those that it lists (None
+    for a manifest that is no index), ``subject`` is the manifest that it refers
+    to.
+    """
+
+    blobs: tuple[str, ...]
+    manifests: tuple[str, ...] | None = None
+    subject: str | None = None
+
+
+def needs(parsed: Manifest) -> Needs:
+    """Return what a manifest needs, which its digest alone determines."""
+    blobs = tuple(dict.fromkeys(blob.digest.value for blob in all_blobs(parsed)))
+    listed = tuple(dict.fromkeys(child.digest.value for child in parsed.manifests))
+    subject = parsed.subject.digest.value if parsed.subject else None
+    return Needs(blobs, listed if parsed.is_index else None, subject)
+
+
+@dataclasses.dataclass(frozen=True)
+class Graph(Generic[_Tag, _Name]):
+    """The names of a repository, and what its manifests list and refer to.
+
+    Manifests go by any name, as long as it is one and the same everywhere:
+    Digest, or its text, with which sets are much faster. ``tags`` has for each
+    tag the manifest that it is for, followed by the others that it leads to;
+    ``pins`` keep manifests without a tag. ``listing`` has what indexes list,
+    present or not, ``subjects`` the manifests that others refer to.
+    """
+
+    tags: Mapping[_Tag, Sequence[_Name]]
+    pins: AbstractSet[_Name]
+    present: AbstractSet[_Name]
+    listing: Mapping[_Name, Collection[_Name]]
+    subjects: Mapping[_Name, _Name]
+
+    @functools.cached_property
+    def tagged(self) -> Mapping[_Tag, _Name]:
+        """Return the manifest that each tag is for, present or not; no tags that lead nowhere."""
+        return {tag: digests[0] for tag, digests in self.tags.items() if digests}
+
+    @functools.cached_property
+    def listed(self) -> frozenset[_Name]:
+        """Return the manifests that any index lists, present or not."""
+        return frozenset(itertools.chain.from_iterable(self.listing.values()))
+
+    @functools.cached_property
+    def children(self) -> Mapping[_Name, Collection[_Name]]:
+        """Return the manifests that each index lists, as far as they are present."""
+        return {
+            name: [child for child in children if child in self.present]
+            for name, children in self.listing.items()
+        }
+
+    @functools.cached_property
+    def referrers(self) -> Mapping[_Name, list[_Name]]:
+        """Return the manifests that refer to each subject, sorted."""
+        found: dict[_Name, list[_Name]] = {}
+        for name in sorted(self.subjects):  # type: ignore[type-var]
+            found.setdefault(self.subjects[name], []).append(name)
+        return found
+
+    def edges(self, without: Collection[_Tag | _Name] = ()) -> dict[_Name, list[_Name]]:
+        """Return the manifests that each manifest keeps: its children and its referrers.
+
+        A referrer that is itself in ``without`` is kept by no subject.
+        """
+        found = {name: list(children) for name, children in self.children.items()}
+        for subject, referrers in self.referrers.items():
+            kept = [name for name in referrers if name not in without]
+            found[subject] = found.get(subject, []) + kept
+        return found
+
+    def roots(self, without: Collection[_Tag | _Name] = ()) -> set[_Name]:
+        """Return the manifests that are kept by a name of their own, present or not."""
+        going = self.going(without)
+        staying = (names for tag, names in self.tags.items() if tag not in going)
+        found = {name for name in self.pins - self.listed if name not in without}
+        return found.union(itertools.chain.from_iterable(staying))
+
+    def going(self, without: Collection[_Tag | _Name]) -> AbstractSet[_Tag]:
+        """Return the tags that are in ``without``, or are for a manifest that is."""
+        if not without:
+            return frozenset()
+        found = {tag for tag in self.tags if tag in without}
+        return found.union(tag for tag, name in self.tagged.items() if name in without)
+
+    def live(self, without: Collection[_Tag | _Name] = ()) -> frozenset[_Name]:
+        """Return the manifests that are present and that a name leads to."""
+        return frozenset(closure(self.edges(without), self.roots(without)) & self.present)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +156,8 @@ class Inventory:
     ``tags`` has for each tag the manifest that it is for, followed by the
     others that it leads to; ``pins`` keep manifests without a tag.
     ``lost_tags`` and ``broken`` are the tags and manifests that are present and
-    cannot be read, with the reason.
+    cannot be read, with the reason; of these, ``remembered`` are those whose
+    needs are known all the same.
     """
 
     name: RepositoryName
@@ -62,28 +166,40 @@ class Inventory:
     pins: frozenset[Digest]
     readable: Mapping[Digest, Manifest]
     broken: Mapping[Digest, errors.UploaderError]
+    remembered: Mapping[Digest, Needs] = dataclasses.field(default_factory=dict)
 
     @functools.cached_property
     def present(self) -> frozenset[Digest]:
         return frozenset(self.readable.keys() | self.broken.keys())
 
     @functools.cached_property
+    def graph(self) -> Graph[Tag, Digest]:
+        """Return the graph of these names and manifests."""
+        listing = {
+            digest: [child.digest for child in parsed.manifests]
+            for digest, parsed in self.readable.items()
+            if parsed.manifests
+        }
+        subjects = {d: m.subject.digest for d, m in self.readable.items() if m.subject}
+        for digest, found in self.remembered.items():
+            listing |= {digest: list(map(Digest, found.manifests))} if found.manifests else {}
+            subjects |= {digest: Digest(found.subject)} if found.subject else {}
+        return Graph(self.tags, self.pins, self.present, listing, subjects)
+
+    @property
     def tagged(self) -> Mapping[Tag, Digest]:
         """Return the manifest that each tag is for, present or not; no tags that lead nowhere."""
-        return {tag: digests[0] for tag, digests in self.tags.items() if digests}
+        return self.graph.tagged
 
-    @functools.cached_property
+    @property
     def listed(self) -> frozenset[Digest]:
         """Return the manifests that any index lists, present or not."""
-        return frozenset(d.digest for m in self.readable.values() for d in m.manifests)
+        return self.graph.listed
 
-    @functools.cached_property
+    @property
     def children(self) -> Edges:
-        """Return the manifests that each manifest lists, as far as they are present."""
-        return {
-            digest: [d.digest for d in parsed.manifests if d.digest in self.present]
-            for digest, parsed in self.readable.items()
-        }
+        """Return the manifests that each index lists, as far as they are present."""
+        return self.graph.children
 
     @functools.cached_property
     def parents(self) -> Edges:
@@ -94,38 +210,25 @@ class Inventory:
                 found.setdefault(child.digest, []).append(digest)
         return found
 
-    @functools.cached_property
+    @property
     def referrers(self) -> Edges:
         """Return the manifests that refer to each subject."""
-        found: dict[Digest, list[Digest]] = {}
-        for digest in sorted(self.readable):
-            subject = self.readable[digest].subject
-            if subject:
-                found.setdefault(subject.digest, []).append(digest)
-        return found
+        return self.graph.referrers
 
     def edges(self, without: Collection[Reference] = ()) -> Edges:
         """Return the manifests that each manifest keeps: its children and its referrers.
 
         A referrer that is itself in ``without`` is kept by no subject.
         """
-        found = {digest: list(children) for digest, children in self.children.items()}
-        for subject, referrers in self.referrers.items():
-            kept = [digest for digest in referrers if digest not in without]
-            found[subject] = found.get(subject, []) + kept
-        return found
+        return self.graph.edges(without)
 
     def roots(self, without: Collection[Reference] = ()) -> set[Digest]:
         """Return the manifests that are kept by a name of their own, present or not."""
-        found = {digest for digest in self.pins - self.listed if digest not in without}
-        for tag, digests in self.tags.items():
-            if not self._goes(tag, without):
-                found.update(digests)
-        return found
+        return self.graph.roots(without)
 
     def live(self, without: Collection[Reference] = ()) -> frozenset[Digest]:
         """Return the manifests that are present and that a name leads to."""
-        return frozenset(closure(self.edges(without), self.roots(without)) & self.present)
+        return self.graph.live(without)
 
     def fate(self, without: Collection[Reference] = ()) -> Fate:
         """Return which manifests stay and which may go, as if the names in ``without`` were gone.
@@ -138,14 +241,15 @@ class Inventory:
         edges, lost = self.edges(gone), set(self.lost_tags) - gone
         # A name without a manifest keeps nothing; verification reports it.
         live = self.live(gone)
-        damaged = {digest for digest in self.broken if self._stays(digest, live, gone)}
+        unknown = self.broken.keys() - self.remembered.keys()
+        damaged = {digest for digest in unknown if self._stays(digest, live, gone)}
         # If nothing else stays, nothing can need what is deleted: all of it may go.
         if not live and not lost and damaged <= closure(edges, self._led_to(gone)):
             return Fate(live, self.present)
         if not damaged and not lost:
             return Fate(live, self.present - live)
         # A damaged manifest that is deleted by its digest goes; others may need its children.
-        given_up = {digest for digest in self.broken.keys() - live if digest in gone}
+        given_up = {digest for digest in unknown - live if digest in gone}
         return Fate(live, frozenset(given_up), (*sorted(lost), *sorted(damaged)))
 
     def _stays(self, digest: Digest, live: frozenset[Digest], gone: frozenset[Reference]) -> bool:
@@ -177,8 +281,8 @@ class Inventory:
 
     def unread(self) -> Iterator[errors.UploaderError]:
         """Yield the errors of what could not be read for now, and may be intact."""
-        found = (*self.lost_tags.values(), *self.broken.values())
-        return (error for error in found if failed(error))
+        broken = (e for digest, e in self.broken.items() if digest not in self.remembered)
+        return (error for error in (*self.lost_tags.values(), *broken) if failed(error))
 
     def doubt(self, reference: Reference, without: Collection[Reference] = ()) -> errors.Doubt:
         """Return why nothing is removed beside a tag or manifest that cannot be read.
@@ -197,18 +301,18 @@ class Inventory:
         return tag in without or self.tagged.get(tag) in without
 
 
-def closure(kept: Mapping[Digest, Iterable[Digest]], roots: Iterable[Digest]) -> set[Digest]:
+def closure(kept: Mapping[_Name, Iterable[_Name]], roots: Iterable[_Name]) -> set[_Name]:
     """Return the roots, and everything that they keep.
 
     An absent root stays in the result, so that the caller can report it.
     """
-    live: set[Digest] = set()
-    pending = list(roots)
+    live = set(roots)
+    pending = [name for name in live if name in kept]
     while pending:
-        digest = pending.pop()
-        if digest not in live:
-            live.add(digest)
-            pending += kept.get(digest, ())
+        for name in kept.get(pending.pop(), ()):
+            if name not in live:
+                live.add(name)
+                pending.append(name)
     return live
 
 

@@ -42,6 +42,7 @@ folder are joined to that folder elsewhere.
     v2/<name>/.referrers/<digest>/all        what refers to a manifest
     v2/<name>/.referrers/<digest>/<type>     the same, of one artifact type
     .local-export/                           private: staging, pool, leases, locks; never served
+    .local-export/needs/<hex>                what the manifests of a repository need: a memory
     .local-export/partial/<algorithm>-<hex>  the first bytes of a blob whose fetch broke off
 
 A sha512 manifest is in ``.sha512:<hex>``, and ``sha512:<hex>.type-map`` leads
@@ -81,7 +82,8 @@ LEASES = STATE / "leases"
 LOCKS = PLACES.locks
 UNFINISHED = STATE / "unfinished"
 UNFINISHED_CATALOG = UNFINISHED / "catalog"
-STATE_FOLDERS = (STAGING, PARTIAL, POOL, LEASES, LOCKS, UNFINISHED)
+NEEDS = STATE / "needs"
+STATE_FOLDERS = (STAGING, PARTIAL, POOL, LEASES, LOCKS, UNFINISHED, NEEDS)
 
 CONTENT = "index.json"
 GZIP = ".gz"
@@ -257,6 +259,11 @@ class RepositoryLayout:
         """Return the mark of an operation on the repository that has begun."""
         return UNFINISHED / self.key
 
+    @property
+    def needs(self) -> PurePosixPath:
+        """Return the file that remembers what the manifests need."""
+        return NEEDS / self.key
+
     def left_out(self, digest: Digest) -> PurePosixPath:
         """Return the file that lists the children of an index that were left out on purpose."""
         return self.manifest(digest) / LEFT_OUT
@@ -364,6 +371,11 @@ def copied_content(folder: PurePosixPath) -> PurePosixPath:
     return folder / CONTENT
 
 
+def digest_text(name: str) -> str:
+    """Return the text of the digest that folder_digest() returns, which ``name`` must be of."""
+    return name.removeprefix(".")
+
+
 def link_target(digest: Digest) -> str:
     """Return where the link of a tag leads to, from the folder that it is in."""
     return f"../manifests/{manifest_folder(digest)}"
@@ -377,6 +389,11 @@ def folder_digest(name: str) -> Digest | None:
 def blob_digest(name: str) -> Digest | None:
     """Return the digest a file in ``blobs/`` is for; None for anything else."""
     return _digest_or_none(name.removesuffix(GZIP))
+
+
+def blob_text(name: str) -> str:
+    """Return the text of the digest that blob_digest() returns, if there is one."""
+    return name.removesuffix(GZIP)
 
 
 @functools.lru_cache(maxsize=1024)

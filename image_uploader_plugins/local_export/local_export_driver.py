@@ -407,27 +407,19 @@ class LocalExportDriver(UploaderDriver):
             references = narrow(wanted)
             held = self._leases.live(repository.layout)
             plan = garbage.plan(self._storage, repository, held, references)
-            found = self._remove_names(repository, references)
-            repository.refresh()
+            tags = {r for r in references if isinstance(r, Tag)}
+            digests = {r for r in references if isinstance(r, Digest)}
+            found = bool(plan.tags) or any(map(repository.has_manifest, digests))
+            repository.remove_references(tags | plan.tags, digests)
             # Also when the image is absent: this removes the rest of a delete that was killed.
             deletion = self._collect(repository, plan, resumed=resumed)
-            self._tree.remove_if_empty(repository)
+            if plan.left:
+                repository.remember_in_line()
+            else:
+                self._tree.remove_if_empty(repository)
         if plan.doubts:
             raise errors.NeedUnknown(plan.doubts, deletion)
         return found, deletion
-
-    def _remove_names(self, repository: Repository, references: Collection[Tag | Digest]) -> bool:
-        tags = {reference for reference in references if isinstance(reference, Tag)}
-        digests = {reference for reference in references if isinstance(reference, Digest)}
-        present = repository.tags()
-        found = not tags.isdisjoint(present) or any(map(repository.has_manifest, digests))
-        if digests:
-            tags |= {tag for tag in present if _manifest_of(repository, tag) in digests}
-        for tag in sorted(tags):
-            repository.remove_tag(tag)
-        for digest in sorted(digests):
-            repository.remove_pin(digest)
-        return found
 
     def _collect(self, repository: Repository, plan: garbage.Plan, *, resumed: bool) -> Deletion:
         for lease in self._leases.expired(repository.layout.leases):
@@ -438,11 +430,3 @@ class LocalExportDriver(UploaderDriver):
             candidates = [d for d, _ in self._pool.files()] if resumed else plan.digests
             freed += self._pool.sweep(candidates)
         return Deletion(plan.manifests, plan.digests, freed)
-
-
-def _manifest_of(repository: Repository, tag: Tag) -> Digest | None:
-    """Return the manifest that a tag is for; None for a damaged tag, which then stays as it is."""
-    try:
-        return repository.manifest_of(tag)
-    except errors.ManifestInvalid:
-        return None

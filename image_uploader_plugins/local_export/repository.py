@@ -6,6 +6,7 @@ from __future__ import annotations
 import functools
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import PurePosixPath
 
 from image_uploader_plugins import errors, manifest
@@ -16,12 +17,13 @@ from image_uploader_plugins.local_export.views import documents
 from image_uploader_plugins.local_export.views.referrers import Referrers
 from image_uploader_plugins.local_export.views.tags_list import Listing
 from image_uploader_plugins.manifest import Manifest
-from image_uploader_plugins.reference import RepositoryName, Tag
-from image_uploader_plugins.storage import File, Writer, failed
+from image_uploader_plugins.reference import RepositoryName, Tag, is_tag
+from image_uploader_plugins.storage import File, Identity, Writer, failed
 
 LOG = logging.getLogger(__name__)
 
 _TYPE_MAP_LIMIT = 1024 * 1024
+_SMALL = 8 * 1024
 
 Report = Callable[[str, errors.UploaderError], None]
 """A callback that is told of an image that could not be read, and why."""
@@ -61,13 +63,11 @@ class Repository:
         found = map(self._storage.file, self.layout.blob_names(digest))
         return next(filter(None, found), None)
 
-    def blobs(
-        self, spared: Collection[Digest] = frozenset()
-    ) -> Iterator[tuple[Digest, PurePosixPath]]:
-        """Yield the digest and the path of each blob but the ``spared`` ones."""
+    def blobs(self) -> Iterator[tuple[Digest, PurePosixPath]]:
+        """Yield the digest and the path of each blob."""
         for name, kind in self._storage.names(self.layout.blobs).items():
             digest = layout.blob_digest(name)
-            if digest and kind == "file" and digest not in spared:
+            if digest and kind == "file":
                 yield digest, self.layout.blobs / name
 
     def blob_files(self) -> Iterator[tuple[Digest, File]]:
@@ -75,6 +75,14 @@ class Repository:
         for file in self._storage.entries(self.layout.blobs):
             digest = layout.blob_digest(file.name)
             if digest and file.kind == "file":
+                yield digest, file
+
+    def unneeded(self, needed: AbstractSet[str]) -> Iterator[tuple[Digest, File]]:
+        """Yield the digest and the file of each blob whose digest, as text, is not ``needed``."""
+        for name in self._storage.names(self.layout.blobs):
+            digest = layout.blob_digest(name) if layout.blob_text(name) not in needed else None
+            file = self._storage.file(self.layout.blobs / name) if digest else None
+            if digest and file:
                 yield digest, file
 
     def link_blob(self, digest: Digest, source: PurePosixPath, *, replaces: bool) -> None:
@@ -156,13 +164,22 @@ class Repository:
 
     def _bring_in_line(self, written: set[Tag]) -> None:
         """Do what refresh() does where tags were ``written``, visible yet or not."""
-        key = self._storage.root / self.layout.manifests
-        if TIDIED.is_unchanged(key, self._folders_of_tags):
+        if self._is_in_line():
             added = {tag.value for tag in written}
             self._listing.change(added, (), lambda: added.union(t.value for t in self.tags()))
         else:
             self._listing.write(self._link_all(written))
-        self._storage.afterwards(lambda: TIDIED.remember(key, self._folders_of_tags()))
+        self._storage.afterwards(self.remember_in_line)
+
+    def remember_in_line(self) -> None:
+        """Remember that the links and lists of all tags are as they should be."""
+        key = self._storage.root / self.layout.manifests
+        TIDIED.remember(key, self._folders_of_tags())
+
+    def _is_in_line(self) -> bool:
+        """Return whether this process has just brought the links and lists in line."""
+        key = self._storage.root / self.layout.manifests
+        return TIDIED.is_unchanged(key, self._folders_of_tags)
 
     def _folders_of_tags(self) -> list[File | None]:
         return [*map(self._storage.status, (self.layout.manifests, self.layout.tag_links))]
@@ -252,6 +269,35 @@ class Repository:
         names = self._storage.names(self.layout.manifests)
         tags, pins = self._sorted(names)
         return {tag: tag.value in names for tag in tags}, pins
+
+    def texts(self) -> tuple[set[str], set[str], set[str]] | None:
+        """Return tags(), pins() and manifests() as texts, from one look, much faster.
+
+        None where an entry is not of a name and kind that this package writes.
+        """
+        names = self._storage.names(self.layout.manifests)
+        maps = {n.removesuffix(layout.TYPE_MAP) for n in names if n.endswith(layout.TYPE_MAP)}
+        tags = {name for name in maps if ":" not in name}
+        folders = [name for name in names if not name.endswith(layout.TYPE_MAP)]
+        if not all(map(is_tag, tags)) or any(names[name] != "folder" for name in folders):
+            return None
+        pins = {name.removeprefix(layout.PIN) for name in maps if name.startswith(layout.PIN)}
+        return tags, pins, {layout.digest_text(name) for name in folders}
+
+    def identities(self, tags: Iterable[str]) -> list[Identity]:
+        """Return what tells the type maps of tags from all others."""
+        names = (tag + layout.TYPE_MAP for tag in tags)
+        return self._storage.identities(self.layout.manifests, names)
+
+    def leads(self, tags: Iterable[str]) -> Iterator[tuple[Identity, list[str]]]:
+        """Yield tag_digests(), as texts, for tags that are no legacy links, and identities().
+
+        Raises ManifestInvalid or StorageError where one cannot be read, or is
+        not as this package writes it.
+        """
+        names = (tag + layout.TYPE_MAP for tag in tags)
+        for identity, content in self._storage.contents(self.layout.manifests, names, _SMALL):
+            yield identity, documents.leads_to(content)
 
     def _names(self) -> tuple[set[Tag], set[Digest]]:
         return self._sorted(self._storage.names(self.layout.manifests))
@@ -435,6 +481,20 @@ class Repository:
                 if self.has_manifest(digest):
                     return digest
         return None
+
+    def remove_references(self, tags: Iterable[Tag], pins: Iterable[Digest]) -> None:
+        """Remove tags and pins, and bring the lists in line."""
+        in_line = self._is_in_line()
+        removed = sorted(tags)
+        for tag in removed:
+            self.remove_tag(tag)
+        for digest in sorted(pins):
+            self.remove_pin(digest)
+        if in_line:
+            texts = [tag.value for tag in removed]
+            self._listing.change((), texts, lambda: (tag.value for tag in self.tags()))
+        else:
+            self.refresh()
 
     # -- views
 

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.local_export import fetches, layout, options
+from image_uploader_plugins.local_export import fetches, layout, needs, options
 from image_uploader_plugins.local_export.fetches import Fetch
 from image_uploader_plugins.local_export.leases import Leases
 from image_uploader_plugins.local_export.partials import Partials
@@ -212,6 +212,7 @@ class Tree:
             self.list_in_catalog(repository.name, listed=False)
             # A process that waits for the lock, or takes a lease, makes them anew.
             self.storage.remove_empty(repository.layout.leases)
+            self.storage.drop(repository.layout.needs)
             self.storage.forget_lock(_lock_of(repository.name))
 
     def close(self) -> None:
@@ -243,7 +244,9 @@ class Tree:
         """Remove lock files and lease folders that belong to nothing that is there."""
         names = self.repositories()
         self.storage.remove_unused_locks([_POOL, _CATALOG, *map(_lock_of, names)])
-        self.leases.tidy(self.repository(name).layout for name in names)
+        layouts = [self.repository(name).layout for name in names]
+        self.leases.tidy(layouts)
+        needs.tidy(self.storage, layouts)
 
     @contextlib.contextmanager
     def changing(self, repository: Repository) -> Iterator[bool]:

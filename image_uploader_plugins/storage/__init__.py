@@ -17,7 +17,7 @@ here knows what the files are for.
 
 from image_uploader_plugins.storage import fork
 from image_uploader_plugins.storage.dry_run import Change, DryRun
-from image_uploader_plugins.storage.entries import File, Staged
+from image_uploader_plugins.storage.entries import File, Identity, Staged
 from image_uploader_plugins.storage.folders import NotFound, Owner, failed, mapped
 from image_uploader_plugins.storage.growing import Growing, growing
 from image_uploader_plugins.storage.locks import Lock
@@ -36,6 +36,7 @@ __all__ = [
     "DryRun",
     "File",
     "Growing",
+    "Identity",
     "Lock",
     "Looking",
     "NotFound",

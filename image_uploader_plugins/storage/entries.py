@@ -6,6 +6,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import stat
+from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import NamedTuple
 
@@ -90,6 +91,23 @@ def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
         return entry.stat(follow_symlinks=False)
     except OSError:
         return None
+
+
+Identity = list[int]
+"""Device, inode, size, and the times of modification and change, in nanoseconds."""
+
+
+def identity(found: os.stat_result) -> Identity:
+    """Return what differs between a file and every other that replaces or changes it.
+
+    NOTE: times are as fine as the clock of the kernel, some milliseconds.
+    """
+    return [found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns]
+
+
+def identities(folder: int, names: Iterable[str]) -> list[Identity]:
+    """Return the identities of entries in an open folder, in the order of their names."""
+    return [identity(os.stat(name, dir_fd=folder, follow_symlinks=False)) for name in names]
 
 
 def _kind(entry: os.DirEntry[str]) -> str:

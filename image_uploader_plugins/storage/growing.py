@@ -16,7 +16,7 @@ from image_uploader_plugins.storage.writer import CREATE
 
 _CHUNK = 1024 * 1024
 # NOTE: opening a FIFO would wait for somebody at its other end.
-_GO_ON = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_GO_ON = os.O_RDWR | os.O_APPEND | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
 class Growing:
@@ -33,7 +33,7 @@ class Growing:
         self.begun = begun
 
     def chunks(self) -> Iterator[bytes]:
-        """Yield the bytes that were there before; read all of them before the first write()."""
+        """Yield the bytes that were there before; asked for before the first write()."""
         rest = self.begun
         while rest:
             count = min(_CHUNK, rest)

@@ -8,13 +8,21 @@ import errno
 import operator
 import os
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import PurePosixPath
 from typing import BinaryIO
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.storage.beneath import READ
-from image_uploader_plugins.storage.entries import File, entry, listing, statuses
+from image_uploader_plugins.storage.entries import (
+    File,
+    Identity,
+    entry,
+    identities,
+    identity,
+    listing,
+    statuses,
+)
 from image_uploader_plugins.storage.folders import Folders, NotFound
 
 _TOP = PurePosixPath()
@@ -168,6 +176,31 @@ class Reader(Folders):
                 return
             size += len(chunk)
             yield chunk
+
+    def identities(self, path: PurePosixPath, names: Iterable[str]) -> list[Identity]:
+        """Return what tells many files in a folder from all others, in the order of their names."""
+        with self.folder(path) as folder:
+            return self.call(path, identities, folder, names)
+
+    def contents(
+        self, path: PurePosixPath, names: Iterable[str], limit: int
+    ) -> Iterator[tuple[Identity, bytes]]:
+        """Yield identity and content of many small files in a folder, in the order of their names.
+
+        Raises StorageError for a file of ``limit`` bytes or more.
+        """
+        with self.folder(path) as folder:
+            for name in names:
+                descriptor = self.call(path, os.open, name, READ, dir_fd=folder)
+                try:
+                    content = self.call(path, os.read, descriptor, limit)
+                    status = os.fstat(descriptor)
+                finally:
+                    os.close(descriptor)
+                is_whole = status.st_size == len(content) < limit
+                if not is_whole or not stat.S_ISREG(status.st_mode):
+                    raise errors.StorageError(self.root / path / name, "is not what belongs there")
+                yield identity(status), content
 
     def _check_end(self, path: PurePosixPath, descriptor: int, size: int) -> None:
         """Raise StorageError for a file that ended before its size: a part of it was not read."""

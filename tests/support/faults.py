@@ -31,8 +31,8 @@ from image_uploader_plugins.storage.folders import Folders
 
 # What a storage may call.  A primitive that is new must be put in one of these.
 _READING = {
-    *(os.fstat, os.stat, entries.listing, os.readlink, os.read, folders.missing_of),
-    *(fcntl.flock, locks.take, locks.wait),
+    *(os.fstat, os.stat, entries.listing, entries.identities, os.readlink, os.read),
+    *(folders.missing_of, fcntl.flock, locks.take, locks.wait),
     *(beneath.open_folder_beneath, beneath.open_file_beneath),
 }
 _CHANGING = {

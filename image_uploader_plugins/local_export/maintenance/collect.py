@@ -107,7 +107,7 @@ class Collector:
             with self._storage.holding():
                 plan = garbage.plan(self._storage, repository, held)
             found = self._found(repository, plan)
-            garbage.sweep(self._storage, repository, plan)
+            garbage.sweep(self._storage, repository, plan, thoroughly=True)
             if not self._is_dry_run:
                 self._tree.remove_if_empty(repository)
         return found

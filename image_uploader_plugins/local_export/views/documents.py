@@ -11,6 +11,7 @@ import dataclasses
 import html
 import json
 import operator
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from typing import Any
@@ -29,6 +30,11 @@ API_HTACCESS = resources.files(__package__).joinpath("api.htaccess").read_bytes(
 # In the browser, the page reads everything from the registry's API.
 PAGE = resources.files(__package__).joinpath("page.html").read_bytes()
 _PAGE_TITLE = b"<title>Container images</title>"
+
+_ONE_VARIANT = re.compile(
+    rb"URI: [!-.0-~]+\n\nContent-Type: [!-:<-~]+\n"
+    rb"URI: \.?(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})/index\.json\n\n"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,6 +108,12 @@ def parse_type_map(text: bytes) -> list[Digest]:
     if not found:
         raise errors.ManifestInvalid("type map leads nowhere")
     return [digest for *_, digest in sorted(found, key=lambda entry: entry[:2])]
+
+
+def leads_to(text: bytes) -> list[str]:
+    """Return what parse_type_map() does, as texts; faster for a type map with one variant."""
+    match = _ONE_VARIANT.fullmatch(text)
+    return [match[1].decode()] if match else [digest.value for digest in parse_type_map(text)]
 
 
 def tags_list(name: RepositoryName, tags: Iterable[str]) -> bytes:

@@ -13,7 +13,7 @@ import collections
 import contextlib
 import json
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -112,15 +112,33 @@ class Referrers:
 
     def rebuild(self, manifests: Mapping[Digest, Manifest]) -> None:
         """Write all lists, with exactly these manifests."""
-        found: dict[Digest, list[_Entry]] = collections.defaultdict(list)
+        found: dict[Digest, dict[Digest, Manifest]] = collections.defaultdict(dict)
         for digest, parsed in manifests.items():
             if parsed.subject:
-                found[parsed.subject.digest].append(entry(parsed, digest))
-        for subject in sorted(found):
-            self._write(subject, found[subject])
+                found[parsed.subject.digest][digest] = parsed
+        self.keep(found.keys(), found)
+
+    def keep(
+        self, subjects: Collection[Digest], changed: Mapping[Digest, Mapping[Digest, Manifest]]
+    ) -> None:
+        """Remove the lists of all manifests but these subjects.
+
+        Those of ``changed`` are written, each with exactly these referrers.
+        """
+        for subject in sorted(changed):
+            self._write(subject, [entry(m, digest) for digest, m in changed[subject].items()])
         for name in sorted(self._storage.names(self._layout.referrers)):
-            if layout.folder_digest(name) not in found:
+            if layout.folder_digest(name) not in subjects:
                 self._storage.remove_tree(self._layout.referrers / name)
+
+    def subjects(self) -> set[str]:
+        """Return the manifests, by their digests as texts, that lists of referrers are for."""
+        try:
+            return set(self._storage.names(self._layout.referrers))
+        except errors.StorageError as e:
+            if failed(e):
+                raise
+            return set()  # something else is in their place
 
     def clear(self) -> None:
         """Remove all lists of referrers."""
