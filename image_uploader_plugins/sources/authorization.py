@@ -116,8 +116,10 @@ class Authorizer:
 
     def _grant(self, repository: str, url: str, check: Check) -> Grant:
         """Return what was granted for a repository, anew where that ends now."""
-        with self._lock:
-            grant = self._grants.setdefault(repository, Grant())
+        grant = self._grants.get(repository)
+        if grant is None:
+            with self._lock:
+                grant = self._grants.setdefault(repository, Grant())
         if not self._tokens.is_over(grant):
             return grant
         return self._renew(repository, url, [], grant, check) or grant

@@ -223,8 +223,11 @@ def _scarcity(headers: Mapping[str, str]) -> float:
     Limits are told as "100;w=21600" (Docker Hub), or as mere numbers with or
     without an "X-" (draft-ietf-httpapi-ratelimit-headers).
     """
-    limit, left = (_amount(headers, name) for name in ("Limit", "Remaining"))
-    if left is None or left >= max(_SCARCE * (limit or 0), 1 if limit else _FEW):
+    left = _amount(headers, "Remaining")
+    if left is None:
+        return 0.0
+    limit = _amount(headers, "Limit")
+    if left >= max(_SCARCE * (limit or 0), 1 if limit else _FEW):
         return 0.0
     reset = _amount(headers, "Reset")
     # Some tell a moment, and not for how long.

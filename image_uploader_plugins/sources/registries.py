@@ -253,10 +253,11 @@ class Registry:
         RegistryUnreachable where nobody answers, RateLimited, and what
         ``check`` raises.
         """
-        with self._lock:
-            if self._base is None:
-                self._base = self._find_base(check)
-            return self._base
+        if self._base is None:
+            with self._lock:
+                if self._base is None:
+                    self._base = self._find_base(check)
+        return self._base
 
     # -- http or https
 

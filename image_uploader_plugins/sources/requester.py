@@ -55,18 +55,17 @@ class Requester:
         RegistryUnreachable, also for redirects without end and from https to
         http, and unless ``away`` RegistryError for one to another host.
         """
-        origin = _origin(url)
+        first = url
         for _ in range(_REDIRECTS + 1):
-            sent = dict(headers)
-            if authorization and _origin(url) == origin:
-                sent["Authorization"] = authorization
+            told = authorization and _is_one_origin(url, first)
+            sent = {**headers, "Authorization": authorization} if told else headers
             response = self.send(method, url, sent)
             location = response.headers.get("Location")
             if not response.is_redirect or not location:
                 return response
             response.finish()
             target = self._redirected(url, location)
-            if not away and _origin(target) != origin:
+            if not away and not _is_one_origin(target, first):
                 raise errors.RegistryError(url, response.status_code, "", f"leads to {target}")
             url = target
         raise errors.RegistryUnreachable(url, f"more than {_REDIRECTS} redirects", False)
@@ -102,12 +101,13 @@ class Requester:
             body = urllib.parse.urlencode(form)
         netloc = urllib.parse.urlsplit(url).netloc
         try:
-            return self._session(netloc).send(method, url, sent, body)
+            session = self._sessions.get(netloc) or self._opened(netloc)
+            return session.send(method, url, sent, body)
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as e:
             folder = self._settings.certificates(netloc)
             raise network_errors.unreachable(url, e, folder) from e
 
-    def _session(self, netloc: str) -> Session:
+    def _opened(self, netloc: str) -> Session:
         with self._lock:
             if netloc not in self._sessions:
                 settings = self._settings
@@ -127,6 +127,10 @@ def parts_of(url: str) -> urllib.parse.SplitResult:
     except ValueError:  # of an address or a port that is none
         pass
     return urllib.parse.SplitResult("", "", "", "", "")
+
+
+def _is_one_origin(one: str, other: str) -> bool:
+    return one == other or _origin(one) == _origin(other)
 
 
 def _origin(url: str) -> tuple[str, str | None, int | None]:

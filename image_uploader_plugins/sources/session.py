@@ -132,7 +132,7 @@ class Session:
         self._pools: dict[str, tuple[urllib3.HTTPConnectionPool, bool]] = {}
 
     def send(
-        self, method: str, url: str, headers: Mapping[str, str], body: str | None = None
+        self, method: str, url: str, headers: dict[str, str], body: str | None = None
     ) -> Answer:
         """Return the answer to a request.
 
@@ -140,7 +140,7 @@ class Session:
         HTTP, and TransferTooSlow.
         """
         origin, target, user = _split(url)
-        sent = {**headers, "Authorization": user} if user else dict(headers)
+        sent = {**headers, "Authorization": user} if user else headers
         pool, by_whole_url = self._pools.get(origin) or self._opened(origin)
         raw = pool.urlopen(
             method,

@@ -1,0 +1,160 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Connections to servers: how many steps their answers take, and what a URL says of us."""
+
+from __future__ import annotations
+
+import io
+import socket
+import threading
+from collections.abc import Iterable
+from typing import Any
+
+import pytest
+
+from image_uploader_plugins.pace import Limits, Pace
+from image_uploader_plugins.sources import answers, session
+from image_uploader_plugins.sources.session import Session
+from tests.support import odd_registry
+from tests.support.odd_registry import OddRegistry
+
+MANY = 256 * 1024
+
+
+class Wire:
+    """A socket that gives so many bytes a step, or fails; ``steps`` are the flags of each."""
+
+    def __init__(self, gives: Iterable[int | OSError]) -> None:
+        self._gives = iter(gives)
+        self.steps: list[int] = []
+
+    def recv_into(self, view: memoryview, _: int = 0, flags: int = 0) -> int:
+        self.steps.append(flags)
+        given = next(self._gives)
+        if isinstance(given, OSError):
+            raise given
+        assert given <= len(view)
+        return given
+
+
+class Records(io.RawIOBase):
+    """A connection by TLS that gives so many bytes a step, or fails."""
+
+    def __init__(self, gives: Iterable[int | OSError]) -> None:
+        self.wire = Wire(gives)
+
+    def readinto(self, buffer: Any) -> int:
+        return self.wire.recv_into(memoryview(buffer))
+
+
+def plain(wire: Wire, timeout: float = 300.0) -> session._PlainReader:
+    connection: Any = wire
+    return session._PlainReader(io.BytesIO(), Pace("x", Limits()), connection, timeout, "x")
+
+
+def test_what_comes_fast_takes_two_steps() -> None:
+    wire = Wire([20_000, MANY - 20_000])
+    assert plain(wire).readinto(bytearray(MANY)) == MANY
+    assert wire.steps == [0, socket.MSG_WAITALL]
+
+
+def test_what_comes_slowly_is_there_at_once() -> None:
+    wire = Wire([100])
+    assert plain(wire).readinto(bytearray(MANY)) == 100
+    assert wire.steps == [0]
+
+
+def test_nothing_is_waited_for_that_may_not_come() -> None:
+    """A head, and a small body with it: http.client asks for a buffer of them."""
+    wire = Wire([9000])
+    assert plain(wire).readinto(bytearray(16 * 1024)) == 9000
+    assert wire.steps == [0]
+
+
+def test_a_pause_gives_what_has_come() -> None:
+    wire = Wire([20_000, BlockingIOError(), BlockingIOError(), 7])
+    reader = plain(wire)
+    assert reader.readinto(bytearray(MANY)) == 20_000
+    assert reader.readinto(bytearray(MANY)) == 7
+
+
+@pytest.mark.parametrize("tls", [False, True])
+def test_what_breaks_off_is_told_behind_what_has_come(tls: bool) -> None:
+    gives = [16_000, ConnectionResetError("reset")]
+    records = Records(gives)
+    reader = session._Reader(records, Pace("x", Limits())) if tls else plain(Wire(gives))
+    assert reader.readinto(bytearray(MANY)) == 16_000
+    with pytest.raises(ConnectionResetError, match="reset"):
+        reader.readinto(bytearray(MANY))
+
+
+def test_records_are_put_together() -> None:
+    records = Records([16_384] * 16)
+    reader = session._Reader(records, Pace("x", Limits()))
+    assert reader.readinto(bytearray(MANY)) == MANY
+    assert len(records.wire.steps) == 16
+
+
+def test_a_small_answer_takes_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the next one the same connection."""
+    steps: list[int] = []
+    real = session._PlainReader._received
+
+    def counted(self: session._PlainReader, view: memoryview) -> int:
+        steps.append(real(self, view))
+        return steps[-1]
+
+    monkeypatch.setattr(session._PlainReader, "_received", counted)
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n"
+    given = {"HEAD": head, "GET": head + b"{}"}
+    with socket.create_server(("127.0.0.1", 0)) as listening, Session() as asking:
+
+        def serve() -> None:
+            connection, _ = listening.accept()
+            with connection:
+                while asked := connection.recv(65536):
+                    connection.sendall(given[asked.split()[0].decode()])
+
+        serving = threading.Thread(target=serve)
+        serving.start()
+        for method, body in (("HEAD", b""), ("GET", b"{}"), ("HEAD", b"")):
+            with asking.send(
+                method, "http://{}:{}/".format(*listening.getsockname()), {}
+            ) as answer:
+                assert answers.whole(answer, 1000) == body
+        assert steps == [len(head), len(head) + 2, len(head)]
+    serving.join(10)
+
+
+@pytest.mark.parametrize(
+    ("user", "expected"),
+    [("", None), ("me:p%40ss@", "Basic bWU6cEBzcw=="), ("me@", "Basic bWU=")],
+)
+def test_the_user_in_a_url_is_told(user: str, expected: str | None) -> None:
+    registry = OddRegistry()
+    with odd_registry.serving(registry) as address, Session() as asking:
+        asking.send("GET", f"http://{user}{address}/v2/", {"Authorization": "Bearer x"}).close()
+    (asked,) = registry.asked
+    assert asked.authorization == (expected or "Bearer x")
+
+
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("/v2/a b#c", "/v2/a%20b"),
+        ("/v2/./a/../b", "/v2/b"),
+        ("/v2/%zz?x=%C3%A4&y={}", "/v2/%25zz?x=%C3%A4&y=%7B%7D"),
+        ("", "/"),
+    ],
+)
+def test_what_is_no_path_is_made_one(url: str, path: str) -> None:
+    registry = OddRegistry()
+    with odd_registry.serving(registry) as address, Session() as asking:
+        asking.send("GET", f"http://{address}{url}", {}).close()
+    (asked,) = registry.asked
+    assert asked.raw.split()[1].decode() == path
+
+
+@pytest.mark.parametrize("url", ["file:///etc/passwd", "http://", "quay.io/v2/", "http://[::1"])
+def test_what_is_no_url_of_http_is_refused(url: str) -> None:
+    with Session() as asking, pytest.raises(ValueError, match=r"."):
+        asking.send("GET", url, {})
