@@ -186,12 +186,12 @@ class Session:
             wanted |= {"ssl_context": self._context, "cert_reqs": self._context.verify_mode}
         if not proxy:
             return urllib3.PoolManager(**wanted)
-        parts = urllib3.util.parse_url(proxy)
+        parts = urllib3.util.parse_url(proxy if "://" in proxy else f"http://{proxy}")
         if not parts.host:
             raise ValueError("the proxy is no URL of HTTP")
         known = {"Proxy-Authorization": _basic(parts.auth)} if parts.auth else None
-        at = parts._replace(scheme=parts.scheme or "http", auth=None)
-        return urllib3.ProxyManager(at.url, proxy_headers=known, **wanted)
+        at = parts._replace(auth=None).url
+        return urllib3.ProxyManager(at, proxy_headers=known, **wanted)
 
 
 def _split(url: str) -> tuple[str, str, str]:

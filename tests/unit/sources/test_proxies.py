@@ -7,7 +7,7 @@ import pytest
 import urllib3
 
 from image_uploader_plugins.sources import session
-from image_uploader_plugins.sources.proxies import is_excepted, proxies
+from image_uploader_plugins.sources.proxies import is_excepted, proxies, proxy
 from image_uploader_plugins.sources.requester import Requester
 from image_uploader_plugins.sources.settings import Settings
 
@@ -109,3 +109,11 @@ def test_requests_are_sent_so(environment: pytest.MonkeyPatch, exceptions: str) 
     asking.close()
     direct = 0 if exceptions.startswith("10") else 1
     assert sent == [None if number == direct else PROXY for number in range(3)]
+
+
+def test_a_proxy_for_all_is_for_what_has_none(environment: pytest.MonkeyPatch) -> None:
+    environment.setenv("all_proxy", PROXY)
+    environment.setenv("https_proxy", "http://other")
+    assert proxy("https://quay.io/") == "http://other"
+    assert proxy("http://quay.io/") == PROXY
+    assert proxy("http://localhost/") == ""

@@ -13,9 +13,11 @@ import pytest
 
 from image_uploader_plugins.pace import Limits, Pace
 from image_uploader_plugins.sources import answers, session
+from image_uploader_plugins.sources.requester import Requester
 from image_uploader_plugins.sources.session import Session
+from image_uploader_plugins.sources.settings import Settings
 from tests.support import odd_registry
-from tests.support.odd_registry import OddRegistry
+from tests.support.odd_registry import OddRegistry, Reply
 
 MANY = 256 * 1024
 
@@ -48,7 +50,7 @@ class Records(io.RawIOBase):
 
 def plain(wire: Wire, timeout: float = 300.0) -> session._PlainReader:
     connection: Any = wire
-    return session._PlainReader(io.BytesIO(), Pace("x", Limits()), connection, timeout, "x")
+    return session._PlainReader(io.RawIOBase(), Pace("x", Limits()), connection, timeout, "x")
 
 
 def test_what_comes_fast_takes_two_steps() -> None:
@@ -79,7 +81,7 @@ def test_a_pause_gives_what_has_come() -> None:
 
 @pytest.mark.parametrize("tls", [False, True])
 def test_what_breaks_off_is_told_behind_what_has_come(tls: bool) -> None:
-    gives = [16_000, ConnectionResetError("reset")]
+    gives: list[int | OSError] = [16_000, ConnectionResetError("reset")]
     records = Records(gives)
     reader = session._Reader(records, Pace("x", Limits())) if tls else plain(Wire(gives))
     assert reader.readinto(bytearray(MANY)) == 16_000
@@ -116,10 +118,9 @@ def test_a_small_answer_takes_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
 
         serving = threading.Thread(target=serve)
         serving.start()
+        url = "http://{}:{}/".format(*listening.getsockname())
         for method, body in (("HEAD", b""), ("GET", b"{}"), ("HEAD", b"")):
-            with asking.send(
-                method, "http://{}:{}/".format(*listening.getsockname()), {}
-            ) as answer:
+            with asking.send(method, url, {}) as answer:
                 assert answers.whole(answer, 1000) == body
         assert steps == [len(head), len(head) + 2, len(head)]
     serving.join(10)
@@ -158,3 +159,28 @@ def test_what_is_no_path_is_made_one(url: str, path: str) -> None:
 def test_what_is_no_url_of_http_is_refused(url: str) -> None:
     with Session() as asking, pytest.raises(ValueError, match=r"."):
         asking.send("GET", url, {})
+
+
+def test_a_proxy_is_told_where_to_ask_in_the_clear() -> None:
+    registry = OddRegistry()
+    with odd_registry.serving(registry) as address:
+        proxy = f"me:p%40ss@{address}"  # as curl takes it, too
+        with Session(proxy=lambda origin: proxy if "registry.test" in origin else "") as asking:
+            asking.send("GET", "http://registry.test:5000/v2/", {}).close()
+    (asked,) = registry.asked
+    assert asked.raw.split()[1] == b"http://registry.test:5000/v2/"
+    assert asked.headers["Host"] == "registry.test:5000"
+    assert asked.headers["Proxy-Authorization"] == "Basic bWU6cEBzcw=="
+
+
+def test_a_redirect_leaves_the_connection_open() -> None:
+    registry = OddRegistry()
+    elsewhere = Reply(307, (("Location", "/v2/there"),), b"elsewhere")
+    registry.hook = lambda asked: None if asked.path == "/v2/there" else elsewhere
+    with odd_registry.serving(registry) as address:
+        asking = Requester(Settings())
+        for _ in range(2):
+            asking.follow(f"http://{address}/v2/here", {}, "").finish()
+        asking.close()
+    assert len(registry.asked) == 4
+    assert len(set(registry.connections)) == 1

@@ -130,6 +130,8 @@ def test_a_link_keeps_what_the_registry_wrote(
     [
         following("last=a", 'rel="next"'),
         following("last=a", "rel=next"),
+        following("last=a", "rel='next'"),
+        following("last=a", 'title="a, b"; rel="next"'),
         following("last=a", 'rel="NEXT"'),
         following("last=a", 'rel="last next"'),
         following("last=a", 'title="x"; rel="next"'),
