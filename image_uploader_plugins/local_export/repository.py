@@ -426,13 +426,15 @@ class Repository:
         """Yield all entries of the repository's own folders, but not those in misplaced folders."""
         own = filter(layout.is_own_folder, self._storage.names(self.layout.top))
         found = map(self._storage.status, (self.layout.top / name for name in sorted(own)))
-        return self._with_parts(filter(None, found))
-
-    def _with_parts(self, files: Iterable[File]) -> Iterator[File]:
-        for file in files:
+        pending: list[Iterator[File]] = [filter(None, found)]
+        while pending:
+            file = next(pending[-1], None)
+            if file is None:
+                pending.pop()
+                continue
             yield file
             if file.kind == "folder" and not self.is_misplaced(file):
-                yield from self._with_parts(self._storage.entries(file.path))
+                pending.append(iter(self._storage.entries(file.path)))
 
     def belongs(self, file: File) -> bool:
         """Return whether an entry is of the kind that a tree has at its place."""

@@ -12,7 +12,7 @@ import pwd
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
-from typing import NamedTuple, ParamSpec, TypeVar
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.storage import beneath
@@ -342,6 +342,20 @@ class Folders:
             if self._held.folders:
                 self._held.missing.add(text)
             raise
+
+    def call_beside(
+        self,
+        path: PurePosixPath,
+        function: Callable[..., _T],
+        **options: Any,
+    ) -> _T:
+        """Do what call() does, for a function of a name and the open folder ``dir_fd`` of it."""
+        folder, _, name = str(path).rpartition("/")
+        held = self._held.folders.get(folder or ".") if self._held.folders else None
+        if held is not None:
+            return self.call(path, function, name, dir_fd=held, **options)
+        with self.folder_of(path) as there:
+            return self.call(path, function, path.name or ".", dir_fd=there, **options)
 
     def open_to_read(self, path: PurePosixPath) -> int:
         """Open what is at ``path``, to read; raise StorageError.

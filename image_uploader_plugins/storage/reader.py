@@ -59,9 +59,7 @@ class Reader(Folders):
         if self.is_in_missing(path):
             return None
         try:
-            with self.folder_of(path) as folder:
-                name = path.name or "."
-                found = self.call(path, os.stat, name, dir_fd=folder, follow_symlinks=False)
+            found = self.call_beside(path, os.stat, follow_symlinks=False)
         except NotFound:
             return None
         return entry(str(path), found)
@@ -120,8 +118,8 @@ class Reader(Folders):
     def link_target(self, path: PurePosixPath) -> str | None:
         """Return the target of the symbolic link at ``path``; None if there is no link."""
         try:
-            with self.folder_of(path) as folder:
-                return self.call(path, os.readlink, path.name, dir_fd=folder)
+            found: str = self.call_beside(path, os.readlink)
+            return found
         except NotFound:
             return None
         except errors.StorageError as e:

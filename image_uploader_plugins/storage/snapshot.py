@@ -28,6 +28,7 @@ class Snapshot(DryRun):
         # By folder, as paths are slow keys.
         self._names: dict[str, dict[str, str]] = {}
         self._entries: dict[str, dict[str, File]] = {}
+        self._sorted: dict[str, list[File]] = {}
         self._targets: dict[str, str | None] = {}
         # By inode: all names of a file have the same content.
         self._contents: dict[tuple[int, int], bytes] = {}
@@ -60,8 +61,13 @@ class Snapshot(DryRun):
         return {name: file.kind for name, file in found.items()}
 
     def entries(self, path: PurePosixPath) -> list[File]:
-        names = sorted(self.names(path))
-        found = self._entries.get(str(path), {})
+        text = str(path)
+        if text in self._sorted:
+            return self._sorted[text]
+        names = sorted(self._names_in(text))
+        found = self._entries.get(text, {})
+        if len(found) == len(names):
+            return self._sorted.setdefault(text, [found[name] for name in names])
         files = (found.get(name) or self.status(path / name) for name in names)
         return list(filter(None, files))
 

@@ -73,6 +73,8 @@ class Inspection:
         self._copies = copies
         self._access = access
         self._misplaced: set[PurePosixPath] = set()
+        # All entries, where all could be looked at.
+        self._parts: list[File] | None = None
         self.is_unread = False
         self._look_around()
         self.inventory = twice(lambda: look(self._repository))
@@ -82,7 +84,7 @@ class Inspection:
     def _look_around(self) -> None:
         """Look at everything: folders that are entered first are held, as those of lists are."""
         with contextlib.suppress(errors.StorageError):
-            collections.deque(self._repository.parts(), maxlen=0)
+            self._parts = list(self._repository.parts())
 
     @property
     def is_misplaced(self) -> bool:
@@ -304,7 +306,7 @@ class Inspection:
     # -- files
 
     def _files(self) -> Iterator[Finding]:
-        for file in self._repository.parts():
+        for file in self._repository.parts() if self._parts is None else self._parts:
             if self._repository.belongs(file):
                 yield from self._access.findings(file)
             else:
