@@ -106,6 +106,9 @@ def test_every_answer_to_a_page_of_the_list(
         assert (answered, allowed) == (status, [origin])
         assert elements(headers, "Access-Control-Expose-Headers") >= EXPOSED
         assert "origin" in elements(headers, "Vary")
+        for name in ("Access-Control-Expose-Headers", "Vary"):
+            said = ",".join(headers.get_all(name, [])).split(",")
+            assert len(said) == len(elements(headers, name)), said
 
 
 @pytest.mark.parametrize(("method", "target", "asked", "status"), ANSWERS)

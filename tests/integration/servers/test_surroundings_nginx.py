@@ -333,6 +333,21 @@ def test_a_tag_that_moves_is_seen_at_once(tree: Path) -> None:
                 assert f'"{later}"'.encode() in get("tags/list?last=1.0")[2]
 
 
+def test_what_is_absent_is_nothing_to_log(tree: Path) -> None:
+    """Clients look for what may not be there, and no administrator wants to know."""
+    logs = []
+
+    def write(folder: Path, port: int) -> str:
+        logs.append(folder / "log")
+        return web.nginx_main(folder, webservers.nginx(Site(tree, port, "127.0.0.1")))
+
+    with web.running("nginx", write) as server:
+        for path in ("base/manifests/absent", "absent/manifests/1.0", "absent/tags/list"):
+            assert raw.get(server, f"/v2/{path}")[0] == 404
+        assert raw.get(server, "/v2/base/manifests/absent", If_None_Match='"x"')[0] == 404
+        assert logs[-1].read_text() == ""
+
+
 def test_files_that_an_operator_keeps_open() -> None:
     """With the documented line instead of ours, a tag still moves and goes at once."""
     documented = (PROJECT / "doc/source/serving.rst").read_text()
