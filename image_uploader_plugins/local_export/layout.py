@@ -22,7 +22,7 @@ folder are joined to that folder elsewhere.
     v2/<name>/manifests/<tag> -> <digest>    legacy tag
     v2/<name>/tags/list                      {"name": ..., "tags": [...]}
     v2/<name>/.tags/<tag> -> ../manifests/<digest>      the tag, for nginx and our Apache site
-    v2/<name>/.defaults/<tag> -> ../manifests/<digest>  for clients that know no lists
+    v2/<name>/.defaults/<tag> -> ../manifests/<digest>  of a list, for clients that know none
     v2/<name>/.pages/<division>/<last>=      a window: the tags up to <last>, from one of these on
     v2/<name>/.pages/<division>/.end=        the last window
     v2/<name>/.pages/<division>/<tag>+ -> <last>=    the window after <tag>, or after .start
@@ -243,7 +243,10 @@ class RepositoryLayout:
         return self.tag_links / tag.value
 
     def default_link(self, tag: Tag) -> PurePosixPath:
-        """Return the link from a tag to the manifest for clients that know no lists."""
+        """Return the link from a tag of a list to the manifest for clients that know no lists.
+
+        Any other tag has none.
+        """
         return self.default_links / tag.value
 
     def referrers_of(self, subject: Digest) -> PurePosixPath:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import PurePosixPath
 
@@ -14,6 +14,7 @@ from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.tidied import TIDIED
 from image_uploader_plugins.local_export.views import documents
+from image_uploader_plugins.local_export.views.documents import Variant
 from image_uploader_plugins.local_export.views.referrers import Referrers
 from image_uploader_plugins.local_export.views.tags_list import Listing
 from image_uploader_plugins.manifest import Manifest
@@ -152,14 +153,19 @@ class Repository:
     def put(self, parsed: Manifest, digest: Digest, tag: Tag | None) -> None:
         """Publish a manifest and then a tag, or without one a pin, and bring the lists in line."""
         self.write_manifest(parsed, digest)
-        # A power loss must not leave a name whose manifest is not there.
+        offers = self._offers(parsed, digest)
+        if tag:
+            self._lead_to_default(tag, offers)
+        # A power loss must not leave a name whose manifest, or default, is not there.
         self._storage.sync()
         if tag:
-            self.write_tag(tag, parsed, digest)
+            self._point(tag, offers)
         else:
             self.write_pin(parsed, digest)
         # Nor a list with a tag that is not there.
         self._storage.sync()
+        if tag:
+            self._forget_default(tag, offers)
         self._bring_in_line({tag} if tag else set())
 
     def _bring_in_line(self, written: set[Tag]) -> None:
@@ -204,7 +210,8 @@ class Repository:
         for other in sorted(surplus.intersection(self._storage.names(folder))):
             self._storage.unlink(folder / other)
         if digest.algorithm != "sha256":
-            self._write_type_map(self.layout.digest_type_map(digest), digest.value, parsed, digest)
+            path, itself = self.layout.digest_type_map(digest), Variant(parsed.media_type, digest)
+            self._storage.write(path, documents.type_map(digest.value, [itself]))
 
     def left_out(self, index: Digest) -> frozenset[Digest]:
         """Return the recorded children of an index that were left out on purpose."""
@@ -349,14 +356,68 @@ class Repository:
             raise errors.ManifestInvalid(problem, self._storage.root / path) from None
 
     def write_tag(self, tag: Tag, parsed: Manifest, digest: Digest) -> None:
-        """Point a tag at a manifest: the type map first, since it decides what the tag is for."""
-        default = self._write_type_map(self.layout.type_map(tag), tag.value, parsed, digest)
+        """Point a tag at a manifest."""
+        offers = self._offers(parsed, digest)
+        is_new = self._lead_to_default(tag, offers)
+        if is_new and self._storage.link_target(self.layout.tag_link(tag)) != _target(offers[0]):
+            # A power loss must not leave a list without its default.
+            self._storage.sync()
+        self._point(tag, offers)
+        self._forget_default(tag, offers)
+
+    def _offers(self, parsed: Manifest, digest: Digest) -> list[Variant]:
+        """Return what a tag of a manifest offers, and last what clients get that know no lists."""
+        offers = [Variant(parsed.media_type, digest)]
+        present = frozenset(d.digest for d in parsed.manifests if self.has_manifest(d.digest))
+        default = parsed.default(self._architecture, present)
+        return [*offers, Variant(default.media_type, default.digest, 0.5)] if default else offers
+
+    def _point(self, tag: Tag, offers: Sequence[Variant]) -> None:
+        """Write the type map of a tag first, since it decides what the tag is for."""
+        self._storage.write(self.layout.type_map(tag), documents.type_map(tag.value, offers))
         legacy = self.layout.legacy_tag(tag)
         if self._storage.status(legacy):
             # A power loss must leave one of them.
             self._storage.sync()
             self._storage.unlink(legacy)
-        self._write_links(tag, digest, default)
+        self._storage.symlink(self.layout.tag_link(tag), _target(offers[0]))
+
+    def _lead_to_default(self, tag: Tag, offers: Sequence[Variant]) -> bool:
+        """Write the link of a tag to its default, before the tag leads to a list that needs it.
+
+        Returns whether that is a change.
+        """
+        if not offers[1:]:
+            return False
+        return self._storage.symlink(self.layout.default_link(tag), _target(offers[-1]))
+
+    def _forget_default(self, tag: Tag, offers: Sequence[Variant]) -> None:
+        """Remove the link of a tag to a default, after the tag leads to what needs none."""
+        link = self.layout.default_link(tag)
+        target = None if offers[1:] else self._storage.link_target(link)
+        if target == _target(offers[0]):
+            self._storage.drop(link)
+        elif target:
+            # A power loss must not leave a list without its default.
+            self._storage.sync()
+            self._storage.unlink(link)
+
+    def needless_links(self) -> list[File]:
+        """Return the links to defaults that lead where their tags lead.
+
+        Earlier versions wrote one for each tag.
+        """
+        names = sorted(self._storage.names(self.layout.default_links))
+        links = ((self.layout.default_links / n, self.layout.tag_links / n) for n in names)
+        read = self._storage.link_target
+        found = (link for link, other in links if (target := read(link)) and target == read(other))
+        return list(filter(None, map(self._storage.status, found)))
+
+    def remove_needless_links(self) -> None:
+        """Remove the links to defaults that lead where their tags lead."""
+        for link in self.needless_links():
+            self._storage.drop(link.path)
+        self._storage.remove_empty(self.layout.default_links)
 
     def rewrite_tags(self, index: Digest) -> None:
         """Point all tags of an index at it anew, since more of its children are here.
@@ -372,24 +433,6 @@ class Repository:
                 if failed(e):
                     raise
 
-    def _write_type_map(
-        self, path: PurePosixPath, reference: str, parsed: Manifest, digest: Digest
-    ) -> Digest:
-        variants = [documents.Variant(parsed.media_type, digest)]
-        present = frozenset(d.digest for d in parsed.manifests if self.has_manifest(d.digest))
-        default = parsed.default(self._architecture, present)
-        if default and reference != digest.value:
-            variants.append(documents.Variant(default.media_type, default.digest, 0.5))
-        self._storage.write(path, documents.type_map(reference, variants))
-        return variants[-1].digest
-
-    def _write_links(self, tag: Tag, digest: Digest, default: Digest) -> None:
-        for link, target in (
-            (self.layout.tag_link(tag), digest),
-            (self.layout.default_link(tag), default),
-        ):
-            self._storage.symlink(link, layout.link_target(target))
-
     def write_pin(self, parsed: Manifest, digest: Digest) -> None:
         """Keep a manifest that has no tag.
 
@@ -397,7 +440,7 @@ class Repository:
         no type map names.
         """
         reference = layout.PIN + digest.value
-        variants = [documents.Variant(parsed.media_type, digest)]
+        variants = [Variant(parsed.media_type, digest)]
         self._storage.write(self.layout.pin(digest), documents.type_map(reference, variants))
 
     def remove_tag(self, tag: Tag) -> None:
@@ -533,6 +576,8 @@ class Repository:
                 self._refresh_tag(tag, report, thoroughly=thoroughly)
         tags = {tag.value for tag in others.union(written)}
         self._clear_links(linked - tags)
+        if thoroughly:
+            self._storage.remove_empty(self.layout.default_links)
         return tags
 
     def _linked(self, *, thoroughly: bool = False) -> set[str]:
@@ -600,6 +645,10 @@ class Repository:
         folder = self.layout.top
         while folder != layout.V2 and self._storage.remove_empty(folder):
             folder = folder.parent
+
+
+def _target(variant: Variant) -> str:
+    return layout.link_target(variant.digest)
 
 
 def _valid_tags(names: set[str]) -> Iterator[Tag]:

@@ -232,10 +232,20 @@ class TreeServer:
 
     def _tagged(self, repository: RepositoryLayout, tag: Tag, accept: str) -> Digest:
         """Return the manifest that a tag leads to for a client that takes ``accept``."""
-        no_list = negotiation.takes_no_list(accept)
-        link = repository.default_link(tag) if no_list else repository.tag_link(tag)
-        folder = self._files.readlink(link)
-        return Digest(folder.name.removeprefix("."))
+        link, default = repository.tag_link(tag), repository.default_link(tag)
+        if not negotiation.takes_no_list(accept):
+            return self._led(link)
+        with contextlib.suppress(NotFound):
+            return self._led(default)
+        found = self._led(link)
+        # A tag may come to lead to a list at any time. The default of a list is there before.
+        with contextlib.suppress(NotFound):
+            return self._led(default)
+        return found
+
+    def _led(self, link: PurePosixPath) -> Digest:
+        """Return the manifest that a link leads to; raise NotFound where there is no link."""
+        return Digest(self._files.readlink(link).name.removeprefix("."))
 
     def _catalog(self, request: Request) -> Response:
         def read() -> _Items:

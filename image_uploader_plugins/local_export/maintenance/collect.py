@@ -108,12 +108,13 @@ class Collector:
                 plan = garbage.plan(self._storage, repository, held)
             found = self._found(repository, plan)
             garbage.sweep(self._storage, repository, plan, thoroughly=True)
+            repository.remove_needless_links()
             if not self._is_dry_run:
                 self._tree.remove_if_empty(repository)
         return found
 
     def _found(self, repository: Repository, plan: Plan) -> list[Garbage]:
-        found = [*self._manifests(repository, plan), *self._blobs(plan)]
+        found = [*_links(repository), *self._manifests(repository, plan), *self._blobs(plan)]
         self._swept.update(plan.digests)
         if plan.doubts:
             self.problems.append(errors.NeedUnknown(plan.doubts))
@@ -177,3 +178,12 @@ class Collector:
     def _counts(self) -> LinkCounts:
         """Return the links that a dry run has counted as removed; none in a real collection."""
         return self._foreseen or LinkCounts()
+
+
+def _links(repository: Repository) -> Iterator[Garbage]:
+    """Yield the needless links of a repository as one piece of garbage, as there may be many."""
+    links = repository.needless_links()
+    if links:
+        which = "a link" if len(links) == 1 else f"one of {len(links)} links"
+        reason = f"{which} of earlier versions, which no client needs"
+        yield Garbage(links[0].path, reason, sum(link.size for link in links))

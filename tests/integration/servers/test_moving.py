@@ -7,13 +7,15 @@ import contextlib
 import hashlib
 import http.client
 import json
+import os
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from image_uploader_plugins import media_types
 from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.reference import Tag
@@ -80,3 +82,98 @@ def test_each_answer_is_one_manifest(kind: web.Kind, root: Path) -> None:
             seen.add(digest)
         connection.close()
     assert seen == {str(image.digest) for image in (*IMAGES, INDEX)}
+
+
+# The links of a tag, and what a client gets that knows no lists. Earlier versions wrote
+# two links for each tag. A list has no default where none of its manifests is there.
+CHILD = IMAGES[1]
+STATES = {
+    "an image": (IMAGES[0], None, IMAGES[0]),
+    "an image with two links": (IMAGES[0], IMAGES[0], IMAGES[0]),
+    "a list": (INDEX, CHILD, CHILD),
+    "a list without a default": (INDEX, None, INDEX),
+}
+# Moves a tag to a list or back, as a put does, each time that a byte comes in.
+SWITCH = """
+import itertools, os, sys
+new, link, default, image, index, child = sys.argv[1:]
+def lead(path, target):
+    os.symlink(target, new)
+    os.rename(new, path)
+moments = itertools.cycle(range(0, 12_000, 101))
+for is_list in itertools.cycle((False, True)):
+    if is_list:
+        lead(default, child)
+        lead(link, index)
+    else:
+        lead(link, image)
+        os.path.lexists(default) and os.unlink(default)
+    os.write(1, b".")
+    if not os.read(0, 1):
+        break
+    # So that it comes at each moment of a request.
+    for _ in range(next(moments)):
+        pass
+"""
+SWITCHES = 300
+
+
+def links(root: Path) -> tuple[Path, Path]:
+    paths = layout.RepositoryLayout(INDEX.repository)
+    return root / paths.tag_link(TAG), root / paths.default_link(TAG)
+
+
+def target(image: images.Image) -> str:
+    return layout.link_target(image.digest)
+
+
+@contextlib.contextmanager
+def switching(root: Path) -> Iterator[Callable[[], None]]:
+    """A tag that moves once for each call; the call returns when the move before is over."""
+    arguments = [root / "new", *links(root), *map(target, (IMAGES[0], INDEX, CHILD))]
+    command = [sys.executable, "-c", SWITCH, *map(str, arguments)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin
+        assert process.stdout
+
+        def switch() -> None:
+            assert process.stdout
+            assert os.read(process.stdout.fileno(), 1)
+            assert process.stdin
+            os.write(process.stdin.fileno(), b".")
+
+        yield switch
+        process.stdin.close()
+
+
+@pytest.mark.parametrize("kind", quick.alone({"embedded"}, REQUESTS))
+def test_clients_that_know_no_lists(kind: web.Kind, root: Path) -> None:
+    """They get no list that has a default, also not while a tag moves to one or from it."""
+    link, default = links(root)
+    with (
+        web.serve(kind, root) as server,
+        contextlib.closing(http.client.HTTPConnection(server, timeout=60)) as connection,
+    ):
+
+        def gets() -> str | None:
+            accept = f"{media_types.DOCKER_MANIFEST}, {media_types.DOCKER_SCHEMA1_SIGNED}"
+            path = f"/v2/moving/manifests/{TAG}"
+            connection.request("GET", path, headers={"Accept": accept})
+            answer = connection.getresponse()
+            body = answer.read()
+            assert answer.status == 200, body
+            assert f"sha256:{hashlib.sha256(body).hexdigest()}" == answer.headers["ETag"].strip('"')
+            return answer.headers["Docker-Content-Digest"]
+
+        for state, (tagged, other, expected) in STATES.items():
+            for path, image in ((link, tagged), (default, other)):
+                path.unlink(missing_ok=True)
+                if image:
+                    path.symlink_to(target(image))
+            assert gets() == str(expected.digest), state
+        with switching(root) as switch:
+            seen = set()
+            for _ in range(SWITCHES):
+                switch()
+                seen.add(gets())
+        assert seen == {str(IMAGES[0].digest), str(CHILD.digest)}

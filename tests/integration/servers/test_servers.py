@@ -278,7 +278,7 @@ def test_private_state_is_private(server: str, kind: web.Kind, root: Path) -> No
     private += [f"{inside}/.htaccess", "/v2/base/../../.local-export/"]
     if kind != "production":  # it serves whatever file is in the tree
         private += [f"{inside}/index.json", "/v2/base/.tags/1.0/index.json", "/v2/base/"]
-        private += ["/v2/base/manifests/1.0.type-map", "/v2/base/.defaults/1.0/index.json"]
+        private += ["/v2/base/manifests/1.0.type-map", "/v2/multi/oci/.defaults/1.0/index.json"]
     for path in private:
         prepared = requests.Request("GET", f"http://{server}/").prepare()
         prepared.url = f"http://{server}{path}"  # requests would tidy it up

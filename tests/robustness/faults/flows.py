@@ -242,6 +242,16 @@ def _sparse() -> tuple[Callable[[Path], object], World, tuple[Step, ...]]:
     return prepare, world, (*steps, leave)
 
 
+def _to_a_list_and_back(before: World) -> tuple[Step, ...]:
+    """A tag of an image that becomes one of a list, and then of the image again."""
+    moved = dataclasses.replace(LIST, tag=OTHER.tag)
+    after = before.with_manifest(moved, moved.digest, str(moved.tag))
+    return (
+        Step(_put(moved, moved.digest, True), after),
+        Step(_put(OTHER, OTHER.digest, True), before),
+    )
+
+
 def _legacy(root: Path, *laid: Image) -> None:
     """As tripleo-common left it."""
     for image in laid:
@@ -285,6 +295,7 @@ def flows() -> list[Flow]:
     list_there, with_child = _laid(OLD, child, NESTED)
     all_there, everything = _laid(OLD, LIST, SIGNATURE, NESTED)
     without_list = World().with_image(OLD).with_image(SIGNATURE).with_image(NESTED)
+    both_there, both = _laid(LIST, OTHER, NESTED)
     last_there, last = _laid(OLD, NESTED)
     referrer_there, with_referrer = _laid(OLD, REFERRER, NESTED)
     old_there, old = _laid(OLD, blobs=(REFERRER, OTHER))
@@ -299,6 +310,7 @@ def flows() -> list[Flow]:
         Flow("moved tag", two_there, two, put_steps(two, NEW)),
         Flow("list with children", list_there, with_child, put_steps(with_child, LIST)[-3:]),
         Flow("more platforms of a list", *_sparse()),
+        Flow("moved to a list and back", both_there, both, _to_a_list_and_back(both)),
         Flow("referrer", old_there, old, put_steps(old, REFERRER)[-1:]),
         Flow("sha512", old_there, old, put_steps(old, OTHER, "sha512")[-1:]),
         Flow("delete", all_there, everything, _delete("ns/img:list", without_list)),

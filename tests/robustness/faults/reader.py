@@ -10,9 +10,10 @@ from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.layout import RepositoryLayout
 from image_uploader_plugins.local_export.views import documents
+from image_uploader_plugins.manifest import Manifest
 from image_uploader_plugins.reference import RepositoryName
 from image_uploader_plugins.storage import is_temporary
-from tests.robustness.faults.flows import NESTED, Flow
+from tests.robustness.faults.flows import LIST, NESTED, Flow
 from tests.robustness.faults.repository import Repository, hashes, paged, parses
 from tests.robustness.faults.snapshot import Entry, Snapshot
 
@@ -146,7 +147,7 @@ class Reader:
                 if digest is None:
                     if None not in allowed and self._needs(repository, how):
                         yield f"{here} is not there"
-                elif digest not in allowed | self._defaults(repository, allowed, how):
+                elif digest not in self._allowed(repository, allowed, how):
                     yield f"{here} leads to {digest}"
                 elif None not in allowed or how == "record":
                     yield from repository.lacks(digest, here, legacy=self._flow.legacy)
@@ -156,13 +157,16 @@ class Reader:
         adopted = not repository.untouched() and not self._marked(repository.name)
         return how == "record" or not self._flow.legacy or adopted
 
-    def _defaults(
+    def _allowed(
         self, repository: Repository, allowed: set[Digest | None], how: str
-    ) -> set[Digest]:
-        """What an index may stand for, for clients that know none."""
+    ) -> set[Digest | None]:
+        """What clients may get; those that know no lists never get one that has a default."""
+        if how != "default link":
+            return allowed
         manifests = self._manifests.get(repository.name, {}) | repository.manifests
-        indexes = [manifests[d] for d in allowed if d in manifests and how == "default link"]
-        return {child.digest for parsed in indexes for child in parsed.manifests}
+        known = {LIST.digest: LIST.manifest} | manifests  # on the disk or not yet
+        children = {d: _children(known[d]) & manifests.keys() for d in allowed if d in known}
+        return {d for d in allowed if not d or not children.get(d)}.union(*children.values())
 
     # -- promises
 
@@ -229,6 +233,10 @@ class Reader:
             one, other = before.get(path), now.get(path)
             if not (one and other) or _visible(one) != _visible(other):
                 yield f"{folder}/{path} is not what it was"
+
+
+def _children(parsed: Manifest) -> set[Digest]:
+    return {child.digest for child in parsed.manifests}
 
 
 def _repository(path: str) -> str | None:

@@ -104,8 +104,9 @@ class Repository:
             yield "record", next(iter(_led_to(record)), None)
         else:
             yield "record", layout.folder_digest(legacy.rpartition("/")[2]) if legacy else None
-        for how, folder in (("link", ".tags"), ("default link", ".defaults")):
-            target = self._link(f"{folder}/{tag}")
+        links = [self._link(f"{folder}/{tag}") for folder in (".tags", ".defaults")]
+        # Only a list has a default.
+        for how, target in (("link", links[0]), ("default link", links[1] or links[0])):
             yield how, layout.folder_digest(target.rpartition("/")[2]) if target else None
 
     def lacks(self, digest: Digest, whose: str, *, legacy: bool) -> Iterator[str]:
@@ -143,10 +144,10 @@ class Repository:
         name = RepositoryName(self.name)
         if self._file("tags/list") != documents.tags_list(name, self.tags):
             yield f"tags {sorted(self.tags)}, listed {self._file('tags/list')!r}"
-        for folder in (".tags", ".defaults"):
+        for folder, tags in ((".tags", self.tags), (".defaults", self._lists())):
             linked = {p.partition("/")[2] for p in self._entries if p.startswith(f"{folder}/")}
-            if linked != self.tags:
-                yield f"tags {sorted(self.tags)}, {folder} {sorted(linked)}"
+            if linked != tags:
+                yield f"tags {sorted(tags)}, {folder} {sorted(linked)}"
         for label, listed in paged(self._entries, ".pages/", "tags").items():
             if listed != sorted(self.tags):
                 yield f"tags {sorted(self.tags)}, page by page {listed} in {label}"
@@ -154,6 +155,11 @@ class Repository:
             yield f"a pin for {digest}, which is absent"
         if self._referrers() != self._referring():
             yield f"referrers {self._referrers()}, on disk {self._referring()}"
+
+    def _lists(self) -> set[str]:
+        """The tags that offer a default beside a list."""
+        records = {tag: self._file(f"manifests/{tag}{layout.TYPE_MAP}") for tag in self.tags}
+        return {tag for tag, record in records.items() if record and _led_to(record)[1:]}
 
     def _referrers(self) -> dict[str, bytes]:
         below = ((p, e) for p, e in self._entries.items() if p.startswith(".referrers/"))

@@ -173,8 +173,8 @@ def test_what_comes_later_is_offered_by_all_tags(filled: LocalExportDriver, root
     filled.leave_out(index.repository, index.digest, [amd.digest])
     trees.put(filled, dataclasses.replace(index, children=(amd,)), "some")
     filled.leave_out(index.repository, index.digest, [])
-    for tag, digest in (("some", amd.digest), ("same", amd.digest), ("other", APP.digest)):
-        assert (root / V2 / ".defaults" / tag).readlink().name == str(digest)
+    for tag in ("some", "same"):
+        assert (root / V2 / ".defaults" / tag).readlink().name == str(amd.digest)
     assert trees.problems(root) == []
 
 

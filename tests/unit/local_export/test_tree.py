@@ -15,6 +15,8 @@ import pytest
 from image_uploader_plugins import errors, media_types
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
+from image_uploader_plugins.local_export.maintenance.collect import Collector
+from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
 from image_uploader_plugins.testing import images
 from tests.support import trees
@@ -72,14 +74,65 @@ def test_a_list_offers_a_default(
     index = images.index("ns/img", "1.0", children)
     trees.put(driver, index)
     text = (root / "v2/ns/img/manifests/1.0.type-map").read_text()
-    chosen = index.digest if default is None else children[default].digest
-    assert Path(root / "v2/ns/img/.defaults/1.0").readlink().name == str(chosen)
     assert Path(root / "v2/ns/img/.tags/1.0").readlink().name == str(index.digest)
     if default is None:
         assert "qs=" not in text
+        assert defaults(root) == {}
     else:
+        chosen = children[default].digest
+        assert defaults(root) == {"1.0": str(chosen)}
         assert f"{media_types.DOCKER_LIST}; qs=1.0\nURI: {index.digest}/" in text
         assert f"{media_types.DOCKER_MANIFEST}; qs=0.5\nURI: {chosen}/" in text
+
+
+def defaults(root: Path) -> dict[str, str]:
+    return {path.name: path.readlink().name for path in (root / "v2/ns/img/.defaults").glob("*")}
+
+
+def test_a_tag_has_a_default_while_it_is_that_of_a_list(
+    driver: LocalExportDriver, root: Path
+) -> None:
+    child = images.image("ns/img", None, [images.layer({"file": b"x"})])
+    index = images.index("ns/img", "1.0", [child])
+    for _ in range(2):
+        trees.put(driver, one())
+        assert defaults(root) == {}
+        trees.put(driver, index)
+        assert defaults(root) == {"1.0": str(child.digest)}
+    assert trees.problems(root) == []
+
+
+def with_links_of_earlier_versions(driver: LocalExportDriver, root: Path) -> None:
+    folder = root / "v2/ns/img/.defaults"
+    trees.put(driver, one())
+    trees.put(driver, one(), "other")
+    folder.mkdir()
+    for tag in ("1.0", "other"):
+        (folder / tag).symlink_to(f"../manifests/{one().digest}")
+
+
+def test_the_next_put_removes_a_link_of_an_earlier_version(
+    driver: LocalExportDriver, root: Path
+) -> None:
+    with_links_of_earlier_versions(driver, root)
+    # It is right, so the image is not copied again.
+    assert driver.held_manifest(NAME, one().digest, tag=Tag("1.0"))
+    trees.put(driver, one())
+    assert defaults(root) == {"other": str(one().digest)}
+    trees.put(driver, images.image("ns/img", "other", [images.layer({"file": b"new"})]))
+    assert defaults(root) == {}
+
+
+def test_gc_removes_links_of_earlier_versions(driver: LocalExportDriver, root: Path) -> None:
+    with_links_of_earlier_versions(driver, root)
+    tree = Tree(root)
+    told = list(Collector(tree, dry_run=True).collect())
+    assert len(defaults(root)) == 2
+    assert list(Collector(tree).collect()) == told
+    tree.close()
+    assert [str(garbage.path) for garbage in told] == ["v2/ns/img/.defaults/1.0"]
+    assert told[0].reason == "one of 2 links of earlier versions, which no client needs"
+    assert not (root / "v2/ns/img/.defaults").exists()
 
 
 def test_the_default_architecture_is_an_option(root: Path) -> None:

@@ -82,7 +82,7 @@ NOTED: dict[str, tuple[Callable[[DryRun], object], set[Change]]] = {
     ),
     "link": (lambda d: d.link(FILE, NEW), {Change(NEW, MISSING)}),
     "unlink": (lambda d: d.unlink(FILE), {Change(FILE, SURPLUS)}),
-    "drop": (lambda d: d.drop(FILE), {Change(FILE, SURPLUS)}),
+    "drop": (lambda d: d.drop(FILE), set()),
     "remove": (
         lambda d: d.remove(_file(d)),
         {Change(FILE, SURPLUS)},

@@ -115,7 +115,7 @@ PLANTS: dict[str, Callable[[Path], object]] = {
 }
 
 
-VIEWS = ("v2/ns/img/.tags/1.0", "v2/ns/img/.defaults/1.0", "v2/ns/img/tags/list")
+VIEWS = ("v2/ns/img/.tags/1.0", "v2/multi/oci/.defaults/1.0", "v2/ns/img/tags/list")
 FOLDERS = ("v2/ns/img/tags", "v2/ns/img/.tags", "v2/ns/img/.referrers")
 
 

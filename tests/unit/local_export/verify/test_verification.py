@@ -47,6 +47,11 @@ MANIFEST = f"v2/ns/img/manifests/{SUBJECT.digest}"  # ns/copy has one like it
 LONELY = f"v2/ns/img/manifests/{OTHER.digest}"
 
 
+def default_of_an_image(root: Path, digest: Digest) -> None:
+    (root / "v2/ns/img/.defaults").mkdir(mode=0o755)
+    (root / "v2/ns/img/.defaults/1.0").symlink_to(f"../manifests/{digest}")
+
+
 def blob(digest: Digest, name: str = "ns/img") -> str:
     return f"v2/{name}/blobs/{digest}.gz"
 
@@ -140,14 +145,24 @@ MENDED: dict[str, tuple[Callable[[Path], object], str, str]] = {
         "is missing",
     ),
     "no default link": (
-        lambda r: (r / "v2/ns/img/.defaults/1.0").unlink(),
-        "v2/ns/img/.defaults/1.0",
+        lambda r: (r / "v2/multi/oci/.defaults/1.0").unlink(),
+        "v2/multi/oci/.defaults/1.0",
         "is missing",
     ),
     "a link of no tag": (
-        lambda r: (r / "v2/ns/img/.defaults/gone").symlink_to("../manifests/gone"),
-        "v2/ns/img/.defaults/gone",
+        lambda r: (r / "v2/multi/oci/.defaults/gone").symlink_to("../manifests/gone"),
+        "v2/multi/oci/.defaults/gone",
         "should not be there",
+    ),
+    "a default of an image, another one": (
+        lambda r: default_of_an_image(r, OTHER.digest),
+        "v2/ns/img/.defaults/1.0",
+        "should not be there",
+    ),
+    "a default of an image": (
+        lambda r: default_of_an_image(r, SUBJECT.digest),
+        "v2/ns/img/.defaults/1.0",
+        "a link of earlier versions, which no client needs",
     ),
     "a torn list": (
         lambda r: replace(r / "v2/ns/img/tags/list", b'{"na'),
@@ -247,6 +262,7 @@ HARMLESS = {
     "a blob of no manifest": Kind.UNNEEDED,
     "a manifest of no name": Kind.UNNEEDED,
     "a pooled blob of no repository": Kind.UNNEEDED,
+    "a default of an image": Kind.UNNEEDED,
 }
 
 
