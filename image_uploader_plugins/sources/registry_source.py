@@ -230,7 +230,7 @@ class RegistrySource(Source):
             raise errors.ImageUnknown(f"not found: {e.url}", e.url) from e
 
     def blob(self, descriptor: Descriptor, start: int = 0) -> Iterator[bytes]:
-        """Return the blob's bytes as the registry stores them, in chunks of 64 KiB.
+        """Return the blob's bytes as the registry stores them, in chunks of at most 256 KiB.
 
         Begins with the byte ``start``.  A body that breaks off goes on where
         it stopped; of a registry that does not give parts the whole is

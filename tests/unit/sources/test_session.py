@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import io
 import socket
+import sys
 import threading
+import types
 from collections.abc import Iterable
 from typing import Any
 
@@ -13,9 +15,11 @@ import pytest
 
 from image_uploader_plugins.pace import Limits, Pace
 from image_uploader_plugins.sources import answers, session
+from image_uploader_plugins.sources.registries import Registries
 from image_uploader_plugins.sources.requester import Requester
 from image_uploader_plugins.sources.session import Session
 from image_uploader_plugins.sources.settings import Settings
+from image_uploader_plugins.testing import images
 from tests.support import odd_registry
 from tests.support.odd_registry import OddRegistry, Reply
 
@@ -124,6 +128,29 @@ def test_a_small_answer_takes_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
                 assert answers.whole(answer, 1000) == body
         assert steps == [len(head), len(head) + 2, len(head)]
     serving.join(10)
+
+
+def test_a_request_is_little_work_of_ours() -> None:
+    """As many calls of this package's functions as there are things to know of each request."""
+    calls: list[str] = []
+
+    def note(frame: types.FrameType, event: str, _: object) -> None:
+        module = str(frame.f_globals.get("__name__"))
+        if event == "call" and module.startswith("image_uploader_plugins."):
+            calls.append(f"{module}.{frame.f_code.co_qualname}")
+
+    registry = OddRegistry([images.image("ns/app", "1", [])])
+    with odd_registry.serving(registry) as address:
+        asked = Registries(Settings()).registry(address)
+        for _ in range(2):
+            calls.clear()
+            sys.setprofile(note)
+            try:
+                asked.head("ns/app", "manifests/1", {})
+            finally:
+                sys.setprofile(None)
+        asked.close()
+    assert len(calls) <= 60, calls
 
 
 @pytest.mark.parametrize(
