@@ -212,7 +212,6 @@ class Tree:
             self.list_in_catalog(repository.name, listed=False)
             # A process that waits for the lock, or takes a lease, makes them anew.
             self.storage.remove_empty(repository.layout.leases)
-            self.storage.drop(repository.layout.needs)
             self.storage.forget_lock(_lock_of(repository.name))
 
     def close(self) -> None:

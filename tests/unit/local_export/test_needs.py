@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from image_uploader_plugins.local_export import layout, needs
+from image_uploader_plugins.local_export import graph, layout, needs
 from image_uploader_plugins.local_export.graph import Needs
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.local_export.maintenance.collect import Collector
@@ -286,26 +287,61 @@ def test_what_another_process_does_is_noticed(driver: LocalExportDriver, root: P
     sound(root)
 
 
-def test_all_kinds_of_manifests_are_remembered(root: Path) -> None:
+def test_all_kinds_of_manifests_are_remembered(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """With what they list, refer to and need."""
+    monkeypatch.setattr(needs, "WORTH", 0)
     parts = [*content.everything(), *content.related()]
     with LocalExportDriver(root) as driver:
         for part in parts:
             trees.put(driver, part)
-        before = trees.served(root)
+        before = stored(root)
         findings = Verification(Tree(root)).report().findings
         names = sorted({part.repository for part in parts})
-        for _ in range(2):
-            for name in names:
-                found = images.image(str(name), "going", [], labels={"going": "soon"})
-                trees.put(driver, found)
-                driver.delete(ImageRef(name, Tag("going")))
-        after = trees.served(root)
-    lists = (".pages/", "tags/list")
-    assert {p: t for p, t in after.items() if not any(part in p for part in lists)} == {
-        p: t for p, t in before.items() if not any(part in p for part in lists)
-    }
+        for name in [*names, *names]:
+            unpin(root, parts)
+            going = images.image(str(name), "going", [], labels={"going": "soon"})
+            trees.put(driver, going)
+            driver.delete(ImageRef(name, Tag("going")))
+        assert stored(root) == before
     assert Verification(Tree(root)).report().findings == findings
+
+
+def stored(root: Path) -> set[str]:
+    """All blobs and manifests that are served."""
+    found = trees.served(root)
+    return {path for path in found if "/blobs/" in path or path.endswith("/index.json")}
+
+
+def unpin(root: Path, parts: list[Image]) -> None:
+    """As tripleo-common leaves what an index lists."""
+    for part in parts:
+        for child in part.manifest.manifests:
+            pin = layout.repository(part.repository).pin(child.digest)
+            (root / pin).unlink(missing_ok=True)
+
+
+def test_layers_that_may_come_from_elsewhere_are_needed() -> None:
+    parsed = content.elsewhere().manifest
+    assert any(layer.urls for layer in parsed.layers)
+    assert set(graph.needs(parsed).blobs) >= {str(layer.digest) for layer in parsed.layers}
+
+
+def test_lists_have_only_referrers_that_stay(root: Path) -> None:
+    subject, first, second = content.SUBJECT, *map(_about, ("first", "second"))
+    path = root / layout.repository(subject.repository).referrers_of(subject.digest) / "all"
+    with LocalExportDriver(root) as driver:
+        for one in (subject, first, second):
+            trees.put(driver, one)
+        driver.delete(ImageRef(subject.repository, first.digest))
+        listed = json.loads(path.read_bytes())["manifests"]
+        assert [entry["digest"] for entry in listed] == [str(second.digest)]
+        driver.delete(ImageRef(subject.repository, second.digest))
+        assert not path.parent.exists()
+    sound(root)
+
+
+def _about(text: str) -> Image:
+    return content.referrer(content.SUBJECT, "application/vnd.example.sbom+json", text)
 
 
 # -- it is no content
@@ -347,9 +383,14 @@ def test_many_deletes_at_once_write_it_once(driver: LocalExportDriver, root: Pat
 
 
 def test_whoever_only_looks_makes_none(driver: LocalExportDriver, root: Path) -> None:
-    shutil.rmtree(root / layout.NEEDS)
-    Forecast(Tree(root)).delete_all(NAME, [Tag("t001")])
-    list(Collector(Tree(root), dry_run=True).collect())
+    delete(driver, 1)
+    trees.put(driver, image(20))
+    for state in ((root / HERE.needs).read_bytes(), None):
+        Forecast(Tree(root)).delete_all(NAME, [Tag("t002")])
+        list(Collector(Tree(root), dry_run=True).collect())
+        if state:
+            assert (root / HERE.needs).read_bytes() == state
+            shutil.rmtree(root / layout.NEEDS)
     assert not (root / layout.NEEDS).exists()
 
 

@@ -85,3 +85,22 @@ def test_another_kind_than_a_link_is_not_found(reader: Reader, path: PurePosixPa
 def test_what_is_wrong_is_an_error(reader: Reader, read: Callable[[Reader], object]) -> None:
     with pytest.raises(errors.StorageError):
         read(reader)
+
+
+def test_many_small_files(reader: Reader) -> None:
+    """With what tells each from whatever replaces or changes it."""
+    (reader.root / "a" / "second").write_bytes(b"more")
+    names = ["second", "file"]
+    found = list(reader.contents(FILE.parent, names, 100))
+    assert [content for _, content in found] == [b"more", b"content"]
+    assert [identity for identity, _ in found] == reader.identities(FILE.parent, names)
+    before = found[1][0]
+    (reader.root / FILE).rename(reader.root / "kept")
+    (reader.root / FILE).write_bytes(b"CONTENT")
+    assert reader.identities(FILE.parent, names)[1] != before
+
+
+@pytest.mark.parametrize(("name", "limit"), [("file", 7), ("b", 100), ("link", 100), ("fifo", 100)])
+def test_small_files_that_are_large_or_none(reader: Reader, name: str, limit: int) -> None:
+    with pytest.raises(errors.StorageError):
+        list(reader.contents(FILE.parent, [name], limit))

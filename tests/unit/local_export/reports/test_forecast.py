@@ -12,6 +12,7 @@ import pytest
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import Deletion
+from image_uploader_plugins.local_export import needs
 from image_uploader_plugins.local_export.graph import Reference, closure
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.local_export.maintenance.collect import Collector
@@ -33,14 +34,17 @@ LAYERS = [images.layer({"file": bytes([n]) * 200}) for n in range(6)]
 class Wood:
     """A tree of images that list and refer to each other, and what is known of it."""
 
-    def __init__(self, root: Path, seed: int) -> None:
+    def __init__(self, root: Path, seed: int, *, remembered: bool = False) -> None:
         self.root = root
+        self.seed = seed
         self._chosen = random.Random(seed)  # noqa: S311
         self.made: dict[Digest, Image] = {}
         self.tags: dict[Tag, Digest] = {}
         with LocalExportDriver(root) as driver:
             for number in range(self._chosen.randint(3, 9)):
                 self._put(driver, self._image(number))
+            if remembered:  # by a delete of nothing
+                driver.delete_all(NAME, [])
         self.damaged = [self._damage() for _ in range(self._chosen.choice((0, 1, 1, 2)))]
 
     def _put(self, driver: LocalExportDriver, image: Image) -> None:
@@ -124,18 +128,25 @@ def in_the_end(check: Callable[[Wood], list[str]], seeds: range) -> None:
     faults.spread(judge, seeds)
 
 
-def _deleted(wood: Wood) -> list[str]:
+def _deleted(wood: Wood, *, doubted: bool = True) -> list[str]:
     references = wood.references()
     foreseen = outcome(lambda: Forecast(Tree(wood.root)).delete_all(NAME, references))
     # What is damaged and named by its digest is given up, whatever it was to others.
-    given_up = set(references).intersection(wood.damaged)
+    given_up = set(references).intersection(wood.damaged) if doubted else set()
     needed = wood.needed(references) & content(wood.root) - given_up
     with LocalExportDriver(wood.root) as driver:
         done = outcome(lambda: driver.delete_all(NAME, references))
     return [
         *([f"{references}: foreseen {foreseen}, done {done}"] if foreseen != done else []),
+        *([f"{references}: {done[1]}"] if done[1] and not doubted else []),
         *(f"{references}: {digest} was needed" for digest in needed - content(wood.root)),
     ]
+
+
+def _deleted_from_memory(wood: Wood) -> list[str]:
+    """What is damaged by now, and was read before, stops nobody and loses nothing."""
+    with faults.fast_folder() as folder:
+        return _deleted(Wood(folder / "tree", wood.seed, remembered=True), doubted=False)
 
 
 def _collected(wood: Wood) -> list[str]:
@@ -190,9 +201,16 @@ def _repaired(wood: Wood) -> list[str]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("check", "count"), [(_deleted, 80), (_collected, 60), (_listed, 40), (_repaired, 30)]
+    ("check", "count"),
+    [
+        *((_deleted, 80), (_deleted_from_memory, 40)),
+        *((_collected, 60), (_listed, 40), (_repaired, 30)),
+    ],
 )
-def test_in_random_trees(check: Callable[[Wood], list[str]], count: int) -> None:
+def test_in_random_trees(
+    check: Callable[[Wood], list[str]], count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(needs, "WORTH", 0)
     in_the_end(check, range(count))
 
 
