@@ -8,6 +8,7 @@ that stay and for uploads in flight.
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
@@ -104,26 +105,28 @@ def _plan(
     without: Collection[Reference],
 ) -> Plan:
     texts = frozenset(reference.value for reference in without)
-    live = found.live(texts)
+    roots, going = found.roots(texts), found.going(texts)
+    live = graph.closure(found.edges(texts), roots) & found.present
     dead = found.present - live
-    needed = {digest.value for digest in held}.union(*(needs[text].blobs for text in live))
+    needed = set(itertools.chain.from_iterable([needs[text].blobs for text in live]))
+    needed.update(digest.value for digest in held)
     subjects = {found.subjects[text] for text in live & found.subjects.keys()}
     changed = {found.subjects[text] for text in dead & found.subjects.keys()}
     changed |= subjects - repository.referrers.subjects()
-    unnamed = live - found.roots(texts) - (found.pins - texts)
+    unnamed = live - roots - (found.pins - texts)
     referrers = {
         Digest(subject): _read(repository, live.intersection(found.referrers[subject]))
         for subject in changed & subjects
     }
     return Plan(
-        _tags(found, texts),
+        frozenset(map(Tag, going)),
         _read(repository, unnamed),
         frozenset(map(Digest, subjects)),
         referrers,
         _ordered(map(Digest, dead), needs),
         tuple(repository.unneeded(needed)),
         live,
-        found.tags.keys() - found.going(texts),
+        found.tags.keys() - going,
         memory,
     )
 
@@ -143,22 +146,19 @@ def _doubtful(
         if parsed.subject:
             referrers.setdefault(parsed.subject.digest, {})[digest] = parsed
     left = found.present - {digest.value for digest in dead}
+    going = found.going(texts)
     return Plan(
-        _tags(found, texts),
+        frozenset(map(Tag, going)),
         {},
         frozenset(referrers),
         referrers,
         _ordered(dead, memory.needs),
         (),
         left,
-        found.tags.keys() - found.going(texts),
+        found.tags.keys() - going,
         memory,
         tuple(doubts),
     )
-
-
-def _tags(found: Outline, without: Collection[str]) -> frozenset[Tag]:
-    return frozenset(map(Tag, found.going(without)))
 
 
 def _ordered(dead: Iterable[Digest], known: Mapping[str, Needs]) -> tuple[Digest, ...]:

@@ -118,17 +118,19 @@ class Graph(Generic[_Tag, _Name]):
 
     def roots(self, without: Collection[_Tag | _Name] = ()) -> set[_Name]:
         """Return the manifests that are kept by a name of their own, present or not."""
-        going = self.going(without)
-        staying = (names for tag, names in self.tags.items() if tag not in going)
+        tags = dict(self.tags)
+        for tag in self.going(without):
+            del tags[tag]
         found = {name for name in self.pins - self.listed if name not in without}
-        return found.union(itertools.chain.from_iterable(staying))
+        return found.union(itertools.chain.from_iterable(tags.values()))
 
     def going(self, without: Collection[_Tag | _Name]) -> AbstractSet[_Tag]:
         """Return the tags that are in ``without``, or are for a manifest that is."""
-        if not without:
-            return frozenset()
-        found = {tag for tag in self.tags if tag in without}
-        return found.union(tag for tag, name in self.tagged.items() if name in without)
+        found = {name for name in without if name in self.tags}
+        others = set(without) - found
+        if others:
+            found.update(tag for tag, name in self.tagged.items() if name in others)
+        return found  # type: ignore[return-value]
 
     def live(self, without: Collection[_Tag | _Name] = ()) -> frozenset[_Name]:
         """Return the manifests that are present and that a name leads to."""

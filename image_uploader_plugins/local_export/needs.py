@@ -19,7 +19,7 @@ import hashlib
 import json
 import threading
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any
 
@@ -29,7 +29,7 @@ from image_uploader_plugins.local_export.graph import Needs
 from image_uploader_plugins.local_export.layout import RepositoryLayout
 from image_uploader_plugins.storage import File, Identity, Storage, fork, growing
 
-Lead = tuple[list[int], list[str]]
+Lead = tuple[Identity, list[str]]
 """The identity of a tag's file, and the digests that the tag leads to."""
 
 _FORMAT = b"image-uploader-plugins: needs 1\n"
@@ -117,10 +117,14 @@ class Memory:
         if digest not in self._known.needs:
             self._known.needs[digest] = self._added.needs[digest] = needs
 
-    def leads(self, tag: str, identity: Identity) -> list[str] | None:
-        """Return where a tag leads, as texts; None where its file is not known."""
-        found = self._known.leads.get(tag)
-        return found[1] if found and found[0] == identity else None
+    def leads(self, tags: Sequence[str], identities: Sequence[Identity]) -> dict[str, list[str]]:
+        """Return where those tags lead, as texts, whose files are known."""
+        known = self._known.leads
+        return {
+            tag: known[tag][1]
+            for tag, identity in zip(tags, identities, strict=True)
+            if tag in known and known[tag][0] == identity
+        }
 
     def add_lead(self, tag: str, identity: Identity, digests: list[str]) -> None:
         """Remember where a tag leads, unless its file was changed just now.
@@ -222,5 +226,6 @@ def _parsed(line: bytes) -> Known | None:
     if _checksum(text) != checksum:
         return None
     fields: dict[str, dict[str, Any]] = json.loads(text)
-    needs = fields["needs"]
-    return Known(dict(zip(needs, map(Needs._make, needs.values()), strict=True)), fields["leads"])
+    needs = dict(zip(fields["needs"], map(Needs._make, fields["needs"].values()), strict=True))
+    leads = {tag: (tuple(identity), found) for tag, (identity, found) in fields["leads"].items()}
+    return Known(needs, leads)

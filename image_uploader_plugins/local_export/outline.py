@@ -42,9 +42,7 @@ def outline(repository: Repository, memory: Memory) -> Outline | None:
 def _leads(repository: Repository, tags: Iterable[str], memory: Memory) -> dict[str, list[str]]:
     """Return where tags lead, of which only those are read whose files are not known."""
     ordered = list(tags)
-    identities = repository.identities(ordered)
-    known = map(memory.leads, ordered, identities)
-    found = {tag: leads for tag, leads in zip(ordered, known, strict=True) if leads}
+    found = memory.leads(ordered, repository.identities(ordered))
     unknown = [tag for tag in ordered if tag not in found]
     for tag, (identity, leads) in zip(unknown, repository.leads(unknown), strict=True):
         memory.add_lead(tag, identity, leads)
@@ -65,7 +63,8 @@ def _outline(
     present: AbstractSet[str],
     known: Mapping[str, Needs],
 ) -> Outline:
-    here = {text: known[text] for text in present if text in known}
-    listing = {text: needs.manifests for text, needs in here.items() if needs.manifests}
-    subjects = {text: needs.subject for text, needs in here.items() if needs.subject}
+    found = ((text, known[text]) for text in present if text in known)
+    edges = [(text, needs) for text, needs in found if needs.manifests or needs.subject]
+    listing = {text: needs.manifests for text, needs in edges if needs.manifests}
+    subjects = {text: needs.subject for text, needs in edges if needs.subject}
     return Graph(tags, pins, present, listing, subjects)

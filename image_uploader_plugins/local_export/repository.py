@@ -81,7 +81,9 @@ class Repository:
     def unneeded(self, needed: AbstractSet[str]) -> Iterator[tuple[Digest, File]]:
         """Yield the digest and the file of each blob whose digest, as text, is not ``needed``."""
         for name in self._storage.names(self.layout.blobs):
-            digest = layout.blob_digest(name) if layout.blob_text(name) not in needed else None
+            if name in needed or layout.blob_text(name) in needed:
+                continue
+            digest = layout.blob_digest(name)
             file = self._storage.file(self.layout.blobs / name) if digest else None
             if digest and file:
                 yield digest, file
@@ -286,7 +288,7 @@ class Repository:
         maps = {n.removesuffix(layout.TYPE_MAP) for n in names if n.endswith(layout.TYPE_MAP)}
         tags = {name for name in maps if ":" not in name}
         folders = [name for name in names if not name.endswith(layout.TYPE_MAP)]
-        if not all(map(is_tag, tags)) or any(names[name] != "folder" for name in folders):
+        if not all(map(is_tag, tags)) or {names[name] for name in folders} - {"folder"}:
             return None
         pins = {name.removeprefix(layout.PIN) for name in maps if name.startswith(layout.PIN)}
         return tags, pins, {layout.digest_text(name) for name in folders}

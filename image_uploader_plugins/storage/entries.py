@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
+import operator
 import os
 import stat
 from collections.abc import Iterable
@@ -93,8 +94,11 @@ def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
         return None
 
 
-Identity = list[int]
+Identity = tuple[int, ...]
 """Device, inode, size, and the times of modification and change, in nanoseconds."""
+
+
+_IDENTITY = operator.attrgetter("st_dev", "st_ino", "st_size", "st_mtime_ns", "st_ctime_ns")
 
 
 def identity(found: os.stat_result) -> Identity:
@@ -102,12 +106,12 @@ def identity(found: os.stat_result) -> Identity:
 
     NOTE: times are as fine as the clock of the kernel, some milliseconds.
     """
-    return [found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns]
+    return _IDENTITY(found)
 
 
 def identities(folder: int, names: Iterable[str]) -> list[Identity]:
     """Return the identities of entries in an open folder, in the order of their names."""
-    return [identity(os.stat(name, dir_fd=folder, follow_symlinks=False)) for name in names]
+    return [_IDENTITY(os.stat(name, dir_fd=folder, follow_symlinks=False)) for name in names]
 
 
 def _kind(entry: os.DirEntry[str]) -> str:

@@ -396,7 +396,7 @@ def test_whoever_only_looks_makes_none(driver: LocalExportDriver, root: Path) ->
 
 def test_the_process_keeps_what_it_used_last(monkeypatch: pytest.MonkeyPatch) -> None:
     kept = needs._Kept()
-    many = {str(n): ([n], [""]) for n in range(60_000)}
+    many: dict[str, needs.Lead] = {str(n): ((n,), [""]) for n in range(60_000)}
     kept.put(Path("first"), needs.Known(leads=many))
     kept.put(Path("second"), needs.Known(leads=many))
     assert kept.take(Path("first")) is None
