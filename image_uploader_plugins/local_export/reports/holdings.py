@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 from image_uploader_plugins import errors, strict_json
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.local_export import graph, layout
+from image_uploader_plugins.local_export import graph
 from image_uploader_plugins.local_export.graph import Reference
 from image_uploader_plugins.local_export.inventory import take_inventory
 from image_uploader_plugins.local_export.link_counts import LinkCounts
@@ -392,9 +392,6 @@ def images(
 
 def _images(tree: Tree, name: RepositoryName, *, untagged: bool, brief: bool) -> list[Image]:
     with tree.storage.holding():
-        # Folders that are entered first are held: each image has files in this one.
-        if not brief:
-            tree.storage.names(layout.repository(name).blobs)
         return list(Holdings(tree, name).images(untagged=untagged, brief=brief))
 
 

@@ -189,9 +189,9 @@ class Verification:
                 if found and not lock.is_held:
                     inspection, again = self._inspected(name)
                     found = [finding for finding in again if finding in found]
-                self._garbage += self._collector.look(
-                    self.tree.repository(name), inspection.inventory
-                )
+                with self.tree.storage.holding():
+                    repository = self.tree.repository(name)
+                    self._garbage += self._collector.look(repository, inspection.inventory)
         except errors.StorageError as e:
             self.unread.add(name)
             strange = Finding(top, str(e), Kind.STRANGER, Remedy.LOOK)
@@ -201,9 +201,10 @@ class Verification:
         self.misplaced |= {name} if inspection.is_misplaced else set()
         report.repositories += 1
         report.manifests += len(inspection.inventory.readable)
-        for folder in (top, *top.parents[:-1]):
-            status = self.tree.storage.status(folder)
-            found += self.access.findings(status) if status else ()
+        with self.tree.storage.holding():
+            for folder in (top, *top.parents[:-1]):
+                status = self.tree.storage.status(folder)
+                found += self.access.findings(status) if status else ()
         return found
 
     def _inspected(self, name: RepositoryName) -> tuple[Inspection, list[Finding]]:

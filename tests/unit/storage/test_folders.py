@@ -105,6 +105,7 @@ def test_files_of_every_size_are_read_whole(storage: Storage, way: bool, size: i
     (storage.root / path).write_bytes(content)
     assert storage.read(path) == content == b"".join(storage.chunks(path))
     assert storage.read(path, limit=size) == content
+    assert max(map(len, storage.chunks(path)), default=0) <= 2**20
     if size:
         with pytest.raises(errors.StorageError, match=f"has more than {size - 1} bytes"):
             storage.read(path, limit=size - 1)

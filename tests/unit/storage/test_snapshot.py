@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 from pathlib import Path, PurePosixPath
@@ -13,6 +14,7 @@ import pytest
 from image_uploader_plugins import errors
 from image_uploader_plugins.storage import Change, DryRun, NotFound, Places, Snapshot
 from image_uploader_plugins.storage.dry_run import DIFFERENT, MISSING
+from image_uploader_plugins.storage.entries import statuses
 from tests.support.faults import Primitive, hooked
 
 PLACES = Places(PurePosixPath(".state"))
@@ -134,3 +136,17 @@ def test_it_notes_changes(snapshot: Snapshot) -> None:
         Change(LINK, DIFFERENT),
         Change(ABSENT, MISSING),
     }
+
+
+class Gone:
+    """The entry of a folder that goes before it is looked at."""
+
+    name = "gone"
+
+    def stat(self, *, follow_symlinks: bool) -> os.stat_result:
+        raise FileNotFoundError
+
+
+def test_what_goes_meanwhile_has_a_name_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "scandir", lambda _folder: contextlib.nullcontext([Gone()]))
+    assert statuses(0) == {"gone": None}
