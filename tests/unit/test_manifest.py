@@ -222,3 +222,18 @@ def test_an_entry_is_for_the_platform_that_is_wanted(
     entry: Platform, wanted: str, fits: bool
 ) -> None:
     assert entry.fits(Platform.parse(wanted)) == fits
+
+
+@pytest.mark.parametrize("name", ["Digest", "SIZE", "mediatype", "url\u017f"])
+def test_a_name_that_others_read_as_a_known_one_is_refused(name: str) -> None:
+    with pytest.raises(errors.ManifestInvalid, match="some read it as"):
+        Descriptor.parse(LAYER | {name: LAYER["digest"]})
+
+
+@pytest.mark.parametrize("told", [LAYER["digest"], "sha256:short", 7, None])
+def test_what_an_attestation_describes(told: object) -> None:
+    annotations = {"vnd.docker.reference.type": "attestation-manifest"}
+    more = {} if told is None else {"vnd.docker.reference.digest": told}
+    parsed = Descriptor.parse(LAYER | {"annotations": annotations | more})
+    assert parsed.is_attestation
+    assert str(parsed.described) == (told if told == LAYER["digest"] else "None")
