@@ -28,7 +28,8 @@ folder are joined to that folder elsewhere.
     v2/<name>/.pages/<division>/<tag>+ -> <last>=    the window after <tag>, or after .start
     v2/<name>/.pages/<division>/<tag>+.type-map      the same, for TripleO's virtual host
     v2/<name>/.pages/<division>/.finer -> ../<division>  where to look for a <tag> that is not there
-    v2/<name>/.pages/.few/<n> -> ../<division>   for clients that ask for <n> tags; else all at once
+    v2/<name>/.pages/.few/<n> -> ../<division>   for clients that ask for <n> tags, rounded down
+                                             to two significant digits; else all at once
     v2/<name>/.pages/.rest -> <division>     for all that follow a tag
     v2/<name>/.pages/.gone/<tag>+ -> <last>=   the tag after a <tag> that was deleted
     v2/<name>/.pages/.gone/<last>=           a window that such a link leads to

@@ -451,7 +451,11 @@ class WindowFiles:
         if names:
             self._storage.sync()
         for name in names:
-            self._remove(self._layout.top / name)
+            if PurePosixPath(name).parent.name == self._layout.few_folder.name:
+                # No client is led there, but in trees of earlier versions each number had one.
+                self._storage.drop(self._layout.top / name)
+            else:
+                self._remove(self._layout.top / name)
         self._remove_empty(self._layout.top, parents)
 
     def _all(self, divided: DividedList) -> Iterator[Entry]:
@@ -564,12 +568,12 @@ def _ladder(divided: DividedList) -> list[str]:
 
 
 def _rerouted(old: DividedList, new: DividedList) -> Iterator[tuple[int, str | None, str | None]]:
-    """Yield each number of items whose division changes, with its old and its new one."""
+    """Yield each round number of items whose division changes, with its old and its new one."""
     steps = sorted((old.steps() | new.steps()) - {0})
     for first, following in itertools.pairwise(steps):
         before, now = old.label(first), new.label(first)
         if before != now:
-            yield from ((n, before, now) for n in range(first, following))
+            yield from ((n, before, now) for n in windows.round_numbers(first, following))
 
 
 def _relative(path: PurePosixPath, folder: PurePosixPath) -> str:

@@ -7,9 +7,10 @@ than a client asked for as long as a ``Link`` leads to the next.
 The list is divided into windows in several ways: into windows of one item, of
 up to 4, 16, 22, 31, 43 and so on, each about 1.4 times as long as the one
 before, and into 8, 5, 3 and 2 parts. A client gets the windows of the coarsest
-division whose longest window is not longer than it asked for. Every window but
-the last has at least 0.74 times the items that it may have, so a client never
-gets more than 2 T / n windows, with T items in all.
+division whose longest window is not longer than it asked for, which is rounded
+down to two significant digits. Every window but the last has at least 0.74 times
+the items that it may have, so a client never gets more than 2 T / n windows, with
+T items in all and n so rounded.
 
 A window ends, among the last items that it may hold, with the one whose
 checksum is the largest. So the ends of windows depend on the items alone, never
@@ -265,6 +266,16 @@ class Change:
         old, new = self.old.span(before, last), self.new.span(after, last)
         same_length = old.stop - old.start == new.stop - new.start
         return same_length and self.old.items[old] == self.new.items[new]
+
+
+def round_numbers(first: int, following: int) -> Iterator[int]:
+    """Yield the numbers of up to two significant digits, from 1 on, that are in a range."""
+    number = first
+    while number < following:
+        step = 10 ** max(len(str(number)) - 2, 0)
+        if number % step == 0:
+            yield number
+        number += step - number % step
 
 
 def checksum(item: str) -> int:

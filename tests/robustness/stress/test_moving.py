@@ -165,16 +165,20 @@ def test_replaced_without_pause(kind: web.Kind) -> None:
                 for url, contents in lists.items():
                     staged.write_bytes(contents[number % 2])
                     staged.replace(root / LISTS[url])
-                for path, targets in links.items():
-                    staged.symlink_to(targets[number % 2])
-                    staged.replace(root / path)
+                moved = [(root / path, targets[number % 2]) for path, targets in links.items()]
+                for path, target in moved if None in dict(moved).values() else moved[::-1]:
+                    if target:
+                        staged.symlink_to(target)
+                        staged.replace(path)
+                    else:
+                        path.unlink(missing_ok=True)
 
 
-def _two_of_each(root: Path) -> tuple[dict[str, list[bytes]], dict[str, list[Path]]]:
-    """What each list says, and where each link leads, before and after more is put."""
+def _two_of_each(root: Path) -> tuple[dict[str, list[bytes]], dict[str, list[Path | None]]]:
+    """What each list says, and where each link leads, if any, before and after more is put."""
     before, after = (STAYING, NOTES[0], ONE), (TWO, NOTES[1], LATER, ANOTHER)
     lists: dict[str, list[bytes]] = {url: [] for url in LISTS}
-    links: dict[str, list[Path]] = {path: [] for path in LINKS}
+    links: dict[str, list[Path | None]] = {path: [] for path in LINKS}
     with LocalExportDriver(root) as driver:
         for put in (before, after):
             for image in put:
@@ -182,7 +186,8 @@ def _two_of_each(root: Path) -> tuple[dict[str, list[bytes]], dict[str, list[Pat
             for url, contents in lists.items():
                 contents.append((root / LISTS[url]).read_bytes())
             for path, targets in links.items():
-                targets.append((root / path).readlink())
+                link = root / path
+                targets.append(link.readlink() if link.is_symlink() else None)
     assert all(len(set(map(len, contents))) == 2 for contents in lists.values())
     assert all(len(set(targets)) == 2 for targets in links.values())
     return lists, links

@@ -327,6 +327,15 @@ def test_damage_is_found_and_mended(filled: Path, name: str) -> None:
     assert state(filled) == before
 
 
+def test_links_for_numbers_of_earlier_versions_do_no_harm(filled: Path) -> None:
+    before = state(filled)
+    link = filled / "v2/ns/img/.pages/.few/137"
+    link.symlink_to("../1")
+    assert Verification(Tree(filled)).report().findings == ()
+    trees.mended(filled)
+    assert state(filled) == before
+
+
 def findings(root: Path, *names: str) -> dict[str, tuple[str, Remedy, tuple[str, ...]]]:
     chosen = [RepositoryName(name) for name in names] or None
     report = Verification(Tree(root), chosen).report()

@@ -11,6 +11,7 @@ import dataclasses
 import functools
 import json
 import posixpath
+import re
 from bisect import bisect_right
 from collections.abc import Collection, Iterable, Iterator
 from pathlib import PurePosixPath
@@ -18,7 +19,13 @@ from typing import NamedTuple
 
 from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.layout import WindowsLayout
-from image_uploader_plugins.local_export.views.windows import END, GONE, HEADS, START
+from image_uploader_plugins.local_export.views.windows import (
+    END,
+    GONE,
+    HEADS,
+    START,
+    round_numbers,
+)
 from tests.unit.local_export.views.memory import TOP, WHOLE, State
 
 _FINER = 16
@@ -66,7 +73,7 @@ class Tree:
         for n in map(int, ways):
             way = ways[str(n)]
             least[way] = min(n, least.get(way, n))
-        some_more = next(n for n in range(1, len(ways) + 2) if str(n) not in ways)
+        some_more = next(n for n in round_numbers(1, 10**6) if str(n) not in ways)
         return [*least.values(), some_more]
 
     def heads(self) -> list[int]:
@@ -95,7 +102,7 @@ class Tree:
 
     def _place(self, n: int, after: str) -> tuple[str, str] | None:
         """Return the folder, and the name without its mark, of the link to follow."""
-        way = self._led(".few", str(n))
+        way = self._led(".few", re.sub(r"(?<=^..)\d*", lambda rest: "0" * len(rest[0]), str(n)))
         if not way and after == START:
             return "", ""
         if after == START and self._is_file(HEADS, f"{n}{START}"):

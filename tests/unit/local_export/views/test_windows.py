@@ -69,6 +69,12 @@ def test_the_bound_holds_whatever_the_checksums_are(total: int) -> None:
         assert most <= 2 * total // n, n
 
 
+def test_round_numbers_have_two_digits() -> None:
+    assert list(windows.round_numbers(97, 133)) == [97, 98, 99, 100, 110, 120, 130]
+    assert list(windows.round_numbers(1001, 1300)) == [1100, 1200]
+    assert len([*windows.round_numbers(1, 10**6)]) == 99 + 4 * 90
+
+
 @given(tags=TAGS)
 def test_the_first_few_are_exact(tags: set[str]) -> None:
     ordered = tuple(sorted(tags))
