@@ -413,7 +413,8 @@ class Repository:
         links = ((self.layout.default_links / n, self.layout.tag_links / n) for n in names)
         read = self._storage.link_target
         found = (link for link, other in links if (target := read(link)) and target == read(other))
-        return list(filter(None, map(self._storage.status, found)))
+        with self._storage.holding():
+            return list(filter(None, map(self._storage.status, found)))
 
     def remove_needless_links(self) -> None:
         """Remove the links to defaults that lead where their tags lead."""

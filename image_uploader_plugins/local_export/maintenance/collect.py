@@ -108,8 +108,8 @@ class Collector:
                 plan = garbage.plan(self._storage, repository, held)
             found = self._found(repository, plan)
             garbage.sweep(self._storage, repository, plan, thoroughly=True)
-            repository.remove_needless_links()
             if not self._is_dry_run:
+                repository.remove_needless_links()
                 self._tree.remove_if_empty(repository)
         return found
 
