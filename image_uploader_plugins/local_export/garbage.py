@@ -112,7 +112,7 @@ def _plan(
     needed.update(digest.value for digest in held)
     subjects = {found.subjects[text] for text in live & found.subjects.keys()}
     changed = {found.subjects[text] for text in dead & found.subjects.keys()}
-    changed |= subjects - repository.referrers.subjects()
+    changed |= subjects - (repository.referrers.subjects() if subjects else set())
     unnamed = live - roots - (found.pins - texts)
     referrers = {
         Digest(subject): _read(repository, live.intersection(found.referrers[subject]))

@@ -414,7 +414,7 @@ class LocalExportDriver(UploaderDriver):
             # Also when the image is absent: this removes the rest of a delete that was killed.
             deletion = self._collect(repository, plan, resumed=resumed)
             if plan.left:
-                repository.remember_in_line()
+                repository.close_removal()
             else:
                 self._tree.remove_if_empty(repository)
         if plan.doubts:

@@ -179,6 +179,11 @@ class Repository:
             self._listing.write(self._link_all(written))
         self._storage.afterwards(self.remember_in_line)
 
+    def close_removal(self) -> None:
+        """End a removal of tags; callers sync before, since a folder may go with its names."""
+        self._storage.remove_empty(self.layout.default_links)
+        self.remember_in_line()
+
     def remember_in_line(self) -> None:
         """Remember that the links and lists of all tags are as they should be."""
         key = self._storage.root / self.layout.manifests
@@ -448,10 +453,21 @@ class Repository:
 
     def remove_tag(self, tag: Tag) -> None:
         """Remove a tag, its type map first; callers sync before they remove content."""
-        self._clear(self.layout.type_map(tag))
-        self._clear(self.layout.legacy_tag(tag))
-        self._clear(self.layout.tag_link(tag))
-        self._clear(self.layout.default_link(tag))
+        self._remove_tags([tag])
+
+    def _remove_tags(self, tags: Iterable[Tag]) -> None:
+        defaults = []
+        for tag in tags:
+            self._clear(self.layout.type_map(tag))
+            self._clear(self.layout.legacy_tag(tag))
+            self._clear(self.layout.tag_link(tag))
+            default = self.layout.default_link(tag)
+            defaults += [default] if self._storage.status(default) else []
+        if defaults:
+            # A power loss must not leave a list without its default.
+            self._storage.sync()
+        for default in defaults:
+            self._clear(default)
 
     def remove_pin(self, digest: Digest) -> None:
         """Remove the pin of a manifest."""
@@ -534,8 +550,7 @@ class Repository:
         """Remove tags and pins, and bring the lists in line."""
         in_line = self._is_in_line()
         removed = sorted(tags)
-        for tag in removed:
-            self.remove_tag(tag)
+        self._remove_tags(removed)
         for digest in sorted(pins):
             self.remove_pin(digest)
         if in_line:
