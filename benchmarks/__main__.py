@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import compileall
 import contextlib
 import dataclasses
 import json
@@ -15,6 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import image_uploader_plugins
 from benchmarks import chart, programs, report
 from benchmarks.measurement import Bench, MeasurementError, remove
 from benchmarks.results import Result, Row
@@ -51,6 +53,8 @@ def measured(
 ) -> Result:
     """Measure the rows that the options name, all of them by default; ``stack`` ends servers."""
     bench = Bench(folder, _say, drop_caches=options.drop_caches)
+    # As pip does when it installs.
+    compileall.compile_dir(Path(image_uploader_plugins.__file__).parent, quiet=1)
     started = time.monotonic()
     described = {
         **dataclasses.asdict(settings),

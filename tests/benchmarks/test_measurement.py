@@ -52,6 +52,15 @@ def test_a_command_that_fails_says_why(tmp_path: Path) -> None:
         measure(["sh", "-c", "echo begun; echo no space in $PWD/a; exit 3"], tmp_path)
 
 
+def test_a_command_is_not_compiled_at_each_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    (tmp_path / "imported.py").write_text("")
+    measure([sys.executable, "-c", "import imported"], tmp_path)
+    assert list(tmp_path.glob("__pycache__/imported.*.pyc"))
+
+
 def test_contenders_alternate_and_those_that_fail_stop(bench: Bench) -> None:
     order = []
 
