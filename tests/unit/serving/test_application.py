@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import os
 import warnings
@@ -22,6 +21,7 @@ from image_uploader_plugins.serving import ranges
 from image_uploader_plugins.serving.application import TreeServer
 from image_uploader_plugins.testing import images
 from tests.support import trees
+from tests.support.descriptors import descriptors
 
 IMAGE = next(image for image in images.corpus() if image.repository.value == "multi/docker")
 REPOSITORY = f"/v2/{IMAGE.repository}"
@@ -304,18 +304,8 @@ def test_every_file_is_closed(tree: Path) -> None:
             del answer
         gc.collect()
     assert not [warning.message for warning in warned]
-    # What is in the log keeps an error, and an error what it is about. A thread of an earlier test
-    # may have closed files of its own meanwhile.
+    # What is in the log keeps an error, and an error what it is about.
     assert not descriptors() - before
-
-
-def descriptors() -> set[tuple[str, str]]:
-    """The open files, each with what it leads to."""
-    found = set()
-    for name in os.listdir("/proc/self/fd"):  # noqa: PTH208
-        with contextlib.suppress(FileNotFoundError):  # that of the listing
-            found.add((name, os.readlink(f"/proc/self/fd/{name}")))  # noqa: PTH115
-    return found
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ import pytest
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.storage import Looking, Places, Storage
+from tests.support.descriptors import descriptors
 
 PLACES = Places(PurePosixPath(".state"))
 FILE = PurePosixPath("folder/file")
@@ -73,10 +74,10 @@ def test_another_error_of_a_lock_is_told(root: Path, monkeypatch: pytest.MonkeyP
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
     monkeypatch.setattr(fcntl, "flock", flock)
-    descriptors = len(list(Path("/proc/self/fd").iterdir()))
+    before = descriptors()
     with pytest.raises(errors.StorageError), Looking(root, PLACES).lock("known"):
         pass
-    assert len(list(Path("/proc/self/fd").iterdir())) == descriptors
+    assert not descriptors() - before
 
 
 def test_whether_links_are_possible_is_not_tried(root: Path) -> None:
