@@ -179,6 +179,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     os.environ.setdefault("PAGER", "cat")
     # NOTE: by default Python looks for garbage after 700 new objects, which takes a tenth of the
     # time of a run. What a run makes is small, and hardly any of it is garbage.
+    usual = gc.get_threshold()
     gc.set_threshold(_OBJECTS, 20, 100)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -187,6 +188,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         status = _run(list(sys.argv[1:] if argv is None else argv))
     except KeyboardInterrupt:
         status = _INTERRUPTED
+    finally:
+        gc.set_threshold(*usual)
     return _flush() or status
 
 
