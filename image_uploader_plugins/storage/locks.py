@@ -359,8 +359,7 @@ def take(descriptor: int) -> bool:
 
 def wait(descriptor: int) -> bool:
     """Lock an open file; wait without a limit."""
-    if not take(descriptor):
-        block(descriptor)
+    block(descriptor)
     return True
 
 
