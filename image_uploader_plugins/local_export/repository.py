@@ -488,15 +488,10 @@ class Repository:
         """Yield all entries of the repository's own folders, but not those in misplaced folders."""
         own = filter(layout.is_own_folder, self._storage.names(self.layout.top))
         found = map(self._storage.status, (self.layout.top / name for name in sorted(own)))
-        pending: list[Iterator[File]] = [filter(None, found)]
-        while pending:
-            file = next(pending[-1], None)
-            if file is None:
-                pending.pop()
-                continue
+        for file in filter(None, found):
             yield file
             if file.kind == "folder" and not self.is_misplaced(file):
-                pending.append(iter(self._storage.entries(file.path)))
+                yield from self._storage.below(file.path, lambda part: not self.is_misplaced(part))
 
     def belongs(self, file: File) -> bool:
         """Return whether an entry is of the kind that a tree has at its place."""

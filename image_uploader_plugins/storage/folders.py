@@ -270,8 +270,7 @@ class Folders:
         self, path: PurePosixPath, text: str, *, create: bool
     ) -> contextlib.AbstractContextManager[int] | None:
         """Return a folder that is held; None for another one, or one to be made or settled."""
-        held = self._held
-        descriptor = held.folders.get(text) if held.folders else None
+        held, descriptor = self._held, self._held_at(text)
         if descriptor is None:
             return None
         if create and text != "." and not (held.locks and text in held.fresh):
@@ -282,6 +281,10 @@ class Folders:
             held.fresh.add(text)
             held.devices[text] = status.st_dev
         return contextlib.nullcontext(descriptor)
+
+    def _held_at(self, text: str) -> int | None:
+        """Return the descriptor of a folder that this thread holds; None for another one."""
+        return self._held.folders.get(text) if self._held.folders else None
 
     def look_anew(self, folder: str) -> None:
         """Have this thread look at a folder before it makes something in it."""
@@ -351,7 +354,7 @@ class Folders:
     ) -> _T:
         """Do what call() does, for a function of a name and the open folder ``dir_fd`` of it."""
         folder, _, name = str(path).rpartition("/")
-        held = self._held.folders.get(folder or ".") if self._held.folders else None
+        held = self._held_at(folder or ".")
         if held is not None:
             return self.call(path, function, name, dir_fd=held, **options)
         with self.folder_of(path) as there:
@@ -365,7 +368,7 @@ class Folders:
         """
         text = str(path)
         folder, _, name = text.rpartition("/")
-        held = self._held.folders.get(folder or ".") if self._held.folders else None
+        held = self._held_at(folder or ".")
         if held is not None:
             return self.call(path, os.open, name, READ, dir_fd=held)
         if beneath.is_available():

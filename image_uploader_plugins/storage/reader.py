@@ -103,8 +103,13 @@ class Reader(Folders):
             return None
         return entry(str(path), found)
 
-    def below(self, path: PurePosixPath) -> Iterator[File]:
-        """Yield all entries in a folder, at any depth, a folder before its content."""
+    def below(
+        self, path: PurePosixPath, enters: Callable[[File], bool] = lambda _: True
+    ) -> Iterator[File]:
+        """Yield all entries in a folder, at any depth, a folder before its content.
+
+        ``enters`` says of each folder whether its content counts.
+        """
         pending = [iter(self.entries(path))]
         while pending:
             found = next(pending[-1], None)
@@ -112,7 +117,7 @@ class Reader(Folders):
                 pending.pop()
                 continue
             yield found
-            if found.kind == "folder":
+            if found.kind == "folder" and enters(found):
                 pending.append(iter(self.entries(found.path)))
 
     def link_target(self, path: PurePosixPath) -> str | None:
