@@ -21,6 +21,7 @@ from image_uploader_plugins.local_export.link_counts import LinkCounts
 from image_uploader_plugins.local_export.needs import Memory
 from image_uploader_plugins.local_export.outline import Outline
 from image_uploader_plugins.local_export.repository import Repository
+from image_uploader_plugins.local_export.views.referrers import by_subject
 from image_uploader_plugins.manifest import Manifest
 from image_uploader_plugins.reference import Tag
 from image_uploader_plugins.storage import DryRun, File, Storage, failed
@@ -141,10 +142,7 @@ def _doubtful(
 ) -> Plan:
     """Return the plan for a repository in which it is not known what may be removed."""
     texts = frozenset(reference.value for reference in without)
-    referrers: dict[Digest, dict[Digest, Manifest]] = {}
-    for digest, parsed in taken.readable.items():
-        if parsed.subject:
-            referrers.setdefault(parsed.subject.digest, {})[digest] = parsed
+    referrers = by_subject(taken.readable)
     left = found.present - {digest.value for digest in dead}
     going = found.going(texts)
     return Plan(

@@ -294,13 +294,9 @@ class Inventory:
         if isinstance(reference, Tag):
             name = f"{self.name}:{reference}"
             return errors.Doubt(name, str(self.lost_tags[reference]), (name,))
-        gone = {f"{self.name}:{tag}" for tag in self.tags if self._goes(tag, without)}
+        gone = {f"{self.name}:{tag}" for tag in self.graph.going(without)}
         images = tuple(name for name in self._names.get(reference, ()) if name not in gone)
         return errors.Doubt(f"{self.name}@{reference}", str(self.broken[reference]), images)
-
-    def _goes(self, tag: Tag, without: Collection[Reference]) -> bool:
-        """Return whether a tag is in ``without``, or is for a digest that is."""
-        return tag in without or self.tagged.get(tag) in without
 
 
 def closure(kept: Mapping[_Name, Iterable[_Name]], roots: Iterable[_Name]) -> set[_Name]:

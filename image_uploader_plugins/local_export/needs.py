@@ -27,7 +27,8 @@ from image_uploader_plugins import errors
 from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.graph import Needs
 from image_uploader_plugins.local_export.layout import RepositoryLayout
-from image_uploader_plugins.storage import File, Identity, Storage, fork, growing
+from image_uploader_plugins.local_export.views import kept_lists
+from image_uploader_plugins.storage import Identity, Storage, fork, growing
 
 Lead = tuple[Identity, list[str]]
 """The identity of a tag's file, and the digests that the tag leads to."""
@@ -58,7 +59,7 @@ class Known:
 
     needs: dict[str, Needs] = dataclasses.field(default_factory=dict)
     leads: dict[str, Lead] = dataclasses.field(default_factory=dict)
-    file: tuple[object, ...] | None = None
+    file: kept_lists.Identity | None = None
 
     @property
     def size(self) -> int:
@@ -140,7 +141,7 @@ class Memory:
         if not file or file.links != 1 or self._storage.is_foreign(file.uid):
             return None
         kept = KEPT.take(self._key)
-        if kept and kept.file == _identity(file):
+        if kept and kept.file == kept_lists.identity(file):
             return kept
         content = self._storage.read(self._path, _LIMIT)
         if not content.startswith(_FORMAT):
@@ -152,7 +153,7 @@ class Memory:
             known.needs.update(part.needs)
             known.leads.update(part.leads)
         if not lines[-1] and None not in found:
-            known.file = _identity(file)
+            known.file = kept_lists.identity(file)
         return known
 
     def save(
@@ -179,7 +180,7 @@ class Memory:
             elif self._added.size:
                 self._append(_line(self._added))
             file = self._storage.file(self._path)
-            known.file = _identity(file) if file else None
+            known.file = kept_lists.identity(file) if file else None
             KEPT.put(self._key, known)
 
     def _write(self, known: Known) -> None:
@@ -201,10 +202,6 @@ def tidy(storage: Storage, repositories: Iterable[RepositoryLayout]) -> None:
     for name, kind in storage.names(layout.NEEDS).items():
         if kind == "file" and layout.NEEDS / name not in kept:
             storage.drop(layout.NEEDS / name)
-
-
-def _identity(file: File) -> tuple[object, ...]:
-    return file.inode, file.size, file.modified_ns, file.changed_ns
 
 
 def _line(known: Known) -> bytes:

@@ -37,6 +37,15 @@ _TYPE = re.compile(rf"({_WORD})/({_WORD})(?:\+({_WORD}))?")
 _TYPE_LIMIT = 255
 
 
+def by_subject(manifests: Mapping[Digest, Manifest]) -> Mapping[Digest, Mapping[Digest, Manifest]]:
+    """Return those of the manifests that refer to others, by these subjects."""
+    found: dict[Digest, dict[Digest, Manifest]] = collections.defaultdict(dict)
+    for digest, parsed in manifests.items():
+        if parsed.subject:
+            found[parsed.subject.digest][digest] = parsed
+    return found
+
+
 class Referrers:
     """The lists of one repository; callers hold its lock for every method that writes.
 
@@ -112,10 +121,7 @@ class Referrers:
 
     def rebuild(self, manifests: Mapping[Digest, Manifest]) -> None:
         """Write all lists, with exactly these manifests."""
-        found: dict[Digest, dict[Digest, Manifest]] = collections.defaultdict(dict)
-        for digest, parsed in manifests.items():
-            if parsed.subject:
-                found[parsed.subject.digest][digest] = parsed
+        found = by_subject(manifests)
         self.keep(found.keys(), found)
 
     def keep(
