@@ -55,8 +55,16 @@ class Terminal:
         self.stream: TextIO = os.fdopen(terminal, "w")
 
     def arrived(self) -> str:
-        """Return what has arrived since the last call; there must be something."""
-        return os.read(self._controller, 65536).decode().replace("\r\n", "\n")
+        """Return all that was written since the last call.
+
+        Linux passes it on in pieces and a moment later: a mark behind it tells its end.
+        """
+        self.stream.write("\0")
+        self.stream.flush()
+        text = b""
+        while not text.endswith(b"\0"):
+            text += os.read(self._controller, 65536)
+        return text[:-1].decode().replace("\r\n", "\n")
 
     def all(self) -> str:
         """Return what arrives until nobody has the terminal open any more."""
