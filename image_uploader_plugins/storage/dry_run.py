@@ -13,7 +13,7 @@ from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.storage.beneath import open_file_beneath, open_folder_beneath
-from image_uploader_plugins.storage.entries import identities, listing, statuses
+from image_uploader_plugins.storage.entries import identities, is_empty, listing, statuses
 from image_uploader_plugins.storage.folders import NotFound, missing_of
 from image_uploader_plugins.storage.places import Places
 from image_uploader_plugins.storage.storage import Storage
@@ -24,7 +24,8 @@ _T = TypeVar("_T")
 # Calls that change nothing on the disk, whatever their arguments.
 _HARMLESS: frozenset[Callable[..., Any]] = frozenset(
     {
-        *(os.fstat, os.stat, os.read, os.readlink, listing, identities, statuses, missing_of),
+        *(os.fstat, os.stat, os.read, os.readlink, missing_of),
+        *(listing, is_empty, identities, statuses),
         *(open_file_beneath, open_folder_beneath),
     }
 )

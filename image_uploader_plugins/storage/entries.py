@@ -81,6 +81,12 @@ def listing(folder: int) -> dict[str, str]:
         return {e.name: _kind(e) for e in entries if e.name != _FOUND_BY_FSCK}
 
 
+def is_empty(folder: int) -> bool:
+    """Return whether an open folder has none of the names of listing()."""
+    with os.scandir(folder) as entries:
+        return all(e.name == _FOUND_BY_FSCK for e in entries)
+
+
 def statuses(folder: int) -> dict[str, os.stat_result | None]:
     """Return the names of listing(), each with the result of lstat(2); None where that failed."""
     with os.scandir(folder) as entries:

@@ -20,6 +20,7 @@ from image_uploader_plugins.storage.entries import (
     entry,
     identities,
     identity,
+    is_empty,
     listing,
     statuses,
 )
@@ -80,6 +81,14 @@ class Reader(Folders):
                 return self.call(path, listing, folder)
         except NotFound:
             return {}
+
+    def is_empty(self, path: PurePosixPath) -> bool:
+        """Return whether names() is empty, without reading all names of a large folder."""
+        try:
+            with self.folder(path) as folder:
+                return self.call(path, is_empty, folder)
+        except NotFound:
+            return True
 
     def entries(self, path: PurePosixPath) -> list[File]:
         """Return the entries in a folder, sorted by name; none where there is no folder."""

@@ -75,7 +75,7 @@ class Transaction(Writer):
 
     def remove_empty(self, path: PurePosixPath) -> bool:
         self._changes.append(lambda: self._storage.remove_empty(path))
-        return not self.names(path)
+        return self.is_empty(path)
 
     def remove_upward(self, path: PurePosixPath, top: PurePosixPath) -> None:
         self._changes.append(lambda: self._storage.remove_upward(path, top))

@@ -32,6 +32,7 @@ from image_uploader_plugins.storage.folders import Folders
 # What a storage may call.  A primitive that is new must be put in one of these.
 _READING = {
     *(os.fstat, os.stat, entries.listing, entries.identities, os.readlink, os.read),
+    entries.is_empty,
     *(folders.missing_of, fcntl.flock, locks.take, locks.wait),
     *(beneath.open_folder_beneath, beneath.open_file_beneath),
 }

@@ -13,7 +13,7 @@ import pytest
 
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.reference import Tag
-from image_uploader_plugins.storage import beneath, flushes, locks
+from image_uploader_plugins.storage import beneath, entries, flushes, locks
 from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.images import Image
 from tests.support.faults import SYNCS, Primitive, hooked
@@ -36,7 +36,10 @@ class Calls:
             self.counts["locks"] += 1
         elif primitive.function is os.unlink:
             self.counts["removals"] += 1
-        return primitive()
+        found = primitive()
+        if primitive.function is entries.listing:
+            self.counts["names"] += len(found)
+        return found
 
 
 @pytest.fixture
@@ -124,6 +127,7 @@ def test_another_tag_costs_the_same_beside_many(driver: LocalExportDriver, count
     found = cost(driver, one, "t0051")
     assert found["flushes"] <= 4
     assert found["opens"] <= 95
+    assert found["names"] <= 8
 
 
 def served(root: Path) -> int:
