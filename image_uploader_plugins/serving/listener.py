@@ -356,15 +356,23 @@ def run(listener: Listener, ready: Callable[[str], None]) -> None:
     try:
         with _listening(listener) as thread:
             ready(listener.url)
-            while thread.is_alive() and not signal.sigtimedwait(_STOP_SIGNALS, 1):
+            while thread.is_alive() and not _is_told_to_stop(1):
                 pass
             if not thread.is_alive():
                 raise errors.UploaderError(f"the server ended: {listener.failure!r}")
     finally:
         # Further signals meanwhile mean the same.
-        while signal.sigtimedwait(_STOP_SIGNALS, 0):
+        while _is_told_to_stop(0):
             pass
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _is_told_to_stop(seconds: float) -> bool:
+    """Wait for a signal that ends the server, for so long at most; return whether one came."""
+    told = signal.sigtimedwait(_STOP_SIGNALS, seconds)
+    # NOTE: where the process stood still meanwhile (Ctrl-Z and fg, a debugger, SIGSTOP), Python
+    # returns a signal that nobody sent, with a number by chance.
+    return told is not None and told.si_signo in _STOP_SIGNALS
 
 
 @contextlib.contextmanager

@@ -11,6 +11,7 @@ import functools
 import logging
 import os
 import resource
+import signal
 import socket
 import ssl
 import threading
@@ -521,6 +522,23 @@ def test_stopping_while_there_is_no_descriptor(
             thread.join()
         assert ended(waiting) and ended(reader)
     assert paused.failure is None
+
+
+def test_who_stood_still_goes_on(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After SIGSTOP and SIGCONT, Python tells of a signal that nobody sent."""
+    served = listener.Listener(tree)
+    told = iter([1, 437918234, signal.SIGTERM])
+    statuses = []
+
+    def sigtimedwait(_: object, seconds: float) -> signal.struct_siginfo | None:
+        if not seconds:
+            return None
+        statuses.append(raw.get(served.address, "/v2/")[0])
+        return signal.struct_siginfo((next(told), *[0] * 6))
+
+    monkeypatch.setattr(signal, "sigtimedwait", sigtimedwait)
+    listener.run(served, lambda url: None)
+    assert statuses == [200, 200, 200]
 
 
 def test_where_nothing_can_be_logged(tree: Path) -> None:
