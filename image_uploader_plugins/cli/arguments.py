@@ -9,14 +9,16 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable
-from fractions import Fraction
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.lists.share import DEFAULT
 from image_uploader_plugins.patterns import Pattern
 from image_uploader_plugins.reference import ImageRef, RepositoryName
+
+if TYPE_CHECKING:
+    from fractions import Fraction
 
 _T = TypeVar("_T")
 
@@ -66,6 +68,9 @@ def share(text: str) -> Fraction:
     """Return a share from 0 to 1, exactly."""
     if not re.fullmatch(r"0?\.[0-9]{1,9}|[01](?:\.0{1,9})?", text):
         raise argparse.ArgumentTypeError(f"not a share from 0 to 1: {text!r}")
+    # Most commands have no such option.
+    from fractions import Fraction  # noqa: PLC0415
+
     return Fraction(text)
 
 

@@ -11,7 +11,6 @@ import ipaddress
 import os
 import re
 import urllib.parse
-import urllib.request
 
 from image_uploader_plugins.sources import trust
 
@@ -29,7 +28,10 @@ def proxies(url: str) -> dict[str, str]:
     exceptions = os.environ.get("no_proxy") or os.environ.get("NO_PROXY") or ""
     if trust.is_loopback(parts.netloc) or is_excepted(parts.hostname or "", port, exceptions):
         return {}
-    return urllib.request.getproxies_environment()
+    # Commands that ask nobody do without.
+    from urllib.request import getproxies_environment  # noqa: PLC0415
+
+    return getproxies_environment()
 
 
 def proxy(url: str) -> str:

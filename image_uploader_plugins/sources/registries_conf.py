@@ -10,7 +10,6 @@ import dataclasses
 import functools
 import logging
 import os
-import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -121,7 +120,11 @@ def _with_beside(path: Path) -> list[Path]:
 
 def _content(file: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(file.read_text(encoding="utf-8"))
+        text = file.read_text(encoding="utf-8")
+        # Many machines have no such file.
+        import tomllib  # noqa: PLC0415
+
+        return tomllib.loads(text)
     except (FileNotFoundError, NotADirectoryError, PermissionError):
         return {}
     except (OSError, ValueError) as e:

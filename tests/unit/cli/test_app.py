@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 
 import gc
+import importlib
+import subprocess
+import sys
 
 import pytest
 
@@ -23,3 +26,30 @@ def test_whoever_calls_the_program_keeps_its_own_settings_of_garbage(
     assert app.main(["interrupted"]) == 130
     assert gc.get_threshold() == usual
     assert all(few[0] > 10 * usual[0] for few in found)
+
+
+def test_what_is_rarely_used_is_imported_when_it_is_used() -> None:
+    """Whoever imports it has all of it, in each way in which it can be imported."""
+    script = """if True:
+        import sys
+        from image_uploader_plugins.cli import app
+        app.main(["--version"])
+        from oslo_config import types
+        before = {"netaddr.core", "rfc3986.uri"} & sys.modules.keys()
+        assert not before, before
+        assert types.URI()("http://a/b") == "http://a/b"
+        assert types.IPAddress()("192.0.2.1") == "192.0.2.1"
+        import netaddr.core
+        from rfc3986 import uri_reference
+        assert sys.modules["netaddr"].IPAddress("192.0.2.1") == netaddr.IPAddress("192.0.2.1")
+        assert uri_reference("http://a").host == "a"
+    """
+    subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
+
+
+def test_what_is_not_installed_fails_where_it_is_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(app, "_RARELY_USED", ("no_such_module_anywhere",))
+    assert app.main(["--version"]) == 0
+    module = importlib.import_module("no_such_module_anywhere")
+    with pytest.raises(ModuleNotFoundError):
+        module.anything  # noqa: B018

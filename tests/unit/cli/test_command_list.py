@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import inspect
+from pathlib import Path
 
 import pytest
 from cliff.command import Command
@@ -47,6 +48,37 @@ def test_a_class_without_source_is_loaded(found: CommandList) -> None:
     found.add_command("made", Made)
     described = dict(found.described())
     assert (described["known"], described["made"]) == ("Do what is known", "Do what was made")
+
+
+def test_a_class_with_source_is_not_loaded(
+    found: CommandList, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = '''
+class Other(Short):
+    """Do something else."""
+
+class Short(Command, kind=Any):
+    """Do "this" shortly."""
+
+class Long(
+    Command, Another
+):
+    """Do it.
+
+    And more.
+    """
+
+raise RuntimeError
+'''
+    (tmp_path / "somebodys_commands.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    for name in ("Other", "Short", "Long"):
+        value = f"somebodys_commands:{name}"
+        found.commands[name] = importlib.metadata.EntryPoint(name, value, app.COMMANDS)
+    described = dict(found.described())
+    assert described["Other"] == "Do something else"
+    assert described["Short"] == 'Do "this" shortly'
+    assert described["Long"] == "Do it"
 
 
 def test_one_that_cannot_be_loaded_spoils_no_other(found: CommandList) -> None:
