@@ -8,7 +8,7 @@ import contextlib
 import http.client
 import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from typing import Any
 
 from image_uploader_plugins.testing import web_server
@@ -60,14 +60,9 @@ def before(server: str, traffic: Traffic) -> Iterator[str]:
         yield address
 
 
-class _Proxy(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
+class _Proxy(web_server.Server):
     upstream: str
     traffic: Traffic
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Print nothing: clients try TLS first, and break off connections."""
 
 
 class _Handler(BaseHTTPRequestHandler):

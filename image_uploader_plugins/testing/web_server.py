@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import socket
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from email.message import Message
@@ -43,8 +44,43 @@ def serving(application: Application) -> Iterator[str]:
         yield address
 
 
+class Server(ThreadingHTTPServer):
+    """A server that ends with all its connections and threads.
+
+    Clients may keep connections open.  A thread that went on would close its
+    files, and call the application, while somebody else counts what is open.
+    """
+
+    daemon_threads = False  # those are not waited for
+
+    def __init__(self, *arguments: Any) -> None:
+        self._connections: set[socket.socket] = set()
+        super().__init__(*arguments)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Begin a thread for a connection."""
+        self._connections.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """End a connection."""
+        self._connections.discard(request)
+        super().shutdown_request(request)
+
+    def server_close(self) -> None:
+        """End all connections, and wait for their threads."""
+        for connection in list(self._connections):
+            # NOTE: an SSLSocket's own shutdown() would change it while its thread uses it.
+            with contextlib.suppress(OSError):
+                socket.socket.shutdown(connection, socket.SHUT_RDWR)
+        super().server_close()
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Print nothing: clients break off connections, and some try TLS first."""
+
+
 @contextlib.contextmanager
-def running(server: ThreadingHTTPServer) -> Iterator[str]:
+def running(server: Server) -> Iterator[str]:
     """Run a server that listens on 127.0.0.1 until the block ends; yield ``host:port``."""
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
@@ -56,13 +92,8 @@ def running(server: ThreadingHTTPServer) -> Iterator[str]:
         server.server_close()
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False  # a client may keep its connection open
+class _Server(Server):
     application: Application
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Print nothing: clients break off connections, and some try TLS first."""
 
 
 class _Handler(BaseHTTPRequestHandler):

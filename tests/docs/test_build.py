@@ -7,7 +7,6 @@ import functools
 import http.server
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 
 from image_uploader_plugins.cli.app import COMMANDS
 from image_uploader_plugins.loader import list_opts
+from image_uploader_plugins.testing.web_server import Server, running
 from tests.docs.console import SOURCE
 from tests.support.browser import Browser, chromium
 
@@ -63,10 +63,8 @@ class _Silent(http.server.SimpleHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def address(site: Path) -> Iterator[str]:
     handler = functools.partial(_Silent, directory=str(site))
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
+    with running(Server(("127.0.0.1", 0), handler)) as address:
+        yield f"http://{address}"
 
 
 def _copied(browser: Browser, block: int) -> str:

@@ -12,10 +12,10 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
-from image_uploader_plugins.testing.web_server import running
+from image_uploader_plugins.testing.web_server import Server, running
 from tests.support import programs, web
 
 _DEADLINE = 30  # seconds
@@ -103,7 +103,7 @@ class Origin:
             def log_message(handler, *_: object) -> None:
                 pass
 
-        with running(ThreadingHTTPServer(("127.0.0.1", 0), Handler)) as address:
+        with running(Server(("127.0.0.1", 0), Handler)) as address:
             yield address
 
     def _relay(self, handler: BaseHTTPRequestHandler) -> None:

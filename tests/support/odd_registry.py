@@ -11,14 +11,14 @@ import ssl
 import urllib.parse
 from collections.abc import Callable, Iterable, Iterator
 from email.message import Message
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
 from image_uploader_plugins.manifest import Manifest
 from image_uploader_plugins.testing.images import Image
 from image_uploader_plugins.testing.registry import SourceRegistry
-from image_uploader_plugins.testing.web_server import running
+from image_uploader_plugins.testing.web_server import Server, running
 
 
 @dataclasses.dataclass(frozen=True)
@@ -136,13 +136,8 @@ def serving(
         yield f"[{host}]:{server.server_port}" if ":" in host else f"{host}:{server.server_port}"
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
+class _Server(Server):
     registry: OddRegistry
-
-    def handle_error(self, request: Any, client_address: Any) -> None:
-        """Clients go away, and some try TLS first: nothing to tell of."""
 
 
 class _Server6(_Server):

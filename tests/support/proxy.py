@@ -41,9 +41,15 @@ def _take(listening: socket.socket, server: tuple[str, int], traffic: Traffic) -
             behind = stack.enter_context(socket.create_connection(server, raw.TIMEOUT))
             for here, there in ((client, behind), (behind, client)):
                 here.settimeout(raw.TIMEOUT)
-                threading.Thread(
-                    target=_pass, args=[here, there, traffic, here is client], daemon=True
-                ).start()
+                thread = threading.Thread(target=_pass, args=[here, there, traffic, here is client])
+                thread.start()
+                stack.callback(_end, here, thread)
+
+
+def _end(here: socket.socket, thread: threading.Thread) -> None:
+    with contextlib.suppress(OSError):
+        here.shutdown(socket.SHUT_RDWR)
+    thread.join()
 
 
 def _pass(here: socket.socket, there: socket.socket, traffic: Traffic, asking: bool) -> None:

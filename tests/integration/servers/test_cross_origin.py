@@ -15,7 +15,7 @@ import pytest
 from image_uploader_plugins import media_types
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.testing import images
-from image_uploader_plugins.testing.web_server import running
+from image_uploader_plugins.testing.web_server import Server, running
 from tests.integration.servers.test_serve import serving
 from tests.support import quick, raw, trees, web
 from tests.support.browser import chromium
@@ -180,7 +180,7 @@ class Page(http.server.BaseHTTPRequestHandler):
 
 @pytest.fixture(scope="module")
 def page() -> Iterator[str]:
-    with running(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page)) as address:
+    with running(Server(("127.0.0.1", 0), Page)) as address:
         yield f"http://{address}"
 
 
