@@ -25,6 +25,7 @@ from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.images import Image
 from tests.support import odd_registry, tls
 from tests.support.odd_registry import Asked, OddRegistry, Reply, challenge, text
+from tests.support.registry import free_port
 
 IMAGE: Image = images.image("ns/app", "1", [images.layer({"a": b"a"})])
 LOGIN = Login("u", "password")
@@ -230,8 +231,8 @@ def test_an_insecure_registry_does_not_open_other_hosts(registry: OddRegistry) -
 def test_a_port_that_opens_late_is_found_out_again(registry: OddRegistry) -> None:
     """Nobody answered the first time; that is no word on how it is spoken to."""
     with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))  # and nobody listens
-        port = held.getsockname()[1]
+        port = free_port()
+        held.bind(("127.0.0.1", port))  # and nobody listens
         address = f"127.0.0.1:{port}"
         made = Registries(Settings(Keychain({address: LOGIN}, {}), nobody()))
         source = RegistrySource(made.registry(address), "ns/app")
