@@ -22,7 +22,7 @@ _FLAGS = (
     "--disable-ipc-flooding-protection",  # it slows down who goes from place to place by script
     f"--host-resolver-rules=MAP {PLAIN_HOST} 127.0.0.1, MAP * ~NOTFOUND, EXCLUDE 127.0.0.1",
 )
-_DEADLINE = 20  # seconds
+_DEADLINE = 60  # seconds
 _OFTEN = 0.02  # seconds between looks at a condition
 
 # In every document before its own scripts: what it does, and what is done to it.

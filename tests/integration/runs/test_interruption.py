@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -71,8 +72,14 @@ def wait_for_staged(cli: Cli, count: int) -> None:
 
 def staged(cli: Cli) -> list[int]:
     """Return the sizes of temporary files."""
-    folder = cli.root / ".local-export" / "staging"
-    return [path.stat().st_size for path in folder.glob("*/*")]
+    return list(sizes(cli.root / ".local-export" / "staging", "*/*"))
+
+
+def sizes(folder: Path, pattern: str) -> Iterator[int]:
+    """The sizes of what is there, and not gone when it is looked at."""
+    for path in folder.glob(pattern):
+        with contextlib.suppress(FileNotFoundError):
+            yield path.stat().st_size
 
 
 @pytest.mark.parametrize("dripping", [True, False], ids=["dripping", "silent"])
@@ -267,4 +274,4 @@ def test_the_next_run_goes_on_where_one_was_ended(
 
 
 def kept(cli: Cli) -> list[int]:
-    return [path.stat().st_size for path in (cli.root / layout.PARTIAL).glob("*")]
+    return list(sizes(cli.root / layout.PARTIAL, "*"))

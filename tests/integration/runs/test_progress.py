@@ -66,14 +66,12 @@ class Terminal:
             text += os.read(self._controller, 65536)
         return text[:-1].decode().replace("\r\n", "\n")
 
-    def all(self) -> str:
-        """Return what arrives until nobody has the terminal open any more."""
+    def pieces(self) -> Iterator[bytes]:
+        """What others write, as it arrives, until nobody has the terminal open any more."""
         self.stream.close()
-        text = b""
         with contextlib.suppress(OSError):  # the end, as Linux tells it
-            while chunk := os.read(self._controller, 65536):
-                text += chunk
-        return text.decode().replace("\r\n", "\n")
+            while piece := os.read(self._controller, 65536):
+                yield piece
 
     def close(self) -> None:
         self.stream.close()
@@ -231,18 +229,19 @@ def on_terminal(cli: Cli, *arguments: object, until: str | None = None) -> tuple
         stderr=terminal.stream,
         env={**os.environ, "TERM": "xterm"},
     ) as process:
-        text = ""
+        written = b""
         try:
-            while until and not re.search(until, text):
-                text += terminal.arrived()
-            if until:
-                process.send_signal(signal.SIGINT)
-            text += terminal.all()
+            for piece in terminal.pieces():
+                written += piece
+                if until and re.search(until.encode(), written):
+                    process.send_signal(signal.SIGINT)
+                    until = None
             status = process.wait(DEADLINE)
         finally:
             process.kill()
     terminal.close()
-    return status, text
+    assert not until, "it never wrote that"
+    return status, written.decode().replace("\r\n", "\n")
 
 
 @pytest.mark.slow

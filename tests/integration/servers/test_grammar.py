@@ -216,7 +216,7 @@ def statuses(server: str, sent: bytes) -> list[int]:
     """Return the status of every answer to a client that sends no more."""
     received = b""
     with raw.connected(server) as client, contextlib.suppress(ConnectionError):
-        with contextlib.suppress(ConnectionError):
+        with contextlib.suppress(OSError):  # the server may have closed the connection by then
             client.sendall(sent)
             client.shutdown(socket.SHUT_WR)
         while chunk := client.recv(65536):

@@ -586,10 +586,10 @@ def test_a_clock_that_jumps_within_a_lease(
     driver = LocalExportDriver(root, lease_timeout=3600)
     trees.put(driver, one("other", "other"))
     image = one()
+    begun = time.time()
     for content in image.blobs.values():
         driver.upload_layer(NAME, [content])
-    now = time.time
-    monkeypatch.setattr(time, "time", lambda: now() + jump)
+    monkeypatch.setattr(time, "time", lambda: begun + jump)
     driver.delete(ImageRef(NAME, Tag("other")))
     driver.put_manifest(NAME, image.manifest.content, image.manifest.media_type, tag=Tag("1.0"))
     assert trees.problems(root) == []

@@ -56,8 +56,11 @@ def test_a_process_looks_at_all_tags_once(driver: LocalExportDriver) -> None:
 
 
 def other_tool_writes(root: Path, tag: str) -> None:
-    """Write a tag as tripleo-common did, which takes no lock."""
-    (root / MANIFESTS / tag).symlink_to(str(image("1").digest))
+    """Write a tag as tripleo-common did, which takes no lock; the folder's time is another then."""
+    before = (root / MANIFESTS).stat().st_mtime_ns
+    while (root / MANIFESTS).stat().st_mtime_ns == before:
+        (root / MANIFESTS / tag).unlink(missing_ok=True)
+        (root / MANIFESTS / tag).symlink_to(str(image("1").digest))
 
 
 def test_what_others_write_is_noticed(driver: LocalExportDriver, root: Path) -> None:
@@ -96,9 +99,14 @@ def test_another_process_that_changes_a_repository_is_noticed(
 ) -> None:
     for tag in ("1", "2", "3"):
         put(driver, tag)
+    before = (root / MANIFESTS).stat().st_mtime_ns
     child = os.fork()
     if not child:
         with LocalExportDriver(root) as other:
+            clock = root.with_name("clock")
+            clock.touch()
+            while clock.stat().st_mtime_ns <= before:
+                clock.touch()
             trees.put(other, image("theirs"))
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0

@@ -451,7 +451,8 @@ def test_a_client_that_comes_without_a_descriptor(
             client.connect(clients.server)
             for _ in range(3):
                 pauses.wait()
-            assert len(accepts) <= 4
+            # By now there may have been more pauses, each after one try.
+            assert len(accepts) <= pauses.count + 1
         client.settimeout(raw.TIMEOUT)
         assert answers(client)
 

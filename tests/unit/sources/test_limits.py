@@ -184,10 +184,11 @@ def test_how_often_it_is_asked(
 @pytest.mark.slow
 def test_an_answer_that_does_not_begin(clock: Clock, registry: OddRegistry, address: str) -> None:
     """The timeout is an option, and what times out may pass."""
-    end = threading.Event()
+    end, begun = threading.Event(), threading.Semaphore(0)
 
     def hook(asked: Asked) -> Reply | None:
         if "/manifests/" in asked.path:
+            begun.release()
             end.wait(30)
         return None
 
@@ -195,6 +196,9 @@ def test_an_answer_that_does_not_begin(clock: Clock, registry: OddRegistry, addr
     with opened(address, read_timeout=0.05) as found:
         with pytest.raises(errors.RegistryUnreachable, match=r"timed out.*0\.05") as caught:
             pull(found, address)
+        # Who asked may have gone before that was read.
+        for _ in range(5):
+            assert begun.acquire(timeout=30)
         end.set()
     assert caught.value.retryable
     assert len(registry.paths("/manifests/")) == 5

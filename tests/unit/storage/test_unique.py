@@ -26,12 +26,13 @@ def test_no_thread_gets_the_name_of_another() -> None:
 
 def test_no_process_gets_the_name_of_another() -> None:
     reading, writing = os.pipe()
-    if not os.fork():
+    child = os.fork()
+    if not child:
         os.write(writing, " ".join(unique() for _ in range(10)).encode())
         os._exit(0)
     os.close(writing)
     with os.fdopen(reading) as file:
         theirs = file.read().split()
-    os.wait()
+    os.waitpid(child, 0)
     assert len(theirs) == 10
     assert {*theirs}.isdisjoint(unique() for _ in range(100))
