@@ -86,7 +86,15 @@ UNFINISHED_CATALOG = UNFINISHED / "catalog"
 NEEDS = STATE / "needs"
 STATE_FOLDERS = (STAGING, PARTIAL, POOL, LEASES, LOCKS, UNFINISHED, NEEDS)
 
+BLOBS = "blobs"
+MANIFESTS = "manifests"
+TAG_LINKS = ".tags"
+DEFAULT_LINKS = ".defaults"
+WINDOWS = ".pages"
+REFERRERS = ".referrers"
+
 CONTENT = "index.json"
+HEADERS = ".htaccess"
 GZIP = ".gz"
 TYPE_MAP = ".type-map"
 LEFT_OUT = ".left-out"
@@ -110,8 +118,8 @@ TYPE_FILES = {
 
 _OWN_FOLDERS = frozenset(
     {
-        *("blobs", "manifests", "tags", ".tags", ".defaults"),
-        *(".pages", ".referrers"),
+        *(BLOBS, MANIFESTS, "tags", TAG_LINKS, DEFAULT_LINKS),
+        *(WINDOWS, REFERRERS),
     }
 )
 _UNSERVABLE_TAGS = (".json", TYPE_MAP)
@@ -198,14 +206,14 @@ class RepositoryLayout:
         if self.top == API_ROOT:
             raise errors.InvalidReference(f"repository name {name.value!r} is a file of the tree")
         # is_own_folder() knows these, too.
-        self.blobs = self.top / "blobs"
-        self.manifests = self.top / "manifests"
+        self.blobs = self.top / BLOBS
+        self.manifests = self.top / MANIFESTS
         self.tags = self.top / "tags"
         self.tags_list = self.tags / "list"
-        self.tag_links = self.top / ".tags"
-        self.default_links = self.top / ".defaults"
-        self.windows = self.top / ".pages"
-        self.referrers = self.top / ".referrers"
+        self.tag_links = self.top / TAG_LINKS
+        self.default_links = self.top / DEFAULT_LINKS
+        self.windows = self.top / WINDOWS
+        self.referrers = self.top / REFERRERS
         # Each name needs a file name of its own: ``a/b`` and ``a_b`` must differ.
         self.key = hashlib.sha256(name.value.encode()).hexdigest()
         self.leases = LEASES / self.key
@@ -233,7 +241,7 @@ class RepositoryLayout:
 
     def manifest_headers(self, digest: Digest) -> PurePosixPath:
         """Return the file with the headers of a manifest, for Apache."""
-        return self.manifest(digest) / ".htaccess"
+        return self.manifest(digest) / HEADERS
 
     def typed_manifest(self, digest: Digest, media_type: str) -> PurePosixPath:
         """Return the name of a manifest's bytes that tells nginx their type."""
@@ -304,7 +312,7 @@ _DIGEST = r"sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128}"
 _TAG = r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}"
 _WORD = r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}"
 _FOLDER = r"sha256:[0-9a-f]{64}|\.sha512:[0-9a-f]{128}"
-_CONTENT = "|".join(map(re.escape, (CONTENT, ".htaccess", LEFT_OUT, *TYPE_FILES.values())))
+_CONTENT = "|".join(map(re.escape, (CONTENT, HEADERS, LEFT_OUT, *TYPE_FILES.values())))
 _DIVISION = r"(?:of-)?[1-9][0-9]*"
 # The paths that may be below a repository's own folders, and their kinds.
 _KNOWN = [
@@ -357,9 +365,9 @@ def is_derived(path: PurePosixPath) -> bool:
     That is so for all files that serve blobs, manifests, tags and pins, but not
     for these themselves.
     """
-    if path.parts[0] not in ("blobs", "manifests"):
+    if path.parts[0] not in (BLOBS, MANIFESTS):
         return kind_of(path) is not None
-    served = path.name == ".htaccess" or path.name in TYPE_FILES.values()
+    served = path.name == HEADERS or path.name in TYPE_FILES.values()
     digest = folder_digest(path.name.removesuffix(TYPE_MAP))
     mapped = len(path.parts) == 2 and path.name.endswith(TYPE_MAP) and digest is not None
     return mapped or (len(path.parts) == 3 and served and kind_of(path) is not None)

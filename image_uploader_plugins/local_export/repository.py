@@ -155,7 +155,7 @@ class Repository:
     def put(self, parsed: Manifest, digest: Digest, tag: Tag | None) -> None:
         """Publish a manifest and then a tag, or without one a pin, and bring the lists in line."""
         self.write_manifest(parsed, digest)
-        offers = self._offers(parsed, digest)
+        offers = self.offers(parsed, digest)
         if tag:
             self._lead_to_default(tag, offers)
         # A power loss must not leave a name whose manifest, or default, is not there.
@@ -364,7 +364,7 @@ class Repository:
 
     def write_tag(self, tag: Tag, parsed: Manifest, digest: Digest) -> None:
         """Point a tag at a manifest."""
-        offers = self._offers(parsed, digest)
+        offers = self.offers(parsed, digest)
         is_new = self._lead_to_default(tag, offers)
         if is_new and self._storage.link_target(self.layout.tag_link(tag)) != _target(offers[0]):
             # A power loss must not leave a list without its default.
@@ -372,7 +372,7 @@ class Repository:
         self._point(tag, offers)
         self._forget_default(tag, offers)
 
-    def _offers(self, parsed: Manifest, digest: Digest) -> list[Variant]:
+    def offers(self, parsed: Manifest, digest: Digest) -> list[Variant]:
         """Return what a tag of a manifest offers, and last what clients get that know no lists."""
         offers = [Variant(parsed.media_type, digest)]
         present = frozenset(d.digest for d in parsed.manifests if self.has_manifest(d.digest))
@@ -555,6 +555,13 @@ class Repository:
             self.refresh()
 
     # -- views
+
+    def lists(self, tags: Collection[str], gone: Collection[str]) -> dict[str, bytes | str]:
+        """Return the files and links of the lists of these tags, by their paths in the repository.
+
+        Clients may continue after tags that are ``gone``.
+        """
+        return self._listing.drawn(tags, gone)
 
     def refresh(self, *, thoroughly: bool = False, report: Report = _warn) -> None:
         """Bring tag links and lists in line with the type maps.

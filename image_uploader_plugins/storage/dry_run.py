@@ -64,7 +64,7 @@ class DryRun(Storage):
 
     def call(
         self,
-        path: PurePosixPath,
+        path: PurePosixPath | str,
         function: Callable[_P, _T],
         *args: _P.args,
         **kwargs: _P.kwargs,
@@ -75,7 +75,7 @@ class DryRun(Storage):
         try:
             return super().call(path, function, *args, **kwargs)
         except errors.StorageDenied as e:
-            if e.errno == errno.EROFS or not self.is_private(path):
+            if e.errno == errno.EROFS or not self.is_private(PurePosixPath(path)):
                 raise
             raise NotFound(e.path, e.reason, errno.ENOENT) from e
 

@@ -114,7 +114,7 @@ class Folders:
 
     def call(
         self,
-        path: PurePosixPath,
+        path: PurePosixPath | str,
         function: Callable[_P, _T],
         *args: _P.args,
         **kwargs: _P.kwargs,
@@ -313,6 +313,10 @@ class Folders:
         return self._held_or_closed(".", descriptor)
 
     def _walk(self, path: PurePosixPath) -> int:
+        held = self._held_at(folder_text(path))
+        if held is not None and path.name:
+            self._check_missing(path)
+            return self._enter(held, path)
         with self._top() as top:
             if not path.parts:
                 return os.dup(top)

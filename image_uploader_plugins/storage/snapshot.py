@@ -3,9 +3,13 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path, PurePosixPath
 
+from image_uploader_plugins import errors
 from image_uploader_plugins.storage import entries
+from image_uploader_plugins.storage.beneath import READ
 from image_uploader_plugins.storage.dry_run import DryRun
 from image_uploader_plugins.storage.entries import File, entry
 from image_uploader_plugins.storage.folders import NotFound
@@ -13,6 +17,8 @@ from image_uploader_plugins.storage.places import Places
 
 _TOP = "."
 _LIMIT = 64 * 1024 * 1024
+_SMALL = 16 * 1024
+_ROOM = 16 * 1024 * 1024  # bytes of small files that are read before they are asked for
 
 
 class Snapshot(DryRun):
@@ -21,10 +27,15 @@ class Snapshot(DryRun):
     For one thread and a short operation, best under the lock of those who
     write: what is changed meanwhile is not seen. It remembers no errors, so
     that what failed can be tried again.
+
+    With a folder, its links and small files are read, too, since most are asked
+    for, but not in the folders ``unread``.
     """
 
-    def __init__(self, root: Path, places: Places) -> None:
+    def __init__(self, root: Path, places: Places, unread: Collection[PurePosixPath] = ()) -> None:
         super().__init__(root, places)
+        self._unread = set(map(str, unread))
+        self._room = _ROOM
         # By folder, as paths are slow keys.
         self._names: dict[str, dict[str, str]] = {}
         self._entries: dict[str, dict[str, File]] = {}
@@ -32,6 +43,8 @@ class Snapshot(DryRun):
         self._targets: dict[str, str | None] = {}
         # By inode: all names of a file have the same content.
         self._contents: dict[tuple[int, int], bytes] = {}
+        # What could not be read early, so that it is read by the name that is asked for.
+        self._failed: set[tuple[int, int]] = set()
 
     def names(self, path: PurePosixPath) -> dict[str, str]:
         return self._names_in(str(path))
@@ -39,8 +52,14 @@ class Snapshot(DryRun):
     def _names_in(self, folder: str) -> dict[str, str]:
         known = self._names.get(folder)
         if known is None:
-            known = self._names[folder] = self._look_into(folder)
+            known = self._names[folder] = {} if self._is_absent(folder) else self._look_into(folder)
         return known
+
+    def _is_absent(self, folder: str) -> bool:
+        """Return whether the folder around it was looked into and has nothing of that name."""
+        parent, _, name = folder.rpartition("/")
+        names = self._names.get(parent or _TOP)
+        return names is not None and name not in names and folder != _TOP
 
     def _look_into(self, text: str) -> dict[str, str]:
         """Return the names in a folder; remember the status of each, as most are asked for."""
@@ -54,22 +73,67 @@ class Snapshot(DryRun):
                     if status
                 }
                 self._entries[text] = found
+                if text not in self._unread:
+                    for name in sorted(found):
+                        self._read_early(found[name], name, folder)
                 if len(found) != len(statuses):
                     return self.call(path, entries.listing, folder)
         except NotFound:
             return {}
         return {name: file.kind for name, file in found.items()}
 
+    def _read_early(self, file: File, name: str, folder: int) -> None:
+        """Read a link or a small file in an open folder; what fails is left for later."""
+        try:
+            if file.kind == "link":
+                self._targets[file.place] = self.call(file.place, os.readlink, name, dir_fd=folder)
+            elif file.kind == "file" and file.size <= _SMALL and self._room > 0:
+                self._read_small(file, name, folder)
+        except errors.StorageError:
+            self._failed.add(file.inode)
+
+    def _read_small(self, file: File, name: str, folder: int) -> None:
+        if file.inode in self._contents or file.inode in self._failed:
+            return
+        descriptor = self.call(file.place, os.open, name, READ, dir_fd=folder)
+        try:
+            content = self.call(file.place, os.read, descriptor, file.size + 1)
+        finally:
+            os.close(descriptor)
+        if len(content) == file.size:
+            self._contents[file.inode] = content
+            self._room -= len(content)
+
+    def seen(self, file: File) -> bytes | str | None:
+        """Return the content of a file or the target of a link; None unless it was read early."""
+        if file.kind == "link":
+            return self._targets.get(file.place)
+        return self._contents.get(file.inode)
+
     def entries(self, path: PurePosixPath) -> list[File]:
-        text = str(path)
+        return self._entries_in(str(path))
+
+    def _entries_in(self, text: str) -> list[File]:
         if text in self._sorted:
             return self._sorted[text]
         names = sorted(self._names_in(text))
         found = self._entries.get(text, {})
         if len(found) == len(names):
             return self._sorted.setdefault(text, [found[name] for name in names])
+        path = PurePosixPath(text)
         files = (found.get(name) or self.status(path / name) for name in names)
         return list(filter(None, files))
+
+    def below(
+        self, path: PurePosixPath, enters: Callable[[File], bool] = lambda _: True
+    ) -> Iterator[File]:
+        return self._below(str(path), enters)
+
+    def _below(self, text: str, enters: Callable[[File], bool]) -> Iterator[File]:
+        for file in self._entries_in(text):
+            yield file
+            if file.kind == "folder" and enters(file):
+                yield from self._below(file.place, enters)
 
     def status(self, path: PurePosixPath) -> File | None:
         text = str(path)

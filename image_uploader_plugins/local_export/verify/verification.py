@@ -27,6 +27,7 @@ from image_uploader_plugins.local_export.verify.finding import (
     temporary,
 )
 from image_uploader_plugins.local_export.verify.inspection import Inspection
+from image_uploader_plugins.local_export.verify.soundness import Soundness
 from image_uploader_plugins.local_export.views.catalog import Catalog
 from image_uploader_plugins.meter import Meter
 from image_uploader_plugins.reference import RepositoryName
@@ -67,8 +68,10 @@ class Verification:
         self._garbage: list[Garbage] = []
         self._collector = Collector(tree, dry_run=True)
         self._failures: list[Finding] = []
-        # The names of each file when the verification began.
+        # The names of each file, and the files in the pool, when the verification began.
         self._held: collections.Counter[_Inode] = collections.Counter()
+        self._pooled: dict[Digest, _Inode] = {}
+        self._folders: dict[PurePosixPath, Sequence[Finding]] = {}
 
     def report(self) -> Report:
         """Return the findings; raise StorageError where the tree cannot be read at all."""
@@ -79,7 +82,7 @@ class Verification:
         whole = self.names is None
         garbage = self._looked(self._collector.state) if whole else []
         self.contents.read(self._looked(self._files))
-        self._garbage = []
+        self._garbage, self._folders = [], {}
         found = set(self._findings(report))
         garbage += self._garbage
         garbage += self._unlinked(whole=whole)
@@ -149,7 +152,8 @@ class Verification:
     def _files(self) -> Iterator[tuple[Digest, File]]:
         held = list(self._repository_files())
         self._held = _names_of(held)
-        pooled = self.tree.pool.files() if self.names is None else ()
+        pooled = list(self.tree.pool.files()) if self.names is None else []
+        self._pooled = {digest: file.inode for digest, file in pooled}
         return itertools.chain(held, pooled)
 
     def _repository_files(self) -> Iterator[tuple[Digest, File]]:
@@ -161,8 +165,20 @@ class Verification:
                     raise
 
     def _findings(self, report: Report) -> Iterator[Finding]:
+        sound: dict[RepositoryName, int] = {}
         for name in self._meter.each("Checked {} repositories", self.repositories()):
+            manifests = self._sound_manifests(name)
+            if manifests is None:
+                yield from self._repository(name, report)
+            else:
+                sound[name] = manifests
+        for name in self._unlisted(sound):
+            del sound[name]
             yield from self._repository(name, report)
+        report.repositories += len(sound)
+        report.manifests += sum(sound.values())
+        for name in sound:
+            yield from self._looked(functools.partial(self._around, layout.repository(name).top))
         yield from self._looked(self._served)
         if self.names is None:
             yield from self._looked(self._catalog)
@@ -180,6 +196,41 @@ class Verification:
     def _unread(self, error: errors.StorageError) -> Finding:
         path, problem = blame(self.tree.storage.root, error)
         return Finding(path, problem, Kind.UNREAD, Remedy.LOOK)
+
+    def _sound_manifests(self, name: RepositoryName) -> int | None:
+        """Return the number of a repository's manifests if nothing is wrong with it, else None.
+
+        The catalog, and the folders around it, are not looked at.
+        """
+        snapshot = self._snapshot(name)
+        try:
+            with self.tree.repository_lock(name), snapshot.holding():
+                repository = self.tree.repository(name, snapshot)
+                repository.remember_manifests()
+                if self.tree.storage.status(repository.layout.unfinished):
+                    return None
+                soundness = Soundness(
+                    repository, snapshot, self.contents, self.access, self._is_pooled
+                )
+                return soundness.manifests()
+        except errors.StorageError:
+            return None
+
+    def _is_pooled(self, digest: Digest, file: File) -> bool:
+        if self._pooled.get(digest) == file.inode or self.tree.storage.is_hidden:
+            return True
+        pooled = self.tree.pool.file(digest)
+        return pooled is not None and pooled.inode == file.inode
+
+    def _unlisted(self, sound: Iterable[RepositoryName]) -> list[RepositoryName]:
+        """Return those of the repositories that the catalog may lack."""
+        names = list(sound)
+        try:
+            with self.tree.catalog_lock():
+                listed = self.tree.catalog.listed()
+        except errors.StorageError:
+            return names
+        return [] if listed is None else [name for name in names if name.value not in listed]
 
     def _repository(self, name: RepositoryName, report: Report) -> list[Finding]:
         top = layout.repository(name).top
@@ -201,14 +252,24 @@ class Verification:
         self.misplaced |= {name} if inspection.is_misplaced else set()
         report.repositories += 1
         report.manifests += len(inspection.inventory.readable)
-        with self.tree.storage.holding():
-            for folder in (top, *top.parents[:-1]):
-                status = self.tree.storage.status(folder)
-                found += self.access.findings(status) if status else ()
+        found += self._around(top)
         return found
 
+    def _around(self, top: PurePosixPath) -> Iterator[Finding]:
+        """Yield what is wrong with the folder of a repository, and those that it is in."""
+        with self.tree.storage.holding():
+            for folder in (top, *top.parents[:-1]):
+                if folder not in self._folders:
+                    status = self.tree.storage.status(folder)
+                    self._folders[folder] = self.access.findings(status) if status else ()
+                yield from self._folders[folder]
+
+    def _snapshot(self, name: RepositoryName) -> Snapshot:
+        unread = [layout.repository(name).blobs]
+        return Snapshot(self.tree.storage.root, layout.PLACES, unread)
+
     def _inspected(self, name: RepositoryName) -> tuple[Inspection, list[Finding]]:
-        snapshot = Snapshot(self.tree.storage.root, layout.PLACES)
+        snapshot = self._snapshot(name)
         with self.tree.storage.holding(), snapshot.holding():
             inspection = Inspection(
                 self.tree, name, snapshot, self.contents, self.copies, self.access

@@ -13,6 +13,14 @@ from image_uploader_plugins.storage import Writer
 # Files of trees that earlier versions wrote.
 _FORMER = (".after", ".next", ".first")
 
+_Drawing = dict[str, tuple[bool, bytes | str]]
+"""Files and links; of each file with tags only what follows the repository's name."""
+
+# By tags and those that are gone: most repositories of a tree have the same few.
+_DRAWINGS: dict[tuple[frozenset[str], frozenset[str]], _Drawing] = {}
+_DRAWN_LISTS = 64
+_DRAWN_TAGS = 64
+
 
 class Listing:
     """The list of tags of one repository; callers hold its lock for every method that writes."""
@@ -22,6 +30,8 @@ class Listing:
         self._layout = layout
         empty = documents.tags_list(layout.name, ())
         self._files = WindowFiles(storage, layout.windows, layout.tags_list, empty)
+        # What each file with tags begins with.
+        self._head = empty.removesuffix(b"[]}")
 
     def write(self, tags: Iterable[str], *, thoroughly: bool = False) -> None:
         """Write the list and its windows for these tags.
@@ -32,6 +42,34 @@ class Listing:
         self._files.write(set(tags), thoroughly=thoroughly)
         if thoroughly:
             self._remove_former()
+
+    def drawn(self, tags: Collection[str], gone: Collection[str]) -> dict[str, bytes | str]:
+        """Return what write() writes for these tags, by the paths in the repository.
+
+        Clients may continue after tags that are ``gone``.
+        """
+        key = (frozenset(tags), frozenset(gone))
+        drawing = _DRAWINGS.get(key)
+        if drawing is None:
+            drawing = self._drawing(tags, gone)
+            if len(tags) + len(gone) <= _DRAWN_TAGS:
+                if len(_DRAWINGS) == _DRAWN_LISTS:
+                    _DRAWINGS.clear()
+                _DRAWINGS[key] = drawing
+        return {
+            path: self._head + content if is_list and isinstance(content, bytes) else content
+            for path, (is_list, content) in drawing.items()
+        }
+
+    def _drawing(self, tags: Collection[str], gone: Collection[str]) -> _Drawing:
+        found: _Drawing = {}
+        start = len(self._layout.start)
+        for path, content in self._files.entries(tags, gone):
+            if isinstance(content, bytes) and content.startswith(self._head):
+                found[str(path)[start:]] = True, content.removeprefix(self._head)
+            elif content is not None:
+                found[str(path)[start:]] = False, content
+        return found
 
     def change(
         self,

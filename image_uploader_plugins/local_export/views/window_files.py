@@ -150,6 +150,13 @@ class WindowFiles:
         kept = self._valid(LISTS.get(self._key))
         return item in kept.divided if kept else None
 
+    def entries(self, items: Iterable[str], gone: Iterable[str]) -> Iterator[Entry]:
+        """Yield what write() writes for these items, where ``gone`` are remembered.
+
+        Of several entries of one path the last one counts.
+        """
+        return self._all(DividedList(items, gone))
+
     def clear(self) -> None:
         """Remove the list, whole and in windows."""
         LISTS.take(self._key)

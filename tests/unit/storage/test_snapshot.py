@@ -107,12 +107,38 @@ def test_an_error_is_not_remembered(snapshot: Snapshot) -> None:
     assert snapshot.read(FILE) == b"content"
 
 
-def test_a_file_that_is_cut_after_it_was_looked_at_is_read_as_it_is(
-    root: Path, snapshot: Snapshot
-) -> None:
+def test_a_file_that_is_cut_after_it_was_looked_at_is_read_as_it_is(root: Path) -> None:
+    snapshot = Snapshot(root, PLACES, [FOLDER])
     snapshot.status(FILE)
     (root / FILE).write_bytes(b"longer than before")
     assert snapshot.read(FILE) == b"longer than before"
+
+
+def test_links_and_small_files_are_read_with_their_folder(root: Path, snapshot: Snapshot) -> None:
+    snapshot.names(FOLDER)
+    (root / FILE).unlink()
+    (root / LINK).unlink()
+    assert snapshot.read(FILE) == b"content"
+    assert snapshot.link_target(LINK) == "file"
+    assert {snapshot.seen(file) for file in snapshot.entries(FOLDER)} >= {b"content", "file"}
+
+
+def test_files_of_an_unread_folder_are_not_read(root: Path) -> None:
+    snapshot = Snapshot(root, PLACES, [FOLDER])
+    assert {snapshot.seen(file) for file in snapshot.entries(FOLDER)} == {None}
+
+
+def test_no_folder_is_looked_for_in_one_that_lacks_it(snapshot: Snapshot) -> None:
+    snapshot.names(FOLDER)
+    looks: list[str] = []
+
+    def hook(primitive: Primitive) -> Any:
+        looks.append(str(primitive))
+        return primitive()
+
+    with hooked(hook):
+        assert snapshot.names(FOLDER / "other") == {}
+    assert looks == []
 
 
 def test_what_is_absent_or_too_long_is_an_error(snapshot: Snapshot) -> None:

@@ -24,8 +24,8 @@ def verify(root: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "limits"),
     [
-        ("ns/one", {"opens": 16, "listings": 5, "stats": 23, "reads": 8}),
-        ("ns/image{}", {"opens": 70, "listings": 22, "stats": 54, "reads": 10}),
+        ("ns/one", {"opens": 15, "listings": 5, "stats": 21, "reads": 8}),
+        ("ns/image{}", {"opens": 44, "listings": 18, "stats": 46, "reads": 10}),
     ],
 )
 def test_an_image_costs_few_calls(root: Path, name: str, limits: dict[str, float]) -> None:

@@ -30,6 +30,7 @@ from image_uploader_plugins.local_export.verify import (
 )
 from image_uploader_plugins.local_export.verify.contents import Contents
 from image_uploader_plugins.local_export.verify.inspection import Inspection
+from image_uploader_plugins.local_export.verify.soundness import Soundness
 from image_uploader_plugins.manifest import Manifest
 from image_uploader_plugins.reference import RepositoryName
 from image_uploader_plugins.storage import File
@@ -554,6 +555,7 @@ def test_without_a_lock_a_problem_must_be_there_twice(
         looks.append(self)
         yield from [problem, stays] if len(looks) == 1 else [stays]
 
+    monkeypatch.setattr(Soundness, "manifests", lambda _: None)
     monkeypatch.setattr(Inspection, "findings", found)
     report = Verification(Tree(filled, look=True), [RepositoryName(name)]).report()
     if name == "ns/unlocked":
