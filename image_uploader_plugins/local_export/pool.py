@@ -184,7 +184,11 @@ class Pool:
 
     def files(self) -> Iterator[tuple[Digest, File]]:
         """Yield all blobs in the order of their digests; other files are ignored."""
-        for file in self._storage.below(layout.POOL):
+        return self.among(self._storage.below(layout.POOL))
+
+    def among(self, files: Iterable[File]) -> Iterator[tuple[Digest, File]]:
+        """Yield those of the files that are blobs in the pool."""
+        for file in files:
             digest = layout.pool_digest(file.place)
             if digest and file.kind == "file":
                 yield digest, file

@@ -144,7 +144,8 @@ class Tree:
 
     def repositories(self) -> list[RepositoryName]:
         """Return the repositories on disk of which any file exists, sorted."""
-        return sorted(self.catalog.walk())
+        with self.storage.holding():
+            return sorted(self.catalog.walk())
 
     def blobs(
         self, names: Iterable[RepositoryName] | None = None

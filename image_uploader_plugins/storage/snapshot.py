@@ -34,6 +34,11 @@ class Snapshot(DryRun):
 
     def __init__(self, root: Path, places: Places, unread: Collection[PurePosixPath] = ()) -> None:
         super().__init__(root, places)
+        self.forget(unread)
+
+    def forget(self, unread: Collection[PurePosixPath] = ()) -> None:
+        """Forget what it saw, and the changes; look at everything anew from now on."""
+        self.changes.clear()
         self._unread = set(map(str, unread))
         self._room = _ROOM
         # By folder, as paths are slow keys.

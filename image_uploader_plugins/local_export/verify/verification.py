@@ -72,6 +72,8 @@ class Verification:
         self._held: collections.Counter[_Inode] = collections.Counter()
         self._pooled: dict[Digest, _Inode] = {}
         self._folders: dict[PurePosixPath, Sequence[Finding]] = {}
+        # For one repository after the other, since to make one takes long.
+        self._quick = Snapshot(tree.storage.root, layout.PLACES)
 
     def report(self) -> Report:
         """Return the findings; raise StorageError where the tree cannot be read at all."""
@@ -150,7 +152,8 @@ class Verification:
                 continue
 
     def _files(self) -> Iterator[tuple[Digest, File]]:
-        held = list(self._repository_files())
+        with self.tree.storage.holding():
+            held = list(self._repository_files())
         self._held = _names_of(held)
         pooled = list(self.tree.pool.files()) if self.names is None else []
         self._pooled = {digest: file.inode for digest, file in pooled}
@@ -165,8 +168,9 @@ class Verification:
                     raise
 
     def _findings(self, report: Report) -> Iterator[Finding]:
+        names = self.repositories()
         sound: dict[RepositoryName, int] = {}
-        for name in self._meter.each("Checked {} repositories", self.repositories()):
+        for name in self._meter.each("Checked {} repositories", names):
             manifests = self._sound_manifests(name)
             if manifests is None:
                 yield from self._repository(name, report)
@@ -181,9 +185,11 @@ class Verification:
             yield from self._looked(functools.partial(self._around, layout.repository(name).top))
         yield from self._looked(self._served)
         if self.names is None:
-            yield from self._looked(self._catalog)
-            yield from self._looked(functools.partial(self._pool, report))
-            yield from self._looked(self._state)
+            yield from self._looked(functools.partial(self._catalog, names))
+            state = self._looked(functools.partial(self._all_of, layout.STATE))
+            pooled = list(self.tree.pool.among(state))
+            yield from self._looked(functools.partial(self._pool, report, pooled))
+            yield from self._looked(functools.partial(self._state, state))
 
     def _looked(self, look: Callable[[], Iterator[_T]]) -> list[_T]:
         """Return the results of a look; none where it fails, which becomes a finding."""
@@ -202,9 +208,10 @@ class Verification:
 
         The catalog, and the folders around it, are not looked at.
         """
-        snapshot = self._snapshot(name)
+        snapshot = self._quick
+        snapshot.forget([layout.repository(name).blobs])
         try:
-            with self.tree.repository_lock(name), snapshot.holding():
+            with self.tree.storage.holding(), self.tree.repository_lock(name), snapshot.holding():
                 repository = self.tree.repository(name, snapshot)
                 repository.remember_manifests()
                 if self.tree.storage.status(repository.layout.unfinished):
@@ -264,12 +271,9 @@ class Verification:
                     self._folders[folder] = self.access.findings(status) if status else ()
                 yield from self._folders[folder]
 
-    def _snapshot(self, name: RepositoryName) -> Snapshot:
-        unread = [layout.repository(name).blobs]
-        return Snapshot(self.tree.storage.root, layout.PLACES, unread)
-
     def _inspected(self, name: RepositoryName) -> tuple[Inspection, list[Finding]]:
-        snapshot = self._snapshot(name)
+        unread = [layout.repository(name).blobs]
+        snapshot = Snapshot(self.tree.storage.root, layout.PLACES, unread)
         with self.tree.storage.holding(), snapshot.holding():
             inspection = Inspection(
                 self.tree, name, snapshot, self.contents, self.copies, self.access
@@ -291,23 +295,24 @@ class Verification:
             elif file:
                 yield from self.access.findings(file)
 
-    def _catalog(self) -> Iterator[Finding]:
+    def _catalog(self, names: Iterable[RepositoryName]) -> Iterator[Finding]:
         with self.tree.catalog_lock():
             listed = self.tree.catalog.listed()
             yield from self._catalog_windows(listed)
         if listed is None:
             yield _outdated(layout.CATALOG, "is not what it should be")
-        for text in sorted((listed or set()) - {n.value for n in self.repositories()}):
+        for text in sorted((listed or set()) - {name.value for name in names}):
             if not self._exists(text):
                 yield _outdated(layout.CATALOG, f"lists {text!r}, which is not there")
 
     def _catalog_windows(self, listed: set[str] | None) -> Iterator[Finding]:
-        dry_run = Snapshot(self.tree.storage.root, layout.PLACES)
+        snapshot = Snapshot(self.tree.storage.root, layout.PLACES)
         if listed is not None:
-            Catalog(dry_run).settle(listed)
-        for change in dry_run.changes:
+            Catalog(snapshot).settle(listed)
+        for change in snapshot.changes:
             yield _outdated(change.path, change.reason)
-        for file in self._all_of(layout.CATALOG_WINDOWS):
+        top = snapshot.status(layout.CATALOG_WINDOWS)
+        for file in (*([top] if top else []), *snapshot.below(layout.CATALOG_WINDOWS)):
             yield from self.access.findings(file)
         if self.tree.storage.file(layout.UNFINISHED_CATALOG):
             problem = "an operation on the catalog was cut short"
@@ -323,8 +328,7 @@ class Verification:
         except (errors.InvalidReference, errors.StorageError):
             return False
 
-    def _pool(self, report: Report) -> Iterator[Finding]:
-        pooled = list(self.tree.pool.files())
+    def _pool(self, report: Report, pooled: Sequence[tuple[Digest, File]]) -> Iterator[Finding]:
         report.blobs = len(self._held if self.tree.storage.is_hidden else pooled)
         for digest, file in pooled:
             problem = self.contents.problem(digest, file)
@@ -344,13 +348,13 @@ class Verification:
 
     # -- the state that is not served
 
-    def _state(self) -> Iterator[Finding]:
+    def _state(self, state: Iterable[File]) -> Iterator[Finding]:
         storage = self.tree.storage
         for name, kind in storage.names(layout.STATE).items():
             path = layout.STATE / name
             if kind != "folder" or path not in layout.STATE_FOLDERS:
                 yield _not_state(path)
-        for file in self._all_of(layout.STATE):
+        for file in state:
             if any(self.access.findings(file)):
                 # Another process may just have made it.
                 now = storage.status(file.path)

@@ -24,8 +24,8 @@ def verify(root: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "limits"),
     [
-        ("ns/one", {"opens": 15, "listings": 5, "stats": 21, "reads": 8}),
-        ("ns/image{}", {"opens": 44, "listings": 18, "stats": 46, "reads": 10}),
+        ("ns/one", {"opens": 13, "listings": 4, "stats": 19, "reads": 8}),
+        ("ns/image{}", {"opens": 36, "listings": 16, "stats": 38, "reads": 10}),
     ],
 )
 def test_an_image_costs_few_calls(root: Path, name: str, limits: dict[str, float]) -> None:
