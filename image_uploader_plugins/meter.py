@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import dataclasses
 import threading
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from typing import TypeVar
 
 from image_uploader_plugins import errors
@@ -44,7 +44,11 @@ class Meter:
 
     def each(self, what: str, items: Collection[_T]) -> Iterator[_T]:
         """Yield the items, each as a step of ``what``; raise Interrupted after stop()."""
-        self.steps = steps = Steps(what, len(items))
+        return self.each_of(what, items, len(items))
+
+    def each_of(self, what: str, items: Iterable[_T], expected: int) -> Iterator[_T]:
+        """Do what each() does, for items of which it is only known how many are to come."""
+        self.steps = steps = Steps(what, expected)
         try:
             for item in items:
                 self.check()

@@ -239,6 +239,22 @@ class Folders:
         """Open a folder for a block and yield its descriptor; ``create`` makes missing folders."""
         return self._lent(path, str(path), create=create) or self._opened(path, create=create)
 
+    def folder_at(self, text: str) -> contextlib.AbstractContextManager[int]:
+        """Do what folder() does, for a path as a text: faster where the folder around it is held.
+
+        In a block of holding() alone.
+        """
+        held = self._held_at(text)
+        if held is None:
+            around, _, name = text.rpartition("/")
+            parent = self._held_at(around or ".")
+            if parent is None or text == ".":
+                return self.folder(PurePosixPath(text))
+            held = self.call(text, os.open, name, beneath.FOLDER, dir_fd=parent)
+            if not self._hold(text, held):
+                return _closing(held)
+        return contextlib.nullcontext(held)
+
     def folder_of(
         self, path: PurePosixPath, *, create: bool = False
     ) -> contextlib.AbstractContextManager[int]:
@@ -473,6 +489,14 @@ class Folders:
             status = self.call(PurePosixPath(folder), os.fstat, descriptor)
             devices[folder] = status.st_dev
         return devices[folder]
+
+
+@contextlib.contextmanager
+def _closing(descriptor: int) -> Iterator[int]:
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def mapped(path: Path, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:

@@ -68,10 +68,9 @@ class Snapshot(DryRun):
 
     def _look_into(self, text: str) -> dict[str, str]:
         """Return the names in a folder; remember the status of each, as most are asked for."""
-        path = PurePosixPath(text)
         try:
-            with self.folder(path) as folder:
-                statuses = self.call(path, entries.statuses, folder)
+            with self.folder_at(text) as folder:
+                statuses = self.call(text, entries.statuses, folder)
                 found = {
                     name: entry(name if text == _TOP else f"{text}/{name}", status)
                     for name, status in statuses.items()
@@ -82,7 +81,7 @@ class Snapshot(DryRun):
                     for name in sorted(found):
                         self._read_early(found[name], name, folder)
                 if len(found) != len(statuses):
-                    return self.call(path, entries.listing, folder)
+                    return self.call(text, entries.listing, folder)
         except NotFound:
             return {}
         return {name: file.kind for name, file in found.items()}
@@ -132,13 +131,21 @@ class Snapshot(DryRun):
     def below(
         self, path: PurePosixPath, enters: Callable[[File], bool] = lambda _: True
     ) -> Iterator[File]:
-        return self._below(str(path), enters)
+        return self.inside(str(path), enters)
 
-    def _below(self, text: str, enters: Callable[[File], bool]) -> Iterator[File]:
-        for file in self._entries_in(text):
+    def inside(
+        self, folder: str, enters: Callable[[File], bool] = lambda _: True
+    ) -> Iterator[File]:
+        """Do what below() does, for a path as a text."""
+        for file in self._entries_in(folder):
             yield file
             if file.kind == "folder" and enters(file):
-                yield from self._below(file.place, enters)
+                yield from self.inside(file.place, enters)
+
+    def itself(self, path: PurePosixPath) -> File:
+        """Return the entry of a folder, without a look at the folder that it is in."""
+        with self.folder(path) as folder:
+            return entry(str(path), self.call(path, os.fstat, folder))
 
     def status(self, path: PurePosixPath) -> File | None:
         text = str(path)

@@ -99,8 +99,13 @@ def hooked(hook: Hook) -> Iterator[None]:
     original = Folders.call
 
     def call(
-        self: Folders, path: PurePosixPath, function: Callable[..., Any], *args: Any, **kwargs: Any
+        self: Folders,
+        path: PurePosixPath | str,
+        function: Callable[..., Any],
+        *args: Any,
+        **kwargs: Any,
     ) -> Any:
+        path = PurePosixPath(path)
         if function is entries.statuses:
             return statuses(self, path, *args)
         return original(self, path, hook, Primitive(path, function, args, kwargs))

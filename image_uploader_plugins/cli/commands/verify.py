@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import os
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -26,6 +27,7 @@ from image_uploader_plugins.reference import RepositoryName
 from image_uploader_plugins.units import plural, size
 
 _SHOWN = 10  # findings of one kind
+_PROCESSES = 4  # at most, since each needs memory
 _WORDS = {
     Remedy.REPAIR: "verify --repair mends it",
     Remedy.FETCH: "must be fetched again",
@@ -111,7 +113,7 @@ class Verify(LocalTree, Command):
             progress.metered(self.app.stderr, self.meter, quiet=self.quiet),
         ):
             names = _names(tree, parsed_args.repositories)
-            verification = Verification(tree, names, self.meter)
+            verification = Verification(tree, names, self.meter, _processes())
             report = verification.report()
             mended: tuple[Finding, ...] = ()
             if parsed_args.repair and report.findings:
@@ -147,6 +149,10 @@ class Verify(LocalTree, Command):
         )
         lines += [f"Fetch again, with image-uploader upload: {i}" for i in report.to_fetch()]
         print("\n".join(lines), file=self.app.stdout)
+
+
+def _processes() -> int:
+    return min(len(os.sched_getaffinity(0)), _PROCESSES)
 
 
 def _names(tree: Tree, names: list[RepositoryName]) -> list[RepositoryName] | None:

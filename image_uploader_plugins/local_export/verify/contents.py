@@ -45,6 +45,8 @@ class Unread:
 
 Problem = Damage | Unread
 
+_NEW = Unread("it was not tried")
+
 
 def blame(root: Path, error: errors.StorageError) -> tuple[PurePosixPath, str]:
     """Return the path in the tree that could not be looked at, and the reason."""
@@ -103,6 +105,10 @@ class Contents:
         if key not in self._problems:
             self._note(digest, file, self._read((digest, file)))
         return self._problems[key]
+
+    def is_intact(self, digest: Digest, file: File) -> bool:
+        """Return whether exactly this file was read whole, and was right."""
+        return self._problems.get((_key(file), digest), _NEW) is None
 
     def is_damaged(self, digest: Digest, file: File) -> bool:
         """Return whether exactly this file was read whole, twice, and was wrong both times."""

@@ -68,9 +68,10 @@ class Soundness:
     def manifests(self) -> int | None:
         """Return the number of manifests; None where anything may be wrong or worth a note.
 
-        The catalog and the folders above the repository are not looked at.
+        The catalog and the folders that the repository's own is in are not looked at.
         """
         try:
+            _expect(not self._access.findings(self._snapshot.itself(self._layout.top)))
             return self._checked(self._found())
         except (_Doubt, errors.UploaderError):
             return None
@@ -109,11 +110,11 @@ class Soundness:
         return found
 
     def _files(self) -> Iterator[File]:
-        for name in filter(layout.is_own_folder, self._snapshot.names(self._layout.top)):
-            file = self._snapshot.status(self._layout.top / name)
-            if file:
+        for file in self._snapshot.entries(self._layout.top):
+            if layout.is_own_folder(file.name):
                 yield file
-                yield from self._snapshot.below(file.path)
+                if file.kind == "folder":
+                    yield from self._snapshot.inside(file.place)
 
     def _manifests(self, found: _Found) -> dict[str, Manifest]:
         """Return the manifests by their digests as texts."""
@@ -171,7 +172,7 @@ class Soundness:
         for name, file in blobs.items():
             digest = Digest(layout.blob_text(name))
             _expect(digest.value not in sizes and self._is_pooled(digest, file))
-            _expect(self._contents.problem(digest, file) is None)
+            _expect(self._contents.is_intact(digest, file))
             sizes[digest.value] = file.size
         needed = set()
         for parsed in manifests.values():

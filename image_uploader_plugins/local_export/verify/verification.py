@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from pathlib import PurePosixPath
 from typing import TypeVar
 
-from image_uploader_plugins import errors
+from image_uploader_plugins import errors, processes
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.maintenance.collect import Collector, Garbage
@@ -37,6 +37,9 @@ _T = TypeVar("_T")
 _Inode = tuple[int, int]
 _POOLED = f"{layout.POOL}/"
 
+WORTH = 200
+"""Repositories, from which on more processes save more time than they cost."""
+
 
 class Verification:
     """A search for problems in these repositories or, with None, in the whole tree.
@@ -46,7 +49,8 @@ class Verification:
     twice where that cannot be taken: what is written meanwhile is no problem. A
     second report does not hash again what was hashed before. ``meter`` counts
     the bytes that are hashed and the repositories that are checked, and may
-    stop the verification.
+    stop the verification. With more than one of ``processes``, children of fork
+    look at large trees, while no other thread may work on the tree.
     """
 
     def __init__(
@@ -54,9 +58,11 @@ class Verification:
         tree: Tree,
         names: Iterable[RepositoryName] | None = None,
         meter: Meter | None = None,
+        processes: int = 1,
     ) -> None:
         self.tree = tree
         self._meter = meter or Meter()
+        self._processes = processes
         self.contents = Contents(tree.storage, self._meter)
         self.access = Access(tree.storage)
         self.names = None if names is None else sorted(set(names))
@@ -170,8 +176,8 @@ class Verification:
     def _findings(self, report: Report) -> Iterator[Finding]:
         names = self.repositories()
         sound: dict[RepositoryName, int] = {}
-        for name in self._meter.each("Checked {} repositories", names):
-            manifests = self._sound_manifests(name)
+        checked = self._checked(names)
+        for name, manifests in self._meter.each_of("Checked {} repositories", checked, len(names)):
             if manifests is None:
                 yield from self._repository(name, report)
             else:
@@ -182,7 +188,8 @@ class Verification:
         report.repositories += len(sound)
         report.manifests += sum(sound.values())
         for name in sound:
-            yield from self._looked(functools.partial(self._around, layout.repository(name).top))
+            around = layout.repository(name).top.parents[:-1]
+            yield from self._looked(functools.partial(self._modes, around))
         yield from self._looked(self._served)
         if self.names is None:
             yield from self._looked(functools.partial(self._catalog, names))
@@ -203,10 +210,32 @@ class Verification:
         path, problem = blame(self.tree.storage.root, error)
         return Finding(path, problem, Kind.UNREAD, Remedy.LOOK)
 
+    def _checked(
+        self, names: Sequence[RepositoryName]
+    ) -> Iterator[tuple[RepositoryName, int | None]]:
+        """Yield the repositories that are sound, with their manifests, and then the others."""
+        doubtful = []
+        for name, manifests in self._looked_at(names):
+            if manifests is None:
+                doubtful.append(name)
+            else:
+                yield name, manifests
+        yield from ((name, None) for name in sorted(doubtful))
+
+    def _looked_at(
+        self, names: Sequence[RepositoryName]
+    ) -> Iterator[tuple[RepositoryName, int | None]]:
+        if self._processes > 1 and len(names) >= WORTH:
+            yield from processes.numbers(
+                self._sound_manifests, names, self._processes, self._meter.check
+            )
+        else:
+            yield from ((name, self._sound_manifests(name)) for name in names)
+
     def _sound_manifests(self, name: RepositoryName) -> int | None:
         """Return the number of a repository's manifests if nothing is wrong with it, else None.
 
-        The catalog, and the folders around it, are not looked at.
+        The catalog, and the folders that its own is in, are not looked at.
         """
         snapshot = self._quick
         snapshot.forget([layout.repository(name).blobs])
@@ -259,13 +288,13 @@ class Verification:
         self.misplaced |= {name} if inspection.is_misplaced else set()
         report.repositories += 1
         report.manifests += len(inspection.inventory.readable)
-        found += self._around(top)
+        found += self._modes([top, *top.parents[:-1]])
         return found
 
-    def _around(self, top: PurePosixPath) -> Iterator[Finding]:
-        """Yield what is wrong with the folder of a repository, and those that it is in."""
+    def _modes(self, folders: Iterable[PurePosixPath]) -> Iterator[Finding]:
+        """Yield what is wrong with the modes and owners of folders, each looked at once."""
         with self.tree.storage.holding():
-            for folder in (top, *top.parents[:-1]):
+            for folder in folders:
                 if folder not in self._folders:
                     status = self.tree.storage.status(folder)
                     self._folders[folder] = self.access.findings(status) if status else ()

@@ -28,10 +28,14 @@ class Listing:
     def __init__(self, storage: Writer, layout: RepositoryLayout) -> None:
         self._storage = storage
         self._layout = layout
-        empty = documents.tags_list(layout.name, ())
-        self._files = WindowFiles(storage, layout.windows, layout.tags_list, empty)
+        self._empty = documents.tags_list(layout.name, ())
         # What each file with tags begins with.
-        self._head = empty.removesuffix(b"[]}")
+        self._head = self._empty.removesuffix(b"[]}")
+
+    @property
+    def _files(self) -> WindowFiles:
+        layout = self._layout
+        return WindowFiles(self._storage, layout.windows, layout.tags_list, self._empty)
 
     def write(self, tags: Iterable[str], *, thoroughly: bool = False) -> None:
         """Write the list and its windows for these tags.

@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
+from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.local_export.tree import Tree
-from image_uploader_plugins.local_export.verify import Verification
+from image_uploader_plugins.local_export.verify import Verification, verification
 from image_uploader_plugins.local_export.verify.access import Access
 from image_uploader_plugins.local_export.verify.contents import Contents
 from image_uploader_plugins.local_export.verify.inspection import Inspection
@@ -66,6 +67,9 @@ def sound(root: Path) -> int | None:
     with snapshot.holding():
         contents, access = Contents(tree.storage, Meter()), Access(tree.storage)
         repository = tree.repository(RepositoryName(NAME), snapshot)
+        with contextlib.suppress(errors.StorageError):
+            contents.read(repository.blob_files())
+        snapshot.forget([place.blobs])
         return Soundness(repository, snapshot, contents, access, is_pooled).manifests()
 
 
@@ -201,6 +205,25 @@ def test_a_catalog_that_lacks_a_sound_repository(root: Path) -> None:
         assert f"lacks {NAME}" in {f.problem for f in report.findings}
         alone = Verification(Tree(root, look=True), [RepositoryName(NAME)]).report()
         assert [f.problem for f in alone.findings] == [f"lacks {NAME}"]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_several_processes_find_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, count: int
+) -> None:
+    root = tmp_path / "tree"
+    with LocalExportDriver(root) as driver:
+        for number in range(5):
+            layer = images.layer({"file": str(number).encode()})
+            trees.put(driver, images.image(f"ns/image-{number}", "1.0", [layer]))
+    for number in (1, 4):
+        (root / f"v2/ns/image-{number}/tags/list").unlink()
+    monkeypatch.setattr(verification, "WORTH", 1)
+    meter = Meter()
+    report = Verification(Tree(root, look=True), None, meter, count).report()
+    lists = [f"v2/ns/image-{number}/tags/list" for number in (1, 4)]
+    assert [str(f.path) for f in report.findings] == lists
+    assert (report.repositories, report.manifests, report.blobs) == (5, 5, 10)
 
 
 @contextlib.contextmanager

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Looking at many things in several processes, where the interpreter's lock holds threads up."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import logging
+import os
+import select
+import signal
+import struct
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import NoReturn, TypeVar
+
+_T = TypeVar("_T")
+
+_RESULT = struct.Struct("=qq")  # the place of an item, and its number
+_AT_ONCE = 128  # results in one write, which no other process' write gets into: below PIPE_BUF
+_INTERVAL = 0.1  # seconds
+_NONE = -1
+
+
+def numbers(
+    look: Callable[[_T], int | None],
+    items: Sequence[_T],
+    processes: int,
+    check: Callable[[], object],
+) -> Iterator[tuple[_T, int | None]]:
+    """Yield each item and the number, not negative, that ``look`` returns; in no order.
+
+    Each of the processes is a child of fork and has a part of the items. What
+    ``look`` changes in memory is lost. None stands also for what it raised, and
+    for what a process that ended early has not looked at. ``check`` is called a
+    few times a second, and ends all when it raises an error.
+
+    A lock that another thread holds at the moment stays locked in a child, so
+    ``look`` may take none that other threads take.
+    """
+    reading, writing = os.pipe()
+    children: list[int] = []
+    try:
+        for part in range(processes):
+            children.append(_fork(look, items, range(part, len(items), processes), writing))
+        os.close(writing)
+        writing = -1
+        left = set(range(len(items)))
+        for place, number in _results(reading, check):
+            left.discard(place)
+            yield items[place], None if number == _NONE else number
+        yield from ((items[place], None) for place in sorted(left))
+    finally:
+        os.close(reading)
+        if writing >= 0:
+            os.close(writing)
+        for child in children:
+            # One that has ended is there until it is waited for.
+            os.kill(child, signal.SIGKILL)
+            os.waitpid(child, 0)
+
+
+def _results(reading: int, check: Callable[[], object]) -> Iterator[tuple[int, int]]:
+    while True:
+        check()
+        if select.select([reading], [], [], _INTERVAL)[0]:
+            # Writes are whole results, and so is what was written until now.
+            found = os.read(reading, _RESULT.size * _AT_ONCE)
+            if not found:
+                return
+            yield from _RESULT.iter_unpack(found)
+
+
+def _fork(
+    look: Callable[[_T], int | None], items: Sequence[_T], places: range, writing: int
+) -> int:
+    with warnings.catch_warnings():
+        # Python 3.12 warns of locks that other threads hold, see numbers().
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
+    if child == 0:
+        _work(look, items, places, writing)
+    return child
+
+
+def _work(
+    look: Callable[[_T], int | None], items: Sequence[_T], places: range, writing: int
+) -> NoReturn:
+    try:
+        # Signals are for the parent, which ends this process; so is what people read.
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        logging.disable()
+        gc.freeze()  # memory that the collector leaves alone stays shared
+        results: list[bytes] = []
+        written = time.monotonic()
+        for place in places:
+            number = None
+            with contextlib.suppress(Exception):
+                number = look(items[place])
+            results.append(_RESULT.pack(place, _NONE if number is None else number))
+            if len(results) == _AT_ONCE or time.monotonic() - written > _INTERVAL:
+                os.write(writing, b"".join(results))
+                results.clear()
+                written = time.monotonic()
+        os.write(writing, b"".join(results))
+    finally:
+        # Nothing of the parent's is flushed or cleaned up here.
+        os._exit(0)

@@ -1,0 +1,112 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Looking at many things in several processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import pytest
+
+from image_uploader_plugins import errors, processes
+from image_uploader_plugins.meter import Meter
+
+ITEMS = [f"item {number}" for number in range(700)]
+
+
+def place(item: str) -> int:
+    return int(item.partition(" ")[2])
+
+
+def results(
+    look: Callable[[str], int | None] = place, items: Sequence[str] = ITEMS, count: int = 3
+) -> dict[str, int | None]:
+    return dict(processes.numbers(look, items, count, lambda: None))
+
+
+@pytest.fixture(autouse=True)
+def _no_child_is_left() -> Iterator[None]:
+    yield
+    with pytest.raises(ChildProcessError):
+        os.waitpid(-1, os.WNOHANG)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_each_item_has_its_number(count: int) -> None:
+    assert results(count=count) == {item: place(item) for item in ITEMS}
+
+
+def test_fewer_items_than_processes() -> None:
+    assert results(items=ITEMS[:2]) == {"item 0": 0, "item 1": 1}
+    assert results(items=[]) == {}
+
+
+def test_no_number_and_an_error_are_none() -> None:
+    def look(item: str) -> int | None:
+        if place(item) == 5:
+            raise errors.StorageError(Path("/x"), "failed")
+        return None if place(item) == 6 else 0
+
+    found = results(look)
+    assert {item for item, number in found.items() if number is None} == {"item 5", "item 6"}
+    assert found.keys() == set(ITEMS)
+
+
+def test_what_a_killed_process_had_to_look_at_is_none() -> None:
+    def look(item: str) -> int:
+        if place(item) == 3:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return 0
+
+    found = results(look)
+    assert found.keys() == set(ITEMS)
+    killed = {item for item in ITEMS if place(item) % 3 == 0}
+    assert {item for item, number in found.items() if number is None} == killed
+
+
+def test_a_look_changes_nothing_here() -> None:
+    seen: list[str] = []
+
+    def look(item: str) -> int:
+        seen.append(item)
+        return 0
+
+    assert len(results(look)) == len(ITEMS)
+    assert seen == []
+
+
+def test_a_stopped_meter_ends_all(tmp_path: Path) -> None:
+    meter = Meter()
+    fifo = tmp_path / "never"
+    os.mkfifo(fifo)
+
+    def look(item: str) -> int:
+        fifo.read_bytes()  # waits for somebody who writes
+        return 0
+
+    with pytest.raises(errors.Interrupted):
+        for _ in processes.numbers(look, ITEMS, 2, _stopping(meter)):
+            pytest.fail("nothing was looked at")
+
+
+def _stopping(meter: Meter) -> Callable[[], object]:
+    def check() -> None:
+        meter.check()
+        meter.stop()
+
+    return check
+
+
+def test_whoever_takes_no_more_ends_all() -> None:
+    found = processes.numbers(place, ITEMS, 2, lambda: None)
+    assert next(found)
+    found.close()  # type: ignore[attr-defined]
+
+
+def test_buffers_of_the_parent_are_not_written(tmp_path: Path) -> None:
+    with (tmp_path / "file").open("w") as file:
+        file.write("once")
+        assert len(results()) == len(ITEMS)
+    assert (tmp_path / "file").read_text() == "once"
