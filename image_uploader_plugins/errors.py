@@ -54,7 +54,7 @@ def _listed(texts: Sequence[str]) -> str:
 
 
 def _shown(text: str, limit: int = 300) -> str:
-    return one_line(redacted(text), limit)
+    return one_line(redacted(text), limit) if text else text
 
 
 class UploaderError(Exception):

@@ -97,6 +97,8 @@ def enumerated(texts: Sequence[str], most: int = 10) -> str:
 
 def printable(text: str) -> str:
     """Return ``text`` with escapes for every character that does not print."""
+    if text.isprintable():
+        return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 

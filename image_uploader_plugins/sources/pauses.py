@@ -236,6 +236,8 @@ def _scarcity(headers: Mapping[str, str]) -> float:
 
 
 def _amount(headers: Mapping[str, str], name: str) -> int | None:
-    told = headers.get(f"RateLimit-{name}") or headers.get(f"X-RateLimit-{name}") or ""
+    # What is asked of each answer, and hardly any has, is looked for before it is got.
+    named = (f"RateLimit-{name}", f"X-RateLimit-{name}")
+    told = next((headers[each] for each in named if each in headers), "")
     number = told.partition(";")[0].partition(",")[0].strip()
     return int(number[:12]) if number.isascii() and number.isdecimal() else None

@@ -66,7 +66,10 @@ class _Patience:
 
 
 class Registry:
-    """The registry called ``name``, ``host[:port]``; safe to use from several threads."""
+    """The registry called ``name``, ``host[:port]``; safe to use from several threads.
+
+    ``is_throttled`` says whether the operator limits how fast its blobs come.
+    """
 
     def __init__(self, name: str, settings: Settings, tokens: Tokens | None = None) -> None:
         self.name = name
@@ -77,6 +80,7 @@ class Registry:
         self._lock = threading.RLock()
         self._base: str | None = None
         self._abilities: dict[str, Abilities] = {}
+        self.is_throttled = bool(settings.rules_for(name).bytes_per_second)
 
     def close(self) -> None:
         """Close its connections."""
@@ -86,11 +90,6 @@ class Registry:
     def is_away(self) -> bool:
         """Return whether it did not answer just now, and need not be asked for a while."""
         return self._pauses.is_away()
-
-    @property
-    def is_throttled(self) -> bool:
-        """Return whether the operator limits how fast its blobs come."""
-        return bool(self._settings.rules_for(self.name).bytes_per_second)
 
     @property
     def is_verified(self) -> bool:
@@ -134,14 +133,15 @@ class Registry:
         path: str,
         headers: Mapping[str, str] | None = None,
         check: Check = lambda: None,
-    ) -> Mapping[str, str]:
+    ) -> Mapping[str, str] | None:
         """Return the headers of the answer to HEAD of ``path`` below a repository.
 
-        Raises as get() does; a refusal of HEAD has no code and no message.
+        None where there is no such thing (404).  Raises as get() does; a
+        refusal of HEAD has no code and no message.
         """
         with self._asked("HEAD", repository, path, headers, check) as response:
             response.finish()
-            return response.headers
+            return response.headers if response.ok else None
 
     def _asked(
         self,
@@ -164,7 +164,12 @@ class Registry:
 
             return self._authorizer.ask(repository, url, follow, check)
 
-        return self._under_way(lambda: self._known_to_answer(ask, check), check)
+        def answer() -> Answer:
+            response = self._known_to_answer(ask, check)
+            is_missing = method == "HEAD" and response.status_code == http.HTTPStatus.NOT_FOUND
+            return response if is_missing else answers.granted(response)
+
+        return self._under_way(answer, check)
 
     def elsewhere(
         self, url: str, headers: Mapping[str, str], check: Check = lambda: None
@@ -179,7 +184,11 @@ class Registry:
         ):
             raise errors.RegistryUnreachable(url, "is not asked: it is no https", False)
         follow = functools.partial(self._requester.follow, url, dict(headers), "")
-        return self._under_way(lambda: self._patiently(_in_turn(follow), check), check)
+
+        def answer() -> Answer:
+            return answers.granted(self._patiently(_in_turn(follow), check))
+
+        return self._under_way(answer, check)
 
     def send(
         self,
@@ -214,7 +223,7 @@ class Registry:
         """Return an answer that is one of the requests at once until it is closed."""
         leave = self._pauses.enter(check)
         try:
-            response = answers.granted(ask())
+            response = ask()
             response.at_end(leave)
             return response
         except BaseException:

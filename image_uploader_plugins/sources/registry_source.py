@@ -192,18 +192,19 @@ class RegistrySource(Source):
             return None
         path, headers = f"manifests/{reference}", {"Accept": _ACCEPT}
         try:
-            described = _described(self._registry.head(self._name, path, headers, self._check))
+            answered = self._registry.head(self._name, path, headers, self._check)
         except errors.RegistryError as e:
             if e.login:
                 raise
-            if e.status == http.HTTPStatus.NOT_FOUND:
-                raise errors.ImageUnknown(f"not found: {e.url}", e.url) from e
             if not e.retryable:
                 self._unsaid.add(reference)
             return None
         except (errors.RegistryUnreachable, errors.TransferTooSlow):
             self._unsaid.add(reference)
             return None
+        if answered is None:
+            raise errors.ImageUnknown(f"not found: {reference}", reference)
+        described = _described(answered)
         if described:
             self._abilities.head = True
         else:

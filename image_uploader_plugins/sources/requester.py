@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import urllib.parse
 from collections.abc import Mapping
@@ -23,6 +24,8 @@ _ALWAYS = {
     "User-Agent": "image-uploader",
 }
 _REDIRECTS = 5
+# As urllib.parse.urlsplit() takes it out of a URL, and much faster.
+_NETLOC = re.compile(r"https?://([^/?#]*)", re.IGNORECASE)
 
 
 class Requester:
@@ -60,11 +63,10 @@ class Requester:
             told = authorization and _is_one_origin(url, first)
             sent = {**headers, "Authorization": authorization} if told else headers
             response = self.send(method, url, sent)
-            location = response.headers.get("Location")
-            if not response.is_redirect or not location:
+            if not response.is_redirect:
                 return response
             response.finish()
-            target = self._redirected(url, location)
+            target = self._redirected(url, response.headers["Location"])
             if not away and not _is_one_origin(target, first):
                 raise errors.RegistryError(url, response.status_code, "", f"leads to {target}")
             url = target
@@ -99,7 +101,8 @@ class Requester:
         if form:
             sent["Content-Type"] = "application/x-www-form-urlencoded"
             body = urllib.parse.urlencode(form)
-        netloc = urllib.parse.urlsplit(url).netloc
+        named = _NETLOC.match(url)
+        netloc = named[1] if named else ""
         try:
             session = self._sessions.get(netloc) or self._opened(netloc)
             return session.send(method, url, sent, body)

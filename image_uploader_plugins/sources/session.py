@@ -61,7 +61,7 @@ class Answer:
     @property
     def is_redirect(self) -> bool:
         """Return whether it leads elsewhere."""
-        return self.status_code in _REDIRECTS and "Location" in self.headers
+        return self.status_code in _REDIRECTS and bool(self.headers.get("Location"))
 
     def finish(self) -> None:
         """Give it up; where its body is short its connection goes on, else it is closed."""

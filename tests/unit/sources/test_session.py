@@ -130,8 +130,12 @@ def test_a_small_answer_takes_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
     serving.join(10)
 
 
-def test_a_request_is_little_work_of_ours() -> None:
-    """As many calls of this package's functions as there are things to know of each request."""
+@pytest.mark.parametrize("tag", ["1", "2"])
+def test_a_request_is_little_work_of_ours(tag: str) -> None:
+    """As many calls of this package's functions as there are things to know of each request.
+
+    Also of what is not there, which is asked for all the time: signatures.
+    """
     calls: list[str] = []
 
     def note(frame: types.FrameType, event: str, _: object) -> None:
@@ -146,10 +150,11 @@ def test_a_request_is_little_work_of_ours() -> None:
             calls.clear()
             sys.setprofile(note)
             try:
-                asked.head("ns/app", "manifests/1", {})
+                found = asked.head("ns/app", f"manifests/{tag}", {})
             finally:
                 sys.setprofile(None)
         asked.close()
+    assert bool(found) is (tag == "1")
     assert len(calls) <= 60, calls
 
 
