@@ -6,7 +6,7 @@ from __future__ import annotations
 import contextlib
 import json
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from tests.support import programs
@@ -145,14 +145,19 @@ class Browser:
 
     def click(self, selector: str, words: str = "") -> None:
         """Click the first element that says ``words``, as a mouse does."""
-        element = self.until(
-            "return [...document.querySelectorAll(arguments[0])]"
-            ".find((e) => e.checkVisibility() && e.textContent.includes(arguments[1]))",
-            selector,
-            words,
-        )
-        self.run("arguments[0].scrollIntoView({ block: 'center' })", element)
-        element.click()
+
+        def click() -> bool:
+            element = self.until(
+                "return [...document.querySelectorAll(arguments[0])]"
+                ".find((e) => e.checkVisibility() && e.textContent.includes(arguments[1]))",
+                selector,
+                words,
+            )
+            self.run("arguments[0].scrollIntoView({ block: 'center' })", element)
+            element.click()
+            return True
+
+        self._again(click)
 
     def press(self, *keys: str, control: bool = False, shift: bool = False) -> None:
         """Press keys one after the other, wherever the focus is."""
@@ -169,16 +174,7 @@ class Browser:
 
     def focused(self) -> str:
         """What a screen reader would call the element with the focus."""
-        from selenium.common.exceptions import StaleElementReferenceException
-        from selenium.webdriver.support.ui import WebDriverWait
-
-        # The page may put another in its place, and the focus on that, as we ask.
-        waiting = WebDriverWait(
-            self.driver, _DEADLINE, _OFTEN, ignored_exceptions=[StaleElementReferenceException]
-        )
-        (name,) = waiting.until(
-            lambda _: (self.run("return document.activeElement").accessible_name,)
-        )
+        (name,) = self._again(lambda: (self.run("return document.activeElement").accessible_name,))
         return str(name)
 
     def accessible(self) -> list[dict[str, Any]]:
@@ -208,6 +204,16 @@ class Browser:
             if event["method"] == "Network.requestWillBeSent"
         ]
         return [(request["method"], request["url"]) for request in sent]
+
+    def _again(self, look: Callable[[], Any]) -> Any:
+        """Return what ``look`` returns; as it looks the page may put another element in place."""
+        from selenium.common.exceptions import StaleElementReferenceException
+        from selenium.webdriver.support.ui import WebDriverWait
+
+        waiting = WebDriverWait(
+            self.driver, _DEADLINE, _OFTEN, ignored_exceptions=[StaleElementReferenceException]
+        )
+        return waiting.until(lambda _: look())
 
     def _command(self, name: str, **parameters: Any) -> Any:
         return self.driver.execute_cdp_cmd(name, parameters)
