@@ -91,7 +91,7 @@ def ctr(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     def command(*arguments: object) -> str:
         return run(program, "--address", folder / "socket", *arguments)
 
-    with programs.daemon(process, lambda: command("version"), folder / "log", 30):
+    with programs.daemon(process, lambda: command("version"), folder / "log", _DEADLINE):
         yield command
 
 

@@ -212,9 +212,12 @@ def spread(check: Callable[[_Item], list[str]], items: Sequence[_Item]) -> None:
     """Fail with what ``check`` has to say of any item; as many processes as processors."""
     _work[:] = [check, items]
     gc.freeze()
-    with multiprocessing.get_context("fork").Pool(os.cpu_count(), gc.disable) as pool:
-        # Neighbours are alike: whoever has checked one knows the other.
-        found = pool.map(_checked, range(len(items)), chunksize=40)
+    try:
+        with multiprocessing.get_context("fork").Pool(os.cpu_count(), gc.disable) as pool:
+            # Neighbours are alike: whoever has checked one knows the other.
+            found = pool.map(_checked, range(len(items)), chunksize=40)
+    finally:
+        gc.unfreeze()
     problems = [line for lines in found for line in lines]
     if problems:
         pytest.fail("\n".join([*problems[:20], f"{len(problems)} in all"]), pytrace=False)

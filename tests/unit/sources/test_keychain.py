@@ -7,6 +7,7 @@ import base64
 import json
 import os
 import select
+import types
 from pathlib import Path
 from typing import Any
 
@@ -140,7 +141,8 @@ def test_helpers_that_fail(
 ) -> None:
     if script:
         helper(tmp_path, "bad", script, monkeypatch)
-    monkeypatch.setattr(credential_helpers, "ANSWER_TIMEOUT", 1.0)
+    if "no answer" in reason:
+        monkeypatch.setattr(credential_helpers, "ANSWER_TIMEOUT", 1.0)
     with pytest.raises(errors.ConfigurationError, match=reason) as caught:
         login(auths(tmp_path, {"credHelpers": {"quay.io": "bad"}}), "quay.io")
     assert MARK not in str(caught.value)
@@ -162,9 +164,12 @@ def test_a_helper_that_failed_is_not_asked_again(
 def test_nothing_of_a_helper_is_left_running(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    helper(tmp_path, "bad", f"sleep 99 & echo $! > {tmp_path}/started; wait", monkeypatch)
-    monkeypatch.setattr(credential_helpers, "ANSWER_TIMEOUT", 1.0)
-    with pytest.raises(errors.ConfigurationError):
+    script = f"sleep 99 & echo $! > {tmp_path}/pid; mv {tmp_path}/pid {tmp_path}/started; wait"
+    helper(tmp_path, "bad", script, monkeypatch)
+    # Its time is over when it has begun.
+    clock = types.SimpleNamespace(monotonic=lambda: 1000 * (tmp_path / "started").exists())
+    monkeypatch.setattr(credential_helpers, "time", clock)
+    with pytest.raises(errors.ConfigurationError, match="no answer in 60 seconds"):
         login(auths(tmp_path, {"credsStore": "bad"}), "quay.io")
     try:
         started = os.pidfd_open(int((tmp_path / "started").read_text()))
@@ -179,9 +184,9 @@ def test_a_helper_that_leaves_something_running(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An agent that keeps the pipe is not waited for."""
-    script = 'sleep 3 & echo \'{"Username":"u","Secret":"s"}\''
+    script = 'sleep 11 & echo \'{"Username":"u","Secret":"s"}\''
     helper(tmp_path, "agent", script, monkeypatch)
-    monkeypatch.setattr(credential_helpers, "ANSWER_TIMEOUT", 2.0)
+    monkeypatch.setattr(credential_helpers, "ANSWER_TIMEOUT", 10.0)
     assert login(auths(tmp_path, {"credsStore": "agent"}), "quay.io") == Login("u", "s")
 
 
