@@ -23,6 +23,8 @@ pytestmark = pytest.mark.slow
 REQUESTS = 10
 LAYER = Blob(bytes(200_000), OCI_LAYER_GZIP)
 IMAGE = images.image("base", "1.0", [LAYER, images.layer({"f": b"x"})])
+OCI = images.image("oci", "1.0", [images.layer({"f": b"x"}, oci=True)], oci=True)
+INDEX = images.index("index", "1.0", [images.image("index", None, [images.layer({"f": b"y"})])])
 GZIP = next(digest for digest, content in IMAGE.blobs.items() if content[:2] == b"\x1f\x8b")
 LARGE = next(digest for digest, content in IMAGE.blobs.items() if content == LAYER.content)
 # What containerd says.
@@ -34,6 +36,8 @@ ACCEPT = ", ".join(
 )
 TARGETS = {
     "tag": "/v2/base/manifests/1.0",
+    "tag of oci": "/v2/oci/manifests/1.0",
+    "tag of list": "/v2/index/manifests/1.0",
     "digest": f"/v2/base/manifests/{IMAGE.digest}",
     "layer": f"/v2/base/blobs/{GZIP}",
     "large": f"/v2/base/blobs/{LARGE}",
@@ -50,6 +54,8 @@ def tree() -> Iterator[Path]:
         with LocalExportDriver(folder / "tree") as driver:
             trees.put(driver, IMAGE)
             trees.put(driver, IMAGE, "2.0")
+            trees.put(driver, OCI)
+            trees.put(driver, INDEX)
         yield folder / "tree"
 
 
@@ -72,7 +78,9 @@ def calls(kind: web.Kind, tree: Path, target: str, log: Path) -> list[str]:
 # Looks at a name in the tree, by path. A link is read part by part, each part once: six of
 # them for a tag here, and six for a page of a list.
 BY_PATH = {
-    ("nginx", "tag"): 8,
+    ("nginx", "tag"): 7,
+    ("nginx", "tag of oci"): 8,
+    ("nginx", "tag of list"): 11,
     ("nginx", "digest"): 2,
     ("nginx", "layer"): 2,
     ("nginx", "list"): 2,

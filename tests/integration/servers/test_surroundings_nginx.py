@@ -333,19 +333,71 @@ def test_a_tag_that_moves_is_seen_at_once(tree: Path) -> None:
                 assert f'"{later}"'.encode() in get("tags/list?last=1.0")[2]
 
 
-def test_what_is_absent_is_nothing_to_log(tree: Path) -> None:
-    """Clients look for what may not be there, and no administrator wants to know."""
+@contextlib.contextmanager
+def logged(tree: Path, inside: str = "") -> Iterator[tuple[str, Path]]:
+    """Serve a tree with what is added to the server; yields ``host:port`` and the log."""
     logs = []
 
     def write(folder: Path, port: int) -> str:
         logs.append(folder / "log")
-        return web.nginx_main(folder, webservers.nginx(Site(tree, port, "127.0.0.1")))
+        text = webservers.nginx(Site(tree, port, "127.0.0.1"))
+        return web.nginx_main(folder, f"{text[:-2]}{inside}\n}}\n")
 
     with web.running("nginx", write) as server:
+        yield server, logs[-1]
+
+
+def test_what_is_absent_is_nothing_to_log(tree: Path) -> None:
+    """Clients look for what may not be there, and no administrator wants to know."""
+    with logged(tree) as (server, log):
         for path in ("base/manifests/absent", "absent/manifests/1.0", "absent/tags/list"):
             assert raw.get(server, f"/v2/{path}")[0] == 404
         assert raw.get(server, "/v2/base/manifests/absent", If_None_Match='"x"')[0] == 404
-        assert logs[-1].read_text() == ""
+        older = {"Accept": f"{media_types.DOCKER_MANIFEST}, {media_types.OCI_MANIFEST}"}
+        for path in ("v2/base/manifests/absent", "manifest.docker-v2"):
+            assert raw.get(server, f"/{path}", **older)[0] == 404
+        # Images and lists are looked for by their types.
+        for path in ("base/manifests/1.0", "multi/docker/manifests/1.0"):
+            assert raw.get(server, f"/v2/{path}")[0] == 200
+        assert log.read_text() == ""
+
+
+def test_a_tag_that_is_called_like_a_file() -> None:
+    """A link that an earlier version wrote for a tag is not the manifest of another tag."""
+    with web.open_folder() as folder:
+        with LocalExportDriver(folder / "tree") as driver:
+            trees.put(driver, IMAGE)
+        link = folder / "tree/v2/base/manifests/manifest.docker-v2"
+        link.symlink_to(IMAGE.digest.value)
+        with printed(Site(folder / "tree", 1)) as server:
+            for tag, status in (("1.0", 200), ("absent", 404)):
+                assert raw.get(server, f"/v2/base/manifests/{tag}")[0] == status
+
+
+@pytest.mark.parametrize("oci", [False, True])
+def test_a_range_that_is_not_there(oci: bool) -> None:
+    """Each type of manifest answers for itself, with the headers of a tag."""
+    one = images.image("base", "1.0", [images.layer({"f": b"x"}, oci=oci)], oci=oci)
+    many = images.index("base", "2.0", [one], oci=oci)
+    with web.open_folder() as folder:
+        with LocalExportDriver(folder / "tree") as driver:
+            for each in (one, many):
+                trees.put(driver, each)
+        with printed(Site(folder / "tree", 1)) as server:
+            for each in (one, many):
+                path = f"/v2/base/manifests/{each.tag}"
+                status, headers, body = raw.get(server, path, Range="bytes=99999-")
+                assert status == 416
+                assert b"SIZE_INVALID" in body
+                assert headers.get_all("Docker-Distribution-Api-Version") == ["registry/2.0"]
+
+
+def test_what_is_refused_is_logged(tree: Path) -> None:
+    """Only that a tag is absent is not told; a rule that refuses clients is."""
+    with logged(tree, "deny all;") as (server, log):
+        for number, path in enumerate(("base/manifests/1.0", f"base/manifests/{IMAGE.digest}"), 1):
+            assert raw.get(server, f"/v2/{path}")[0] == 403
+            assert log.read_text().count("access forbidden by rule") == number
 
 
 def test_files_that_an_operator_keeps_open() -> None:
