@@ -66,12 +66,11 @@ class _Running:
 def measured(workshop: Workshop) -> Row:
     """Measure each pull with each number of connections; all servers run all the time."""
     images = workshop.push(_plan()) + workshop.large_layer(workshop.settings.blob)
-    tree = workshop.bench.new_folder()
-    Copiers(workshop.source.address, images).run_upload(tree)
-    pulls = _pulls(images, tree / "tree")
-    plain = _plain_files(workshop.bench.new_folder(), pulls, tree / "tree")
+    root = _uploaded(workshop, images)
+    pulls = _pulls(images, root)
+    plain = _plain_files(workshop.bench.new_folder(), pulls, root)
     with contextlib.ExitStack() as stack:
-        running = list(_started(workshop, stack, tree / "tree", plain))
+        running = list(_started(workshop, stack, root, plain))
         cases = [
             _case(workshop, pull, connections, running)
             for pull in pulls
@@ -87,6 +86,17 @@ def measured(workshop: Workshop) -> Row:
 def _plan() -> data.Plan:
     layers = (data.Layer("served-700", _SMALL), data.Layer("served-1000", _MEDIUM))
     return data.Plan("served/app", layers, _TAGS)
+
+
+def _uploaded(workshop: Workshop, images: list[Pushed]) -> Path:
+    """Return the root of a new tree with the images.
+
+    With the system's own temporary folder it is as deep as the default root: nginx
+    follows the link of a tag from "/" on.
+    """
+    folder = workshop.bench.new_folder()
+    Copiers(workshop.source.address, images).run_upload(folder)
+    return (folder / "tree").rename(workshop.bench.folder / "image-serve")
 
 
 def _pulls(images: list[Pushed], root: Path) -> list[_Pull]:
