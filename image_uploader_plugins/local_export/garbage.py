@@ -11,12 +11,14 @@ import dataclasses
 import itertools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
+from pathlib import Path
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.errors import Doubt
-from image_uploader_plugins.local_export import graph, inventory, outline
+from image_uploader_plugins.local_export import graph, inventory, kept_outline, outline
 from image_uploader_plugins.local_export.graph import Inventory, Needs, Reference
+from image_uploader_plugins.local_export.kept_outline import KeptOutline, Rest
 from image_uploader_plugins.local_export.link_counts import LinkCounts
 from image_uploader_plugins.local_export.needs import Memory
 from image_uploader_plugins.local_export.outline import Outline
@@ -39,7 +41,8 @@ class Plan:
     refer to that stay, ``referrers`` those others where their list changes.
     ``left`` and ``left_tags`` are the manifests and tags that stay, and
     ``memory`` has what is known of them by now. ``doubts`` are the reasons why
-    nothing else may be removed.
+    nothing else may be removed. ``kept`` is the outline to keep for the next
+    plan, if there is one.
     """
 
     tags: frozenset[Tag]
@@ -52,6 +55,7 @@ class Plan:
     left_tags: AbstractSet[str]
     memory: Memory
     doubts: tuple[Doubt, ...] = ()
+    kept: KeptOutline | None = None
 
     @property
     def digests(self) -> tuple[Digest, ...]:
@@ -65,16 +69,28 @@ def plan(
     held: frozenset[Digest],
     without: Collection[Reference] = (),
     known: Inventory | None = None,
+    *,
+    again: bool = False,
 ) -> Plan:
     """Return what neither a root of the repository nor an upload (``held``) needs.
 
     The answer is as if the names in ``without`` were gone, see
     graph.Inventory.fate(). An inventory that is ``known`` is not taken again.
+    With ``again``, only what has changed since this process made its last plan
+    is looked at, where that is known.
 
     Raises StorageError if a manifest or a tag cannot be read for now.
     """
     memory = Memory(storage, repository.layout)
+    kept = kept_outline.OUTLINES.take(_key(storage, repository)) if again else None
+    if kept and kept.catch_up(repository, memory):
+        return _plan_again(repository, kept, memory, held, without)
+    # Before anything is looked at, so that it tells of all later changes.
+    watch = repository.watch(storage) if again and memory.was_kept else None
     found = None if known else outline.outline(repository, memory)
+    if found and watch:
+        kept = KeptOutline(found, memory, repository.blob_texts(), watch)
+        return _plan_again(repository, kept, memory, held, without)
     if found:
         return _plan(repository, found, memory.needs, memory, held, without)
     taken = known or inventory.look(repository)
@@ -95,6 +111,43 @@ def plan(
         made = _plan(repository, found, needs, memory, held, without)
     lost = {tag for tag in taken.lost_tags if tag in without}
     return dataclasses.replace(made, tags=made.tags | lost)
+
+
+def _key(storage: Storage, repository: Repository) -> Path:
+    return storage.root / repository.layout.top
+
+
+def _plan_again(
+    repository: Repository,
+    kept: KeptOutline,
+    memory: Memory,
+    held: frozenset[Digest],
+    without: Collection[Reference],
+) -> Plan:
+    """Return what _plan() does for the outline, looking only at what has changed."""
+    texts = frozenset(reference.value for reference in without)
+    going = kept.going(texts)
+    dead, unnamed = kept.judge(texts)
+    changed = {needs.subject for text in dead if (needs := kept.present[text]).subject}
+    subjects = {s for s in kept.subjects if not kept.referrers(s) <= dead}
+    changed |= subjects - (repository.referrers.subjects() if subjects else set())
+    referrers = {
+        Digest(subject): _read(repository, kept.referrers(subject) - dead)
+        for subject in subjects.intersection(changed)
+    }
+    blobs = kept.unneeded(repository, dead, {digest.value for digest in held})
+    return Plan(
+        frozenset(map(Tag, going)),
+        _read(repository, unnamed),
+        frozenset(map(Digest, subjects)),
+        referrers,
+        _ordered(map(Digest, dead), kept.present),
+        tuple(blobs),
+        Rest(kept.present.keys(), dead),
+        Rest(kept.tags.keys(), going),
+        memory,
+        kept=kept,
+    )
 
 
 def _plan(
@@ -211,4 +264,6 @@ def sweep(
         freed += counts.remove(file)
     if not isinstance(storage, DryRun):
         found.memory.save(found.left, found.left_tags, thoroughly=thoroughly)
+    if found.kept:
+        kept_outline.OUTLINES.put(_key(storage, repository), found.kept)
     return freed

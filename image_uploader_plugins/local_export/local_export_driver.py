@@ -406,7 +406,7 @@ class LocalExportDriver(UploaderDriver):
         ):
             references = narrow(wanted)
             held = self._leases.live(repository.layout)
-            plan = garbage.plan(self._storage, repository, held, references)
+            plan = garbage.plan(self._storage, repository, held, references, again=not resumed)
             tags = {r for r in references if isinstance(r, Tag)}
             digests = {r for r in references if isinstance(r, Digest)}
             found = bool(plan.tags) or any(map(repository.has_manifest, digests))

@@ -93,13 +93,19 @@ KEPT = _Kept()
 
 
 class Memory:
-    """The memory of one repository; callers hold its lock."""
+    """The memory of one repository; callers hold its lock.
+
+    ``young`` is where tags lead whose files were changed too short a time ago to
+    be remembered.
+    """
 
     def __init__(self, storage: Storage, repository: RepositoryLayout) -> None:
         self._storage = storage
         self._path = repository.needs
         self._key = storage.root / self._path
         self._added = Known()
+        self._was_kept = False
+        self.young: dict[str, Lead] = {}
 
     @functools.cached_property
     def _known(self) -> Known:
@@ -112,6 +118,11 @@ class Memory:
     def needs(self) -> Mapping[str, Needs]:
         """Return what is known of manifests, by their digests as texts."""
         return self._known.needs
+
+    @property
+    def was_kept(self) -> bool:
+        """Return whether this process has used it before, and nobody else has since then."""
+        return bool(self._known and self._was_kept)
 
     def add(self, digest: str, needs: Needs) -> None:
         """Remember what a manifest needs."""
@@ -134,6 +145,8 @@ class Memory:
         """
         if clock() - max(identity[-2:]) > _SETTLED_AFTER:
             self._known.leads[tag] = self._added.leads[tag] = (identity, digests)
+        else:
+            self.young[tag] = (identity, digests)
 
     def _load(self) -> Known | None:
         """Return what the file has, if it is one that this tree's owner wrote."""
@@ -142,6 +155,7 @@ class Memory:
             return None
         kept = KEPT.take(self._key)
         if kept and kept.file == kept_lists.identity(file):
+            self._was_kept = True
             return kept
         content = self._storage.read(self._path, _LIMIT)
         if not content.startswith(_FORMAT):

@@ -19,7 +19,7 @@ from image_uploader_plugins.local_export.views.referrers import Referrers
 from image_uploader_plugins.local_export.views.tags_list import Listing
 from image_uploader_plugins.manifest import Manifest
 from image_uploader_plugins.reference import RepositoryName, Tag, is_tag
-from image_uploader_plugins.storage import File, Identity, Writer, failed
+from image_uploader_plugins.storage import File, Identity, Storage, Watch, Writer, failed
 
 LOG = logging.getLogger(__name__)
 
@@ -78,15 +78,27 @@ class Repository:
             if digest and file.kind == "file":
                 yield digest, file
 
+    def blob_texts(self) -> set[str]:
+        """Return the digests, as texts, of what may be blobs, by their names alone."""
+        names = self._storage.names(self.layout.blobs)
+        return {layout.blob_text(name) for name in names}
+
     def unneeded(self, needed: AbstractSet[str]) -> Iterator[tuple[Digest, File]]:
-        """Yield the digest and the file of each blob whose digest, as text, is not ``needed``."""
-        for name in self._storage.names(self.layout.blobs):
-            if name in needed or layout.blob_text(name) in needed:
-                continue
+        """Yield the digest and the file of each blob whose digest is not ``needed``, sorted by it.
+
+        Those that are needed are texts.
+        """
+        names = self._storage.names(self.layout.blobs)
+        others = (n for n in names if n not in needed and layout.blob_text(n) not in needed)
+        for name in sorted(others):
             digest = layout.blob_digest(name)
             file = self._storage.file(self.layout.blobs / name) if digest else None
             if digest and file:
                 yield digest, file
+
+    def files_of_blob(self, digest: Digest) -> Iterator[File]:
+        """Yield the files of a blob, of which there may be one under each of its names."""
+        yield from filter(None, map(self._storage.file, self.layout.blob_names(digest)))
 
     def link_blob(self, digest: Digest, source: PurePosixPath, *, replaces: bool) -> None:
         """Publish the file ``source`` as a blob, under the name that fits its first bytes.
@@ -312,6 +324,27 @@ class Repository:
         names = (tag + layout.TYPE_MAP for tag in tags)
         for identity, content in self._storage.contents(self.layout.manifests, names, _SMALL):
             yield identity, documents.leads_to(content)
+
+    def kind(self, name: str) -> str | None:
+        """Return the kind of an entry beside the manifests; None where there is none."""
+        found = self._storage.status(self.layout.manifests / name)
+        return found.kind if found else None
+
+    def watch(self, storage: Storage) -> Watch | None:
+        """Return a watch on the names of manifests, tags and pins, and on those of blobs.
+
+        None where changes of them could go unnoticed.
+        """
+        return storage.watch(self._watched)
+
+    def is_watched(self, watch: Watch) -> bool:
+        """Return whether a watch() is on the folders that are here now."""
+        found = map(self._storage.status, self._watched)
+        return watch.inodes == [file.inode for file in found if file]
+
+    @property
+    def _watched(self) -> tuple[PurePosixPath, PurePosixPath]:
+        return self.layout.manifests, self.layout.blobs
 
     def _names(self) -> tuple[set[Tag], set[Digest]]:
         return self._sorted(self._storage.names(self.layout.manifests))

@@ -29,6 +29,7 @@ from image_uploader_plugins.storage.snapshot import Snapshot
 from image_uploader_plugins.storage.storage import Storage
 from image_uploader_plugins.storage.transaction import transaction
 from image_uploader_plugins.storage.unique import unique
+from image_uploader_plugins.storage.watch import Watch
 from image_uploader_plugins.storage.writer import Writer
 
 __all__ = [
@@ -47,6 +48,7 @@ __all__ = [
     "Snapshot",
     "Staged",
     "Storage",
+    "Watch",
     "Writer",
     "failed",
     "fork",

@@ -125,7 +125,7 @@ class DryRun(Storage):
 
     def remove_empty(self, path: PurePosixPath) -> bool:
         # The removal of its files is noted, and that of the empty folder is not worth a note.
-        return not self.names(path)
+        return self.is_empty(path)
 
     def sync(self) -> None:
         """Do nothing: there is nothing to make durable."""

@@ -9,11 +9,12 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.storage import locks, mounts, staging
+from image_uploader_plugins.storage import locks, mounts, staging, watch
 from image_uploader_plugins.storage.folders import NO_LOCKS, NotFound
 from image_uploader_plugins.storage.locks import Lock
 from image_uploader_plugins.storage.mounts import Mount
 from image_uploader_plugins.storage.places import Places
+from image_uploader_plugins.storage.watch import Watch
 from image_uploader_plugins.storage.writer import Writer
 
 
@@ -93,6 +94,12 @@ class Storage(Writer):
                 return mounts.mount_of(table, folder)
         except NotFound:
             return None
+
+    def watch(self, folders: Sequence[PurePosixPath]) -> Watch | None:
+        """Return a watch on folders; None where one is missing, or changes could go unnoticed."""
+        with contextlib.ExitStack() as stack, contextlib.suppress(NotFound):
+            return watch.watch([stack.enter_context(self.folder(path)) for path in folders])
+        return None
 
     def close(self) -> None:
         """Remove this process's folder of temporary files; the next write makes a new one."""

@@ -129,6 +129,7 @@ CHANGING_NOTHING: dict[str, Callable[[DryRun], object]] = {
     "is_copy": lambda d: d.is_copy(_file(d), _file(d)),
     "staged_by_others": lambda d: d.staged_by_others(),
     "lock_progress": lambda d: d.lock_progress("made before"),
+    "watch": lambda d: d.watch([FOLDER]),
     "settle": lambda d: d.settle(FOLDER),
     "sync": _sync,
     "remove_empty": lambda d: d.remove_empty(FOLDER),

@@ -19,7 +19,7 @@ State = dict[PurePosixPath, bytes | str]
 class Memory(Storage):
     """A storage whose files and links are in memory; it records what is written and removed.
 
-    ``watch`` is called after each change, with the path that changed.
+    ``observe`` is called after each change, with the path that changed.
     """
 
     numbers = itertools.count(1)
@@ -32,7 +32,7 @@ class Memory(Storage):
         self.written: list[PurePosixPath] = []
         self.removed: list[PurePosixPath] = []
         self.reads: list[PurePosixPath] = []
-        self.watch: Callable[[PurePosixPath], object] = lambda _: None
+        self.observe: Callable[[PurePosixPath], object] = lambda _: None
         self.publish_all((state or {}).items())
         self.written.clear()
 
@@ -51,7 +51,7 @@ class Memory(Storage):
         for place in (path, *path.parents[:-1]):
             self.folders.setdefault(place.parent, {})[place.name] = kind
             kind = "folder"
-        self.watch(path)
+        self.observe(path)
 
     def status(self, path: PurePosixPath) -> File | None:
         content = self.state.get(path)
@@ -82,7 +82,7 @@ class Memory(Storage):
             del self.folders[path.parent][path.name]
             found = not self.folders[path.parent]  # an empty folder is none
             path = path.parent
-        self.watch(removed)
+        self.observe(removed)
         return True
 
     def remove_empty(self, path: PurePosixPath) -> bool:

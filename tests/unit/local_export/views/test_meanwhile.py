@@ -72,9 +72,9 @@ def watch(lists: list[set[str]]) -> None:
             found = clients.problems(tree, change, asked, known)  # noqa: B023
             assert not list(itertools.islice(found, 3)), (path, len(old), len(new))  # noqa: B023
 
-        storage.watch = look
+        storage.observe = look
         files(storage).change(new - old, old - new, new.copy)
-        storage.watch = lambda _: None
+        storage.observe = lambda _: None
 
 
 def _changed(before: Memory, change: clients.Change) -> Memory:
