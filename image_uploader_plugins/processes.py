@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import gc
 import logging
 import os
@@ -20,37 +21,39 @@ _T = TypeVar("_T")
 _RESULT = struct.Struct("=qq")  # the place of an item, and its number
 _AT_ONCE = 128  # results in one write, which no other process' write gets into: below PIPE_BUF
 _INTERVAL = 0.1  # seconds
+_ROOM = 1024 * 1024  # bytes that a pipe holds; more needs rights
 _NONE = -1
 
 
+@contextlib.contextmanager
 def numbers(
     look: Callable[[_T], int | None],
     items: Sequence[_T],
     processes: int,
     check: Callable[[], object],
-) -> Iterator[tuple[_T, int | None]]:
-    """Yield each item and the number, not negative, that ``look`` returns; in no order.
+) -> Iterator[Iterator[tuple[_T, int | None]]]:
+    """Yield what yields each item and the number, not negative, that ``look`` returns.
 
-    Each of the processes is a child of fork and has a part of the items. What
-    ``look`` changes in memory is lost. None stands also for what it raised, and
-    for what a process that ended early has not looked at. ``check`` is called a
-    few times a second, and ends all when it raises an error.
+    They come in no order. Each of the processes is a child of fork, has a part
+    of the items, and is at work in the block alone. What ``look`` changes in
+    memory is lost. None stands also for what it raised, and for what a process
+    that ended early has not looked at. ``check`` is called a few times a second
+    while results are waited for, and ends that when it raises an error.
 
     A lock that another thread holds at the moment stays locked in a child, so
     ``look`` may take none that other threads take.
     """
     reading, writing = os.pipe()
+    with contextlib.suppress(OSError):
+        # Whoever does something else first should not hold the others up.
+        fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, _ROOM)
     children: list[int] = []
     try:
         for part in range(processes):
             children.append(_fork(look, items, range(part, len(items), processes), writing))
         os.close(writing)
         writing = -1
-        left = set(range(len(items)))
-        for place, number in _results(reading, check):
-            left.discard(place)
-            yield items[place], None if number == _NONE else number
-        yield from ((items[place], None) for place in sorted(left))
+        yield _told(items, reading, check)
     finally:
         os.close(reading)
         if writing >= 0:
@@ -59,6 +62,16 @@ def numbers(
             # One that has ended is there until it is waited for.
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
+
+
+def _told(
+    items: Sequence[_T], reading: int, check: Callable[[], object]
+) -> Iterator[tuple[_T, int | None]]:
+    left = set(range(len(items)))
+    for place, number in _results(reading, check):
+        left.discard(place)
+        yield items[place], None if number == _NONE else number
+    yield from ((items[place], None) for place in sorted(left))
 
 
 def _results(reading: int, check: Callable[[], object]) -> Iterator[tuple[int, int]]:

@@ -23,7 +23,8 @@ def place(item: str) -> int:
 def results(
     look: Callable[[str], int | None] = place, items: Sequence[str] = ITEMS, count: int = 3
 ) -> dict[str, int | None]:
-    return dict(processes.numbers(look, items, count, lambda: None))
+    with processes.numbers(look, items, count, lambda: None) as found:
+        return dict(found)
 
 
 @pytest.fixture(autouse=True)
@@ -86,8 +87,11 @@ def test_a_stopped_meter_ends_all(tmp_path: Path) -> None:
         fifo.read_bytes()  # waits for somebody who writes
         return 0
 
-    with pytest.raises(errors.Interrupted):
-        for _ in processes.numbers(look, ITEMS, 2, _stopping(meter)):
+    with (
+        pytest.raises(errors.Interrupted),
+        processes.numbers(look, ITEMS, 2, _stopping(meter)) as found,
+    ):
+        for _ in found:
             pytest.fail("nothing was looked at")
 
 
@@ -100,9 +104,15 @@ def _stopping(meter: Meter) -> Callable[[], object]:
 
 
 def test_whoever_takes_no_more_ends_all() -> None:
-    found = processes.numbers(place, ITEMS, 2, lambda: None)
-    assert next(found)
-    found.close()  # type: ignore[attr-defined]
+    with processes.numbers(place, ITEMS, 2, lambda: None) as found:
+        assert next(found)
+
+
+def test_processes_do_not_wait_for_who_takes_results() -> None:
+    with processes.numbers(place, ITEMS * 20, 2, lambda: None) as found:
+        # Both end, though there are more results than a pipe usually holds.
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOWAIT)
+        assert len(list(found)) == len(ITEMS) * 20
 
 
 def test_buffers_of_the_parent_are_not_written(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import functools
 import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -36,6 +37,9 @@ from image_uploader_plugins.storage import DryRun, File, Snapshot, failed, is_te
 _T = TypeVar("_T")
 _Inode = tuple[int, int]
 _POOLED = f"{layout.POOL}/"
+
+Looked = Iterator[tuple[RepositoryName, int | None]]
+"""Repositories, each with its manifests where it is sound."""
 
 WORTH = 200
 """Repositories, from which on more processes save more time than they cost."""
@@ -175,8 +179,25 @@ class Verification:
 
     def _findings(self, report: Report) -> Iterator[Finding]:
         names = self.repositories()
+        with self._looked_at(names) as looked:
+            yield from self._shared(names, report)
+            yield from self._repositories(names, looked, report)
+
+    def _shared(self, names: Sequence[RepositoryName], report: Report) -> Iterator[Finding]:
+        """Yield findings of the parts that all repositories share."""
+        yield from self._looked(self._served)
+        if self.names is None:
+            yield from self._looked(functools.partial(self._catalog, names))
+            state = self._looked(functools.partial(self._all_of, layout.STATE))
+            pooled = list(self.tree.pool.among(state))
+            yield from self._looked(functools.partial(self._pool, report, pooled))
+            yield from self._looked(functools.partial(self._state, state))
+
+    def _repositories(
+        self, names: Sequence[RepositoryName], looked: Looked, report: Report
+    ) -> Iterator[Finding]:
         sound: dict[RepositoryName, int] = {}
-        checked = self._checked(names)
+        checked = _sound_first(looked)
         for name, manifests in self._meter.each_of("Checked {} repositories", checked, len(names)):
             if manifests is None:
                 yield from self._repository(name, report)
@@ -187,16 +208,9 @@ class Verification:
             yield from self._repository(name, report)
         report.repositories += len(sound)
         report.manifests += sum(sound.values())
-        for name in sound:
-            around = layout.repository(name).top.parents[:-1]
-            yield from self._looked(functools.partial(self._modes, around))
-        yield from self._looked(self._served)
-        if self.names is None:
-            yield from self._looked(functools.partial(self._catalog, names))
-            state = self._looked(functools.partial(self._all_of, layout.STATE))
-            pooled = list(self.tree.pool.among(state))
-            yield from self._looked(functools.partial(self._pool, report, pooled))
-            yield from self._looked(functools.partial(self._state, state))
+        parents = {name.value.rpartition("/")[0] for name in sound}
+        around = {folder for text in parents for folder in _and_above(layout.V2 / text)}
+        yield from self._looked(functools.partial(self._modes, sorted(around)))
 
     def _looked(self, look: Callable[[], Iterator[_T]]) -> list[_T]:
         """Return the results of a look; none where it fails, which becomes a finding."""
@@ -210,27 +224,13 @@ class Verification:
         path, problem = blame(self.tree.storage.root, error)
         return Finding(path, problem, Kind.UNREAD, Remedy.LOOK)
 
-    def _checked(
-        self, names: Sequence[RepositoryName]
-    ) -> Iterator[tuple[RepositoryName, int | None]]:
-        """Yield the repositories that are sound, with their manifests, and then the others."""
-        doubtful = []
-        for name, manifests in self._looked_at(names):
-            if manifests is None:
-                doubtful.append(name)
-            else:
-                yield name, manifests
-        yield from ((name, None) for name in sorted(doubtful))
-
     def _looked_at(
         self, names: Sequence[RepositoryName]
-    ) -> Iterator[tuple[RepositoryName, int | None]]:
+    ) -> contextlib.AbstractContextManager[Looked]:
+        look = self._sound_manifests
         if self._processes > 1 and len(names) >= WORTH:
-            yield from processes.numbers(
-                self._sound_manifests, names, self._processes, self._meter.check
-            )
-        else:
-            yield from ((name, self._sound_manifests(name)) for name in names)
+            return processes.numbers(look, names, self._processes, self._meter.check)
+        return contextlib.nullcontext((name, look(name)) for name in names)
 
     def _sound_manifests(self, name: RepositoryName) -> int | None:
         """Return the number of a repository's manifests if nothing is wrong with it, else None.
@@ -288,7 +288,7 @@ class Verification:
         self.misplaced |= {name} if inspection.is_misplaced else set()
         report.repositories += 1
         report.manifests += len(inspection.inventory.readable)
-        found += self._modes([top, *top.parents[:-1]])
+        found += self._modes(_and_above(top))
         return found
 
     def _modes(self, folders: Iterable[PurePosixPath]) -> Iterator[Finding]:
@@ -396,6 +396,22 @@ class Verification:
         """Yield a folder, and everything in it."""
         found = self.tree.storage.status(folder)
         return itertools.chain([found] if found else [], self.tree.storage.below(folder))
+
+
+def _sound_first(looked: Looked) -> Looked:
+    """Yield the repositories that are sound, with their manifests, and then the others."""
+    doubtful = []
+    for name, manifests in looked:
+        if manifests is None:
+            doubtful.append(name)
+        else:
+            yield name, manifests
+    yield from ((name, None) for name in sorted(doubtful))
+
+
+def _and_above(folder: PurePosixPath) -> list[PurePosixPath]:
+    """Return a folder and those that it is in, but for the root."""
+    return [folder, *folder.parents[:-1]]
 
 
 def _unneeded(path: PurePosixPath, reason: str, size: int) -> Finding:
