@@ -196,8 +196,33 @@ def _short(item: str) -> str:
     return re.sub(rf"([^/]{{{_LONG_NAME}}})(?=[^/]+$)", rf"\1{CUT}/", item, count=1)
 
 
+class _Below:
+    """A path in a repository's folder, made when it is first asked for: most of them never are."""
+
+    def __init__(self, place: str) -> None:
+        self._place = place
+
+    def __set_name__(self, owner: type[object], name: str) -> None:
+        self._name = name
+
+    def __get__(self, of: RepositoryLayout, owner: type[object]) -> PurePosixPath:
+        # From now on the attribute of the object is found instead.
+        found = of.__dict__[self._name] = of.top / self._place
+        return found
+
+
 class RepositoryLayout:
     """The paths of one repository; raises InvalidReference for a name that cannot be stored."""
+
+    # is_own_folder() knows these, too.
+    blobs = _Below(BLOBS)
+    manifests = _Below(MANIFESTS)
+    tags = _Below("tags")
+    tags_list = _Below("tags/list")
+    tag_links = _Below(TAG_LINKS)
+    default_links = _Below(DEFAULT_LINKS)
+    windows = _Below(WINDOWS)
+    referrers = _Below(REFERRERS)
 
     def __init__(self, name: RepositoryName) -> None:
         self.name = name
@@ -205,15 +230,6 @@ class RepositoryLayout:
         self.start = f"{self.top}/"
         if self.top == API_ROOT:
             raise errors.InvalidReference(f"repository name {name.value!r} is a file of the tree")
-        # is_own_folder() knows these, too.
-        self.blobs = self.top / BLOBS
-        self.manifests = self.top / MANIFESTS
-        self.tags = self.top / "tags"
-        self.tags_list = self.tags / "list"
-        self.tag_links = self.top / TAG_LINKS
-        self.default_links = self.top / DEFAULT_LINKS
-        self.windows = self.top / WINDOWS
-        self.referrers = self.top / REFERRERS
         # Each name needs a file name of its own: ``a/b`` and ``a_b`` must differ.
         self.key = hashlib.sha256(name.value.encode()).hexdigest()
         self.leases = LEASES / self.key

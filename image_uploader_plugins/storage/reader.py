@@ -26,7 +26,6 @@ from image_uploader_plugins.storage.entries import (
 )
 from image_uploader_plugins.storage.folders import Folders, NotFound
 
-_TOP = PurePosixPath()
 _CHUNK = 1024 * 1024
 # A link, a socket, a file in a folder's place, no link in a link's place.
 _SOMETHING_ELSE = (errno.ELOOP, errno.ENOTDIR, errno.ENXIO, errno.EINVAL)
@@ -95,7 +94,7 @@ class Reader(Folders):
         try:
             with self.folder(path) as folder:
                 found = self.call(path, statuses, folder)
-                start = "" if path == _TOP else f"{path}/"
+                start = f"{path}/" if path.name else ""
                 files = (
                     entry(start + name, status) if status else self._entry(path / name, folder)
                     for name, status in sorted(found.items(), key=_name)

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path, PurePosixPath
@@ -17,8 +18,10 @@ from image_uploader_plugins.storage.places import Places
 
 _TOP = "."
 _LIMIT = 64 * 1024 * 1024
-_SMALL = 16 * 1024
+_SMALL = 16 * 1024  # bytes
 _ROOM = 16 * 1024 * 1024  # bytes of small files that are read before they are asked for
+
+_name = operator.itemgetter(0)
 
 
 class Snapshot(DryRun):
@@ -71,19 +74,19 @@ class Snapshot(DryRun):
         try:
             with self.folder_at(text) as folder:
                 statuses = self.call(text, entries.statuses, folder)
-                found = {
-                    name: entry(name if text == _TOP else f"{text}/{name}", status)
-                    for name, status in statuses.items()
-                    if status
-                }
+                start = "" if text == _TOP else f"{text}/"
+                ordered = sorted(statuses.items(), key=_name)
+                found = {name: entry(start + name, status) for name, status in ordered if status}
                 self._entries[text] = found
                 if text not in self._unread:
-                    for name in sorted(found):
-                        self._read_early(found[name], name, folder)
+                    for name, file in found.items():
+                        if file.kind != "folder":
+                            self._read_early(file, name, folder)
                 if len(found) != len(statuses):
                     return self.call(text, entries.listing, folder)
         except NotFound:
             return {}
+        self._sorted[text] = [*found.values()]
         return {name: file.kind for name, file in found.items()}
 
     def _read_early(self, file: File, name: str, folder: int) -> None:
@@ -118,15 +121,11 @@ class Snapshot(DryRun):
         return self._entries_in(str(path))
 
     def _entries_in(self, text: str) -> list[File]:
+        names = self._names_in(text)
         if text in self._sorted:
             return self._sorted[text]
-        names = sorted(self._names_in(text))
-        found = self._entries.get(text, {})
-        if len(found) == len(names):
-            return self._sorted.setdefault(text, [found[name] for name in names])
         path = PurePosixPath(text)
-        files = (found.get(name) or self.status(path / name) for name in names)
-        return list(filter(None, files))
+        return list(filter(None, (self.status(path / name) for name in sorted(names))))
 
     def below(
         self, path: PurePosixPath, enters: Callable[[File], bool] = lambda _: True
