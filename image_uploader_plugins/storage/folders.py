@@ -332,7 +332,11 @@ class Folders:
         held = self._held_at(folder_text(path))
         if held is not None and path.name:
             self._check_missing(path)
-            return self._enter(held, path)
+            try:
+                return self._enter(held, path)
+            except NotFound:
+                self._note_missing(path)
+                raise
         with self._top() as top:
             if not path.parts:
                 return os.dup(top)
@@ -358,13 +362,15 @@ class Folders:
 
     def _jump(self, top: int, path: PurePosixPath) -> int:
         """Enter a folder at once; raise _TellsNotWhere unless it is there or missing."""
-        text = str(path)
         try:
-            return self._at_once(top, path, beneath.open_folder_beneath, text)
+            return self._at_once(top, path, beneath.open_folder_beneath, str(path))
         except NotFound:
-            if self._held.folders:
-                self._held.missing.add(text)
+            self._note_missing(path)
             raise
+
+    def _note_missing(self, path: PurePosixPath) -> None:
+        if self._held.folders:
+            self._held.missing.add(str(path))
 
     def call_beside(
         self,

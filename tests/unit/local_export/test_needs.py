@@ -102,7 +102,8 @@ class Opens:
 
     def __call__(self, primitive: Primitive) -> Any:
         inside = primitive.path.is_relative_to(HERE.manifests)
-        self.count += inside and primitive.function is os.open and not primitive.changes
+        is_open = primitive.function is os.open and not primitive.changes
+        self.count += inside and is_open and not primitive.args[1] & os.O_DIRECTORY
         return primitive()
 
 
