@@ -236,8 +236,9 @@ def _scarcity(headers: Mapping[str, str]) -> float:
 
 
 def _amount(headers: Mapping[str, str], name: str) -> int | None:
-    # What is asked of each answer, and hardly any has, is looked for before it is got.
-    named = (f"RateLimit-{name}", f"X-RateLimit-{name}")
-    told = next((headers[each] for each in named if each in headers), "")
-    number = told.partition(";")[0].partition(",")[0].strip()
-    return int(number[:12]) if number.isascii() and number.isdecimal() else None
+    for named in (f"RateLimit-{name}", f"X-RateLimit-{name}"):
+        # Hardly any answer has them, and to get what is missing takes much longer.
+        if told := named in headers and headers[named]:
+            number = told.partition(";")[0].partition(",")[0].strip()
+            return int(number[:12]) if number.isascii() and number.isdecimal() else None
+    return None
