@@ -7,7 +7,6 @@ what they mean; whatever else a key cannot mean is refused.
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from typing import Any
@@ -87,14 +86,14 @@ def check_wishes(
     entry: dict[str, Any], uploader: str, where: str, options: CopyOptions | None = None
 ) -> None:
     """Raise ConfigurationError for what tripleo-common's own push does not know."""
-    wished = dataclasses.replace(options or CopyOptions(), **wishes(entry))
-    if uploader == PUSHING:
-        for name, (what, way_out) in _NOT_PUSHED.items():
-            if getattr(wished, name):
-                raise errors.ConfigurationError(
-                    f"{where}: uploader {PUSHING} cannot {what}; {way_out}, or name another "
-                    "uploader"
-                )
+    if uploader != PUSHING:
+        return
+    wished = wishes(entry)
+    for name, (what, way_out) in _NOT_PUSHED.items():
+        if wished.get(name, getattr(options, name, None)):
+            raise errors.ConfigurationError(
+                f"{where}: uploader {PUSHING} cannot {what}; {way_out}, or name another uploader"
+            )
 
 
 def _mend_platforms(entry: dict[str, Any], where: str) -> None:
