@@ -121,7 +121,7 @@ class BlobCopier:
     def has_foreign(self, manifest: Manifest) -> bool:
         """Return whether the target has what else than the manifest's blobs is to be copied."""
         foreign = self._foreign(manifest)
-        return self._present(foreign).issuperset(layer.digest for layer in foreign)
+        return not foreign or self._present(foreign).issuperset(layer.digest for layer in foreign)
 
     def note_present(self, manifest: Manifest) -> None:
         """Note that the target has all of a manifest's blobs."""

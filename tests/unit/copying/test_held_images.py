@@ -154,6 +154,15 @@ def test_one_head_an_image() -> None:
     assert states(records) == {Status.UNCHANGED}
 
 
+def test_the_target_is_asked_for_an_image_as_a_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has looked for the blobs of what it holds whole."""
+    run = Run(OddRegistry([image("ns/app")]))
+    run(["ns/app"], UNSIGNED)
+    monkeypatch.setattr(run.driver, "present", lambda *_: pytest.fail("asked again"))
+    (record,) = run(["ns/app"], UNSIGNED)
+    assert record.status is Status.UNCHANGED
+
+
 def test_a_first_run_asks_for_what_it_needs_at_once() -> None:
     run = Run(OddRegistry([image("ns/app")]))
     run(["ns/app"], UNSIGNED)
