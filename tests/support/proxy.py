@@ -17,6 +17,14 @@ class Traffic:
     def __init__(self) -> None:
         self.asked = b""
         self.received = 0
+        self._lock = threading.Lock()
+
+    def add(self, content: bytes, *, asking: bool) -> None:
+        with self._lock:
+            if asking:
+                self.asked += content
+            else:
+                self.received += len(content)
 
 
 @contextlib.contextmanager
@@ -55,9 +63,6 @@ def _end(here: socket.socket, thread: threading.Thread) -> None:
 def _pass(here: socket.socket, there: socket.socket, traffic: Traffic, asking: bool) -> None:
     with contextlib.suppress(OSError):
         while content := here.recv(65536):
-            if asking:
-                traffic.asked += content
-            else:
-                traffic.received += len(content)
+            traffic.add(content, asking=asking)
             there.sendall(content)
         there.shutdown(socket.SHUT_WR)
