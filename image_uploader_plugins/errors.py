@@ -357,16 +357,21 @@ class NeedUnknown(ManifestInvalid):
 
 
 class StorageError(UploaderError):
-    """The storage below a driver failed at ``path``.
+    """The storage below a driver failed at ``path``, which may be a function that returns it.
 
     ``errno`` is the operating system's number for it, None where it gave none.
     """
 
     def __init__(self, path: object, reason: str = "", errno: int | None = None) -> None:
         super().__init__(path, reason, errno)
-        self.path = path
         self.reason = reason
         self.errno = errno
+
+    @property
+    def path(self) -> object:
+        """Return the path; most errors are caught before anybody asks for it."""
+        path = self.args[0]
+        return path() if callable(path) else path
 
     def __str__(self) -> str:
         return f"{self.path}: {self.reason}" if self.reason else str(self.path)

@@ -65,15 +65,15 @@ class _TellsNotWhere(Exception):
 class _Held(threading.local):
     """The folders that a thread holds open, by path; None where it holds none.
 
-    ``missing`` are folders that it has looked for in vain, ``devices`` the
-    devices that folders are on. ``locks`` is the number of locks that it holds,
-    and ``fresh`` are folders that it has seen to be settled since it took the
-    last one.
+    ``missing`` are folders that it has looked for in vain, each with a slash at
+    its end, ``devices`` the devices that folders are on. ``locks`` is the
+    number of locks that it holds, and ``fresh`` are folders that it has seen to
+    be settled since it took the last one.
     """
 
     def __init__(self) -> None:
         self.folders: dict[str, int] | None = None
-        self.missing: set[str] = set()
+        self.missing: tuple[str, ...] = ()
         self.devices: dict[str, int] = {}
         self.locks = 0
         self.fresh: set[str] = set()
@@ -126,8 +126,9 @@ class Folders:
         try:
             return function(*args, **kwargs)
         except OSError as e:
-            # The whole path is made only for an error, to save time.
-            raise _translate(self.root / path, e, self._advice) from e
+            # Most are caught at once, and to make the whole path takes longer than the rest.
+            where = functools.partial(self.root.joinpath, path)
+            raise _translate(where, e, self._advice) from e
 
     # -- whose it is
 
@@ -208,7 +209,7 @@ class Folders:
             yield
             return
         held = self._held.folders = {}
-        self._held.missing = set()
+        self._held.missing = ()
         self._held.fresh = set()
         self._held.devices = {}
         try:
@@ -272,15 +273,10 @@ class Folders:
             descriptor = self._walk(path)
         return self._held_or_closed(str(path), descriptor)
 
-    @contextlib.contextmanager
-    def _held_or_closed(self, text: str, descriptor: int) -> Iterator[int]:
+    def _held_or_closed(self, text: str, descriptor: int) -> contextlib.AbstractContextManager[int]:
         if self._hold(text, descriptor):
-            yield descriptor
-            return
-        try:
-            yield descriptor
-        finally:
-            os.close(descriptor)
+            return contextlib.nullcontext(descriptor)
+        return _closing(descriptor)
 
     def _lent(
         self, path: PurePosixPath, text: str, *, create: bool
@@ -351,14 +347,14 @@ class Folders:
         return self._misses(folder_text(path))
 
     def _misses(self, text: str) -> bool:
-        if not self._held.folders or not self._held.missing:
-            return False
-        return any(f"{text}/".startswith(f"{missing}/") for missing in self._held.missing)
+        held = self._held
+        return bool(held.missing and held.folders and f"{text}/".startswith(held.missing))
 
     def _check_missing(self, path: PurePosixPath) -> None:
         """Raise NotFound for a folder that this thread has looked for in vain."""
         if self._misses(str(path)):
-            raise NotFound(self.root / path, os.strerror(errno.ENOENT), errno.ENOENT)
+            where = functools.partial(self.root.joinpath, path)
+            raise NotFound(where, os.strerror(errno.ENOENT), errno.ENOENT)
 
     def _jump(self, top: int, path: PurePosixPath) -> int:
         """Enter a folder at once; raise _TellsNotWhere unless it is there or missing."""
@@ -369,8 +365,9 @@ class Folders:
             raise
 
     def _note_missing(self, path: PurePosixPath) -> None:
-        if self._held.folders:
-            self._held.missing.add(str(path))
+        held, text = self._held, str(path)
+        if held.folders and not self._misses(text):
+            held.missing += (f"{text}/",)
 
     def call_beside(
         self,
@@ -450,17 +447,22 @@ class Folders:
     def _enter(self, parent: int, path: PurePosixPath) -> int:
         return self.call(path, os.open, path.name, beneath.FOLDER, dir_fd=parent)
 
-    def _enter_creating(self, parent: int, path: PurePosixPath) -> int:
-        made = False
+    def _entered(self, parent: int, path: PurePosixPath) -> int | None:
+        """Enter a folder of an open one; return None where it is missing."""
+        if self._misses(str(path)):
+            return None
         try:
-            self._check_missing(path)
-            child = self._enter(parent, path)
+            return self._enter(parent, path)
         except NotFound:
-            made = True
+            return None
+
+    def _enter_creating(self, parent: int, path: PurePosixPath) -> int:
+        child = self._entered(parent, path)
+        made = child is None
+        if child is None:
             self.call(path, make_folder, path.name, self.folder_mode(path), parent)
             child = self._enter(parent, path)
-        if self._held.folders:
-            self._held.missing.discard(str(path))
+        self._held.missing = tuple(m for m in self._held.missing if m != f"{path}/")
         try:
             self._settle(parent, child, path, made)
         except BaseException:
@@ -505,8 +507,16 @@ def _closing(descriptor: int) -> Iterator[int]:
         os.close(descriptor)
 
 
-def mapped(path: Path, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
-    """Return what ``function`` returns, with errors as by call(); for any absolute path."""
+def mapped(
+    path: Path | Callable[[], Path],
+    function: Callable[_P, _T],
+    *args: _P.args,
+    **kwargs: _P.kwargs,
+) -> _T:
+    """Return what ``function`` returns, with errors as by call(); for any absolute path.
+
+    ``path`` may be a function that returns it.
+    """
     try:
         return function(*args, **kwargs)
     except OSError as e:
@@ -538,7 +548,9 @@ def failed(error: errors.UploaderError) -> bool:
     return found is not None and found not in _WRONG_THINGS
 
 
-def _translate(path: Path, error: OSError, advice: Callable[[], str] = str) -> errors.StorageError:
+def _translate(
+    path: Path | Callable[[], Path], error: OSError, advice: Callable[[], str] = str
+) -> errors.StorageError:
     reason = os.strerror(error.errno) if error.errno else str(error)
     # Python itself gives some errors no number.
     number = error.errno or errno.EIO

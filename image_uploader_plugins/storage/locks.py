@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import functools
 import hashlib
 import os
 import stat
@@ -56,6 +57,16 @@ class Lock:
                 os.ftruncate(self.descriptor, progress // _UNIT)
 
 
+class _Kept:
+    """A folder that is open as long as somebody uses it."""
+
+    def __init__(self, descriptor: int) -> None:
+        self.descriptor = descriptor
+
+    def __del__(self) -> None:
+        os.close(self.descriptor)
+
+
 class Locks:
     """The locks below a root, the same by whichever path the root is reached.
 
@@ -63,6 +74,9 @@ class Locks:
     Such a lock belongs to the open file and so holds among threads as well. The
     holder of a lock removes its file. A process that gets the lock of a file
     that is gone, or no longer the one of that name, tries again.
+
+    The folder of the files is opened once. Whether it is still the one of its
+    path, each lock that is taken shows.
 
     Where the file system has no locks they hold among the threads of this
     process alone, unless they ``must_hold``.
@@ -73,6 +87,7 @@ class Locks:
         self._top = places.locks
         self._open: set[int] = set()
         self._held: dict[str, Lock] = {}
+        self._kept: _Kept | None = None
         self.must_hold = False
         fork.in_child(self, Locks._abandon)
 
@@ -83,6 +98,10 @@ class Locks:
             os.close(descriptor)
         self._open.clear()
         self._held.clear()
+
+    def close(self) -> None:
+        """Close the folder of the files; the next lock opens it again."""
+        self._kept = None
 
     @contextlib.contextmanager
     def lock(self, name: str) -> Iterator[Lock]:
@@ -175,27 +194,27 @@ class Locks:
         """
         path = self._path(f"trial {unique()}")
         descriptors: list[int] = []
-        with self._folder() as folder:
+        folder = self._folder()
+        try:
+            for _ in range(2):
+                descriptors.append(self._open_file(path, folder.descriptor))
+            return [self._folders.call(path, take, d) for d in descriptors] == [True, False]
+        finally:
             try:
-                for _ in range(2):
-                    descriptors.append(self._open_file(path, folder))
-                return [self._folders.call(path, take, d) for d in descriptors] == [True, False]
+                remove_file(path, folder.descriptor)
             finally:
-                try:
-                    remove_file(path, folder)
-                finally:
-                    for descriptor in descriptors:
-                        self._close(descriptor)
+                for descriptor in descriptors:
+                    self._close(descriptor)
 
     def remove_unused(self, kept: Iterable[str]) -> None:
         """Remove the files of locks that nobody holds, except the names in ``kept``."""
         spared = {self._path(name).name for name in kept}
-        with self._folder() as folder:
-            with mapped(self._folders.root / self._top, os.scandir, folder) as entries:
-                names = {entry.name for entry in entries}
-            for name in sorted(names - spared):
-                with contextlib.suppress(errors.StorageError):
-                    self._remove_unused(self._top / name, folder)
+        folder = self._folder()
+        with mapped(self._folders.root / self._top, os.scandir, folder.descriptor) as entries:
+            names = {entry.name for entry in entries}
+        for name in sorted(names - spared):
+            with contextlib.suppress(errors.StorageError):
+                self._remove_unused(self._top / name, folder.descriptor)
 
     def _remove_unused(self, path: PurePosixPath, folder: int) -> None:
         descriptor = self._open_file(path, folder)
@@ -204,8 +223,13 @@ class Locks:
         finally:
             self._close(descriptor)
 
-    def _folder(self) -> contextlib.AbstractContextManager[int]:
-        return self._folders.folder(self._top, create=True)
+    def _folder(self) -> _Kept:
+        """Return the folder of the files; make it where it is missing."""
+        kept = self._kept
+        if kept is None or not os.fstat(kept.descriptor).st_nlink:
+            with self._folders.folder(self._top, create=True) as folder:
+                kept = self._kept = _Kept(os.dup(folder))
+        return kept
 
     @contextlib.contextmanager
     def _taken(
@@ -228,27 +252,37 @@ class Locks:
         del self._held[name]
         try:
             if lock.transient:
-                with contextlib.suppress(errors.StorageError), self._folder() as folder:
-                    remove_file(self._path(name), folder)
+                with contextlib.suppress(errors.StorageError):
+                    remove_file(self._path(name), self._folder().descriptor)
         finally:
             self._close(lock.descriptor)
 
     def _lock_file(self, path: PurePosixPath, how: Callable[[int], bool]) -> int | None:
         """Return a descriptor of the locked file; None where another process has the lock."""
         while True:
-            with self._folder() as folder:
-                descriptor = self._open_file(path, folder)
-                try:
-                    locked = self._try(path, how, descriptor)
-                    current = locked and _is_at(path, folder, descriptor)
-                except BaseException:
-                    self._close(descriptor)
-                    raise
+            folder = self._folder()
+            descriptor = self._open_file(path, folder.descriptor)
+            try:
+                locked = self._try(path, how, descriptor)
+                current = locked and self._is_current(path, descriptor)
+            except BaseException:
+                self._close(descriptor)
+                raise
             if current:
                 return descriptor
             self._close(descriptor)
             if not locked:
                 return None
+            self._kept = None  # its path may be that of another folder by now
+
+    def _is_current(self, path: PurePosixPath, descriptor: int) -> bool:
+        """Return whether an open lock file is still the one that others find by its whole path."""
+        try:
+            # Each lock needs this, and to make a path takes longer than to look there.
+            found = os.stat(f"{self._folders.root}/{path}", follow_symlinks=False)  # noqa: PTH116
+        except FileNotFoundError:
+            return False
+        return os.path.samestat(os.fstat(descriptor), found)
 
     def _try(self, path: PurePosixPath, how: Callable[[int], bool], descriptor: int) -> bool:
         try:
@@ -267,7 +301,8 @@ class Locks:
 
     def _open_file(self, path: PurePosixPath, folder: int) -> int:
         with _opening:
-            descriptor, made = mapped(self._folders.root / path, _open_or_make, path.name, folder)
+            where = functools.partial(self._folders.root.joinpath, path)
+            descriptor, made = mapped(where, _open_or_make, path.name, folder)
             self._open.add(descriptor)
         try:
             if made:
@@ -293,8 +328,13 @@ class Locks:
         os.close(descriptor)
 
     def _path(self, name: str) -> PurePosixPath:
-        # Any name makes a file name: "a/b" and "a_b" must not meet.
-        return self._top / hashlib.sha256(name.encode()).hexdigest()
+        return _file(self._top, name)
+
+
+@functools.lru_cache(maxsize=1024)
+def _file(folder: PurePosixPath, name: str) -> PurePosixPath:
+    # Any name makes a file name: "a/b" and "a_b" must not meet.
+    return folder / hashlib.sha256(name.encode()).hexdigest()
 
 
 # Held by threads of this process where the file system has no locks, by path.

@@ -104,6 +104,7 @@ class Storage(Writer):
     def close(self) -> None:
         """Remove this process's folder of temporary files; the next write makes a new one."""
         self._staging.close()
+        self._locks.close()
 
     # -- temporary files of others
 
