@@ -11,6 +11,7 @@ import fcntl
 import functools
 import os
 import queue
+import shutil
 import signal
 import threading
 import traceback
@@ -29,7 +30,7 @@ from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Verification
 from image_uploader_plugins.reference import ImageRef, RepositoryName
 from image_uploader_plugins.storage import NotFound, Storage, locks
-from image_uploader_plugins.storage.folders import Folders
+from image_uploader_plugins.storage.folders import Folders, sync_all
 from image_uploader_plugins.testing import images
 from tests.support import trees
 
@@ -218,7 +219,7 @@ def test_a_child_of_fork_waits_for_a_thread_of_its_parent(
     thread.join(LIMIT)
 
 
-@pytest.mark.parametrize("at", [fcntl.flock, os.fsync])
+@pytest.mark.parametrize("at", [fcntl.flock, sync_all])
 def test_a_child_of_fork_is_not_held_up_by_what_a_thread_was_at(
     root: Path, at: object, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -235,7 +236,7 @@ def test_a_child_of_fork_is_not_held_up_by_what_a_thread_was_at(
         return call(tree, path, function, *args, **kwargs)
 
     def work() -> None:
-        if at is os.fsync:
+        if at is sync_all:
             storage.settle(PurePosixPath())
             storage.sync()
         storage.write(PurePosixPath("file"), b"parent's")
@@ -662,3 +663,41 @@ def test_gc_removes_no_lock_that_has_just_been_taken(
         assert path.exists()
         with storage.try_lock("x") as lock:
             assert lock is None
+
+
+@pytest.mark.parametrize("way", ["moved", "removed"])
+def test_a_folder_of_locks_that_goes_takes_no_lock_along(
+    root: Path, tmp_path: Path, way: str
+) -> None:
+    """Whoever has it open finds that its path leads elsewhere, also where nobody waited."""
+    storage, other = Storage(root, PLACES), Storage(root, PLACES)
+    storage.make_root()
+    folder = root / ".local-export/locks"
+    with storage.lock("x"):
+        pass
+    if way == "moved":
+        folder.rename(tmp_path / "elsewhere")
+    else:
+        shutil.rmtree(folder)
+    with storage.lock("x"), other.try_lock("x") as lock:
+        assert lock is None
+        assert len(list(folder.iterdir())) == 1
+
+
+def test_a_closed_storage_has_no_folder_open(root: Path) -> None:
+    storage = Storage(root, PLACES)
+    storage.make_root()
+    with storage.lock("x"):
+        pass
+    assert open_below(root) == [".local-export/locks"]
+    storage.close()
+    assert open_below(root) == []
+
+
+def open_below(root: Path) -> list[str]:
+    """What this process has open below a folder."""
+    found = []
+    for link in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError, ValueError):
+            found.append(str(link.readlink().relative_to(root.resolve())))
+    return sorted(found)
