@@ -32,11 +32,15 @@ _AT_ONCE = 64  # descriptors that are open at a time
 
 
 class Target(NamedTuple):
-    """A file or folder that is to be flushed, and the device that it is on."""
+    """A file or folder that is to be flushed, and the device that it is on.
+
+    ``descriptor`` is that of a file that is open until the flush has ended.
+    """
 
     path: PurePosixPath
     device: int
     is_folder: bool
+    descriptor: int | None = None
 
 
 class Flushes:
@@ -101,12 +105,18 @@ class Flushes:
         for _, group in itertools.groupby(sorted(targets, key=_device), _device):
             for target in group:
                 try:
-                    with self._folders.folder(_nearest(target)) as there:
+                    with self._near(target) as there:
                         self._folders.call(target.path, sync_file_system, there)
                     break
                 except NotFound:
                     if not target.is_folder:
                         raise
+
+    def _near(self, target: Target) -> contextlib.AbstractContextManager[int]:
+        """Open, for a block, something on the device of a target."""
+        if target.descriptor is not None:
+            return contextlib.nullcontext(target.descriptor)
+        return self._folders.folder(target.path if target.is_folder else target.path.parent)
 
     def _flush_each(self, targets: Sequence[Target]) -> None:
         for batch in batches(targets):
@@ -120,14 +130,14 @@ class Flushes:
         """Open a target to flush it; None for a folder that is gone."""
         path = target.path
         try:
-            folder = stack.enter_context(self._folders.folder(_nearest(target)))
+            near = stack.enter_context(self._near(target))
         except NotFound:
             if target.is_folder:
                 return None
             raise
-        if target.is_folder:
-            return folder
-        descriptor = self._folders.call(path, os.open, path.name, READ, dir_fd=folder)
+        if target.is_folder or target.descriptor is not None:
+            return near
+        descriptor = self._folders.call(path, os.open, path.name, READ, dir_fd=near)
         stack.callback(os.close, descriptor)
         return descriptor
 
@@ -141,10 +151,6 @@ def batches(items: Iterable[_T]) -> Iterator[list[_T]]:
 
 def _device(target: Target) -> int:
     return target.device
-
-
-def _nearest(target: Target) -> PurePosixPath:
-    return target.path if target.is_folder else target.path.parent
 
 
 @functools.cache

@@ -25,6 +25,8 @@ from image_uploader_plugins.storage.staging import Staging, lock_of
 from image_uploader_plugins.storage.unique import unique
 
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+# Bytes of a file that is flushed by itself: others would wait long to be flushed with it.
+_LARGE = 4 * 1024 * 1024
 # NOTE: EPERM is the error of file systems without hard links and of fs.protected_hardlinks.
 _LINK_REFUSED = (errno.EXDEV, errno.EMLINK, errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
 
@@ -92,7 +94,12 @@ class Writer(Reader):
     def complete(self, path: PurePosixPath, descriptor: int) -> None:
         """Give a temporary file its owner and mode, and make it durable."""
         self._hand_over(path, descriptor)
-        self.call(path, os.fsync, descriptor)
+        status = self.call(path, os.fstat, descriptor)
+        if status.st_size < _LARGE:
+            target = Target(path, status.st_dev, is_folder=False, descriptor=descriptor)
+            self._flushes.flush([target])
+        else:
+            self.call(path, os.fsync, descriptor)
 
     def _hand_over(self, path: PurePosixPath, descriptor: int) -> None:
         self.give(path, descriptor)

@@ -42,8 +42,9 @@ def storage(tmp_path: Path) -> Iterator[Storage]:
 
 def change(storage: Storage, names: str) -> list[str]:
     """Publish a file in each of the folders, and sync; return the flushes of sync()."""
-    for name in names:
-        storage.publish(storage.stage([b"y"]).path, PurePosixPath(name) / "second")
+    staged = {name: storage.stage([b"y"]).path for name in names}
+    for name, path in staged.items():
+        storage.publish(path, PurePosixPath(name) / "second")
     recorder = Recorder()
     with hooked(recorder):
         storage.sync()
@@ -86,8 +87,9 @@ def test_since_which_kernel_errors_are_told(
 def test_what_could_not_be_flushed_is_flushed_by_the_next_call(
     storage: Storage, names: str
 ) -> None:
-    for name in names:
-        storage.publish(storage.stage([b"y"]).path, PurePosixPath(name) / "second")
+    staged = {name: storage.stage([b"y"]).path for name in names}
+    for name, path in staged.items():
+        storage.publish(path, PurePosixPath(name) / "second")
 
     def broken(primitive: Primitive) -> Any:
         if primitive.function in FLUSHES:
