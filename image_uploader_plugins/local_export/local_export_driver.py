@@ -286,10 +286,11 @@ class LocalExportDriver(UploaderDriver):
     # -- blobs
 
     def _mount(self, repository: Repository, digest: Digest, size: int | None) -> bool:
-        if not self._pool.holds(digest, size):
+        pooled = self._pool.held(digest, size)
+        if not pooled:
             return False
         self._leases.take(repository.layout, digest)
-        return self._pool.link(digest, repository)
+        return self._pool.link(digest, repository, pooled=pooled)
 
     def _has_come(self, target: RepositoryName, digest: Digest, size: int | None) -> bool:
         """Mount a blob that another upload has brought meanwhile; return whether there is one."""

@@ -13,6 +13,9 @@ from image_uploader_plugins.local_export.link_counts import LinkCounts
 from image_uploader_plugins.local_export.repository import Repository
 from image_uploader_plugins.storage import File, NotFound, Staged, Storage
 
+_GZIP = b"\x1f\x8b"  # RFC 1952, section 2.3.1
+_REMEMBERED = 10_000
+
 _Identity = tuple[tuple[int, int], int, float]
 
 
@@ -36,6 +39,8 @@ class Pool:
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
         self._damaged: set[_Identity] = set()
+        # What a digest stands for never changes.
+        self._gzipped: dict[Digest, bool] = {}
 
     def file(self, digest: Digest) -> File | None:
         """Return the file under this name, whatever its content."""
@@ -43,7 +48,12 @@ class Pool:
 
     def holds(self, digest: Digest, size: int | None = None) -> bool:
         """Return whether there is content of this size (None: of any) not known to be damaged."""
-        return self._may_be(self.file(digest), size)
+        return self.held(digest, size) is not None
+
+    def held(self, digest: Digest, size: int | None = None) -> File | None:
+        """Return the file that holds() is about; None where that returns False."""
+        file = self.file(digest)
+        return file if self._may_be(file, size) else None
 
     def _may_be(self, file: File | None, size: int | None) -> bool:
         return file is not None and size in (None, file.size) and not self._is_damaged(file)
@@ -80,20 +90,30 @@ class Pool:
         self._storage.publish(staged.path, layout.pool_blob(digest))
         return before
 
-    def link(self, digest: Digest, repository: Repository) -> bool:
+    def link(self, digest: Digest, repository: Repository, *, pooled: File | None = None) -> bool:
         """Make the repository's blob the pool's file; return False where the pool lacks it.
 
-        Where links are refused, the blob becomes a copy unless it is one
-        already.
+        ``pooled`` is that file, where the caller has just looked. Where links are
+        refused, the blob becomes a copy unless it is one already.
         """
-        pooled, present = self.file(digest), repository.blob(digest)
+        pooled, present = pooled or self.file(digest), repository.blob(digest)
         if not pooled or self._is_damaged(pooled):
             return False
         if present and self._is_same(digest, pooled, present):
             self._storage.settle(present.path.parent)
         else:
-            repository.link_blob(digest, pooled.path, replaces=present is not None)
+            gzip = self._is_gzipped(digest, pooled)
+            repository.link_blob(digest, pooled.path, gzip=gzip, replaces=present is not None)
         return True
+
+    def _is_gzipped(self, digest: Digest, pooled: File) -> bool:
+        known = self._gzipped.get(digest)
+        if known is None:
+            if len(self._gzipped) >= _REMEMBERED:
+                self._gzipped.clear()
+            known = self._storage.head(pooled.path, len(_GZIP)) == _GZIP
+            self._gzipped[digest] = known
+        return known
 
     def could_link(self, present: File) -> bool:
         """Return whether a repository's file could be the pool's as well, not just a copy."""

@@ -100,13 +100,14 @@ class Repository:
         """Yield the files of a blob, of which there may be one under each of its names."""
         yield from filter(None, map(self._storage.file, self.layout.blob_names(digest)))
 
-    def link_blob(self, digest: Digest, source: PurePosixPath, *, replaces: bool) -> None:
-        """Publish the file ``source`` as a blob, under the name that fits its first bytes.
+    def link_blob(
+        self, digest: Digest, source: PurePosixPath, *, gzip: bool, replaces: bool
+    ) -> None:
+        """Publish the file ``source`` as a blob, whose name tells whether it is gzipped.
 
         It may be there already, under either name, only where it ``replaces``
         another file.
         """
-        gzip = self._storage.head(source, 2) == b"\x1f\x8b"
         self._storage.link(source, self.layout.blob(digest, gzip=gzip))
         if replaces:
             self._storage.unlink(self.layout.blob(digest, gzip=not gzip))
