@@ -229,8 +229,9 @@ class LocalExportDriver(UploaderDriver):
     def resolve(self, target: ImageRef) -> Digest | None:
         repository = self._tree.repository(target.repository)
         reference = target.reference
-        digest = repository.manifest_of(reference) if isinstance(reference, Tag) else reference
-        return digest if digest and repository.has_manifest(digest) else None
+        with self._at_work():
+            digest = repository.manifest_of(reference) if isinstance(reference, Tag) else reference
+            return digest if digest and repository.has_manifest(digest) else None
 
     def present(self, target: RepositoryName, layers: Iterable[Descriptor]) -> frozenset[Digest]:
         repository = self._tree.repository(target)
