@@ -445,6 +445,15 @@ class WindowFiles:
     def _write_all(self, divided: DividedList) -> None:
         # By their texts, as paths are slow keys; the last one counts.
         entries = {str(entry[0]): entry for entry in self._all(divided)}
+        if self._storage.status(self._layout.top):
+            self._replace_all(entries)
+        else:
+            # Nothing is in the way but what may be in the place of the list itself.
+            self._make_way(self._whole, "file")
+            self._storage.publish_all(entries.values())
+
+    def _replace_all(self, entries: Mapping[str, Entry]) -> None:
+        """Write what is not there yet, and remove everything else."""
         parents = set(map(PurePosixPath, {text.rpartition("/")[0] for text in entries}))
         folders = parents.union(*(folder.parents for folder in parents))
         for folder in sorted(filter(self._is_ours, folders)):
