@@ -135,6 +135,7 @@ class LocalExportDriver(UploaderDriver):
             self._at_work(),
             self._tree.repository_lock(repository.name),
             self._tree.pool_lock(),
+            self._tree.under_way.one(),
         ):
             mounted = [d for d, size in wanted.items() if self._mount(repository, d, size)]
         self._storage.sync()
@@ -152,13 +153,15 @@ class LocalExportDriver(UploaderDriver):
         media_type = media_type or media_types.OCTET_STREAM
         if expected is None:
             stream = VerifiedStream(chunks, size=size)
-            staged = self._storage.stage(stream)
+            with self._tree.under_way.one():
+                staged = self._storage.stage(stream)
             return self._show(target, staged, stream.digest, media_type)
         # A second upload of the same content waits here, and then finds it.
         with self._tree.fetch_lock(expected) as fetch:
             if self._has_come(target, expected, size):
                 return self._describe(target, expected, media_type)
-            staged = self._tree.partials.stage(fetch, chunks, expected, size)
+            with self._tree.under_way.one():
+                staged = self._tree.partials.stage(fetch, chunks, expected, size)
             return self._show(target, staged, expected, media_type)
 
     def put_manifest(
@@ -311,6 +314,7 @@ class LocalExportDriver(UploaderDriver):
             self._storage.discarding(staged),
             self._tree.repository_lock(target),
             self._tree.pool_lock(),
+            self._tree.under_way.one(),
         ):
             self._leases.take(repository.layout, digest)
             replaced = self._publish(repository, digest, staged)

@@ -16,8 +16,8 @@ from image_uploader_plugins.local_export.fetches import Fetch
 from image_uploader_plugins.local_export.leases import Leases
 from image_uploader_plugins.local_export.partials import Partials
 from image_uploader_plugins.local_export.pool import Pool
-from image_uploader_plugins.local_export.puts import Puts
 from image_uploader_plugins.local_export.repository import Repository
+from image_uploader_plugins.local_export.under_way import UnderWay
 from image_uploader_plugins.local_export.views import documents
 from image_uploader_plugins.local_export.views.catalog import Catalog
 from image_uploader_plugins.reference import RepositoryName
@@ -73,8 +73,8 @@ class Tree:
         self.storage = kind(Path(root), layout.PLACES, owned=True, remedy=_REPAIR)
         self.pool = Pool(self.storage)
         self.catalog = Catalog(self.storage)
-        self._puts = Puts()
-        self._catalog_rounds = Rounds(self._change_catalog, self._puts.wait)
+        self.under_way = UnderWay()
+        self._catalog_rounds = Rounds(self._change_catalog, self.under_way.wait)
         self.leases = Leases(self.storage, lease_timeout)
         self.partials = Partials(self.storage, self.pool, partial_limit, partial_days)
         self._architecture = default_architecture
@@ -277,12 +277,14 @@ class Tree:
         self.claim()
         mark = layout.repository(name).unfinished
         self._resume(self.repository(name))
-        with self._puts.one(), transaction(self.storage) as changes:
+        with self.under_way.one(), transaction(self.storage) as changes:
             # It is durable when the transaction has flushed what it stages.
             self.storage.mark(mark, name.value.encode())
             yield self.repository(name, changes)
         self.list_in_catalog(name, listed=True)
-        self.storage.drop(mark)
+        # The kernel may be about to write the mark, and its removal waits for that.
+        with self.storage.alone.waiting():
+            self.storage.drop(mark)
 
     def _resume(self, repository: Repository) -> bool:
         """Put a repository in order if a change of it failed or was killed; return whether."""
