@@ -6,6 +6,7 @@ from __future__ import annotations
 import concurrent.futures
 import contextlib
 import itertools
+import queue
 from collections.abc import Callable, Iterable, Iterator
 from typing import Self, TypeVar
 
@@ -23,8 +24,8 @@ from image_uploader_plugins.sources.mirrored_source import MirroredSource
 from image_uploader_plugins.sources.registries import Registries
 from image_uploader_plugins.sources.source import Source
 
-IMAGES = 8
-"""Images that are copied at once."""
+IMAGES = 16
+"""Images that are copied at once; while some wait for the disk, others go on."""
 
 _LOOK = 0.5  # seconds until a signal is seen at the latest
 _GRACE = 3  # seconds for transfers in flight to end when the run is told to
@@ -65,19 +66,21 @@ class Engine:
         pool = concurrent.futures.ThreadPoolExecutor(self._images, "image")
         to_come = iter(items)
         begun: set[concurrent.futures.Future[_R]] = set()
+        ended: queue.SimpleQueue[concurrent.futures.Future[_R]] = queue.SimpleQueue()
         try:
             while True:
                 # As many again wait, so that a thread finds its next one by itself.
-                more = itertools.islice(to_come, 2 * self._images - len(begun))
-                begun.update(pool.submit(work, item) for item in more)
+                for item in itertools.islice(to_come, 2 * self._images - len(begun)):
+                    job = pool.submit(work, item)
+                    begun.add(job)
+                    job.add_done_callback(ended.put)
                 if not begun:
                     break
                 # NOTE: a signal that comes just before a wait begins does not end it: Python
                 # runs its handler when the wait is over.
-                done, begun = concurrent.futures.wait(
-                    begun, timeout=_LOOK, return_when=concurrent.futures.FIRST_COMPLETED
-                )
-                for job in done:
+                with contextlib.suppress(queue.Empty):
+                    job = ended.get(timeout=_LOOK)
+                    begun.remove(job)
                     yield job.result()
         except BaseException:
             self._meter.stop()
