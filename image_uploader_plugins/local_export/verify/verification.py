@@ -41,8 +41,8 @@ _POOLED = f"{layout.POOL}/"
 Looked = Iterator[tuple[RepositoryName, int | None]]
 """Repositories, each with its manifests where it is sound."""
 
-WORTH = 200
-"""Repositories, from which on more processes save more time than they cost."""
+WORTH = 500
+"""Blobs of repositories, from which on more processes save more time than they cost."""
 
 
 class Verification:
@@ -228,7 +228,7 @@ class Verification:
         self, names: Sequence[RepositoryName]
     ) -> contextlib.AbstractContextManager[Looked]:
         look = self._sound_manifests
-        if self._processes > 1 and len(names) >= WORTH:
+        if self._processes > 1 and len(self._held) >= WORTH:
             return processes.numbers(look, names, self._processes, self._meter.check)
         return contextlib.nullcontext((name, look(name)) for name in names)
 
