@@ -12,21 +12,19 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import IO, Any
-
-import yaml
+from typing import IO, TYPE_CHECKING, Any
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.text import did_you_mean, shown
+
+if TYPE_CHECKING:
+    import yaml
 
 STANDARD_INPUT = "-"
 """What names standard input in the place of a file."""
 
 LISTS = ("uploads", "container_images")
 """The sections of a file of images."""
-
-# NOTE: PyYAML has it where it was built with libyaml; it is eight times as fast.
-_Loader: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 # A name of an image: a line of a text file that cannot be one of yaml's.
 _LINE = re.compile(r"[\w.:/@\[\]+-]*[\w\]]")
@@ -296,6 +294,8 @@ def _bounded(file: IO[str], limit: int | None) -> str:
 
 
 def _load(name: str) -> Any:
+    import yaml  # noqa: PLC0415 - most commands read no yaml, and it takes long to load
+
     content = text(name)
     try:
         return _loaded(content)
@@ -304,8 +304,12 @@ def _load(name: str) -> Any:
 
 
 def _loaded(content: str) -> Any:
+    import yaml  # noqa: PLC0415
+
+    # NOTE: PyYAML has it where it was built with libyaml; it is eight times as fast.
+    fast: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        return yaml.load(content, _Loader)  # noqa: S506 - both are safe
+        return yaml.load(content, fast)  # noqa: S506 - both are safe
     except Exception:
         # What is wrong is told in the words and places of one of the two.
         return yaml.safe_load(content)
@@ -313,6 +317,8 @@ def _loaded(content: str) -> Any:
 
 def yaml_problem(error: yaml.YAMLError) -> str:
     """Return where and what, without the lines themselves: they may hold passwords."""
+    import yaml  # noqa: PLC0415
+
     if not isinstance(error, yaml.MarkedYAMLError):
         return ""
     mark = error.problem_mark or error.context_mark

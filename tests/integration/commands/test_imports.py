@@ -30,13 +30,14 @@ HEAVY = {
     "urllib.request",
     "urllib3",
     "werkzeug",
+    "yaml",
     *(
         f"{PACKAGE}.{room}"
         for room in ("copying.copier", "sources.registries", "testing", "tripleo")
     ),
 }
 # What every command that reads the configuration needs.
-CONFIGURED = {"oslo_config", "ssl", "yaml", f"{PACKAGE}.local_export", f"{PACKAGE}.loader"}
+CONFIGURED = {"oslo_config", "ssl", f"{PACKAGE}.local_export", f"{PACKAGE}.loader"}
 # Of these no command needs another one's.
 COMMANDS = {"cli.commands.verify", "cli.commands.serve", "cli.commands.upload", "archives"}
 

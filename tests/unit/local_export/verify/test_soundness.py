@@ -183,6 +183,17 @@ def test_no_damage_passes(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert all(layout.PIN in place for place, _ in passed)
 
 
+@pytest.mark.parametrize(
+    ("name", "passes"), [(f"manifests/sha256:{64 * 'a'}", False), (".pages/16", True)]
+)
+def test_an_empty_folder(root: Path, name: str, passes: bool) -> None:
+    """That of a manifest is all that is left of it; any other means nothing."""
+    folder = root / "v2" / NAME / name
+    folder.mkdir()
+    assert (sound(root) is not None) is passes
+    folder.rmdir()
+
+
 def test_each_blob_is_in_the_pool(root: Path) -> None:
     for file in list((root / layout.POOL).rglob("*")):
         if file.is_file():
