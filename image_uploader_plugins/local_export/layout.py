@@ -245,7 +245,7 @@ class RepositoryLayout:
 
     def blob(self, digest: Digest, *, gzip: bool) -> PurePosixPath:
         """Return the path of a blob, whose name tells Apache whether it is gzipped."""
-        return self.blobs / (digest.value + (GZIP if gzip else ""))
+        return _path(f"{self.start}blobs/{digest.value}{GZIP if gzip else ''}")
 
     def manifest(self, digest: Digest) -> PurePosixPath:
         """Return the folder of a manifest."""
@@ -422,6 +422,12 @@ def blob_digest(name: str) -> Digest | None:
 def blob_text(name: str) -> str:
     """Return the text of the digest that blob_digest() returns, if there is one."""
     return name.removesuffix(GZIP)
+
+
+@functools.lru_cache(maxsize=4096)
+def _path(text: str) -> PurePosixPath:
+    """Return a path; those that were used last are kept, as to make one takes longer."""
+    return PurePosixPath(text)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -34,10 +34,11 @@ _AT_ONCE = 64  # descriptors that are open at a time
 class Target(NamedTuple):
     """A file or folder that is to be flushed, and the device that it is on.
 
+    The path of a folder is a text, since most are never used as a path.
     ``descriptor`` is that of a file that is open until the flush has ended.
     """
 
-    path: PurePosixPath
+    path: PurePosixPath | str
     device: int
     is_folder: bool
     descriptor: int | None = None
@@ -87,7 +88,7 @@ class Flushes:
         with self._mutex:
             names = dict(self._pending)
             self._pending.clear()
-        folders = (Target(PurePosixPath(f), device, is_folder=True) for f, device in names.items())
+        folders = (Target(folder, device, is_folder=True) for folder, device in names.items())
         try:
             self._flush([*dict.fromkeys(files), *folders])
         except BaseException:
@@ -116,7 +117,8 @@ class Flushes:
         """Open, for a block, something on the device of a target."""
         if target.descriptor is not None:
             return contextlib.nullcontext(target.descriptor)
-        return self._folders.folder(target.path if target.is_folder else target.path.parent)
+        path = PurePosixPath(target.path)
+        return self._folders.folder(path if target.is_folder else path.parent)
 
     def _flush_each(self, targets: Sequence[Target]) -> None:
         for batch in batches(targets):
@@ -128,7 +130,6 @@ class Flushes:
 
     def _open(self, stack: contextlib.ExitStack, target: Target) -> int | None:
         """Open a target to flush it; None for a folder that is gone."""
-        path = target.path
         try:
             near = stack.enter_context(self._near(target))
         except NotFound:
@@ -137,6 +138,7 @@ class Flushes:
             raise
         if target.is_folder or target.descriptor is not None:
             return near
+        path = PurePosixPath(target.path)
         descriptor = self._folders.call(path, os.open, path.name, READ, dir_fd=near)
         stack.callback(os.close, descriptor)
         return descriptor

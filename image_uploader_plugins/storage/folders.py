@@ -488,13 +488,13 @@ class Folders:
 
     def changed(self, folder: str, descriptor: int) -> None:
         """Make the names in an open folder durable, at once or with the next flush."""
-        self.call(PurePosixPath(folder), os.fsync, descriptor)
+        self.call(folder, os.fsync, descriptor)
 
     def device(self, folder: str, descriptor: int) -> int:
         """Return the device that an open folder is on."""
         devices = self._held.devices if self._held.folders else {}
         if folder not in devices:
-            status = self.call(PurePosixPath(folder), os.fstat, descriptor)
+            status = self.call(folder, os.fstat, descriptor)
             devices[folder] = status.st_dev
         return devices[folder]
 
