@@ -106,7 +106,8 @@ class Main(app.App):
     def configure_logging(self) -> None:
         super().configure_logging()
         verbosity = self.options.verbose_level
-        for handler in logging.getLogger().handlers:
+        root = logging.getLogger()
+        for handler in root.handlers:
             if not (handler.formatter and type(handler.formatter) is logging.Formatter):
                 continue  # somebody else's
             form = handler.formatter._fmt or ""
@@ -117,6 +118,8 @@ class Main(app.App):
                 if verbosity >= _VERBOSE:
                     form = f"%(asctime)s {form}"
             handler.setFormatter(PrintableFormatter(form))
+        # Or urllib3 makes a record of each request, for nobody.
+        root.setLevel(max(logging.DEBUG, min(handler.level for handler in root.handlers)))
 
     def build_option_parser(
         self, description: str | None, version: str | None, argparse_kwargs: object = None

@@ -2,8 +2,10 @@
 
 import gc
 import importlib
+import logging
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -53,3 +55,20 @@ def test_what_is_not_installed_fails_where_it_is_used(monkeypatch: pytest.Monkey
     module = importlib.import_module("no_such_module_anywhere")
     with pytest.raises(ModuleNotFoundError):
         module.anything  # noqa: B018
+
+
+def test_requests_are_recorded_for_those_who_read_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = logging.getLogger("urllib3.connectionpool")
+    for options, is_read in (
+        ([], False),
+        (["-q"], False),
+        (["-vv"], True),
+        (["--log-file", str(tmp_path / "log")], True),
+    ):
+        monkeypatch.setattr(logging.getLogger(), "handlers", [])
+        assert app.main([*options, "help"]) == 0
+        assert asked.isEnabledFor(logging.DEBUG) is is_read, options
+        for handler in logging.getLogger().handlers:
+            handler.close()
