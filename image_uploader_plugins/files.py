@@ -91,9 +91,10 @@ def images(name: str, *, may_be_empty: bool = False) -> list[dict[str, Any]]:
     yaml file, or a text file with a name a line; a name stands for an entry
     that has nothing else.  Raises ConfigurationError.
     """
-    content: Any = [line for _, line in listed_names(name, text(name))] or _load(name)
+    whole = text(name)
+    content: Any = [line for _, line in listed_names(name, whole)] or _parsed(name, whole)
     if isinstance(content, str):
-        content = [line for _, line in lines(text(name))]
+        content = [line for _, line in lines(whole)]
     if isinstance(content, dict):
         sections = [content.get(key) for key in LISTS]
         if not any(sections) and not may_be_empty:
@@ -294,9 +295,12 @@ def _bounded(file: IO[str], limit: int | None) -> str:
 
 
 def _load(name: str) -> Any:
+    return _parsed(name, text(name))
+
+
+def _parsed(name: str, content: str) -> Any:
     import yaml  # noqa: PLC0415 - most commands read no yaml, and it takes long to load
 
-    content = text(name)
     try:
         return _loaded(content)
     except yaml.YAMLError as e:

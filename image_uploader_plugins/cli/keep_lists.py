@@ -125,7 +125,7 @@ def _reported(path: Path, images: list[Any]) -> Iterator[tuple[str, frozenset[Im
 
 
 def _uploaded(path: Path, default: str) -> Iterator[tuple[str, frozenset[ImageRef]]]:
-    for item in image_list.items([str(path)], default):
+    for item in image_list.items(image_list.read([str(path)], may_be_empty=True), default):
         entry = Entry.of(item, default, multi_arch=False)
         try:
             jobs = [Job.of(entry, full_names=options.full_names) for options in _NAMINGS]

@@ -6,9 +6,10 @@ from __future__ import annotations
 import collections
 import dataclasses
 import functools
+import itertools
 import logging
 import socket
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 from image_uploader_plugins import files
@@ -27,6 +28,9 @@ _KEYS = frozenset(
     }
 )
 _PORT = 8787  # of the registry that an undercloud has
+
+Lists = Mapping[str, Sequence[tuple[str, dict[str, Any]]]]
+"""The entries of files by the files' names, each entry with where it stands."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,14 +63,23 @@ class Entry:
         )
 
 
-def check(names: Iterable[str], default: str, options: CopyOptions) -> None:
-    """Raise ConfigurationError for files that list nothing, or entries that cannot work."""
-    for name in names:
-        entries = files.images(name)
-        for where, item in _mended(name, entries):
-            uploader = item.get("uploader") or default
-            keys.check_wishes(item, uploader, where, options)
-        _warn_of_unknown(_mended(name, entries))
+def read(names: Iterable[str], *, may_be_empty: bool = False) -> Lists:
+    """Return the entries of files as they are meant, by the files' names.
+
+    Raises ConfigurationError for a file that is unreadable, that has an entry
+    which means nothing, or that lists nothing, unless that ``may_be_empty``.
+    """
+    return {
+        name: list(_mended(name, files.images(name, may_be_empty=may_be_empty))) for name in names
+    }
+
+
+def check(lists: Lists, default: str, options: CopyOptions) -> None:
+    """Raise ConfigurationError for entries that cannot work; warn of keys without effect."""
+    for entries in lists.values():
+        for where, item in entries:
+            keys.check_wishes(item, item.get("uploader") or default, where, options)
+        _warn_of_unknown(entries)
 
 
 def _warn_of_unknown(entries: Iterable[tuple[str, dict[str, Any]]]) -> None:
@@ -80,18 +93,18 @@ def _warn_of_unknown(entries: Iterable[tuple[str, dict[str, Any]]]) -> None:
         LOG.warning("%s%s: %s", places[0], more, problem)
 
 
-def items(names: Iterable[str], default: str) -> list[dict[str, Any]]:
+def items(lists: Lists, default: str) -> list[dict[str, Any]]:
     """Return the entries of all files, each image once: what a later entry has more is added."""
     found: dict[str, dict[str, Any]] = {}
-    for where, item in _listed(names):
+    for where, item in _all(lists):
         keys.check_wishes(item, item.get("uploader") or default, where)
         found[item["imagename"]] = {**item, **found.get(item["imagename"], {})}
     return list(found.values())
 
 
-def needs_tripleo(names: Iterable[str], default: str) -> str | None:
+def needs_tripleo(lists: Lists, default: str) -> str | None:
     """Return what tripleo-common is needed for, and where that stands; None if it is not."""
-    for where, item in _listed(names):
+    for where, item in _all(lists):
         if (item.get("uploader") or default) == keys.PUSHING:
             return f"{where}: uploader {keys.PUSHING}"
         if item.get("modify_role"):
@@ -120,10 +133,8 @@ def _undercloud() -> str:
         return "localhost"
 
 
-def _listed(names: Iterable[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Yield the entries of all files as they are meant, each with where it stands."""
-    for name in names:
-        yield from _mended(name, files.images(name, may_be_empty=True))
+def _all(lists: Lists) -> Iterator[tuple[str, dict[str, Any]]]:
+    return itertools.chain.from_iterable(lists.values())
 
 
 def _mended(name: str, entries: Iterable[dict[str, Any]]) -> Iterator[tuple[str, dict[str, Any]]]:

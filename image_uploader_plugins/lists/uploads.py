@@ -43,7 +43,7 @@ class _Planned:
 
 
 def upload(
-    names: Sequence[str],
+    lists: image_list.Lists,
     conf: cfg.ConfigOpts,
     journal: Journal,
     *,
@@ -53,15 +53,15 @@ def upload(
     """Copy what files list, each entry into the driver that it names or that ``conf`` chooses.
 
     The journal says of each image what became of it.  Raises
-    ConfigurationError for a file that is unreadable or lists nothing, before
-    anything is done, and ImagesFailed: before it where two images would get
-    one name, or else once all had their turn.  No entry may need tripleo-common.
+    ConfigurationError for an entry that cannot work, before anything is done,
+    and ImagesFailed: before it where two images would get one name, or else
+    once all had their turn.  No entry may need tripleo-common.
     """
     default, options = loader.selected(conf), options or CopyOptions()
-    image_list.check(names, default, options)
+    image_list.check(lists, default, options)
     run = _Run(conf, journal, dataclasses.replace(options, settings=loader.settings(conf)))
     run.upload(
-        Entry.of(item, default, multi_arch=multi_arch) for item in image_list.items(names, default)
+        Entry.of(item, default, multi_arch=multi_arch) for item in image_list.items(lists, default)
     )
 
 

@@ -67,7 +67,7 @@ def upload_files(
     """
     conf = loader.load_conf() if conf is None else conf
     options = options or CopyOptions()
-    image_list.check(names, loader.selected(conf), options)
+    image_list.check(image_list.read(names), loader.selected(conf), options)
     journal = journal or Journal(observer)
     with _managers(conf, journal, options=options):
         image_uploader.ImageUploadManager(

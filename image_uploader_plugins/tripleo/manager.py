@@ -171,7 +171,7 @@ def _conf(conf: cfg.ConfigOpts | None) -> cfg.ConfigOpts:
 
 def _upload(manager: Any, default: str, journal: Journal) -> list[dict[str, Any]]:
     """Do the work of ImageUploadManager.upload; give each entry to the uploader it names."""
-    items = image_list.items(manager.config_files, default)
+    items = image_list.items(image_list.read(manager.config_files, may_be_empty=True), default)
     upload(manager, items, [plan(journal, item, default) for item in items], journal)
     return items
 

@@ -55,12 +55,13 @@ class Upload(Command):
 
     def _upload(self, parsed_args: argparse.Namespace, journal: Journal) -> None:
         conf, names = self.conf, parsed_args.files
+        lists = image_list.read(names)
         wanted: dict[str, Any] = {
             "multi_arch": all_platforms(parsed_args),
             "journal": journal,
             "options": copy_options(parsed_args),
         }
-        if needed := image_list.needs_tripleo(names, loader.selected(conf)):
+        if needed := image_list.needs_tripleo(lists, loader.selected(conf)):
             with _naming(needed):
                 module = tripleo()
             module.upload_files(names, conf, cleanup=parsed_args.cleanup, **wanted)
@@ -68,7 +69,7 @@ class Upload(Command):
             # Its help needs nothing that copies.
             from image_uploader_plugins.lists import uploads  # noqa: PLC0415
 
-            uploads.upload(names, conf, **wanted)
+            uploads.upload(lists, conf, **wanted)
 
 
 @contextlib.contextmanager

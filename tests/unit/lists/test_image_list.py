@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import yaml
 from image_uploader_plugins.copying.run_options import CopyOptions
 from image_uploader_plugins.lists import image_list
 from image_uploader_plugins.lists.image_list import Entry
+from tests.support.commands import Run
 
 
 def written(folder: Path, *entries: Any) -> str:
@@ -38,12 +40,13 @@ def test_what_needs_tripleo_common(
 ) -> None:
     name = written(tmp_path, "quay.io/a/b:1", {"imagename": "quay.io/a/c:1", **more})
     expected = needed and f"{name}: image 2: {needed}"
-    assert image_list.needs_tripleo([name], "local-export") == expected
+    assert image_list.needs_tripleo(image_list.read([name]), "local-export") == expected
 
 
 def test_a_default_may_need_it(tmp_path: Path) -> None:
     name = written(tmp_path, "quay.io/a/b:1")
-    assert image_list.needs_tripleo([name], "python") == f"{name}: image 1: uploader python"
+    lists = image_list.read([name])
+    assert image_list.needs_tripleo(lists, "python") == f"{name}: image 1: uploader python"
 
 
 def test_an_entry_says_more_than_the_run() -> None:
@@ -82,9 +85,22 @@ def test_an_undercloud_is_where_its_control_plane_is(
 def test_unknown_keys_are_named_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     entries = [{"imagename": f"a/b:{n}", "multiarch": True, "image_source": "x"} for n in range(9)]
     name = written(tmp_path, *entries, {"imagename": "a/b:9", "zz": 1})
-    image_list.check([name], "local-export", CopyOptions())
+    image_list.check(image_list.read([name]), "local-export", CopyOptions())
     assert caplog.messages == [
         f"{name}: image 1 and 8 more: 'multiarch' is unknown and has no effect; did you mean "
         "'multi_arch'?",
         f"{name}: image 10: 'zz' is unknown and has no effect",
     ]
+
+
+def test_a_list_may_come_by_a_pipe(run: Run) -> None:
+    """Which is read once, as large files are."""
+    reading, writing = os.pipe()
+    os.write(writing, b"container_images:\n- {imagename: 'a/b:1', uploader: nowhere}\n")
+    os.close(writing)
+    try:
+        done = run("upload", f"/dev/fd/{reading}")
+    finally:
+        os.close(reading)
+    assert done.status == 1
+    assert "a/b:1: unknown uploader 'nowhere'" in done.said

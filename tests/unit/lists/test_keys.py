@@ -129,6 +129,6 @@ def test_of_two_entries_for_an_image_the_first_chooses(tmp_path: Any) -> None:
         path.write_text(f"container_images:\n- imagename: quay.io/a/b:1\n  {key}\n")
         names.append(str(path))
     for order, expected in ((names, ((ARM64,), True)), (names[::-1], (None, True))):
-        (item,) = image_list.items(order, "tree")
+        (item,) = image_list.items(image_list.read(order), "tree")
         entry = Entry.of(item, "tree", multi_arch=False)
         assert (entry.wishes["platforms"], entry.multi_arch) == expected
