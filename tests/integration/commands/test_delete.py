@@ -7,6 +7,7 @@ import contextlib
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -163,10 +164,10 @@ def test_several_cost_one(filled: Path, monkeypatch: pytest.MonkeyPatch) -> None
     count = 0
     plan = garbage.plan
 
-    def counting(*arguments: object) -> garbage.Plan:
+    def counting(*arguments: Any, **options: Any) -> garbage.Plan:
         nonlocal count
         count += 1
-        return plan(*arguments)  # type: ignore[arg-type]
+        return plan(*arguments, **options)
 
     monkeypatch.setattr(garbage, "plan", counting)
     with LocalExportDriver(filled) as driver:
