@@ -162,13 +162,18 @@ class WindowsLayout:
             self._divisions[label] = self.top / label
         return self._divisions[label]
 
+    def division_of(self, path: PurePosixPath) -> PurePosixPath | None:
+        """Return the folder of the division that a path is in; None for others."""
+        label, _, rest = str(path).removeprefix(f"{self.top}/").partition("/")
+        return self.division(label) if rest else None
+
     def finer(self, label: str) -> PurePosixPath:
         """Return the link from a division to the next finer one."""
         return self.division(label) / ".finer"
 
     def window(self, label: str, last: str) -> PurePosixPath:
         """Return the window that ends with item ``last``."""
-        return self.division(label) / (_short(last) + WINDOW_MARK)
+        return self.division(label) / window_name(last)
 
     def after(self, label: str, item: str) -> PurePosixPath:
         """Return the link to the window after an item, or that window."""
@@ -177,6 +182,11 @@ class WindowsLayout:
     def after_type_map(self, label: str, item: str) -> PurePosixPath:
         """Return the type map that leads to the window after an item."""
         return self.division(label) / (_short(item) + AFTER_MARK + TYPE_MAP)
+
+
+def window_name(last: str) -> str:
+    """Return the name in its division of the window that ends with item ``last``."""
+    return _short(last) + WINDOW_MARK
 
 
 def item_of(name: str) -> str:

@@ -74,8 +74,9 @@ class Transaction(Writer):
         return self.unlink(path)
 
     def remove_empty(self, path: PurePosixPath) -> bool:
+        """Remove a folder with the other changes, if it is empty then; it is not gone before."""
         self._changes.append(lambda: self._storage.remove_empty(path))
-        return self.is_empty(path)
+        return False
 
     def remove_upward(self, path: PurePosixPath, top: PurePosixPath) -> None:
         self._changes.append(lambda: self._storage.remove_upward(path, top))

@@ -520,12 +520,19 @@ class WindowFiles:
 
     def _link(self, label: str, item: str, last: str) -> Iterator[Entry]:
         link = self._layout.after(label, item)
-        target = self._layout.none if last == NONE else self._layout.window(label, last)
-        way = _relative(target, link.parent)
+        way = self._way(label, last, link)
         if last not in (END, NONE):
             text = documents.window_type_map(link.name, way)
             yield self._layout.after_type_map(label, item), text
         yield link, way
+
+    def _way(self, label: str, last: str, link: PurePosixPath) -> str:
+        """Return where a link in a division leads that leads to a window."""
+        name = layout.window_name(last)
+        if last != NONE and "/" not in name and link.parent == self._layout.division(label):
+            return name  # most lead to a window beside them, and the general way takes longer
+        target = self._layout.none if last == NONE else self._layout.window(label, last)
+        return os.path.relpath(target, link.parent)
 
     def _render(self, items: Sequence[str]) -> bytes:
         return documents.filled(self._empty, items)
@@ -561,9 +568,9 @@ class WindowFiles:
 
     def _tidy(self, path: PurePosixPath) -> None:
         """Remove the folders of names that are empty without the file or link at ``path``."""
-        within = path.relative_to(self._layout.top)
-        if within.parts[1:]:
-            self._storage.remove_upward(path.parent, self._layout.division(within.parts[0]))
+        division = self._layout.division_of(path)
+        if division and path.parent != division:
+            self._storage.remove_upward(path.parent, division)
 
     def _remove_empty(self, folder: PurePosixPath, kept: set[PurePosixPath]) -> None:
         for name, kind in self._storage.names(folder).items():
@@ -590,11 +597,6 @@ def _rerouted(old: DividedList, new: DividedList) -> Iterator[tuple[int, str | N
         before, now = old.label(first), new.label(first)
         if before != now:
             yield from ((n, before, now) for n in windows.round_numbers(first, following))
-
-
-def _relative(path: PurePosixPath, folder: PurePosixPath) -> str:
-    # Most links lead to a window beside them, and the general way takes longer.
-    return path.name if path.parent == folder else os.path.relpath(path, folder)
 
 
 def _contents(divided: DividedList, label: str) -> dict[str, tuple[str, ...]]:

@@ -345,8 +345,8 @@ class Walk:
             self._chosen.choice(acts)(driver)
 
     def _put(self, driver: LocalExportDriver) -> None:
-        some = self._chosen.sample(sorted(self._made), min(len(self._made), 3))
-        some = [d for d in some if (self.root / HERE.manifest_content(d)).exists()]
+        here = self._here()
+        some = self._chosen.sample(here, min(len(here), 3))
         more: dict[str, Any] = (
             {"subject": self._made[some[0]].descriptor()} if some and self._yes() else {}
         )
@@ -364,12 +364,12 @@ class Walk:
         driver.put_manifest(NAME, made.manifest.content, made.manifest.media_type, tag=tag)
 
     def _delete(self, driver: LocalExportDriver) -> None:
-        names: list[Reference] = [self._tag(), self._tag(), *sorted(self._made)]
+        names: list[Reference] = [self._tag(), self._tag(), *self._here()]
         driver.delete_all(NAME, self._chosen.sample(names, self._chosen.randint(1, 2)))
 
     def _other_tool(self, driver: LocalExportDriver) -> None:
         """Change the tree as one that takes no lock."""
-        here = [d for d in self._made if (self.root / HERE.manifest_content(d)).exists()]
+        here = self._here()
         pins = [HERE.pin(digest) for digest in here]
         maps = [HERE.type_map(Tag(f"t{n}")) for n in range(5)]
         path = self.root / self._chosen.choice([*maps, *maps, *pins])
@@ -380,11 +380,16 @@ class Walk:
             path.write_bytes(documents.type_map(path.name.removesuffix(".type-map"), [variant]))
         elif self._yes():
             path.unlink(missing_ok=True)
+        elif self._yes() and here:
+            shutil.rmtree(self.root / HERE.manifest(self._chosen.choice(here)))
         else:
             lost = b"%d" % self._chosen.randrange(1000)
             path = self.root / HERE.blob(Digest.of(lost), gzip=self._yes())
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(lost)
+
+    def _here(self) -> list[Digest]:
+        return sorted(d for d in self._made if (self.root / HERE.manifest_content(d)).exists())
 
     def _tag(self) -> Tag:
         return Tag(f"t{self._chosen.randrange(5)}")
