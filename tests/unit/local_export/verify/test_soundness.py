@@ -194,6 +194,46 @@ def test_an_empty_folder(root: Path, name: str, passes: bool) -> None:
     folder.rmdir()
 
 
+def test_a_blob_that_no_manifest_needs(root: Path) -> None:
+    with LocalExportDriver(root) as driver:
+        trees.put(driver, images.image("ns/other", "1", [images.layer({"other": b"other"})]))
+        (other,) = (root / "v2/ns/other/blobs").glob("*.gz")
+        blob = root / "v2" / NAME / "blobs" / other.name
+        blob.hardlink_to(other)
+        assert sound(root) is None
+        blob.unlink()
+        driver.delete(ImageRef(RepositoryName("ns/other"), Tag("1")))
+    assert sound(root) == MANIFESTS
+
+
+def test_a_manifest_that_nothing_names(tmp_path: Path) -> None:
+    root = tmp_path / "tree"
+    with LocalExportDriver(root) as driver:
+        for tag in ("1.0", "2.0"):
+            trees.put(driver, images.image(NAME, tag, [images.layer({"file": tag.encode()})]))
+    assert sound(root) == 2
+    tree, name = Tree(root), RepositoryName(NAME)
+    with tree.repository_lock(name):
+        tree.repository(name).remove_references([Tag("2.0")], [])
+    tree.close()
+    assert sound(root) is None
+
+
+def test_a_child_that_is_missing(tmp_path: Path) -> None:
+    root, name = tmp_path / "tree", RepositoryName(NAME)
+    layers = [images.layer({"file": b"of both"})]
+    children = [images.image(NAME, None, layers, architecture=a) for a in ("amd64", "arm64")]
+    index = images.index(NAME, "1.0", children)
+    with LocalExportDriver(root) as driver:
+        trees.put(driver, children[0])
+        content, media_type = index.manifest.content, index.manifest.media_type
+        driver.put_manifest(name, content, media_type, tag=index.tag)
+        driver.leave_out(name, index.digest, [children[1].digest])
+    assert sound(root) is None  # worth a note
+    (root / layout.repository(name).left_out(index.digest)).unlink()
+    assert sound(root) is None
+
+
 def test_each_blob_is_in_the_pool(root: Path) -> None:
     for file in list((root / layout.POOL).rglob("*")):
         if file.is_file():
