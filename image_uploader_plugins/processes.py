@@ -49,8 +49,11 @@ def numbers(
         fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, _ROOM)
     children: list[int] = []
     try:
-        for part in range(processes):
-            children.append(_fork(look, items, range(part, len(items), processes), writing))
+        # Where no process can be made, its part is not looked at.
+        with contextlib.suppress(OSError):
+            for part in range(processes):
+                places = range(part, len(items), processes)
+                children.append(_fork(look, items, places, (reading, writing)))
         os.close(writing)
         writing = -1
         yield _told(items, reading, check)
@@ -75,9 +78,11 @@ def _told(
 
 
 def _results(reading: int, check: Callable[[], object]) -> Iterator[tuple[int, int]]:
+    ready = select.poll()
+    ready.register(reading, select.POLLIN)
     while True:
         check()
-        if select.select([reading], [], [], _INTERVAL)[0]:
+        if ready.poll(_INTERVAL * 1000):
             # Writes are whole results, and so is what was written until now.
             found = os.read(reading, _RESULT.size * _AT_ONCE)
             if not found:
@@ -86,21 +91,26 @@ def _results(reading: int, check: Callable[[], object]) -> Iterator[tuple[int, i
 
 
 def _fork(
-    look: Callable[[_T], int | None], items: Sequence[_T], places: range, writing: int
+    look: Callable[[_T], int | None], items: Sequence[_T], places: range, pipe: tuple[int, int]
 ) -> int:
     with warnings.catch_warnings():
         # Python 3.12 warns of locks that other threads hold, see numbers().
         warnings.simplefilter("ignore", DeprecationWarning)
         child = os.fork()
     if child == 0:
-        _work(look, items, places, writing)
+        _work(look, items, places, *pipe)
     return child
 
 
 def _work(
-    look: Callable[[_T], int | None], items: Sequence[_T], places: range, writing: int
+    look: Callable[[_T], int | None],
+    items: Sequence[_T],
+    places: range,
+    reading: int,
+    writing: int,
 ) -> NoReturn:
     try:
+        os.close(reading)  # so that writing fails when the parent is gone
         # Signals are for the parent, which ends this process; so is what people read.
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -75,6 +77,28 @@ def test_what_a_killed_process_had_to_look_at_is_none() -> None:
     assert found.keys() == set(ITEMS)
     killed = {item for item in ITEMS if place(item) % 3 == 0}
     assert {item for item, number in found.items() if number is None} == killed
+
+
+def test_what_cannot_be_forked_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fork() -> int:
+        raise BlockingIOError(errno.EAGAIN, "too many processes")
+
+    monkeypatch.setattr(os, "fork", fork)
+    assert results() == dict.fromkeys(ITEMS)
+
+
+def test_no_child_can_read_what_another_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else none would be told that the parent is gone."""
+    ends = os.pipe()
+    monkeypatch.setattr(os, "pipe", lambda: ends)
+
+    def look(item: str) -> int:
+        with contextlib.suppress(OSError):
+            os.fstat(ends[0])
+            return 1
+        return 0
+
+    assert set(results(look).values()) == {0}
 
 
 def test_a_look_changes_nothing_here() -> None:
