@@ -281,7 +281,8 @@ class Tree:
             # It is durable when the transaction has flushed what it stages.
             self.storage.mark(mark, name.value.encode())
             yield self.repository(name, changes)
-        self.list_in_catalog(name, listed=True)
+        if not self.list_in_catalog(name, listed=True):
+            self.storage.sync()
         # The kernel may be about to write the mark, and its removal waits for that.
         with self.storage.alone.waiting():
             self.storage.drop(mark)
@@ -296,12 +297,17 @@ class Tree:
         repository.refresh(thoroughly=True)
         return True
 
-    def list_in_catalog(self, name: RepositoryName, *, listed: bool) -> None:
-        """Have the catalog name a repository, or not."""
-        if not self.catalog.is_right(name, listed=listed):
-            # Writing it costs the same for one name and for those of all threads.
-            with self.storage.alone.waiting():
-                self._catalog_rounds.join([(name, listed)])
+    def list_in_catalog(self, name: RepositoryName, *, listed: bool) -> bool:
+        """Have the catalog name a repository, or not; return whether that is a change.
+
+        Then all names that were changed before are durable.
+        """
+        if self.catalog.is_right(name, listed=listed):
+            return False
+        # Writing it costs the same for one name and for those of all threads.
+        with self.storage.alone.waiting():
+            self._catalog_rounds.join([(name, listed)])
+        return True
 
     def _change_catalog(self, wanted: Sequence[tuple[RepositoryName, bool]]) -> None:
         with self.storage.alone.block(), self.catalog_lock():

@@ -93,7 +93,7 @@ class Transaction(Writer):
         self._changes.append(self._storage.sync)
 
     def commit(self) -> None:
-        """Publish all changes; all are durable when this returns."""
+        """Publish all changes; all are durable after the next sync() of the storage."""
         changes, self._changes = self._changes, []
         contents = [change.content for change in changes if isinstance(change, _Entry)]
         with self._storage.holding(), self._storage.staged_all(contents) as staged:
@@ -103,7 +103,6 @@ class Transaction(Writer):
                     self._storage.publish(next(rest), change.path)
                 else:
                     change()
-            self._storage.sync()
 
 
 @contextlib.contextmanager

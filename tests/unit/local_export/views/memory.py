@@ -56,7 +56,8 @@ class Memory(Storage):
     def status(self, path: PurePosixPath) -> File | None:
         content = self.state.get(path)
         if content is None:
-            return None
+            there = bool(self.folders.get(path))
+            return File(str(path), "folder", 0, 1, (1, 0), 0o755, 0, 0, 0) if there else None
         kind = "link" if isinstance(content, str) else "file"
         number = self.inodes[path]
         return File(str(path), kind, len(content), 1, (1, number), 0o644, number, number, 0)
