@@ -232,13 +232,18 @@ class KeptOutline:
         going = self.going(without)
         losing = (digest for tag in going for digest in self.tags[tag])
         pending = [*self._suspects, *without, *losing]
+        judged: set[str] = set()
         dead: set[str] = set()
         kept: set[str] = set()
         while pending:
             digest = pending.pop()
-            if digest not in self.present or digest in dead or digest in kept:
+            if digest in judged:
                 continue
-            if self._is_kept(digest, without, going, kept):
+            judged.add(digest)
+            if digest not in self.present:
+                # The name of a subject that is not here keeps its referrers.
+                pending += self._referrers_of[digest]
+            elif self._is_kept(digest, without, going, kept):
                 kept.add(digest)
             else:
                 dead.add(digest)
@@ -280,7 +285,9 @@ class KeptOutline:
     def _keepers(self, name: str, without: AbstractSet[str]) -> set[str]:
         """Return the indexes that list a manifest, and its subject."""
         needs = self.present.get(name)
-        subject = {needs.subject} if needs and needs.subject and name not in without else set()
+        if needs is None:
+            return set()  # an index keeps only what is here
+        subject = {needs.subject} if needs.subject and name not in without else set()
         return {*self._lists_of[name], *subject}
 
     def unneeded(
