@@ -37,7 +37,7 @@ NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP)
 _NO_OWNERS = (errno.ENOTSUP, errno.ENOSYS)
 _REMOVED_MEANWHILE_TRIES = 100
 _FLUSHING_AT_ONCE = 4
-_HELD_AT_MOST = 48  # sixteen threads stay below the usual limit of 1024
+_HELD_AT_MOST = 32  # sixteen images and eight blobs stay below the usual limit of 1024
 _TOP = PurePosixPath()
 
 
