@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import yaml
 
+from image_uploader_plugins.copying import engine
 from image_uploader_plugins.manifest import Manifest
 from image_uploader_plugins.testing import images, web_server
 from image_uploader_plugins.testing.images import Image, corpus
@@ -73,7 +74,7 @@ class Endless(SourceRegistry):
     ``released`` ends them all.
     """
 
-    COUNT = 12  # more than there are threads to copy them: some are never begun
+    COUNT = engine.IMAGES + 4  # more than are copied at once: some are never begun
     SIZE = 2**40
     CHUNK = 2**20
 

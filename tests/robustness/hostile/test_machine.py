@@ -305,7 +305,7 @@ def test_too_many_links(driver: LocalExportDriver, root: Path, tmp_path: Path) -
     layer = one().manifest.layers[0].digest
     pooled = next((root / ".local-export/pool").rglob(layer.encoded))
     most = os.pathconf(pooled, "PC_LINK_MAX")
-    if most > 70_000:
+    if not 1000 < most < 70_000:  # the least that POSIX asks for is told for what is not known
         pytest.skip("this file system has no limit on links within reach (ext4 has)")
     folder = tmp_path / "links"
     folder.mkdir()
