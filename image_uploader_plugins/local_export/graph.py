@@ -62,6 +62,11 @@ def needs(parsed: Manifest) -> Needs:
     return Needs(blobs, listed if parsed.is_index else None, subject)
 
 
+def manifest_of(digests: Sequence[_Name]) -> _Name:
+    """Return the manifest that a tag or a pin is for, of those that it leads to."""
+    return digests[0]
+
+
 @dataclasses.dataclass(frozen=True)
 class Graph(Generic[_Tag, _Name]):
     """The names of a repository, and what its manifests list and refer to.
@@ -82,7 +87,7 @@ class Graph(Generic[_Tag, _Name]):
     @functools.cached_property
     def tagged(self) -> Mapping[_Tag, _Name]:
         """Return the manifest that each tag is for, present or not; no tags that lead nowhere."""
-        return {tag: digests[0] for tag, digests in self.tags.items() if digests}
+        return {tag: manifest_of(digests) for tag, digests in self.tags.items() if digests}
 
     @functools.cached_property
     def listed(self) -> frozenset[_Name]:

@@ -140,7 +140,7 @@ class Soundness:
         for text, parsed in manifests.items():
             yield from _manifest_files(text, parsed)
         for name, digests in leads.items():
-            text = digests[0]
+            text = graph.manifest_of(digests)
             if name.startswith(layout.PIN):
                 yield from _pin_files(text, manifests[text])
                 continue
@@ -162,7 +162,7 @@ class Soundness:
         """Expect that each manifest that something names is there, and no others."""
         listing = {text: [c.digest.value for c in m.manifests] for text, m in manifests.items()}
         subjects = {t: m.subject.digest.value for t, m in manifests.items() if m.subject}
-        pins = {digests[0] for name, digests in leads.items() if name.startswith(layout.PIN)}
+        pins = {graph.manifest_of(d) for n, d in leads.items() if n.startswith(layout.PIN)}
         tags = {name: d for name, d in leads.items() if not name.startswith(layout.PIN)}
         present = manifests.keys()
         for named in (*listing.values(), *leads.values()):
