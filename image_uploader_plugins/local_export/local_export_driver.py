@@ -375,12 +375,10 @@ class LocalExportDriver(UploaderDriver):
         if self._storage.file(repository.layout.unfinished):
             return False
         for blob in manifest.blobs():
-            file = repository.blob(blob.digest)
-            if not file or not fits(file, blob.size):
+            file, pooled = repository.blob(blob.digest), self._pool.held(blob.digest, blob.size)
+            if not file or not pooled or not fits(file, blob.size):
                 return False
-            if not (
-                self._pool.holds(blob.digest, blob.size) and self._pool.is_linked(blob.digest, file)
-            ):
+            if not self._pool.is_linked(blob.digest, file, pooled=pooled):
                 return False
         return True
 
@@ -388,11 +386,10 @@ class LocalExportDriver(UploaderDriver):
         self, target: RepositoryName, manifest: Manifest, digest: Digest, tag: Tag | None
     ) -> bool:
         """Return whether everything is there that would be written beside a manifest's blobs."""
-        dry = DryRun(self._storage.root, layout.PLACES)
+        dry = DryRun(self._storage.root, layout.PLACES, beside=self._storage)
         repository = self._tree.repository(target, dry)
         try:
-            with dry.holding():
-                repository.put(manifest, digest, tag)
+            repository.put(manifest, digest, tag)
         except AssertionError:  # a change that a dry run cannot note
             return False
         return not dry.changes and self._tree.catalog.is_right(target, listed=True)

@@ -122,14 +122,15 @@ class Pool:
         pool = self._storage.status(layout.POOL)
         return pool is None or self._storage.can_link(present, pool)
 
-    def is_linked(self, digest: Digest, present: File) -> bool:
+    def is_linked(self, digest: Digest, present: File, *, pooled: File | None = None) -> bool:
         """Return whether a repository's file is the pool's or, if links are refused, its copy.
 
-        Where the pool is hidden, it is taken for that.
+        ``pooled`` is the pool's file, where the caller has just looked. Where
+        the pool is hidden, a file is taken to be linked.
         """
         if self._storage.is_hidden:
             return True
-        pooled = self.file(digest)
+        pooled = pooled or self.file(digest)
         return pooled is not None and (
             pooled.inode == present.inode or self._is_copy(pooled, present)
         )

@@ -17,6 +17,7 @@ from image_uploader_plugins.storage.entries import identities, is_empty, listing
 from image_uploader_plugins.storage.folders import NotFound, missing_of
 from image_uploader_plugins.storage.places import Places
 from image_uploader_plugins.storage.storage import Storage
+from image_uploader_plugins.storage.writer import Writer
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -57,9 +58,15 @@ class DryRun(Storage):
     """
 
     def __init__(
-        self, root: Path, places: Places, *, owned: bool = False, remedy: str = ""
+        self,
+        root: Path,
+        places: Places,
+        *,
+        owned: bool = False,
+        remedy: str = "",
+        beside: Writer | None = None,
     ) -> None:
-        super().__init__(root, places, owned=owned, remedy=remedy)
+        super().__init__(root, places, owned=owned, remedy=remedy, beside=beside)
         self.changes: set[Change] = set()
 
     def call(

@@ -26,9 +26,15 @@ class Storage(Writer):
     """
 
     def __init__(
-        self, root: Path, places: Places, *, owned: bool = False, remedy: str = ""
+        self,
+        root: Path,
+        places: Places,
+        *,
+        owned: bool = False,
+        remedy: str = "",
+        beside: Writer | None = None,
     ) -> None:
-        super().__init__(root, places, owned=owned, remedy=remedy)
+        super().__init__(root, places, owned=owned, remedy=remedy, beside=beside)
         self._locks = locks.Locks(self, places)
 
     @property
