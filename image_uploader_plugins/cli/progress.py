@@ -157,7 +157,11 @@ class Work:
 
 
 class Copying:
-    """The lines about a run that copies images: the whole run, and the image longest at work."""
+    """The lines about a run that copies images: the whole run, and one image at work.
+
+    That is the one that began first of those of which bytes have come: others may
+    wait for their turn to be fetched.
+    """
 
     def __init__(self, journal: Journal, clock: Callable[[], float] = time.monotonic) -> None:
         self._journal = journal
@@ -173,7 +177,7 @@ class Copying:
         rate = self._rate.text(self._journal.meter.done, expected, certain=certain)
         lines = [f"{self._images()}, {rate}"]
         if at_work:
-            record, meter = at_work[0]
+            record, meter = next((one for one in at_work if one[1].done), at_work[0])
             if record is not self._image[0]:
                 self._image = record, Rate(self._clock)
             lines.append(f"{record.source}: {self._image[1].text(meter.done, meter.expected)}")

@@ -140,6 +140,20 @@ def test_the_lines_of_a_run() -> None:
     assert lines()[0].startswith("2 of 3 images, 1 failed, ")
 
 
+def test_an_image_that_waits_for_its_turn_is_not_shown() -> None:
+    clock, journal = Clock(), Journal()
+    lines = Copying(journal, clock)
+    first, second = (journal.plan(f"registry/n{n}:1", "local-export") for n in range(2))
+    with journal.turn(first) as waiting, journal.turn(second) as coming:
+        waiting.expect(1000)
+        coming.expect(1000)
+        assert lines()[1].startswith("registry/n0:1: 0 B of 1.0 kB")
+        coming.add(10)
+        assert lines()[1].startswith("registry/n1:1: 10 B of 1.0 kB")
+        waiting.add(1)
+        assert lines()[1].startswith("registry/n0:1: 1 B of 1.0 kB")
+
+
 def test_lines_are_redrawn_in_place_and_cut_to_the_width(terminal: Terminal) -> None:
     shown = ["first", "x" * 100]
     display = Display(terminal.stream, lambda: shown)
