@@ -17,6 +17,8 @@ from image_uploader_plugins import errors
 _ALERT = re.compile(r"ALERT")
 # Alerts of a server about a client's certificate that it got: RFC 8446, 6.2.
 _REFUSED = re.compile(r"ALERT_(?:\w+_CERTIFICATE|CERTIFICATE_(?!REQUIRED)\w+|UNKNOWN_CA)")
+# NOTE: Python before 3.11.4 takes a connection that ends for the end of TLS.
+_ENDED = (ssl.SSLEOFError, ssl.SSLZeroReturnError)
 # OpenSSL's errors about a server's certificate: X509_STORE_CTX_get_error(3).
 _NOT_NOW = frozenset({9, 10})
 _OTHER_NAME = frozenset({62, 64})
@@ -74,7 +76,7 @@ def _words(error: Exception) -> str:
 
 def _tls(url: str, error: ssl.SSLError, folder: Path) -> errors.RegistryUnreachable:
     advice = _advice(error, urllib.parse.urlsplit(url).netloc, folder)
-    broken = isinstance(error, ssl.SSLEOFError)
+    broken = isinstance(error, _ENDED)
     return errors.RegistryUnreachable(url, f"TLS: {error}; {advice}", broken)
 
 
@@ -83,7 +85,7 @@ def _advice(error: ssl.SSLError, host: str, folder: Path) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return _unverified(error.verify_code, folder, host)
     pair = f"if it wants a client's certificate, put {folder}/client.cert and client.key"
-    if isinstance(error, ssl.SSLEOFError):
+    if isinstance(error, _ENDED):
         # NOTE: an alert is lost where the connection is closed behind it at once.
         return f"if it speaks plain HTTP, name {host} in {NAMING}; {pair}"
     if not _is_tls(error):
