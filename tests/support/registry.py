@@ -80,6 +80,20 @@ def docker_registry(
     raise RuntimeError(f"docker-registry does not start: {log.read_text()}")
 
 
+def until_kept(folder: Path, image: Image) -> None:
+    """Wait until a pull-through cache in ``folder`` has the blobs of an image that was pulled.
+
+    It goes on to store them when the client has them already.
+    """
+    top = folder / f"content/docker/registry/v2/repositories/{image.repository}/_layers"
+    links = [top / digest.algorithm / digest.encoded / "link" for digest in image.blobs]
+    deadline = time.monotonic() + _DEADLINE
+    while not all(link.exists() for link in links):
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"the cache in {folder} does not keep {image.repository}")
+        time.sleep(0.05)
+
+
 def push(address: str, images: Iterable[Image]) -> None:
     """Push ``images`` with all their parts (OCI distribution-spec 1.1, "Push")."""
     with requests.Session() as session:

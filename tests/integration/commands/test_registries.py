@@ -142,6 +142,7 @@ def test_a_pull_through_cache(run: Run, root: Path, tmp_path: Path) -> None:
         name = f"{at}/{IMAGE.repository}:{IMAGE.tag}"
         file.write_text(yaml.safe_dump({"registries": {at: settings}, "images": [name]}))
         assert run("sync", "-f", file).status == 0
+        registries.until_kept(tmp_path / "cache", IMAGE)
         itself.close()
         shutil.rmtree(root)
         result = run("sync", "-f", file)
