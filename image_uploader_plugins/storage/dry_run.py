@@ -8,16 +8,14 @@ import errno
 import functools
 import os
 from collections.abc import Callable, Iterable, Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.storage.beneath import open_file_beneath, open_folder_beneath
 from image_uploader_plugins.storage.entries import identities, is_empty, listing, statuses
 from image_uploader_plugins.storage.folders import NotFound, missing_of
-from image_uploader_plugins.storage.places import Places
 from image_uploader_plugins.storage.storage import Storage
-from image_uploader_plugins.storage.writer import Writer
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -57,17 +55,10 @@ class DryRun(Storage):
     that others than its owner can look.
     """
 
-    def __init__(
-        self,
-        root: Path,
-        places: Places,
-        *,
-        owned: bool = False,
-        remedy: str = "",
-        beside: Writer | None = None,
-    ) -> None:
-        super().__init__(root, places, owned=owned, remedy=remedy, beside=beside)
-        self.changes: set[Change] = set()
+    @functools.cached_property
+    def changes(self) -> set[Change]:
+        """Return the changes that were noted so far."""
+        return set()
 
     def call(
         self,

@@ -11,12 +11,20 @@ from pathlib import Path
 
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import UploaderDriver
+from image_uploader_plugins.local_export.layout import RepositoryLayout
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Report, Verification, repair
 from image_uploader_plugins.local_export.views import documents
 from image_uploader_plugins.manifest import Descriptor
 from image_uploader_plugins.reference import Tag
 from image_uploader_plugins.testing.images import Image
+
+
+def held(root: Path, layout: RepositoryLayout) -> set[str]:
+    """The digests of the manifests and blobs of a repository that are there, by sha256."""
+    folders = [root / layout.blobs, root / layout.manifests]
+    found = [path.name.removesuffix(".gz") for folder in folders for path in folder.iterdir()]
+    return {name for name in found if name.startswith("sha256:") and "type-map" not in name}
 
 
 def put(driver: UploaderDriver, image: Image, tag: str | None = None) -> Digest:

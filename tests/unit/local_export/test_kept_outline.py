@@ -77,13 +77,6 @@ def is_kept(root: Path) -> bool:
     return kept is not None
 
 
-def held(root: Path) -> set[str]:
-    """The manifests and blobs that are there."""
-    folders = [root / HERE.blobs, root / HERE.manifests]
-    found = [path.name.removesuffix(".gz") for folder in folders for path in folder.iterdir()]
-    return {name for name in found if name.startswith("sha256:") and "type-map" not in name}
-
-
 def expected(*numbers: int) -> set[str]:
     kept = [image(number) for number in numbers]
     return {str(digest) for one in kept for digest in (one.digest, *one.blobs)}
@@ -212,9 +205,9 @@ def test_a_tag_that_leads_to_what_is_deleted(
 ) -> None:
     change(root)
     delete(driver, 2)
-    assert held(root) - expected(3) == expected(2, *range(4, 14)) - expected(3)
+    assert trees.held(root, HERE) - expected(3) == expected(2, *range(4, 14)) - expected(3)
     delete(driver, 3)
-    assert held(root) == expected(*range(4, 14))
+    assert trees.held(root, HERE) == expected(*range(4, 14))
 
 
 def test_a_tag_that_changes_while_everything_is_looked_at(
@@ -235,19 +228,19 @@ def test_a_tag_that_changes_while_everything_is_looked_at(
             delete(driver, 1)
         assert is_kept(root)
         delete(driver, 2)
-    assert held(root) - expected(3) == expected(2, *range(4, 14)) - expected(3)
+    assert trees.held(root, HERE) - expected(3) == expected(2, *range(4, 14)) - expected(3)
 
 
 def test_a_tag_that_comes(driver: LocalExportDriver, root: Path) -> None:
     (root / HERE.type_map(Tag("new"))).write_bytes(leading_to(2, 2))
     delete(driver, 2)
-    assert held(root) == expected(*range(2, 14))
+    assert trees.held(root, HERE) == expected(*range(2, 14))
 
 
 def test_a_legacy_tag_that_comes(driver: LocalExportDriver, root: Path) -> None:
     (root / HERE.legacy_tag(Tag("old"))).symlink_to(str(image(2).digest))
     delete(driver, 2)
-    assert held(root) == expected(*range(2, 14))
+    assert trees.held(root, HERE) == expected(*range(2, 14))
 
 
 def test_an_index_that_comes(driver: LocalExportDriver, root: Path) -> None:
@@ -255,28 +248,30 @@ def test_an_index_that_comes(driver: LocalExportDriver, root: Path) -> None:
     with LocalExportDriver(root) as other:
         other.put_manifest(NAME, index.manifest.content, index.manifest.media_type, tag=index.tag)
     delete(driver, 2, 3)
-    assert expected(*range(2, 14)) < held(root)
+    assert expected(*range(2, 14)) < trees.held(root, HERE)
     driver.delete(ImageRef(NAME, Tag("list")))
-    assert held(root) == expected(*range(4, 14))
+    assert trees.held(root, HERE) == expected(*range(4, 14))
     assert Verification(Tree(root)).report().findings == ()
 
 
 def test_a_blob_of_an_upload(driver: LocalExportDriver, root: Path) -> None:
     """It stays as long as the lease, also if only what is deleted needs it."""
-    (own, *_) = [d for d in image(2).blobs if d not in image(3).blobs and str(d) in held(root)]
+    (own, *_) = [
+        d for d in image(2).blobs if d not in image(3).blobs and str(d) in trees.held(root, HERE)
+    ]
     driver.upload_layer(NAME, [image(2).blobs[own]], expected=own)
     delete(driver, 2)
-    assert held(root) == expected(*range(3, 14)) | {str(own)}
+    assert trees.held(root, HERE) == expected(*range(3, 14)) | {str(own)}
     driver._leases.drop_all()
     delete(driver, 3)
-    assert held(root) == expected(*range(4, 14))
+    assert trees.held(root, HERE) == expected(*range(4, 14))
 
 
 def test_what_cannot_be_read_stops_it(driver: LocalExportDriver, root: Path) -> None:
     (root / type_map(3)).write_bytes(b"damaged")
     with pytest.raises(errors.NeedUnknown):
         delete(driver, 2)
-    assert held(root) == expected(*range(2, 14))
+    assert trees.held(root, HERE) == expected(*range(2, 14))
 
 
 def test_a_delete_that_fails_keeps_nothing(driver: LocalExportDriver, root: Path) -> None:
@@ -289,7 +284,7 @@ def test_a_delete_that_fails_keeps_nothing(driver: LocalExportDriver, root: Path
         delete(driver, 2)
     assert not is_kept(root)
     driver.delete_all(NAME, [Tag("t002")])
-    assert held(root) == expected(*range(3, 14))
+    assert trees.held(root, HERE) == expected(*range(3, 14))
 
 
 def test_a_child_of_fork_leaves_its_parent_what_it_is_told(
@@ -302,7 +297,7 @@ def test_a_child_of_fork_leaves_its_parent_what_it_is_told(
         os._exit(found is not None)
     assert os.waitpid(child, 0)[1] == 0
     delete(driver, 2)
-    assert held(root) - expected(3) == expected(2, *range(4, 14)) - expected(3)
+    assert trees.held(root, HERE) - expected(3) == expected(2, *range(4, 14)) - expected(3)
 
 
 def test_without_the_kernels_help_everything_is_looked_at(
@@ -318,7 +313,7 @@ def test_without_the_kernels_help_everything_is_looked_at(
         assert not is_kept(root)
         in_place(root)
         delete(driver, 2)
-    assert held(root) - expected(3) == expected(2, *range(4, 14)) - expected(3)
+    assert trees.held(root, HERE) - expected(3) == expected(2, *range(4, 14)) - expected(3)
 
 
 # -- it is equal to a new look at everything

@@ -78,13 +78,6 @@ def fresh(root: Path) -> dict[str, Needs]:
     return dict(memory(root).needs)
 
 
-def held(root: Path) -> set[str]:
-    """The manifests and blobs that are there."""
-    folders = [root / HERE.blobs, root / HERE.manifests]
-    found = [path.name.removesuffix(".gz") for folder in folders for path in folder.iterdir()]
-    return {name for name in found if name.startswith("sha256:") and "type-map" not in name}
-
-
 def expected(*numbers: int) -> set[str]:
     kept = [image(number) for number in numbers]
     return {str(digest) for one in kept for digest in (one.digest, *one.blobs)}
@@ -127,7 +120,7 @@ def test_another_process_knows_as_much(driver: LocalExportDriver, root: Path) ->
     with hooked(opens):
         delete(driver, 1)
     assert opens.count == 0
-    assert held(root) == expected(*range(2, 12))
+    assert trees.held(root, HERE) == expected(*range(2, 12))
     sound(root)
 
 
@@ -185,7 +178,7 @@ def test_a_memory_that_is_wrong_is_as_good_as_none(
     harm(root / HERE.needs)
     assert harm is _torn or fresh(root) == {}
     delete(driver, 1)
-    assert held(root) == expected(*range(2, 12))
+    assert trees.held(root, HERE) == expected(*range(2, 12))
     sound(root)
     delete(driver, 2)
     assert fresh(root).items() <= known.items()
@@ -222,7 +215,7 @@ def test_a_failing_disk_does_not_stop_a_delete(driver: LocalExportDriver, root: 
 
     with hooked(fail):
         delete(driver, 1)
-    assert held(root) == expected(*range(2, 12), 20)
+    assert trees.held(root, HERE) == expected(*range(2, 12), 20)
 
 
 # -- what it says is right whatever happens beside it
@@ -236,12 +229,12 @@ def test_the_needs_of_a_damaged_manifest_are_known(
     tree = Tree(root)
     foreseen = Forecast(tree).delete_all(NAME, [Tag("t001")])
     assert driver.delete(ImageRef(NAME, Tag("t001"))) == foreseen
-    assert held(root) == expected(*range(2, 12))
+    assert trees.held(root, HERE) == expected(*range(2, 12))
     (root / HERE.type_map(Tag("t002"))).unlink()
     collector = Collector(tree)
     assert list(collector.collect()) != []
     assert collector.problems == []
-    assert held(root) == expected(*range(3, 12))
+    assert trees.held(root, HERE) == expected(*range(3, 12))
     trees.put(driver, image(5))
     sound(root)
 
@@ -257,7 +250,7 @@ def test_a_tag_that_another_tool_writes_in_place_is_noticed(
         path.write_bytes(text)
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     delete(driver, 1)
-    assert held(root) == expected(1, 2, *range(4, 12))
+    assert trees.held(root, HERE) == expected(1, 2, *range(4, 12))
 
 
 def test_a_tag_that_was_just_written_is_not_remembered(
@@ -284,7 +277,7 @@ def test_what_another_process_does_is_noticed(driver: LocalExportDriver, root: P
         os._exit(0)
     assert os.waitpid(child, 0)[1] == 0
     delete(driver, 1)
-    assert held(root) == expected(1, *range(4, 12), 30)
+    assert trees.held(root, HERE) == expected(1, *range(4, 12), 30)
     sound(root)
 
 
@@ -380,7 +373,7 @@ def test_many_deletes_at_once_write_it_once(driver: LocalExportDriver, root: Pat
     lines = (root / HERE.needs).read_bytes().count(b"\n")
     driver.delete_all(NAME, [Tag(f"t{n:03}") for n in (1, 2, 20, 21)])
     assert (root / HERE.needs).read_bytes().count(b"\n") == lines + 1
-    assert held(root) == expected(*range(3, 12), 22, 23)
+    assert trees.held(root, HERE) == expected(*range(3, 12), 22, 23)
 
 
 def test_whoever_only_looks_makes_none(driver: LocalExportDriver, root: Path) -> None:
