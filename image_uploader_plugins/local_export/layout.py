@@ -255,7 +255,7 @@ class RepositoryLayout:
 
     def blob(self, digest: Digest, *, gzip: bool) -> PurePosixPath:
         """Return the path of a blob, whose name tells Apache whether it is gzipped."""
-        return _path(f"{self.start}blobs/{digest.value}{GZIP if gzip else ''}")
+        return _path(f"{self.start}{BLOBS}/{digest.value}{GZIP if gzip else ''}")
 
     def manifest(self, digest: Digest) -> PurePosixPath:
         """Return the folder of a manifest."""

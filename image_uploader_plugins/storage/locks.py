@@ -141,7 +141,7 @@ class Locks:
                 with self._folders.folder_of(path) as folder:
                     descriptor = self._open_to_read(path, folder)
                     locked = self._is_shared(path, how, descriptor)
-                    current = locked and _is_at(path, folder, descriptor)
+                    current = locked and self._is_current(path, descriptor)
             except (errors.StorageDenied, NotFound):
                 return _NOT_HELD
             if current:
@@ -219,7 +219,7 @@ class Locks:
     def _remove_unused(self, path: PurePosixPath, folder: int) -> None:
         descriptor = self._open_file(path, folder)
         try:
-            _remove_unheld(path, folder, descriptor)
+            self._remove_unheld(path, folder, descriptor)
         finally:
             self._close(descriptor)
 
@@ -277,12 +277,18 @@ class Locks:
 
     def _is_current(self, path: PurePosixPath, descriptor: int) -> bool:
         """Return whether an open lock file is still the one that others find by its whole path."""
+        where = functools.partial(self._folders.root.joinpath, path)
         try:
-            # Each lock needs this, and to make a path takes longer than to look there.
-            found = os.stat(f"{self._folders.root}/{path}", follow_symlinks=False)  # noqa: PTH116
-        except FileNotFoundError:
+            # To make a path takes longer than to look there, and each lock needs that.
+            found = mapped(where, os.stat, f"{self._folders.root}/{path}", follow_symlinks=False)
+        except NotFound:
             return False
         return os.path.samestat(os.fstat(descriptor), found)
+
+    def _remove_unheld(self, path: PurePosixPath, folder: int, descriptor: int) -> None:
+        # By now the name may be that of another file, which somebody holds.
+        if take(descriptor) and self._is_current(path, descriptor):
+            remove_file(path, folder)
 
     def _try(self, path: PurePosixPath, how: Callable[[int], bool], descriptor: int) -> bool:
         try:
@@ -312,7 +318,7 @@ class Locks:
         except BaseException:
             try:
                 if made:
-                    _remove_unheld(path, folder, descriptor)
+                    self._remove_unheld(path, folder, descriptor)
             finally:
                 self._close(descriptor)
             raise
@@ -364,21 +370,6 @@ def _open_or_make(name: str, folder: int) -> tuple[int, bool]:
             return os.open(name, _OPEN, dir_fd=folder), False
         with contextlib.suppress(FileExistsError):
             return os.open(name, _OPEN | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=folder), True
-
-
-def _is_at(path: PurePosixPath, folder: int, descriptor: int) -> bool:
-    """Return whether an open lock file is the one at its path still."""
-    try:
-        found = os.stat(path.name, dir_fd=folder, follow_symlinks=False)
-    except FileNotFoundError:
-        return False
-    return os.path.samestat(os.fstat(descriptor), found)
-
-
-def _remove_unheld(path: PurePosixPath, folder: int, descriptor: int) -> None:
-    # By now the name may be that of another file, which somebody holds.
-    if take(descriptor) and _is_at(path, folder, descriptor):
-        remove_file(path, folder)
 
 
 def remove_file(path: PurePosixPath, folder: int) -> None:
