@@ -9,20 +9,19 @@ whoever changed them, this process too. Without the kernel's help none is kept.
 from __future__ import annotations
 
 import collections
-import threading
 from collections.abc import Collection, Iterable, Iterator
 from collections.abc import Set as AbstractSet
-from pathlib import PurePath
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import graph, layout
 from image_uploader_plugins.local_export.graph import Needs
+from image_uploader_plugins.local_export.last_used import LastUsed
 from image_uploader_plugins.local_export.needs import Memory
 from image_uploader_plugins.local_export.outline import Outline
 from image_uploader_plugins.local_export.repository import Repository
 from image_uploader_plugins.reference import is_tag
-from image_uploader_plugins.storage import File, Watch, fork
+from image_uploader_plugins.storage import File, Watch
 
 
 class _Inverse:
@@ -303,34 +302,14 @@ class KeptOutline:
             yield from ((Digest(text), file) for file in files)
 
 
-class KeptOutlines:
-    """The outlines that were used last, by the paths of the repositories.
+class KeptOutlines(LastUsed[KeptOutline]):
+    """The outlines that were used last, by the paths of the repositories."""
 
-    A child of fork begins with none.
-    """
+    def _size(self, kept: KeptOutline) -> int:
+        return kept.size
 
-    def __init__(self) -> None:
-        self._renew()
-        fork.in_child(self, KeptOutlines._renew)
-
-    def _renew(self) -> None:
-        self._mutex = threading.Lock()
-        self._outlines: dict[PurePath, KeptOutline] = {}
-
-    def take(self, path: PurePath) -> KeptOutline | None:
-        """Return the outline of a repository, and keep it no longer."""
-        with self._mutex:
-            return self._outlines.pop(path, None)
-
-    def put(self, path: PurePath, kept: KeptOutline) -> None:
-        """Keep an outline, in the place of others that were not used for longest."""
-        with self._mutex:
-            self._outlines[path] = kept
-            while len(self._outlines) > REPOSITORIES or self._size() > LIMIT:
-                del self._outlines[next(iter(self._outlines))]
-
-    def _size(self) -> int:
-        return sum(kept.size for kept in self._outlines.values())
+    def _is_too_much(self, count: int, total: int) -> bool:
+        return count > REPOSITORIES or total > LIMIT
 
 
 REPOSITORIES = 8  # each has a watch, of which a user may have 128 on a usual system

@@ -17,18 +17,17 @@ import dataclasses
 import functools
 import hashlib
 import json
-import threading
 import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from pathlib import PurePath
 from typing import Any
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.graph import Needs
+from image_uploader_plugins.local_export.last_used import LastUsed
 from image_uploader_plugins.local_export.layout import RepositoryLayout
 from image_uploader_plugins.local_export.views import kept_lists
-from image_uploader_plugins.storage import Identity, Storage, fork, growing
+from image_uploader_plugins.storage import Identity, Storage, growing
 
 Lead = tuple[Identity, list[str]]
 """The identity of a tag's file, and the digests that the tag leads to."""
@@ -67,26 +66,14 @@ class Known:
         return len(self.needs) + len(self.leads)
 
 
-class _Kept:
-    """What was used last, by the paths of the files; a child of fork begins with nothing."""
+class _Kept(LastUsed[Known]):
+    """What was used last, by the paths of the files."""
 
-    def __init__(self) -> None:
-        self._renew()
-        fork.in_child(self, _Kept._renew)
+    def _size(self, kept: Known) -> int:
+        return kept.size
 
-    def _renew(self) -> None:
-        self._mutex = threading.Lock()
-        self._known: dict[PurePath, Known] = {}
-
-    def take(self, path: PurePath) -> Known | None:
-        with self._mutex:
-            return self._known.pop(path, None)
-
-    def put(self, path: PurePath, known: Known) -> None:
-        with self._mutex:
-            self._known[path] = known
-            while sum(kept.size for kept in self._known.values()) > _KEPT:
-                del self._known[next(iter(self._known))]
+    def _is_too_much(self, count: int, total: int) -> bool:
+        return total > _KEPT
 
 
 KEPT = _Kept()
