@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import shlex
@@ -23,6 +24,7 @@ TARGET = "127.0.0.1:8787"
 """Where the tree would be served; nothing is sent there."""
 
 UPLOAD = "image-uploader upload"
+UPLOAD_ALONE = "image-uploader upload --no-referrers"
 SYNC = "image-uploader sync"
 CURLS = "8 curl, sha256sum, sync"
 STREAM = "curl, tee, sha256sum, sync"
@@ -41,9 +43,19 @@ class Copiers:
         """Return ``image-uploader upload`` with a list of the images."""
         return Contender(UPLOAD, self.run_upload, is_ours=True)
 
-    def run_upload(self, folder: Path) -> Figures:
-        """Copy with ``upload`` into the tree in ``folder``, and check that all are there."""
-        figures = measure(self.upload_words(folder), folder)
+    def upload_alone(self) -> Contender:
+        """Return ``upload`` that looks for no signatures, as no other contender does."""
+        return Contender(
+            UPLOAD_ALONE, functools.partial(self.run_upload, signatures=False), is_ours=True
+        )
+
+    def run_upload(self, folder: Path, *, signatures: bool = True) -> Figures:
+        """Copy with ``upload`` into the tree in ``folder``, and check that all are there.
+
+        With ``signatures`` it looks for them, too.
+        """
+        alone = [] if signatures else ["--no-referrers"]
+        figures = measure([*self.upload_words(folder), *alone], folder)
         self._check_tree(folder / "tree")
         return figures
 

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from benchmarks import heads, servers
-from benchmarks.copiers import CURLS, SYNC, UPLOAD, Copiers
+from benchmarks.copiers import CURLS, SYNC, UPLOAD, UPLOAD_ALONE, Copiers
 from benchmarks.data import MB, Pushed
 from benchmarks.measurement import Contender, MeasurementError, measure
 from benchmarks.results import Case, Figures, Row
@@ -28,6 +28,8 @@ def measured(workshop: Workshop) -> Row:
         f"The images of a deployment: {len(images)} images, {len(blobs)} blobs, {size} MB",
         [_fresh(workshop, copiers), _unchanged(workshop, copiers, images)],
         [
+            "Only image-uploader looks for signatures of the images, unless --no-referrers is "
+            "given, which leaves the same work as the others have.",
             "Neither skopeo nor tripleo-common's export flushes what it writes. skopeo's "
             "directory has each image whole.",
         ],
@@ -37,6 +39,7 @@ def measured(workshop: Workshop) -> Row:
 def _fresh(workshop: Workshop, copiers: Copiers) -> Case:
     contenders = [
         copiers.upload(),
+        copiers.upload_alone(),
         copiers.sync(),
         copiers.prepare(),
         copiers.tripleo_export(),
@@ -58,6 +61,9 @@ def _unchanged(workshop: Workshop, copiers: Copiers, images: list[Pushed]) -> Ca
     with ExitStack() as stack:
         contenders = [
             Contender(UPLOAD, lambda _: copiers.run_upload(kept), is_ours=True),
+            Contender(
+                UPLOAD_ALONE, lambda _: copiers.run_upload(kept, signatures=False), is_ours=True
+            ),
             Contender(SYNC, lambda _: copiers.run_sync(synced), is_ours=True),
             _skopeo_again(workshop, copiers, stack),
             Contender(heads_only, lambda folder: _heads(folder, source, images)),
