@@ -197,7 +197,7 @@ class Locks:
         folder = self._folder()
         try:
             for _ in range(2):
-                descriptors.append(self._open_file(path, folder.descriptor))
+                descriptors.append(self._open_file(path, folder.descriptor, is_new=True))
             return [self._folders.call(path, take, d) for d in descriptors] == [True, False]
         finally:
             try:
@@ -235,7 +235,7 @@ class Locks:
     def _taken(
         self, name: str, how: Callable[[int], bool], *, transient: bool = False
     ) -> Iterator[Lock | None]:
-        descriptor = self._lock_file(self._path(name), how)
+        descriptor = self._lock_file(self._path(name), how, is_new=transient)
         if descriptor is None:
             yield None
             return
@@ -257,11 +257,13 @@ class Locks:
         finally:
             self._close(lock.descriptor)
 
-    def _lock_file(self, path: PurePosixPath, how: Callable[[int], bool]) -> int | None:
+    def _lock_file(
+        self, path: PurePosixPath, how: Callable[[int], bool], *, is_new: bool
+    ) -> int | None:
         """Return a descriptor of the locked file; None where another process has the lock."""
         while True:
             folder = self._folder()
-            descriptor = self._open_file(path, folder.descriptor)
+            descriptor = self._open_file(path, folder.descriptor, is_new=is_new)
             try:
                 locked = self._try(path, how, descriptor)
                 current = locked and self._is_current(path, descriptor)
@@ -305,10 +307,10 @@ class Locks:
         with self._folders.alone.waiting():
             return self._folders.call(path, wait, descriptor)
 
-    def _open_file(self, path: PurePosixPath, folder: int) -> int:
+    def _open_file(self, path: PurePosixPath, folder: int, *, is_new: bool = False) -> int:
         with _opening:
             where = functools.partial(self._folders.root.joinpath, path)
-            descriptor, made = mapped(where, _open_or_make, path.name, folder)
+            descriptor, made = mapped(where, _open_or_make, path.name, folder, is_new=is_new)
             self._open.add(descriptor)
         try:
             if made:
@@ -363,13 +365,15 @@ def _give_back(descriptor: int) -> None:
         _changed.notify_all()
 
 
-def _open_or_make(name: str, folder: int) -> tuple[int, bool]:
-    """Open a lock file; return its descriptor, and whether it was made just now."""
+def _open_or_make(name: str, folder: int, *, is_new: bool) -> tuple[int, bool]:
+    """Open a lock file, which most likely ``is_new``; return its descriptor, and whether it is."""
     while True:
-        with contextlib.suppress(FileNotFoundError):
-            return os.open(name, _OPEN, dir_fd=folder), False
+        if not is_new:
+            with contextlib.suppress(FileNotFoundError):
+                return os.open(name, _OPEN, dir_fd=folder), False
         with contextlib.suppress(FileExistsError):
             return os.open(name, _OPEN | os.O_CREAT | os.O_EXCL, 0o600, dir_fd=folder), True
+        is_new = False
 
 
 def remove_file(path: PurePosixPath, folder: int) -> None:

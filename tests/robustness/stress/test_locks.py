@@ -164,9 +164,11 @@ def test_the_first_two_to_lock_a_tree_meet(
     make = locks.Locks._open_file
     both, go_on = threading.Barrier(2), threading.Event()
 
-    def make_beside_another(held: locks.Locks, path: PurePosixPath, folder: int) -> int:
+    def make_beside_another(
+        held: locks.Locks, path: PurePosixPath, folder: int, *, is_new: bool
+    ) -> int:
         both.wait(LIMIT)
-        return make(held, path, folder)
+        return make(held, path, folder, is_new=is_new)
 
     def take() -> None:
         with storage.lock("x"):
@@ -491,6 +493,30 @@ def test_a_lock_that_is_released_is_free_for_all_that_children_of_fork_have_open
     with storage.try_lock("x") as other:
         assert other
     os.close(kept)
+
+
+def test_a_lock_that_goes_with_its_holder_costs_one_open(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each fetch of a blob takes one, which is nearly always new."""
+    storage = Storage(root, PLACES)
+    storage.make_root()
+    with storage.try_lock("x", transient=True):
+        pass
+    flags: list[int] = []
+
+    def opening(name: str, how: int, *args: Any, **kwargs: Any) -> int:
+        flags.append(how)
+        return original(name, how, *args, **kwargs)
+
+    original = os.open
+    monkeypatch.setattr(os, "open", opening)
+    with storage.try_lock("x", transient=True) as lock:
+        assert lock
+        assert [how & os.O_EXCL for how in flags] == [os.O_EXCL]
+        with storage.try_lock("x", transient=True) as other:
+            assert other is None
+    assert lock_files(root) == set()
 
 
 def test_nothing_is_left_of_a_repository_that_is_deleted(root: Path) -> None:
