@@ -237,11 +237,10 @@ class LocalExportDriver(UploaderDriver):
             return digest if digest and repository.has_manifest(digest) else None
 
     def present(self, target: RepositoryName, layers: Iterable[Descriptor]) -> frozenset[Digest]:
-        repository = self._tree.repository(target)
+        repository, wanted = self._tree.repository(target), list(layers)
         with self._at_work():
-            return frozenset(
-                layer.digest for layer in layers if fits(repository.blob(layer.digest), layer.size)
-            )
+            found = repository.blobs_among([layer.digest for layer in wanted])
+        return frozenset(x.digest for x in wanted if fits(found.get(x.digest), x.size))
 
     def held_manifest(
         self, target: RepositoryName, digest: Digest, *, tag: Tag | None = None
@@ -249,8 +248,6 @@ class LocalExportDriver(UploaderDriver):
         repository = self._tree.repository(target)
         try:
             with self._at_work():
-                if tag and repository.manifest_of(tag) != digest:
-                    return None
                 manifest = repository.read_manifest(digest)
                 is_held = self._is_whole(repository, manifest) and self._is_named(
                     target, manifest, digest, tag
@@ -360,10 +357,11 @@ class LocalExportDriver(UploaderDriver):
     def _check_blobs(self, repository: Repository, manifest: Manifest, config: bool) -> None:
         missing = []
         sizes: dict[object, tuple[int, int | None]] = {}
+        files = repository.blobs_among([blob.digest for blob in manifest.blobs()])
         for blob in manifest.blobs():
             if config and manifest.config and blob.digest == manifest.config.digest:
                 continue
-            file = repository.blob(blob.digest)
+            file = files.get(blob.digest)
             if not fits(file, blob.size):
                 missing.append(blob.digest)
                 sizes |= {blob.digest: (file.size, blob.size)} if file else {}
@@ -374,13 +372,11 @@ class LocalExportDriver(UploaderDriver):
         """Return whether the blobs of a manifest are the pool's, and no change is unfinished."""
         if self._storage.file(repository.layout.unfinished):
             return False
-        for blob in manifest.blobs():
-            file, pooled = repository.blob(blob.digest), self._pool.held(blob.digest, blob.size)
-            if not file or not pooled or not fits(file, blob.size):
-                return False
-            if not self._pool.is_linked(blob.digest, file, pooled=pooled):
-                return False
-        return True
+        sizes = {blob.digest: blob.size for blob in manifest.blobs()}
+        files = repository.blobs_among(sizes)
+        return files.keys() == sizes.keys() and all(
+            self._pool.shares(digest, file, sizes[digest]) for digest, file in files.items()
+        )
 
     def _is_named(
         self, target: RepositoryName, manifest: Manifest, digest: Digest, tag: Tag | None

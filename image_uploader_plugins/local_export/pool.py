@@ -44,7 +44,7 @@ class Pool:
 
     def file(self, digest: Digest) -> File | None:
         """Return the file under this name, whatever its content."""
-        return self._storage.file(layout.pool_blob(digest))
+        return self._storage.lone_file(layout.pool_blob(digest))
 
     def holds(self, digest: Digest, size: int | None = None) -> bool:
         """Return whether there is content of this size (None: of any) not known to be damaged."""
@@ -59,7 +59,7 @@ class Pool:
         return file is not None and size in (None, file.size) and not self._is_damaged(file)
 
     def _is_damaged(self, file: File) -> bool:
-        return _identity(file) in self._damaged
+        return bool(self._damaged) and _identity(file) in self._damaged
 
     def check(self, digest: Digest, repository: Repository) -> None:
         """Read the content in the pool and in a repository, and remember which is damaged.
@@ -121,6 +121,13 @@ class Pool:
             return False  # it may be the pool's already
         pool = self._storage.status(layout.POOL)
         return pool is None or self._storage.can_link(present, pool)
+
+    def shares(self, digest: Digest, present: File, size: int | None = None) -> bool:
+        """Return whether a repository's file is_linked(), and both are of this size."""
+        pooled = self.held(digest, size)
+        return pooled is not None and (
+            fits(present, size) and self.is_linked(digest, present, pooled=pooled)
+        )
 
     def is_linked(self, digest: Digest, present: File, *, pooled: File | None = None) -> bool:
         """Return whether a repository's file is the pool's or, if links are refused, its copy.

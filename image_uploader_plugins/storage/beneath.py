@@ -31,6 +31,9 @@ class _How(ctypes.Structure):
 
 _SIZE = ctypes.sizeof(_How)
 _TO_ENTER = ctypes.byref(_How(FOLDER, 0, _RESOLVE_NO_SYMLINKS | _RESOLVE_BENEATH))
+_TO_LOOK = ctypes.byref(
+    _How(os.O_PATH | os.O_NOFOLLOW | os.O_CLOEXEC, 0, _RESOLVE_NO_SYMLINKS | _RESOLVE_BENEATH)
+)
 _TO_READ = ctypes.byref(_How(READ, 0, _RESOLVE_NO_SYMLINKS | _RESOLVE_BENEATH))
 
 
@@ -57,6 +60,18 @@ def open_file_beneath(top: int, path: str) -> int:
     ELOOP means a symbolic link there or on the way, wherever it leads.
     """
     return _open(top, path, _TO_READ)
+
+
+def status_beneath(top: int, path: str) -> os.stat_result:
+    """Return lstat(2) of what is at a relative path below an open folder; raise OSError.
+
+    ELOOP means a symbolic link on the way, wherever it leads.
+    """
+    descriptor = _open(top, path, _TO_LOOK)
+    try:
+        return os.fstat(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _open(top: int, path: str, how: object) -> int:

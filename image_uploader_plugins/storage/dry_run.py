@@ -12,8 +12,18 @@ from pathlib import PurePosixPath
 from typing import Any, NoReturn, ParamSpec, TypeVar
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.storage.beneath import open_file_beneath, open_folder_beneath
-from image_uploader_plugins.storage.entries import identities, is_empty, listing, statuses
+from image_uploader_plugins.storage.beneath import (
+    open_file_beneath,
+    open_folder_beneath,
+    status_beneath,
+)
+from image_uploader_plugins.storage.entries import (
+    identities,
+    is_empty,
+    listing,
+    statuses,
+    statuses_of,
+)
 from image_uploader_plugins.storage.folders import NotFound, missing_of
 from image_uploader_plugins.storage.storage import Storage
 
@@ -24,8 +34,8 @@ _T = TypeVar("_T")
 _HARMLESS: frozenset[Callable[..., Any]] = frozenset(
     {
         *(os.fstat, os.stat, os.read, os.readlink, missing_of),
-        *(listing, is_empty, identities, statuses),
-        *(open_file_beneath, open_folder_beneath),
+        *(listing, is_empty, identities, statuses, statuses_of),
+        *(open_file_beneath, open_folder_beneath, status_beneath),
     }
 )
 # Flags of open(2) that make, shorten and change nothing.

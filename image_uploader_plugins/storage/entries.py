@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import operator
 import os
@@ -98,6 +99,15 @@ def _status(entry: os.DirEntry[str]) -> os.stat_result | None:
         return entry.stat(follow_symlinks=False)
     except OSError:
         return None
+
+
+def statuses_of(folder: int, names: Iterable[str]) -> dict[str, os.stat_result]:
+    """Return those of the names that are in an open folder, each with the result of lstat(2)."""
+    found = {}
+    for name in names:
+        with contextlib.suppress(FileNotFoundError):
+            found[name] = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    return found
 
 
 Identity = tuple[int, ...]

@@ -13,6 +13,7 @@ from pathlib import PurePosixPath
 from typing import BinaryIO
 
 from image_uploader_plugins import errors
+from image_uploader_plugins.storage import beneath
 from image_uploader_plugins.storage.beneath import READ
 from image_uploader_plugins.storage.entries import (
     File,
@@ -23,6 +24,7 @@ from image_uploader_plugins.storage.entries import (
     is_empty,
     listing,
     statuses,
+    statuses_of,
 )
 from image_uploader_plugins.storage.folders import Folders, NotFound
 
@@ -68,6 +70,32 @@ class Reader(Folders):
         """Return the regular file at ``path``; None if there is none."""
         found = self.status(path)
         return found if found and found.kind == "file" else None
+
+    def lone_file(self, path: PurePosixPath) -> File | None:
+        """Do what file() does, but do not enter the folder: faster where no more of it is needed.
+
+        In a block of holding() alone.
+        """
+        text, top = str(path), self._held_at(".")
+        if top is None or not beneath.is_available():
+            return self.file(path)
+        try:
+            found = entry(text, self.call(text, beneath.status_beneath, top, text))
+        except NotFound:
+            return None
+        except errors.StorageError:
+            return self.file(path)  # which tells what is wrong, and where
+        return found if found.kind == "file" else None
+
+    def files(self, path: PurePosixPath, names: Iterable[str]) -> dict[str, File]:
+        """Return those of the names in a folder that are regular files."""
+        try:
+            with self.folder(path) as folder:
+                found = self.call(path, statuses_of, folder, names)
+        except NotFound:
+            return {}
+        entries = {name: entry(f"{path}/{name}", status) for name, status in found.items()}
+        return {name: file for name, file in entries.items() if file.kind == "file"}
 
     def names(self, path: PurePosixPath) -> dict[str, str]:
         """Return the names in a folder, each with "file", "folder", "link" or "other".

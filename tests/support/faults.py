@@ -32,9 +32,9 @@ from image_uploader_plugins.storage.folders import Folders
 # What a storage may call.  A primitive that is new must be put in one of these.
 _READING = {
     *(os.fstat, os.stat, entries.listing, entries.identities, os.readlink, os.read),
-    entries.is_empty,
+    *(entries.is_empty, entries.statuses_of),
     *(folders.missing_of, fcntl.flock, locks.take, locks.wait),
-    *(beneath.open_folder_beneath, beneath.open_file_beneath),
+    *(beneath.open_folder_beneath, beneath.open_file_beneath, beneath.status_beneath),
 }
 _CHANGING = {
     *(os.write, os.fchmod, os.fchown, os.utime, os.fsync),
@@ -71,7 +71,10 @@ class Primitive:
     @property
     def opens(self) -> bool:
         """Whether it opens a file or folder."""
-        beneaths = (beneath.open_folder_beneath, beneath.open_file_beneath)
+        beneaths = (
+            *(beneath.open_folder_beneath, beneath.open_file_beneath),
+            beneath.status_beneath,
+        )
         return self.function in (os.open, *beneaths)
 
     @property

@@ -36,6 +36,7 @@ class Calls:
             self.counts["locks"] += 1
         elif primitive.function is os.unlink:
             self.counts["removals"] += 1
+        self.counts["all"] += 1
         found = primitive()
         if primitive.function is entries.listing:
             self.counts["names"] += len(found)
@@ -113,6 +114,16 @@ def test_a_moved_tag(driver: LocalExportDriver) -> None:
     found = cost(driver, image(4, "ns/many", "4.0"), "3.0")
     assert found["flushes"] <= 3
     assert found["opens"] <= 45
+
+
+@needs_syncfs
+def test_an_unchanged_image(driver: LocalExportDriver) -> None:
+    one, calls = image(1), Calls()
+    with hooked(calls):
+        held = driver.held_manifest(one.repository, one.digest, tag=one.tag)
+    assert held == one.manifest
+    assert calls.counts["opens"] <= 26
+    assert calls.counts["all"] <= 52
 
 
 @needs_syncfs

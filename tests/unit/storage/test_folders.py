@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 
+import contextlib
 import errno
 import os
 import shutil
@@ -84,6 +85,30 @@ def test_a_reading_opens_root_and_file(storage: Storage, way: bool) -> None:
 
 def test_folders_that_are_held_are_opened_once(storage: Storage, way: bool) -> None:
     assert opens(storage, 5, holding=True) == (1 if way else 5) + 5
+
+
+def test_one_file_is_looked_at_without_its_folder(storage: Storage, way: bool) -> None:
+    counter = Opens()
+    with storage.holding():
+        storage.read(DEEP / "one")
+        with hooked(counter):
+            found = [storage.lone_file(DEEP / name) for name in ("two", "none", "..")]
+            assert storage.lone_file(PurePosixPath("none/none")) is None
+    assert found == [storage.file(DEEP / "two"), None, None]
+    assert counter.count == (4 if way else 1)
+
+
+@pytest.mark.parametrize("holding", [True, False])
+def test_one_file_is_never_looked_at_through_a_link(
+    storage: Storage, way: bool, holding: bool
+) -> None:
+    (storage.root / "link").symlink_to("a")
+    (storage.root / DEEP / "named").symlink_to("one")
+    with storage.holding() if holding else contextlib.nullcontext():
+        assert storage.lone_file(DEEP / "one") == storage.file(DEEP / "one")
+        assert storage.lone_file(DEEP / "named") is None
+        with pytest.raises(errors.StorageError, match="link: a symbolic link or a file"):
+            storage.lone_file(PurePosixPath("link/b/c/d/one"))
 
 
 def test_a_small_file_is_read_by_one_call(storage: Storage, way: bool) -> None:

@@ -44,6 +44,8 @@ def test_what_is_there(reader: Reader) -> None:
     assert reader.read(FILE) == b"content"
     assert reader.holds(FILE, b"content")
     assert not reader.holds(FILE, b"Content")
+    names = ("b", "file", "link", "none", "fifo")
+    assert reader.files(FILE.parent, names) == {"file": reader.file(FILE)}
     assert reader.link_target(LINK) == "b"
     assert reader.readlink(LINK) == PurePosixPath("b")
     assert reader.is_folder(FOLDER)
@@ -55,6 +57,7 @@ def test_what_is_not_there(reader: Reader) -> None:
     assert reader.status(NONE) is None
     assert reader.file(FOLDER) is None
     assert reader.names(NONE) == {}
+    assert reader.files(NONE, ["file"]) == {}
     assert reader.link_target(FILE) is None
     assert not reader.is_folder(NONE)
     assert not reader.is_folder(LINK)
@@ -80,6 +83,7 @@ def test_another_kind_than_a_link_is_not_found(reader: Reader, path: PurePosixPa
         pytest.param(lambda reader: reader.read(FOLDER), id="folder"),
         pytest.param(lambda reader: reader.read(FIFO), id="fifo"),
         pytest.param(lambda reader: reader.status(LINK / "below"), id="through a link"),
+        pytest.param(lambda reader: reader.files(LINK, ["below"]), id="in a link"),
     ],
 )
 def test_what_is_wrong_is_an_error(reader: Reader, read: Callable[[Reader], object]) -> None:
