@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import operator
 import os
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 
 from image_uploader_plugins import errors
@@ -160,6 +160,13 @@ class Snapshot(DryRun):
                 return None
             known[name] = found
         return known[name]
+
+    def lone_file(self, path: PurePosixPath) -> File | None:
+        return self.file(path)
+
+    def files(self, path: PurePosixPath, names: Iterable[str]) -> dict[str, File]:
+        found = {name: self.file(path / name) for name in names}
+        return {name: file for name, file in found.items() if file}
 
     def link_target(self, path: PurePosixPath) -> str | None:
         text = str(path)
