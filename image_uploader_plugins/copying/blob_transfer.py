@@ -7,7 +7,7 @@ import concurrent.futures
 import contextlib
 import dataclasses
 import functools
-from collections.abc import Collection, Container, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 from image_uploader_plugins import errors, image_config
 from image_uploader_plugins.copying.image_walk import naming
@@ -106,7 +106,7 @@ class BlobCopier:
         Raises UploaderErrors, each with a note of the blob that it is about.
         """
         self._meter.check()
-        blobs = self._wanted(manifest)
+        blobs = dict(self._wanted(manifest))
         digests = {blob.digest for blob in blobs}
         before = self._present(blobs)
         mounted = self._driver.mount_layers(self._target, blobs, check=self._options.check_present)
@@ -114,7 +114,7 @@ class BlobCopier:
             if blob.digest in mounted:
                 held = Outcome.PRESENT if blob.digest in before else Outcome.MOUNTED
                 self._log.blob(blob, kind, held)
-        self._skip_foreign(manifest, blobs)
+        self._skip_foreign(manifest)
         self._fetch({blob: kind for blob, kind in blobs.items() if blob.digest not in mounted})
         return mounted.issuperset(digests) and before.issuperset(digests)
 
@@ -126,24 +126,23 @@ class BlobCopier:
     def note_present(self, manifest: Manifest) -> None:
         """Note that the target has all of a manifest's blobs."""
         self._meter.check()
-        blobs = self._wanted(manifest)
-        for blob, kind in blobs.items():
+        for blob, kind in self._wanted(manifest):
             self._log.blob(blob, kind, Outcome.PRESENT)
-        self._skip_foreign(manifest, blobs)
+        self._skip_foreign(manifest)
 
-    def _wanted(self, manifest: Manifest) -> dict[Descriptor, Kind]:
+    def _wanted(self, manifest: Manifest) -> list[tuple[Descriptor, Kind]]:
         config = manifest.config.digest if manifest.config else None
         wanted = [*manifest.blobs(), *self._foreign(manifest)]
-        return {blob: Kind.CONFIG if blob.digest == config else Kind.LAYER for blob in wanted}
+        return [(b, Kind.CONFIG if b.digest == config else Kind.LAYER) for b in wanted]
 
     def _foreign(self, manifest: Manifest) -> list[Descriptor]:
         """Return the layers that are to come although clients would get them elsewhere."""
         is_wanted = self._options.foreign_layers
         return [layer for layer in manifest.layers if layer.urls and is_wanted]
 
-    def _skip_foreign(self, manifest: Manifest, blobs: Container[Descriptor]) -> None:
+    def _skip_foreign(self, manifest: Manifest) -> None:
         for layer in manifest.layers:
-            if layer.urls and layer not in blobs:
+            if layer.urls and not self._options.foreign_layers:
                 self._log.blob(layer, Kind.LAYER, Outcome.SKIPPED, "clients get it by its urls")
 
     def _present(self, blobs: Collection[Descriptor]) -> frozenset[Digest]:

@@ -25,14 +25,14 @@ class ImageLog:
     def __init__(self, record: ImageRecord) -> None:
         self._record = record
         self._lock = threading.Lock()
-        self._blobs: set[Digest] = set()
+        self._blobs: set[str] = set()
         self._to_come: dict[str, list[ChildRecord]] = {}
 
     def blob(self, blob: Descriptor, kind: Kind, outcome: Outcome, why: str | None = None) -> None:
         """Note what became of a blob; the first note counts, as images of a list share blobs."""
         with self._lock:
-            if blob.digest not in self._blobs:
-                self._blobs.add(blob.digest)
+            if blob.digest.value not in self._blobs:
+                self._blobs.add(blob.digest.value)
                 self._record.blobs.append(BlobRecord.of(blob, kind, outcome, why))
 
     def list_children(self, index: Manifest, wanted: Iterable[Descriptor], why_not: str) -> None:
