@@ -321,8 +321,13 @@ class WindowFiles:
         """Add the changes of one division that was there before."""
         old, new = change.old.divisions[label], change.new.divisions[label]
         before, now = change.afters(label)
-        touched = {last for last, _ in now.items() - before.items()}
-        touched |= {new.last(item) for item in change.items} & now.keys()
+        touched = {new.last(item) for item in change.items} & now.keys()
+        if before == now and label != _ONE:
+            changes.entries += (
+                self._window(change.new, label, now[last], last) for last in sorted(touched)
+            )
+            return
+        touched |= {last for last, _ in now.items() - before.items()}
         written = {
             last: self._window(change.new, label, now[last], last)
             for last in touched
@@ -380,6 +385,8 @@ class WindowFiles:
             yield self._layout.after_type_map(label, item)
 
     def _change_heads(self, changes: _Changes, old: DividedList, new: DividedList) -> None:
+        if old.items[: windows.FEW + 1] == new.items[: windows.FEW + 1]:
+            return
         before, now = _contents(old, HEADS), _contents(new, HEADS)
         # No client may be led to a window that grows and asked for fewer items.
         grown = {last for last, items in now.items() if len(items) > len(before.get(last, items))}
@@ -592,9 +599,10 @@ def _ladder(divided: DividedList) -> list[str]:
 
 def _rerouted(old: DividedList, new: DividedList) -> Iterator[tuple[int, str | None, str | None]]:
     """Yield each round number of items whose division changes, with its old and its new one."""
-    steps = sorted((old.steps() | new.steps()) - {0})
-    for first, following in itertools.pairwise(steps):
-        before, now = old.label(first), new.label(first)
+    before = now = None
+    led, leading = old.steps(), new.steps()
+    for first, following in itertools.pairwise(sorted(led.keys() | leading.keys())):
+        before, now = led.get(first, before), leading.get(first, now)
         if before != now:
             yield from ((n, before, now) for n in windows.round_numbers(first, following))
 

@@ -216,9 +216,11 @@ class DividedList:
         fitting = (d.label for d in reversed(self.divisions.values()) if d.longest <= n)
         return next(fitting)
 
-    def steps(self) -> set[int]:
-        """Return the numbers of items at which a client gets another division."""
-        return {len(self.items), *(division.longest for division in self.divisions.values())}
+    def steps(self) -> dict[int, str | None]:
+        """Return what label() does, by the numbers of items from which on it is another one."""
+        total = len(self.items)
+        found = {d.longest: d.label for d in self.divisions.values() if d.longest < total}
+        return {**found, max(total, 1): None}
 
 
 @dataclasses.dataclass(frozen=True)
