@@ -127,6 +127,21 @@ def test_links_and_small_files_are_read_with_their_folder(root: Path, snapshot: 
     assert {snapshot.seen(file) for file in snapshot.entries(FOLDER)} >= {b"content", "file"}
 
 
+@pytest.mark.parametrize("now", [b"longer than before", b"less"])
+def test_what_is_written_while_it_is_read_early_is_read_again(
+    root: Path, snapshot: Snapshot, now: bytes
+) -> None:
+    def hook(primitive: Primitive) -> Any:
+        if primitive.function is os.read:
+            (root / FILE).write_bytes(now)
+        return primitive()
+
+    with hooked(hook):
+        seen = {file.path: snapshot.seen(file) for file in snapshot.entries(FOLDER)}
+    assert (seen[FILE], seen[OTHER]) == (None, None)
+    assert snapshot.read(FILE) == now
+
+
 def test_files_of_an_unread_folder_are_not_read(root: Path) -> None:
     snapshot = Snapshot(root, PLACES, [FOLDER])
     assert {snapshot.seen(file) for file in snapshot.entries(FOLDER)} == {None}

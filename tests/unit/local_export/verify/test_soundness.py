@@ -4,8 +4,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,7 +17,7 @@ from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.local_export.tree import Tree
-from image_uploader_plugins.local_export.verify import Verification, verification
+from image_uploader_plugins.local_export.verify import Kind, Verification, verification
 from image_uploader_plugins.local_export.verify.access import Access
 from image_uploader_plugins.local_export.verify.contents import Contents
 from image_uploader_plugins.local_export.verify.inspection import Inspection
@@ -24,6 +27,7 @@ from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
 from image_uploader_plugins.storage import File, Snapshot
 from image_uploader_plugins.testing import images
 from tests.support import trees
+from tests.support.faults import Primitive, hooked
 
 NAME = "ns/all"
 MANIFESTS = 7
@@ -256,6 +260,17 @@ def test_a_catalog_that_lacks_a_sound_repository(root: Path) -> None:
         assert f"lacks {NAME}" in {f.problem for f in report.findings}
         alone = Verification(Tree(root, look=True), [RepositoryName(NAME)]).report()
         assert [f.problem for f in alone.findings] == [f"lacks {NAME}"]
+
+
+def test_a_catalog_that_cannot_be_read(root: Path) -> None:
+    def fail(primitive: Primitive) -> Any:
+        if primitive.path == layout.CATALOG and primitive.function is os.read:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return primitive()
+
+    with hooked(fail):
+        alone = Verification(Tree(root, look=True), [RepositoryName(NAME)]).report()
+    assert [(f.path, f.kind) for f in alone.findings] == [(layout.CATALOG, Kind.UNREAD)]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3])
