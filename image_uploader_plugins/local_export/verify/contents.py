@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
@@ -19,8 +19,7 @@ _Key = tuple[tuple[int, int], int, float]
 _Item = tuple[Digest, File]
 _T = TypeVar("_T")
 
-_BATCH = 1024 * 1024  # bytes
-_FILES_AT_ONCE = 100
+_SMALL = 64 * 1024  # bytes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,16 +84,17 @@ class Contents:
         """
         new = {(_key(file), digest): file for digest, file in files}
         wanted = [(key[1], file) for key, file in new.items() if not self._is_known(key)]
-        # Large files first, so that no thread is left alone with one in the end.
-        wanted.sort(key=lambda item: min(_BATCH, item[1].size) - item[1].size)
         self._meter.expect(sum(file.size for _, file in wanted))
-        for batch, problems in parallel.each(self._read_all, _batches(wanted)):
-            for (digest, file), problem in zip(batch, problems, strict=True):
-                self._note(digest, file, problem)
-
-    def _read_all(self, batch: Sequence[_Item]) -> list[Problem | None]:
+        # Large files first, so that no thread is left alone with one in the end.
+        large = [item for item in wanted if item[1].size > _SMALL]
+        large.sort(key=lambda item: item[1].size, reverse=True)
+        for (digest, file), problem in parallel.each(self._read, large):
+            self._note(digest, file, problem)
+        # Threads would wait longer for the interpreter than it takes to read these.
         with self._storage.holding():
-            return list(map(self._read, batch))
+            for digest, file in wanted:
+                if file.size <= _SMALL:
+                    self._note(digest, file, self._read((digest, file)))
 
     def _is_known(self, key: tuple[_Key, Digest]) -> bool:
         return key in self._problems and not isinstance(self._problems[key], Unread)
@@ -136,20 +136,6 @@ class Contents:
         if now and _key(now) != _key(file):
             return self._read((digest, now))
         return Damage(actual) if now else None
-
-
-def _batches(items: Iterable[_Item]) -> Iterator[list[_Item]]:
-    """Yield the files in groups, since small ones cost more to hand to a thread than to read."""
-    batch: list[_Item] = []
-    size = 0
-    for item in items:
-        batch.append(item)
-        size += item[1].size
-        if size >= _BATCH or len(batch) == _FILES_AT_ONCE:
-            yield batch
-            batch, size = [], 0
-    if batch:
-        yield batch
 
 
 def _key(file: File) -> _Key:
