@@ -242,7 +242,11 @@ class RepositoryLayout:
             raise errors.InvalidReference(f"repository name {name.value!r} is a file of the tree")
         # Each name needs a file name of its own: ``a/b`` and ``a_b`` must differ.
         self.key = hashlib.sha256(name.value.encode()).hexdigest()
-        self.leases = LEASES / self.key
+
+    @functools.cached_property
+    def leases(self) -> PurePosixPath:
+        """Return the folder of the leases on its blobs."""
+        return LEASES / self.key
 
     @property
     def folders(self) -> tuple[PurePosixPath, ...]:

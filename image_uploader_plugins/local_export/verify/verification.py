@@ -50,11 +50,12 @@ class Verification:
 
     It changes nothing and may run beside writers: content is hashed without a
     lock, everything else is looked at under the lock that its writers take, or
-    twice where that cannot be taken: what is written meanwhile is no problem. A
-    second report does not hash again what was hashed before. ``meter`` counts
-    the bytes that are hashed and the repositories that are checked, and may
-    stop the verification. With more than one of ``processes``, children of fork
-    look at large trees, while no other thread may work on the tree.
+    twice where that cannot be taken: what is written meanwhile is no problem, and
+    repositories that come meanwhile are not looked at. A second report does not
+    hash again what was hashed before. ``meter`` counts the bytes that are hashed
+    and the repositories that are checked, and may stop the verification. With
+    more than one of ``processes``, children of fork look at large trees, while
+    no other thread may work on the tree.
     """
 
     def __init__(
@@ -93,9 +94,10 @@ class Verification:
         self._collector = Collector(self.tree, dry_run=True)
         whole = self.names is None
         garbage = self._looked(self._collector.state) if whole else []
-        self.contents.read(self._looked(self._files))
+        names = twice(self.repositories)
+        self.contents.read(self._looked(functools.partial(self._files, names)))
         self._garbage, self._folders = [], {}
-        found = set(self._findings(report))
+        found = set(self._findings(names, report))
         garbage += self._garbage
         garbage += self._unlinked(whole=whole)
         found.update(self._failures)
@@ -161,24 +163,23 @@ class Verification:
             except (errors.InvalidReference, errors.StorageError):
                 continue
 
-    def _files(self) -> Iterator[tuple[Digest, File]]:
+    def _files(self, names: Iterable[RepositoryName]) -> Iterator[tuple[Digest, File]]:
         with self.tree.storage.holding():
-            held = list(self._repository_files())
+            held = list(self._repository_files(names))
         self._held = _names_of(held)
         pooled = list(self.tree.pool.files()) if self.names is None else []
         self._pooled = {digest: file.inode for digest, file in pooled}
         return itertools.chain(held, pooled)
 
-    def _repository_files(self) -> Iterator[tuple[Digest, File]]:
-        for name in self.repositories():
+    def _repository_files(self, names: Iterable[RepositoryName]) -> Iterator[tuple[Digest, File]]:
+        for name in names:
             try:
                 yield from self.tree.repository(name).blob_files()
             except errors.StorageError as e:
                 if failed(e):
                     raise
 
-    def _findings(self, report: Report) -> Iterator[Finding]:
-        names = self.repositories()
+    def _findings(self, names: Sequence[RepositoryName], report: Report) -> Iterator[Finding]:
         with self._looked_at(names) as looked:
             yield from self._shared(names, report)
             yield from self._repositories(names, looked, report)
@@ -369,7 +370,7 @@ class Verification:
         suspects = _linked_outside(pooled, self._held)
         if suspects:
             with self.tree.pool_lock():  # so that no link is made meanwhile
-                held = _names_of(self._repository_files())
+                held = _names_of(self._repository_files(self.repositories()))
                 suspects &= _linked_outside(self.tree.pool.files(), held)
         for path in suspects:
             outside = "has a link outside the tree; what is written to that link is written here"

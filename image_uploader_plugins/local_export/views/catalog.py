@@ -6,7 +6,6 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterable, Iterator
-from pathlib import PurePosixPath
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.local_export import layout
@@ -124,15 +123,15 @@ class Catalog:
             return b""
         return self._storage.read(layout.CATALOG)
 
-    def walk(self, folder: PurePosixPath = layout.V2) -> Iterator[RepositoryName]:
-        """Yield the repositories on disk, at any depth, also incomplete ones."""
-        names = self._storage.names(folder)
-        if folder != layout.V2 and any(layout.is_own_folder(name) for name in names):
-            yield RepositoryName(str(folder.relative_to(layout.V2)))
+    def walk(self, within: str = "") -> Iterator[RepositoryName]:
+        """Yield the repositories on disk, at any depth ``within`` a name, also incomplete ones."""
+        names = self._storage.names(layout.V2 / within)
+        if within and any(map(layout.is_own_folder, names)):
+            yield RepositoryName(within)
         for name, kind in names.items():
             if kind == "folder" and name not in RESERVED_SEGMENTS and not name.startswith("."):
                 with contextlib.suppress(errors.InvalidReference):
-                    yield from self.walk(folder / name)
+                    yield from self.walk(f"{within}/{name}" if within else name)
 
 
 def _is_name(text: str) -> bool:
