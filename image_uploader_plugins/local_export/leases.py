@@ -81,7 +81,8 @@ class Leases:
 
     def expired(self, folder: PurePosixPath = layout.LEASES) -> list[File]:
         """Return the leases that ran out, of one repository or of the whole tree."""
-        return [lease for lease in self.all(folder) if self._ran_out(lease)]
+        with self._storage.holding():
+            return [lease for lease in self.all(folder) if self._ran_out(lease)]
 
     def all(self, folder: PurePosixPath = layout.LEASES) -> Iterator[File]:
         """Yield every lease in a folder."""
@@ -102,7 +103,7 @@ class Leases:
 
 
 def _name(lease: File) -> str:
-    return lease.path.name.rpartition(".")[0]
+    return lease.name.rpartition(".")[0]
 
 
 def _digest(lease: File) -> Digest:

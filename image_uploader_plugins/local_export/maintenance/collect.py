@@ -142,7 +142,8 @@ class Collector:
         """
         foreseen = self._foreseen.copy() if self._foreseen else None
         links = foreseen or LinkCounts()
-        alone = [(d, file) for d, file in self._pool.files() if links.is_last(file)]
+        with self._storage.holding():
+            alone = [(d, file) for d, file in self._pool.files() if links.is_last(file)]
         # Most files have links, and then no repository need be looked at.
         held = self._held() if alone else ()
         wanted = (f for d, f in alone if d not in held and (whole or d in self._swept))

@@ -93,13 +93,11 @@ class Verification:
         self.unread, self.misplaced, self._notes, self._failures = set(), set(), [], []
         self._collector = Collector(self.tree, dry_run=True)
         whole = self.names is None
-        garbage = self._looked(self._collector.state) if whole else []
         names = twice(self.repositories)
         self.contents.read(self._looked(functools.partial(self._files, names)))
         self._garbage, self._folders = [], {}
         found = set(self._findings(names, report))
-        garbage += self._garbage
-        garbage += self._unlinked(whole=whole)
+        garbage = self._garbage + self._unlinked(whole=whole)
         found.update(self._failures)
         # Other problems of garbage do not matter.
         paths = {g.path for g in garbage}
@@ -166,8 +164,8 @@ class Verification:
     def _files(self, names: Iterable[RepositoryName]) -> Iterator[tuple[Digest, File]]:
         with self.tree.storage.holding():
             held = list(self._repository_files(names))
+            pooled = list(self.tree.pool.files()) if self.names is None else []
         self._held = _names_of(held)
-        pooled = list(self.tree.pool.files()) if self.names is None else []
         self._pooled = {digest: file.inode for digest, file in pooled}
         return itertools.chain(held, pooled)
 
@@ -188,8 +186,9 @@ class Verification:
         """Yield findings of the parts that all repositories share."""
         yield from self._looked(self._served)
         if self.names is None:
+            self._garbage += self._looked(self._collector.state)
             yield from self._looked(functools.partial(self._catalog, names))
-            state = self._looked(functools.partial(self._all_of, layout.STATE))
+            state = self._looked(self._all_state)
             pooled = list(self.tree.pool.among(state))
             yield from self._looked(functools.partial(self._pool, report, pooled))
             yield from self._looked(functools.partial(self._state, state))
@@ -213,7 +212,7 @@ class Verification:
         around = {folder for text in parents for folder in _and_above(layout.V2 / text)}
         yield from self._looked(functools.partial(self._modes, sorted(around)))
 
-    def _looked(self, look: Callable[[], Iterator[_T]]) -> list[_T]:
+    def _looked(self, look: Callable[[], Iterable[_T]]) -> list[_T]:
         """Return the results of a look; none where it fails, which becomes a finding."""
         try:
             return twice(lambda: list(look()))
@@ -393,10 +392,11 @@ class Verification:
             if is_pooled and not layout.pool_digest(file.place):
                 yield _not_state(file.path)
 
-    def _all_of(self, folder: PurePosixPath) -> Iterator[File]:
-        """Yield a folder, and everything in it."""
-        found = self.tree.storage.status(folder)
-        return itertools.chain([found] if found else [], self.tree.storage.below(folder))
+    def _all_state(self) -> list[File]:
+        """Return the private folder, and everything in it."""
+        with self.tree.storage.holding():
+            found = self.tree.storage.status(layout.STATE)
+            return [*([found] if found else []), *self.tree.storage.below(layout.STATE)]
 
 
 def _sound_first(looked: Looked) -> Looked:
