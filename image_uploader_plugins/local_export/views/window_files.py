@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import os
+import operator
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 
@@ -232,13 +232,15 @@ class WindowFiles:
         file = self._storage.status(self._layout.after(GONE, item))
         return file.modified if file else 0.0
 
-    def _below(self, folder: PurePosixPath, start: str = "") -> Iterator[str]:
-        """Yield the names of all entries that are not folders, at any depth."""
+    def _below(self, folder: PurePosixPath, start: str = "") -> list[str]:
+        """Return the names of all entries that are not folders, at any depth."""
+        found = []
         for name, kind in self._storage.names(folder).items():
             if kind == "folder":
-                yield from self._below(folder / name, f"{start}{name}/")
+                found += self._below(folder / name, f"{start}{name}/")
             else:
-                yield start + name
+                found.append(start + name)
+        return found
 
     # -- the files that should be there
 
@@ -535,11 +537,9 @@ class WindowFiles:
 
     def _way(self, label: str, last: str, link: PurePosixPath) -> str:
         """Return where a link in a division leads that leads to a window."""
-        name = layout.window_name(last)
-        if last != NONE and "/" not in name and link.parent == self._layout.division(label):
-            return name  # most lead to a window beside them, and the general way takes longer
-        target = self._layout.none if last == NONE else self._layout.window(label, last)
-        return os.path.relpath(target, link.parent)
+        window = f"{self._layout.division(label)}/{layout.window_name(last)}"
+        target = str(self._layout.none) if last == NONE else window
+        return _relative(target, str(link).rpartition("/")[0])
 
     def _render(self, items: Sequence[str]) -> bytes:
         return documents.filled(self._empty, items)
@@ -584,6 +584,16 @@ class WindowFiles:
             if kind == "folder" and folder / name not in kept:
                 self._remove_empty(folder / name, kept)
                 self._storage.remove_empty(folder / name)
+
+
+def _relative(target: str, folder: str) -> str:
+    """Return the way from a folder to a target, much faster than relpath()."""
+    around, _, name = target.rpartition("/")
+    if around == folder:
+        return name  # as of most
+    to, start = target.split("/"), folder.split("/")
+    shared = sum(itertools.takewhile(bool, map(operator.eq, to, start)))
+    return "/".join([*[".."] * (len(start) - shared), *to[shared:]])
 
 
 def _change_ways(changes: _Changes, old: Iterable[Entry], new: Iterable[Entry]) -> None:
