@@ -257,7 +257,8 @@ def test_every_request_has_a_turn(
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda _: pull(source), range(4)))
     assert len(turns) == len(registry.asked) + 1  # which was by TLS, to see whether it speaks that
-    assert len(turns) > 20
+    # One to four of them came before there was a token.
+    assert 20 <= len(turns) <= 23
     assert most_in_a_minute(sorted(turns)) <= 5
 
 
