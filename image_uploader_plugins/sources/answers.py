@@ -29,8 +29,7 @@ _SHORTEST_SECRET = 4
 def chunks(response: Answer) -> Iterator[bytes]:
     """Return a body as it comes; raises RegistryUnreachable where it breaks off."""
     try:
-        while chunk := response.raw.read1(CHUNK, decode_content=False):
-            yield chunk
+        yield from response.chunks(CHUNK)
     except (urllib3.exceptions.HTTPError, OSError) as e:
         raise errors.RegistryUnreachable(response.url, f"the answer breaks off: {e}") from e
 

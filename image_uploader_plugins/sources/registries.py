@@ -139,9 +139,9 @@ class Registry:
         None where there is no such thing (404).  Raises as get() does; a
         refusal of HEAD has no code and no message.
         """
-        with self._asked("HEAD", repository, path, headers, check) as response:
-            response.finish()
-            return response.headers if response.ok else None
+        response = self._asked("HEAD", repository, path, headers, check)
+        response.finish()
+        return response.headers if response.ok else None
 
     def _asked(
         self,

@@ -13,7 +13,7 @@ import struct
 import threading
 import time
 import urllib.parse
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Self
 
 import urllib3
@@ -38,10 +38,11 @@ _URL = re.compile(r"(https?://[a-z0-9._:\[\]-]+)(/[^\s#\\]*)")
 # The head of an answer as most servers write it, and its fields.
 _HEAD = re.compile(rb"HTTP/1\.1 ([2-5][0-9]{2}) ([ -~]*)\r\n((?:[A-Za-z0-9-]+:[ -~]*\r\n)+)\r\n")
 _FIELD = re.compile(r"([^:]+): *(.*)\r\n")
+_FOLD = re.compile(r"\r\n[ \t]+")  # RFC 9112, 5.2
 _FIELDS = 99  # more are refused by http.client
-_LENGTH = "content-length"
-_ENDS = frozenset({_LENGTH, "connection", "transfer-encoding"})  # tell where a body ends
-_DIGITS = 19
+# What tells where a body ends: its length, and what needs more care.
+_LENGTH = re.compile(rb"\r\ncontent-length: *([0-9]{1,18})\r\n", re.IGNORECASE)
+_ENDS = re.compile(rb"\r\n(content-length|connection|transfer-encoding):", re.IGNORECASE)
 _NO_BODY = frozenset({204, 304})
 # NOTE: urllib3 would sleep as long as Retry-After says.
 _ONCE = urllib3.Retry(False, redirect=False, respect_retry_after_header=False)
@@ -68,14 +69,24 @@ class Answer:
         """Return whether it leads elsewhere."""
         return self.status_code in _REDIRECTS and bool(self.headers.get("Location"))
 
+    def chunks(self, size: int) -> Iterator[bytes]:
+        """Yield the rest of the body as it comes, at most ``size`` bytes at once.
+
+        Raises errors of urllib3, OSError and TransferTooSlow.
+        """
+        raw = self.raw
+        while raw.length_remaining != 0 and (chunk := raw.read1(size, decode_content=False)):
+            yield chunk
+
     def finish(self) -> None:
-        """Give it up; where its body is short its connection goes on, else it is closed."""
+        """Close it; where the rest of its body is short its connection goes on."""
         left = _REST_LIMIT
         with contextlib.suppress(urllib3.exceptions.HTTPError, OSError, errors.SourceError):
-            # NOTE: at its end urllib3 keeps the connection for the next request.
-            while left > 0 and (chunk := self.raw.read(left, decode_content=False)):
+            for chunk in self.chunks(left):
                 left -= len(chunk)
-        self.raw.close()
+                if left <= 0:
+                    break
+        self.close()
 
     def excuse(self, seconds: float) -> None:
         """Note that for so many seconds nobody read: its server has longer for it."""
@@ -90,6 +101,8 @@ class Answer:
     def close(self) -> None:
         """Close it, and its connection unless all of it was read."""
         try:
+            if self.raw.length_remaining == 0:
+                self.raw.release_conn()  # which goes on
             self.raw.close()
         finally:
             work, self._at_end = self._at_end, None
@@ -128,7 +141,7 @@ class Session:
         }
         self._proxy = proxy
         self._lock = threading.Lock()
-        self._pools: dict[str, tuple[urllib3.HTTPConnectionPool, bool]] = {}
+        self._pools: dict[str, tuple[urllib3.HTTPConnectionPool, str, bool]] = {}
 
     def send(
         self, method: str, url: str, headers: dict[str, str], body: str | None = None
@@ -139,8 +152,10 @@ class Session:
         HTTP, and TransferTooSlow.
         """
         origin, target, user = _split(url)
-        sent = {**headers, "Authorization": user} if user else headers
-        pool, by_whole_url = self._pools.get(origin) or self._opened(origin)
+        pool, host, by_whole_url = self._pools.get(origin) or self._opened(origin)
+        sent = {"Host": host, **headers}
+        if user:
+            sent["Authorization"] = user
         raw = pool.urlopen(
             method,
             origin + target if by_whole_url else target,
@@ -158,7 +173,7 @@ class Session:
     def close(self) -> None:
         """Close its connections."""
         with self._lock:
-            for pool, _ in self._pools.values():
+            for pool, *_ in self._pools.values():
                 pool.close()
             self._pools.clear()
 
@@ -168,15 +183,16 @@ class Session:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _opened(self, origin: str) -> tuple[urllib3.HTTPConnectionPool, bool]:
-        """Return the connections for an origin, and whether they are asked by the whole URL."""
+    def _opened(self, origin: str) -> tuple[urllib3.HTTPConnectionPool, str, bool]:
+        """Return the connections for an origin, its Host, and whether they take whole URLs."""
         with self._lock:
             if origin not in self._pools:
                 proxy = self._proxy(origin)
                 manager = self._manager(proxy)
                 manager.pool_classes_by_scheme = self._classes
                 found = manager.connection_from_url(origin)
-                self._pools[origin] = found, bool(proxy) and origin.startswith("http:")
+                by_whole_url = bool(proxy) and origin.startswith("http:")
+                self._pools[origin] = found, _host(origin), by_whole_url
             return self._pools[origin]
 
     def _manager(self, proxy: str) -> urllib3.PoolManager:
@@ -204,6 +220,12 @@ def _split(url: str) -> tuple[str, str, str]:
     user = _basic(parts.auth) if parts.auth else ""
     origin = parts._replace(auth=None, path=None, query=None, fragment=None).url
     return origin, parts.request_uri, user
+
+
+def _host(origin: str) -> str:
+    """Return what Host says of an origin: no port where that is the usual one."""
+    scheme, _, host = origin.partition("://")
+    return host.removesuffix({"http": ":80", "https": ":443"}[scheme])
 
 
 def _basic(login: str) -> str:
@@ -303,62 +325,48 @@ class _PlainReader(_Reader):
         return count
 
 
-class _Fields(http.client.HTTPMessage):
-    """The fields of a head, each of one line, with nothing behind them that urllib3 looks for."""
-
-    def __init__(self, fields: list[tuple[str, str]]) -> None:
-        super().__init__()
-        self._found = fields
-        for name, value in fields:
-            self.set_raw(name, value)
-
-    def items(self) -> list[tuple[str, str]]:
-        return list(self._found)
-
-    def get_payload(self, *_: object, **__: object) -> Any:
-        return ""
-
-
 class _Response(http.client.HTTPResponse):
     """An answer whose head is read at once if it is a usual one, and else by http.client.
+
+    ``fields`` are those of its head.
 
     NOTE: that has it parsed as an e-mail, which takes a third of all calls of a request.
     """
 
     def __init__(self, sock: Any, debuglevel: int = 0, method: str | None = None) -> None:
         super().__init__(sock, debuglevel, method)
+        self.fields = urllib3.HTTPHeaderDict()
         self._is_to_head = method == "HEAD"
 
     def begin(self) -> None:
         head = _HEAD.match(self.fp.peek())
-        if not head or not self._takes(int(head[1]), _FIELD.findall(head[3].decode())):
+        if not head or not self._takes(head[0], int(head[1]), head[3]):
             super().begin()
+            for name, value in self.headers.items():
+                self.fields.add(name, _FOLD.sub(" ", str(value)))
             return
         self.fp.read(head.end())
         self.reason = head[2].decode().strip()
+        for name, value in _FIELD.findall(head[3].decode()):
+            self.fields.add(name, value)
 
-    def _takes(self, status: int, fields: list[tuple[str, str]]) -> bool:
+    def _takes(self, head: bytes, status: int, fields: bytes) -> bool:
         """Return whether nothing but its length ends the body, and all is known of the head."""
-        ends = [(name.lower(), value) for name, value in fields if name.lower() in _ENDS]
-        others = dict(ends)
-        length = others.pop(_LENGTH, "")
-        if self._is_to_head or status in _NO_BODY:
-            self.length = 0
-        elif len(ends) == 1 and length.isdecimal() and len(length) < _DIGITS:
-            self.length = int(length)
-        else:
+        ends, length = _ENDS.findall(head), _LENGTH.search(head)
+        has_none = self._is_to_head or status in _NO_BODY
+        if len(ends) != bool(length) or not (has_none or length) or fields.count(b"\n") > _FIELDS:
             return False
-        if others or len(fields) > _FIELDS:
-            return False
+        self.length = int(length[1]) if length and not has_none else 0
         self.code = self.status = status
         self.version = 11
-        self.headers = self.msg = _Fields(fields)
         self.chunked = self.will_close = False
         return True
 
 
 class _Paced(urllib3.connection.HTTPConnection):
     """A connection each of whose answers is held to ``limits``, headers and all.
+
+    A request is one piece of text, and nothing is kept of it but what its answer needs.
 
     NOTE: urllib3 times the pauses alone, and a byte in time is no pause.
     """
@@ -367,16 +375,54 @@ class _Paced(urllib3.connection.HTTPConnection):
     read_timeout = READ_TIMEOUT
     pace: Pace | None = None  # of the answer that comes
     _what = ""
+    _asked = ""  # the method
 
-    def putrequest(self, method: str, url: str, *args: Any, **kwargs: Any) -> None:
+    def request(  # type: ignore[override]
+        self,
+        method: str,
+        url: str,
+        body: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        **_: object,
+    ) -> None:
+        """Send a request, whose headers have a Host; raises ValueError for what is no line."""
         path = url if url.startswith("/") else urllib.parse.urlsplit(url).path
         # Without what may be a secret in it.
         self._what = f"{self.host}:{self.port}{path.partition('?')[0]}"
-        super().putrequest(method, url, *args, **kwargs)
+        self._asked = method
+        lines = [f"{method} {url} HTTP/1.1"]
+        lines += [f"{name}: {value}" for name, value in (headers or {}).items()]
+        if body is not None:
+            lines.append(f"Content-Length: {len(body)}")
+        if not "".join(lines).isprintable():
+            raise ValueError("a header with more than one line")
+        self.send("\r\n".join([*lines, "", body or ""]).encode("ascii"))
+
+    def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]
+        """Return the answer, its body unread."""
+        found = self.response_class(self.sock, method=self._asked)
+        try:
+            found.begin()
+        except BaseException:
+            found.close()
+            raise
+        if found.will_close:
+            self.close()
+        return urllib3.HTTPResponse(
+            found,
+            found.fields,
+            found.status,
+            found.version,
+            reason=found.reason,
+            preload_content=False,
+            decode_content=False,
+            original_response=found,
+            request_method=self._asked,
+        )
 
     def response_class(  # type: ignore[override]
         self, sock: Any, *args: Any, **kwargs: Any
-    ) -> http.client.HTTPResponse:
+    ) -> _Response:
         self.pace = pace = Pace(self._what, self.limits)
         return _Response(self._reader(sock, pace), *args, **kwargs)
 
@@ -392,6 +438,7 @@ class _Plain(_Paced):
 
     def connect(self) -> None:
         super().connect()
+        self.sock.settimeout(None)  # that was for connecting
         for option, seconds in (
             (socket.SO_RCVTIMEO, min(_GATHER, self.read_timeout)),
             (socket.SO_SNDTIMEO, self.read_timeout),
@@ -400,11 +447,6 @@ class _Plain(_Paced):
             value = struct.pack("@ll", *divmod(microseconds, 1_000_000))
             self.sock.setsockopt(socket.SOL_SOCKET, option, value)
 
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        if self.sock:
-            self.timeout = None  # that was for connecting
-        super().request(*args, **kwargs)
-
     def _reader(self, sock: Any, pace: Pace) -> _Reader:
         raw = sock.makefile("rb", buffering=0)
         return _PlainReader(raw, pace, sock, self.read_timeout, self._what)
@@ -412,6 +454,15 @@ class _Plain(_Paced):
 
 class _Tls(_Paced, urllib3.connection.HTTPSConnection):
     """A connection by TLS, itself or to a proxy."""
+
+    def request(self, *args: Any, **kwargs: Any) -> None:
+        if self.sock:
+            self.sock.settimeout(self.timeout)
+        super().request(*args, **kwargs)
+
+    def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]
+        self.sock.settimeout(self.timeout)
+        return super().getresponse()
 
 
 def _pool_classes(limits: Limits, read_timeout: float) -> dict[str, Any]:

@@ -11,10 +11,10 @@ import sys
 import threading
 import types
 from collections.abc import Iterable
-from email.errors import MultipartInvariantViolationDefect, StartBoundaryNotFoundDefect
 from typing import Any
 
 import pytest
+import urllib3
 
 from image_uploader_plugins.pace import Limits, Pace
 from image_uploader_plugins.sources import answers, session
@@ -183,12 +183,12 @@ def begun(kind: type[http.client.HTTPResponse], content: bytes, method: str) -> 
         return type(e), str(e)
     told = (answer.status, vars(answer)["code"], answer.reason, answer.version, answer.length)
     ends = (answer.chunked, answer.will_close)
-    fields = (answer.msg.items(), answer.headers.get("link"), answer.getheader("LINK"))
-    # urllib3 takes these for what they are: a head is no e-mail.
-    ignored = (StartBoundaryNotFoundDefect, MultipartInvariantViolationDefect)
-    defects = [type(defect) for defect in answer.msg.defects if not isinstance(defect, ignored)]
-    mended = (answer.msg.is_multipart(), answer.msg.get_payload(), defects)
-    return told, ends, fields, mended, given.file.read()
+    if isinstance(answer, session._Response):
+        fields = answer.fields
+    else:
+        plain = [(name, value.replace("\r\n ", " ")) for name, value in answer.msg.items()]
+        fields = urllib3.HTTPHeaderDict(plain)
+    return told, ends, [*fields.items()], given.file.read()
 
 
 STATUSES = (
