@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 from image_uploader_plugins import errors
 
@@ -27,8 +27,7 @@ PATIENCE = 5.0
 _WINDOW = 30.0  # seconds of waiting for a server that are looked at together
 
 
-@dataclasses.dataclass(frozen=True)
-class Limits:
+class Limits(NamedTuple):
     """The limits for one answer of a server; 0 switches a limit off.
 
     ``minimum_rate`` in bytes a second, ``deadline`` in seconds for the whole

@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from image_uploader_plugins import errors, media_types
 from image_uploader_plugins.copying.image_walk import Manifests, fetch, left_behind, walk
@@ -14,8 +14,7 @@ from image_uploader_plugins.manifest import Descriptor, Manifest
 from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
 
 
-@dataclasses.dataclass(frozen=True)
-class Part:
+class Part(NamedTuple):
     """A manifest of an image, and the digest that it goes by."""
 
     manifest: Manifest

@@ -7,8 +7,7 @@ tag ``x``, so nothing it derives is used here.
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any
+from typing import Any, NamedTuple
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
@@ -18,8 +17,7 @@ from image_uploader_plugins.sources.image_name import ImageName, prefix_of
 LOCAL = "containers-storage:"
 
 
-@dataclasses.dataclass(frozen=True)
-class Job:
+class Job(NamedTuple):
     """One image to copy: ``reference`` of ``name`` at ``host`` becomes ``target:tag``.
 
     ``is_local`` images lie in containers-storage.  ``tag`` is None where the

@@ -4,9 +4,9 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 from collections.abc import Collection, Iterable, Sequence
+from typing import NamedTuple
 
 from image_uploader_plugins import errors, image_config
 from image_uploader_plugins.copying.image_walk import Manifests
@@ -17,8 +17,7 @@ from image_uploader_plugins.text import enumerated
 LOG = logging.getLogger(__name__)
 
 
-@dataclasses.dataclass(frozen=True)
-class PlatformChoice:
+class PlatformChoice(NamedTuple):
     """The manifests of a source, and of its indexes just what is for ``platforms``.
 
     None of them stands for all.

@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import dataclasses
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.copying.image_walk import default_image
@@ -23,8 +23,7 @@ _WAY_OUT = (
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Claim:
+class Claim(NamedTuple):
     """``job`` is to become ``name`` in ``target``, whatever that is.
 
     ``role`` is what modifies it on the way, "" for nothing; ``where`` is the

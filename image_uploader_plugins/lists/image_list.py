@@ -4,13 +4,12 @@
 from __future__ import annotations
 
 import collections
-import dataclasses
 import functools
 import itertools
 import logging
 import socket
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from image_uploader_plugins import files
 from image_uploader_plugins.copying.job import LOCAL
@@ -33,8 +32,7 @@ Lists = Mapping[str, Sequence[tuple[str, dict[str, Any]]]]
 """The entries of files by the files' names, each entry with where it stands."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """One entry of a list; Job.of() reads which image becomes what.
 
     ``uploader`` is the driver's name, and ``wishes`` are fields of

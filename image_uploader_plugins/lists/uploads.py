@@ -7,6 +7,7 @@ import contextlib
 import dataclasses
 import functools
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from oslo_config import cfg
 
@@ -22,8 +23,7 @@ from image_uploader_plugins.runs.records import ImageRecord
 from image_uploader_plugins.sources.registries import Registries
 
 
-@dataclasses.dataclass(frozen=True)
-class _Planned:
+class _Planned(NamedTuple):
     """An entry, the job that it is, and what becomes of it."""
 
     entry: Entry

@@ -12,6 +12,7 @@ import itertools
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from pathlib import Path
+from typing import NamedTuple
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
@@ -32,8 +33,7 @@ Referrers = Mapping[Digest, Mapping[Digest, Manifest]]
 """The manifests that refer to others, by these subjects and then by their own digests."""
 
 
-@dataclasses.dataclass(frozen=True)
-class Plan:
+class Plan(NamedTuple):
     """The content that may be removed; manifests in the order of their removal.
 
     ``tags`` are those that go. ``unnamed`` are the manifests that stay and that
@@ -110,7 +110,7 @@ def plan(
     else:
         made = _plan(repository, found, needs, memory, held, without)
     lost = {tag for tag in taken.lost_tags if tag in without}
-    return dataclasses.replace(made, tags=made.tags | lost)
+    return made._replace(tags=made.tags | lost)
 
 
 def _key(storage: Storage, repository: Repository) -> Path:

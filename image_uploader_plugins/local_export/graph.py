@@ -142,8 +142,7 @@ class Graph(Generic[_Tag, _Name]):
         return frozenset(closure(self.edges(without), self.roots(without)) & self.present)
 
 
-@dataclasses.dataclass(frozen=True)
-class Fate:
+class Fate(NamedTuple):
     """The manifests of a repository that stay, and those that may be removed.
 
     ``live`` are the manifests that names lead to. ``dead`` may be removed.

@@ -8,7 +8,7 @@ import dataclasses
 import enum
 import sys
 from collections.abc import Collection, Iterable, Mapping
-from typing import Self
+from typing import NamedTuple, Self
 
 from image_uploader_plugins.manifest import Descriptor
 from image_uploader_plugins.text import one_line, redacted
@@ -213,8 +213,7 @@ class Tally:
         return {outcome: cls(counts[outcome], sizes[outcome]) for outcome in Outcome}
 
 
-@dataclasses.dataclass(frozen=True)
-class Totals:
+class Totals(NamedTuple):
     """The sums over some images, for people: counts, bytes, seconds of wall-clock time.
 
     ``images`` are those that the target has now.  ``bytes_fetched`` came over

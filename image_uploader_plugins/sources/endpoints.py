@@ -6,8 +6,8 @@ Source: containers-registries.conf(5), "Remapping and mirroring registries".
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.reference import RepositoryName
@@ -16,8 +16,7 @@ from image_uploader_plugins.sources.registries import Registries, Registry
 from image_uploader_plugins.sources.registries_conf import ConfRegistry
 
 
-@dataclasses.dataclass(frozen=True)
-class Endpoint:
+class Endpoint(NamedTuple):
     """A registry and the repository's name there; what it is asked for: tags, digests or both."""
 
     registry: Registry
@@ -61,7 +60,7 @@ def _of_rules(registries: Registries, registry: str, repository: str) -> Iterato
 def _of_conf(registries: Registries, conf: ConfRegistry, image: str) -> Iterator[Endpoint]:
     for mirror in conf.mirrors:
         found = _moved(registries, conf, mirror.location, image, insecure=mirror.insecure)
-        yield dataclasses.replace(found, by_tag=mirror.by_tag, by_digest=mirror.by_digest)
+        yield found._replace(by_tag=mirror.by_tag, by_digest=mirror.by_digest)
 
 
 def _moved(

@@ -7,9 +7,9 @@ Docker Hub.
 
 from __future__ import annotations
 
-import dataclasses
 import ipaddress
 import re
+from typing import NamedTuple
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
@@ -28,8 +28,7 @@ _PREFIX = re.compile(r"(?P<host>[a-z0-9.-]+)(?:_(?P<port>[0-9]{2,5}))?")
 _IPV6 = re.compile(r"[0-9a-f]{4}(?:-[0-9a-f]{4}){7}")
 
 
-@dataclasses.dataclass(frozen=True)
-class ImageName:
+class ImageName(NamedTuple):
     """An image in a registry, ``host[:port]``; ``tag`` is None only beside a digest."""
 
     registry: str

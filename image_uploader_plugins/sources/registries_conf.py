@@ -6,13 +6,12 @@ Source: containers-registries.conf(5).
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import logging
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from image_uploader_plugins.sources.image_name import is_address
 from image_uploader_plugins.text import shown
@@ -24,8 +23,7 @@ REGISTRIES_CONF = Path("/etc/containers/registries.conf")
 _PULLS = {"all": (True, True), "tag-only": (True, False), "digest-only": (False, True)}
 
 
-@dataclasses.dataclass(frozen=True)
-class ConfMirror:
+class ConfMirror(NamedTuple):
     """A mirror at ``location``, which is asked for tags, for digests, or for both."""
 
     location: str
@@ -34,8 +32,7 @@ class ConfMirror:
     by_digest: bool
 
 
-@dataclasses.dataclass(frozen=True)
-class ConfRegistry:
+class ConfRegistry(NamedTuple):
     """What ``file`` says of the images whose names begin with ``prefix``.
 
     A prefix is a registry with maybe a path, or ``*.`` and a domain for the

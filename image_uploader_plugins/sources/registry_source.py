@@ -13,7 +13,7 @@ import logging
 import re
 import urllib.parse
 from collections.abc import Callable, Collection, Iterator, Mapping
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from image_uploader_plugins import errors, manifest, media_types
 from image_uploader_plugins.digest import Digest
@@ -71,8 +71,7 @@ class _NoSuchPart(errors.RegistryUnreachable):
     """An answer to a range that is of no use."""
 
 
-@dataclasses.dataclass(frozen=True)
-class _TagsPage:
+class _TagsPage(NamedTuple):
     """What came from ``url`` for a query: names, in so many bytes, and the link that follows."""
 
     url: str

@@ -16,7 +16,7 @@ import threading
 import time
 import urllib.parse
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.sources import answers
@@ -35,8 +35,7 @@ Ask = Callable[[str, Mapping[str, str], Mapping[str, str] | None], Answer]
 """A function that takes a URL, headers and a form to POST or None; returns a status and a body."""
 
 
-@dataclasses.dataclass(frozen=True)
-class _Key:
+class _Key(NamedTuple):
     registry: str
     user: str
     realm: str

@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import errno
 import functools
 import os
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import PurePosixPath
-from typing import Any, NoReturn, ParamSpec, TypeVar
+from typing import Any, NamedTuple, NoReturn, ParamSpec, TypeVar
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.storage.beneath import (
@@ -46,8 +45,7 @@ DIFFERENT = "is not what it should be"
 SURPLUS = "should not be there"
 
 
-@dataclasses.dataclass(frozen=True, order=True)
-class Change:
+class Change(NamedTuple):
     """A path that would be changed, and the reason."""
 
     path: PurePosixPath

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import operator
 import os
 import stat
@@ -53,8 +52,7 @@ class File(NamedTuple):
         return self.modified_ns / 1e9
 
 
-@dataclasses.dataclass(frozen=True)
-class Staged:
+class Staged(NamedTuple):
     """A complete and durable temporary file that is not published yet; ``size`` in bytes."""
 
     path: PurePosixPath

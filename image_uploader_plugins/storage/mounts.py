@@ -8,11 +8,11 @@ each file system's own documentation of flock(2).
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import os
 import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePath, PurePosixPath
+from typing import NamedTuple
 
 from image_uploader_plugins.text import one_line
 
@@ -48,8 +48,7 @@ _NEEDED = {"lustre": "flock"}
 _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
-@dataclasses.dataclass(frozen=True)
-class Mount:
+class Mount(NamedTuple):
     """A line of mountinfo: ``number`` is the mount's own, ``device`` is "major:minor".
 
     ``options`` are those of the mount and of the file system.

@@ -3,13 +3,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from pathlib import PurePosixPath
+from typing import NamedTuple
 
 
-@dataclasses.dataclass(frozen=True)
-class Places:
+class Places(NamedTuple):
     """A storage's own folders, below ``state``, which is private and at the top of the root."""
 
     state: PurePosixPath

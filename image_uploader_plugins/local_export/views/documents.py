@@ -7,14 +7,13 @@ server's configuration: values that cannot contain a quote or a newline.
 
 from __future__ import annotations
 
-import dataclasses
 import html
 import json
 import operator
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
-from typing import Any
+from typing import Any, NamedTuple
 
 from image_uploader_plugins import errors, media_types
 from image_uploader_plugins.digest import Digest
@@ -37,8 +36,7 @@ _ONE_VARIANT = re.compile(
 )
 
 
-@dataclasses.dataclass(frozen=True)
-class Variant:
+class Variant(NamedTuple):
     """A manifest that a reference offers, by its media type; ``quality`` as in RFC 9110, 12.4.2."""
 
     media_type: str

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-import dataclasses
+from typing import NamedTuple
 
 from image_uploader_plugins.local_export.last_used import LastUsed
 from image_uploader_plugins.local_export.views.windows import DividedList
@@ -18,8 +18,7 @@ def identity(file: File) -> Identity:
     return (file.inode, file.size, file.modified_ns, file.changed_ns)
 
 
-@dataclasses.dataclass(frozen=True)
-class KeptList:
+class KeptList(NamedTuple):
     """A list, with the identity of the file that has it.
 
     ``ages`` are times of links to the windows after removed items, as far as

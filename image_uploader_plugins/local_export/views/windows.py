@@ -23,12 +23,12 @@ ones.
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import zlib
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple
 
 # No item begins with a dot.
 START = ".start"
@@ -60,8 +60,7 @@ _MASK = 0xFFFFFFFF
 _32_BITS = "I"
 
 
-@dataclasses.dataclass(frozen=True)
-class Division:
+class Division(NamedTuple):
     """One way to divide the list.
 
     ``longest`` is the most items that its windows have, ``ends`` are the last
@@ -97,8 +96,7 @@ class Division:
         return self.ends[at] if at < len(self.ends) else END
 
 
-@dataclasses.dataclass(frozen=True)
-class Window:
+class Window(NamedTuple):
     """A window that is in no division: its last item, END or NONE, and all its items."""
 
     last: str
@@ -223,8 +221,7 @@ class DividedList:
         return {**found, max(total, 1): None}
 
 
-@dataclasses.dataclass(frozen=True)
-class Splice:
+class Splice(NamedTuple):
     """Ends of windows that replace others: ``new`` replaces ``old``, after the ``first`` ends."""
 
     first: int
@@ -232,8 +229,7 @@ class Splice:
     new: list[str]
 
 
-@dataclasses.dataclass(frozen=True)
-class Change:
+class Change(NamedTuple):
     """A list before and after ``items`` came or went, these sorted.
 
     ``splices`` are those of the divisions that both lists have, by their labels.
