@@ -14,10 +14,9 @@ from __future__ import annotations
 
 import abc
 import contextlib
-import dataclasses
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from types import MappingProxyType, TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
@@ -27,8 +26,7 @@ from image_uploader_plugins.reference import ImageRef, RepositoryName, Tag
 NO_SOURCES: Mapping[Digest, RepositoryName] = MappingProxyType({})
 
 
-@dataclasses.dataclass(frozen=True)
-class Deletion:
+class Deletion(NamedTuple):
     """The manifests and blobs that a deletion removed.
 
     ``bytes_freed`` counts the bytes that the storage got back: content that
@@ -40,8 +38,7 @@ class Deletion:
     bytes_freed: int = 0
 
 
-@dataclasses.dataclass(frozen=True)
-class Census:
+class Census(NamedTuple):
     """The amount of content that a target holds.
 
     ``bytes_stored`` is the size of all blobs and manifests, each stored content
@@ -59,16 +56,14 @@ class Census:
     oldest_lease: float | None = None
 
 
-@dataclasses.dataclass(frozen=True)
-class Footprint:
+class Footprint(NamedTuple):
     """The ``bytes`` and ``files`` that something takes in a target, about, beside its content."""
 
     bytes: int = 0
     files: int = 0
 
 
-@dataclasses.dataclass(frozen=True)
-class Room:
+class Room(NamedTuple):
     """The room that a target has left: so many ``bytes``, in so many ``files``.
 
     ``files`` is None where their number has no limit.  A blob is one file, and

@@ -8,7 +8,6 @@ signatures.
 
 from __future__ import annotations
 
-import difflib
 import re
 import reprlib
 from collections.abc import Iterable, Sequence
@@ -104,5 +103,8 @@ def printable(text: str) -> str:
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
     """Return a question for a word that may be misspelled, "" for one that is like no other."""
+    # For mistakes alone.
+    import difflib  # noqa: PLC0415
+
     close = difflib.get_close_matches(word, list(known), 1)
     return f"; did you mean {close[0]!r}?" if close else ""

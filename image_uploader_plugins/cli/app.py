@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import copy
-import difflib
 import gc
 import importlib
 import importlib.metadata
@@ -181,6 +180,9 @@ class Main(app.App):
 
     def refuse(self, name: str) -> int:
         """Report that there is no command ``name``, and which look like it; return the status."""
+        # For mistakes alone.
+        import difflib  # noqa: PLC0415
+
         kind = "option" if name.startswith("-") else "command"
         names = sorted(command for command, _ in self.command_manager)
         alike = [n for n in names if n.startswith(name)] or difflib.get_close_matches(name, names)

@@ -377,7 +377,6 @@ _KNOWN = [
     (rf"\.referrers/(?:{_DIGEST})/(?:all|{_WORD}\+{_WORD}(?:\+{_WORD})?)", "file"),
 ]
 _POOLED = re.compile(rf"{re.escape(str(POOL))}/([^/]*)/([^/]{{2}})/(\2[^/]*)")
-_PLACES = re.compile("|".join(f"({pattern})" for pattern, _ in _KNOWN))
 
 
 def kind_of(path: PurePosixPath | str) -> str | None:
@@ -385,8 +384,14 @@ def kind_of(path: PurePosixPath | str) -> str | None:
 
     None where the tree never has anything.
     """
-    match = _PLACES.fullmatch(str(path))
+    match = _places().fullmatch(str(path))
     return _KNOWN[match.lastindex - 1][1] if match and match.lastindex else None
+
+
+@functools.cache
+def _places() -> re.Pattern[str]:
+    """Return one pattern for all paths, which takes as long to compile as others to import."""
+    return re.compile("|".join(f"({pattern})" for pattern, _ in _KNOWN))
 
 
 def is_derived(path: PurePosixPath) -> bool:

@@ -81,7 +81,8 @@ def _of_any(run: RunRecord | UpkeepRecord) -> _Values:
 def _of_copies(run: RunRecord) -> _Values:
     missing = sum(len(image.missing_platforms) for image in run.images)
     values: _Values = {
-        ("last_run_images", (("status", status),)): count for status, count in run.count().items()
+        ("last_run_images", (("status", status),)): count
+        for status, count in run.by_status().items()
     }
     values["last_run_fetched_bytes", ()] = run.bytes_fetched
     values["last_run_missing_platforms", ()] = missing

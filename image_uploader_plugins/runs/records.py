@@ -143,8 +143,7 @@ class ImageRecord:
         self.why = reason(why)
 
 
-@dataclasses.dataclass(frozen=True)
-class RunRecord:
+class RunRecord(NamedTuple):
     """A whole run: ``started`` in seconds since the epoch, ``seconds`` of wall-clock time.
 
     ``entries_left`` are those of the input that the run did not come to, so
@@ -171,14 +170,13 @@ class RunRecord:
         """Return the bytes that all images fetched from their sources."""
         return sum(image.bytes_fetched for image in self.images)
 
-    def count(self) -> dict[Status, int]:
+    def by_status(self) -> dict[Status, int]:
         """Return the number of images of each status."""
         found = collections.Counter(image.status for image in self.images)
         return {status: found[status] for status in Status}
 
 
-@dataclasses.dataclass(frozen=True)
-class UpkeepRecord:
+class UpkeepRecord(NamedTuple):
     """A run of a command that looks after a target; times are as those of a RunRecord.
 
     ``is_well`` is whether its exit status was 0; ``bytes_freed`` is what the disk got
@@ -190,8 +188,8 @@ class UpkeepRecord:
     started: float
     seconds: float
     is_well: bool
-    bytes_freed: int | None = None
-    findings: Mapping[str, int] = dataclasses.field(default_factory=dict)
+    bytes_freed: int | None
+    findings: Mapping[str, int]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -45,7 +45,7 @@ def _head(run: RunRecord) -> dict[str, Any]:
         "status": run.status,
         "why": run.why,
         "summary": {
-            "images": {"total": len(run.images)} | run.count(),
+            "images": {"total": len(run.images)} | run.by_status(),
             "layers": _layers(run.images),
             "bytes_fetched": run.bytes_fetched,
         },

@@ -6,9 +6,9 @@ Source: RFC 9110, 11.2 to 11.6.
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Iterable, Iterator
+from typing import NamedTuple
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _TOKEN68 = re.compile(r"[A-Za-z0-9._~+/-]+=*(?=[ \t]*(?:,|\Z))")
@@ -23,12 +23,11 @@ _ESCAPED = re.compile(r"\\(.)", re.DOTALL)
 FIELD_LIMIT = 16 * 1024  # characters
 
 
-@dataclasses.dataclass(frozen=True)
-class Challenge:
+class Challenge(NamedTuple):
     """One way to authenticate: ``scheme`` and the names of ``parameters`` in lower case."""
 
     scheme: str
-    parameters: dict[str, str] = dataclasses.field(default_factory=dict)
+    parameters: dict[str, str]
 
 
 def parse(fields: Iterable[str]) -> list[Challenge]:

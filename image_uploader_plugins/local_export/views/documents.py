@@ -7,7 +7,6 @@ server's configuration: values that cannot contain a quote or a newline.
 
 from __future__ import annotations
 
-import html
 import json
 import operator
 import re
@@ -49,8 +48,13 @@ def page(title: str = "") -> bytes:
 
     Without a title the page shows its own host.
     """
+    if not title.strip():
+        return PAGE
+    # With all names of letters in HTML: it takes long to load.
+    import html  # noqa: PLC0415
+
     text = html.escape(title.strip()).encode("ascii", "xmlcharrefreplace")
-    return PAGE.replace(_PAGE_TITLE, b"<title>" + text + b"</title>") if text else PAGE
+    return PAGE.replace(_PAGE_TITLE, b"<title>" + text + b"</title>")
 
 
 def htaccess(media_type: str, digest: Digest) -> bytes:
