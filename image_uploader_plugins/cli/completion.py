@@ -27,7 +27,7 @@ def script(program: str, shell: str) -> str:
 def answer(app: Any) -> None:
     """Write what the shell asks ``app`` for, and end the process; return where no shell asks.
 
-    It is cli.app's Main.
+    It is cli.program's Main.
     """
     asked = os.environ.get("COMP_LINE", "")[: int(os.environ.get("COMP_POINT", "0"))]
     argcomplete.autocomplete(_parser(app, asked.split()[1:]))

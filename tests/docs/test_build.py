@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from image_uploader_plugins.cli.app import COMMANDS
+from image_uploader_plugins.cli.program import COMMANDS
 from image_uploader_plugins.loader import list_opts
 from image_uploader_plugins.testing.web_server import Server, running
 from tests.docs.console import SOURCE

@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from image_uploader_plugins.cli.app import Main
 from image_uploader_plugins.cli.local_tree import LocalTree
+from image_uploader_plugins.cli.program import Main
 from tests.docs.console import SOURCE
 
 PAGE = (SOURCE / "commands.rst").read_text()

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from image_uploader_plugins.cli.app import Main
+from image_uploader_plugins.cli.program import Main
 from tests.support.checkout import PROJECT
 from tests.support.command_lines import PROGRAM, parse, typed
 

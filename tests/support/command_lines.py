@@ -8,7 +8,7 @@ import re
 import shlex
 from collections.abc import Iterator
 
-from image_uploader_plugins.cli.app import Main
+from image_uploader_plugins.cli.program import Main
 
 PROGRAM = "image-uploader"
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from image_uploader_plugins.cli.app import Main, main
+from image_uploader_plugins.cli.app import main
+from image_uploader_plugins.cli.program import Main
 
 COMMANDS = sorted(name for name, _ in Main().command_manager)
 """The names of all subcommands."""

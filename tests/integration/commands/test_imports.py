@@ -61,7 +61,7 @@ def test_help_needs_no_command(arguments: list[str]) -> None:
     unwanted = HEAVY | CONFIGURED | {f"{PACKAGE}.{name}" for name in COMMANDS}
     found = imported(*arguments)
     assert not found & unwanted
-    assert f"{PACKAGE}.cli.app" in found
+    assert f"{PACKAGE}.cli.program" in found
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from image_uploader_plugins.cli.app import Main
 from image_uploader_plugins.cli.commands.gc import Gc
+from image_uploader_plugins.cli.program import Main
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from tests.support import commands
 from tests.support.command_lines import parse, typed

@@ -52,7 +52,7 @@ from oslo_config import cfg
 from tripleo_common.image import exception
 
 from image_uploader_plugins import errors, manifest, media_types, strict_json, tripleo
-from image_uploader_plugins.cli import app
+from image_uploader_plugins.cli.program import PrintableFormatter
 from image_uploader_plugins.copying.copier import Copier
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
@@ -393,7 +393,7 @@ def test_what_an_argument_says_reaches_no_terminal(tmp_path: Path) -> None:
 
 
 def test_a_log_line_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    formatter = app.PrintableFormatter("%(levelname)s: %(message)s")
+    formatter = PrintableFormatter("%(levelname)s: %(message)s")
     try:
         raise ValueError(f"bad{ESCAPES}\nERROR: forged")
     except ValueError:

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 from cliff.command import Command
 
-from image_uploader_plugins.cli import app
 from image_uploader_plugins.cli.command_list import CommandList
+from image_uploader_plugins.cli.program import COMMANDS
 
 
 class Known(Command):
@@ -31,11 +31,11 @@ Made = type("Made", (Command,), {"__doc__": "Do what was made."})
 
 @pytest.fixture
 def found() -> CommandList:
-    return CommandList(app.COMMANDS)
+    return CommandList(COMMANDS)
 
 
 def test_each_command_is_described_as_its_class_says(found: CommandList) -> None:
-    entry_points = importlib.metadata.entry_points(group=app.COMMANDS)
+    entry_points = importlib.metadata.entry_points(group=COMMANDS)
     texts = {e.name: (inspect.getdoc(e.load()) or "").partition(".\n")[0] for e in entry_points}
     described = list(found.described())
     assert dict(described) == texts
@@ -74,7 +74,7 @@ raise RuntimeError
     monkeypatch.syspath_prepend(tmp_path)
     for name in ("Other", "Short", "Long"):
         value = f"somebodys_commands:{name}"
-        found.commands[name] = importlib.metadata.EntryPoint(name, value, app.COMMANDS)
+        found.commands[name] = importlib.metadata.EntryPoint(name, value, COMMANDS)
     described = dict(found.described())
     assert described["Other"] == "Do something else"
     assert described["Short"] == 'Do "this" shortly'
@@ -82,7 +82,7 @@ raise RuntimeError
 
 
 def test_one_that_cannot_be_loaded_spoils_no_other(found: CommandList) -> None:
-    group = app.COMMANDS
+    group = COMMANDS
     missing = importlib.metadata.EntryPoint("missing", "image_uploader_plugins.nowhere:X", group)
     found.commands["missing"] = missing
     described = dict(found.described())
