@@ -19,6 +19,8 @@ from typing import NoReturn, TypeVar
 _T = TypeVar("_T")
 
 _RESULT = struct.Struct("=qq")  # the place of an item, and its number
+_PART = struct.Struct("=q")  # the place of its first item
+_PARTS = 512  # at most: the smallest pipe holds them
 _AT_ONCE = 128  # results in one write, which no other process' write gets into: below PIPE_BUF
 _INTERVAL = 0.1  # seconds
 _ROOM = 1024 * 1024  # bytes that a pipe holds; more needs rights
@@ -34,8 +36,8 @@ def numbers(
 ) -> Iterator[Iterator[tuple[_T, int | None]]]:
     """Yield what yields each item and the number, not negative, that ``look`` returns.
 
-    They come in no order. Each of the processes is a child of fork, has a part
-    of the items, and is at work in the block alone. What ``look`` changes in
+    They come in no order. Each of the processes is a child of fork, takes part
+    after part of the items, and is at work in the block alone. What ``look`` changes in
     memory is lost. None stands also for what it raised, and for what a process
     that ended early has not looked at. ``check`` is called a few times a second
     while results are waited for, and ends that when it raises an error.
@@ -43,21 +45,23 @@ def numbers(
     A lock that another thread holds at the moment stays locked in a child, so
     ``look`` may take none that other threads take.
     """
+    parts, size = _parts(len(items))
     reading, writing = os.pipe()
     with contextlib.suppress(OSError):
         # Whoever does something else first should not hold the others up.
         fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, _ROOM)
     children: list[int] = []
     try:
-        # Where no process can be made, its part is not looked at.
+        # Where no process can be made, the others do its work.
         with contextlib.suppress(OSError):
-            for part in range(processes):
-                places = range(part, len(items), processes)
+            for _ in range(processes):
+                places = _taken(parts, size, len(items))
                 children.append(_fork(look, items, places, (reading, writing)))
         os.close(writing)
         writing = -1
         yield _told(items, reading, check)
     finally:
+        os.close(parts)
         os.close(reading)
         if writing >= 0:
             os.close(writing)
@@ -65,6 +69,22 @@ def numbers(
             # One that has ended is there until it is waited for.
             os.kill(child, signal.SIGKILL)
             os.waitpid(child, 0)
+
+
+def _parts(count: int) -> tuple[int, int]:
+    """Return a pipe to read the parts of so many items from, and the size of a part."""
+    size = max(1, -(-count // _PARTS))
+    parts, writing = os.pipe()
+    os.write(writing, b"".join(map(_PART.pack, range(0, count, size))))
+    os.close(writing)
+    return parts, size
+
+
+def _taken(parts: int, size: int, count: int) -> Iterator[int]:
+    """Yield the places of items in parts that no other process has taken, until there are none."""
+    while part := os.read(parts, _PART.size):
+        (start,) = _PART.unpack(part)
+        yield from range(start, min(start + size, count))
 
 
 def _told(
@@ -91,7 +111,10 @@ def _results(reading: int, check: Callable[[], object]) -> Iterator[tuple[int, i
 
 
 def _fork(
-    look: Callable[[_T], int | None], items: Sequence[_T], places: range, pipe: tuple[int, int]
+    look: Callable[[_T], int | None],
+    items: Sequence[_T],
+    places: Iterator[int],
+    pipe: tuple[int, int],
 ) -> int:
     with warnings.catch_warnings():
         # Python 3.12 warns of locks that other threads hold, see numbers().
@@ -105,7 +128,7 @@ def _fork(
 def _work(
     look: Callable[[_T], int | None],
     items: Sequence[_T],
-    places: range,
+    places: Iterator[int],
     reading: int,
     writing: int,
 ) -> NoReturn:
