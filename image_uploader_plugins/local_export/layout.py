@@ -238,7 +238,7 @@ class RepositoryLayout:
         self.name = name
         self.top = V2 / name.value
         self.start = f"{self.top}/"
-        if self.top == API_ROOT:
+        if name.value == API_ROOT.name:
             raise errors.InvalidReference(f"repository name {name.value!r} is a file of the tree")
         # Each name needs a file name of its own: ``a/b`` and ``a_b`` must differ.
         self.key = hashlib.sha256(name.value.encode()).hexdigest()

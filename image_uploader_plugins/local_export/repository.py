@@ -138,15 +138,20 @@ class Repository:
 
     def read_manifest(self, digest: Digest) -> Manifest:
         """Return the manifest; raise StorageError or ManifestInvalid, with the path in it."""
-        if self._parsed is None:
-            return self._read_manifest(digest)
-        if digest not in self._parsed:
-            self._parsed[digest] = self._read_manifest(digest)
-        return self._parsed[digest]
-
-    def _read_manifest(self, digest: Digest) -> Manifest:
+        known = self._parsed.get(digest) if self._parsed else None
+        if known:
+            return known
         path = self.layout.manifest_content(digest)
-        content = self._storage.read(path, manifest.SIZE_LIMIT)
+        return self.parse_manifest(digest, self._storage.read(path, manifest.SIZE_LIMIT))
+
+    def parse_manifest(self, digest: Digest, content: bytes) -> Manifest:
+        """Return what read_manifest() does, for callers that have read the bytes."""
+        parsed = self._parsed_manifest(digest, content)
+        if self._parsed is not None:
+            self._parsed[digest] = parsed
+        return parsed
+
+    def _parsed_manifest(self, digest: Digest, content: bytes) -> Manifest:
         try:
             digest.verify(content)
             parsed = Manifest.parse(content)
@@ -155,7 +160,8 @@ class Repository:
             # Clients have been told the type that the manifest was put with.
             return Manifest.parse(content, self._stored_type(digest) or parsed.media_type)
         except (errors.ManifestInvalid, errors.DigestMismatch) as e:
-            raise errors.ManifestInvalid(str(e), self._storage.root / path) from e
+            path = self._storage.root / self.layout.manifest_content(digest)
+            raise errors.ManifestInvalid(str(e), path) from e
 
     def read_manifests(self) -> Iterator[tuple[Digest, Manifest | errors.UploaderError]]:
         """Yield each manifest that is here, or the error where it cannot be read, sorted by digest.

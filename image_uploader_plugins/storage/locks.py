@@ -154,7 +154,7 @@ class Locks:
 
     def _open_to_read(self, path: PurePosixPath, folder: int) -> int:
         with _opening:
-            where = self._folders.root / path
+            where = functools.partial(self._folders.root.joinpath, path)
             descriptor = mapped(where, os.open, path.name, READ, dir_fd=folder)
             self._open.add(descriptor)
         return descriptor
@@ -164,7 +164,7 @@ class Locks:
     ) -> bool | None:
         """Return whether a file was locked; None where the file system has no locks."""
         try:
-            return mapped(self._folders.root / path, how, descriptor)
+            return mapped(functools.partial(self._folders.root.joinpath, path), how, descriptor)
         except errors.StorageError as e:
             if e.errno in NO_LOCKS:
                 return None

@@ -130,16 +130,16 @@ class Snapshot(DryRun):
     def below(
         self, path: PurePosixPath, enters: Callable[[File], bool] = lambda _: True
     ) -> Iterator[File]:
-        return self.inside(str(path), enters)
+        return iter(self.inside(str(path), enters))
 
-    def inside(
-        self, folder: str, enters: Callable[[File], bool] = lambda _: True
-    ) -> Iterator[File]:
-        """Do what below() does, for a path as a text."""
+    def inside(self, folder: str, enters: Callable[[File], bool] = lambda _: True) -> list[File]:
+        """Return what below() yields, for a path as a text."""
+        found = []
         for file in self._entries_in(folder):
-            yield file
+            found.append(file)
             if file.kind == "folder" and enters(file):
-                yield from self.inside(file.place, enters)
+                found += self.inside(file.place, enters)
+        return found
 
     def itself(self, path: PurePosixPath) -> File:
         """Return the entry of a folder, without a look at the folder that it is in."""
