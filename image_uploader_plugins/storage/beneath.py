@@ -7,6 +7,7 @@ import ctypes
 import errno
 import functools
 import os
+import sys
 from collections.abc import Callable
 
 # NOTE: openat2(2), Linux 5.6: the same number on every architecture that Debian and
@@ -29,6 +30,8 @@ class _How(ctypes.Structure):
     )
 
 
+# Those of os.fsencode().
+_ENCODING = sys.getfilesystemencoding(), sys.getfilesystemencodeerrors()
 _SIZE = ctypes.sizeof(_How)
 _TO_ENTER = ctypes.byref(_How(FOLDER, 0, _RESOLVE_NO_SYMLINKS | _RESOLVE_BENEATH))
 _TO_LOOK = ctypes.byref(
@@ -75,7 +78,7 @@ def status_beneath(top: int, path: str) -> os.stat_result:
 
 
 def _open(top: int, path: str, how: object) -> int:
-    found = _syscall()(_OPENAT2, top, os.fsencode(path), how, _SIZE)
+    found = _syscall()(_OPENAT2, top, path.encode(*_ENCODING), how, _SIZE)
     if found < 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), path)

@@ -23,7 +23,7 @@ from image_uploader_plugins.storage.entries import (
     statuses,
     statuses_of,
 )
-from image_uploader_plugins.storage.folders import NotFound, missing_of
+from image_uploader_plugins.storage.folders import NotFound, Where, missing_of
 from image_uploader_plugins.storage.storage import Storage
 
 _P = ParamSpec("_P")
@@ -70,7 +70,7 @@ class DryRun(Storage):
 
     def call(
         self,
-        path: PurePosixPath | str,
+        path: Where,
         function: Callable[_P, _T],
         *args: _P.args,
         **kwargs: _P.kwargs,
@@ -81,7 +81,7 @@ class DryRun(Storage):
         try:
             return super().call(path, function, *args, **kwargs)
         except errors.StorageDenied as e:
-            if e.errno == errno.EROFS or not self.is_private(PurePosixPath(path)):
+            if e.errno == errno.EROFS or not self.is_private(path):
                 raise
             raise NotFound(e.path, e.reason, errno.ENOENT) from e
 
@@ -140,9 +140,9 @@ class DryRun(Storage):
         self.changes.add(Change(path, DIFFERENT if self.status(path) else MISSING))
         return True
 
-    def _walk_creating(self, path: PurePosixPath) -> NoReturn:
+    def _walk_creating(self, text: str) -> NoReturn:
         # Lock files are made in a folder that is opened here, without call().
-        raise AssertionError(f"a dry run would write in {path}")
+        raise AssertionError(f"a dry run would write in {text}")
 
 
 def _is_harmless_opening(function: Callable[..., object], args: Sequence[object]) -> bool:

@@ -57,14 +57,14 @@ class Flushes:
     def _renew(self) -> None:
         self._mutex = threading.Lock()
 
-    def note(self, folder: str, find_device: Callable[[], int]) -> None:
-        """Remember a folder whose names must become durable with the next flush.
-
-        ``find_device`` returns its device, where it is not remembered already.
-        """
-        with self._mutex:
-            if folder not in self._pending:
-                self._pending[folder] = find_device()
+    def note(self, folder: str, descriptor: int) -> None:
+        """Remember an open folder whose names must become durable with the next flush."""
+        # Without the mutex, since that is asked for most: whoever takes it from there has yet
+        # to flush it.
+        if folder not in self._pending:
+            device = self._folders.device(folder, descriptor)
+            with self._mutex:
+                self._pending[folder] = device
 
     def forget(self, folder: str) -> None:
         """Forget a folder, since it is gone."""

@@ -7,6 +7,7 @@ import concurrent.futures
 import contextlib
 import errno
 import functools
+import itertools
 import os
 import pwd
 import threading
@@ -38,7 +39,10 @@ _NO_OWNERS = (errno.ENOTSUP, errno.ENOSYS)
 _REMOVED_MEANWHILE_TRIES = 100
 _FLUSHING_AT_ONCE = 4
 _HELD_AT_MOST = 32  # sixteen images and eight blobs stay below the usual limit of 1024
-_TOP = PurePosixPath()
+_TOP = "."
+
+Where = PurePosixPath | str
+"""A path relative to the root; texts are faster, and are as str() makes them of paths."""
 
 
 class NotFound(errors.StorageError):
@@ -58,12 +62,8 @@ class Owner(NamedTuple):
             return f"uid {self.uid}"
 
 
-class _TellsNotWhere(Exception):
-    """A folder could not be entered at once; going step by step tells what is wrong, and where."""
-
-
 class _Held(threading.local):
-    """The folders that a thread holds open, by path; None where it holds none.
+    """The folders that a thread holds open, by path; none unless it ``is_holding``.
 
     ``missing`` are folders that it has looked for in vain, each with a slash at
     its end, ``devices`` the devices that folders are on. ``locks`` is the
@@ -72,10 +72,15 @@ class _Held(threading.local):
     """
 
     def __init__(self) -> None:
-        self.folders: dict[str, int] | None = None
+        self.locks = 0
+        self.is_holding = False
+        self.forget()
+
+    def forget(self) -> None:
+        """Forget all that was seen of folders."""
+        self.folders: dict[str, int] = {}
         self.missing: tuple[str, ...] = ()
         self.devices: dict[str, int] = {}
-        self.locks = 0
         self.fresh: set[str] = set()
 
 
@@ -103,7 +108,7 @@ class Folders:
     def make_root(self) -> None:
         """Make the root and its parents where they are missing; existing ones keep their mode."""
         way = [self.root, *self.root.parents]
-        missing = self.call(PurePosixPath(), missing_of, way)
+        missing = self.call(_TOP, missing_of, way)
         # Files are as durable as the folders above them. The process that made the
         # last existing one may have been killed before it was durable.
         for folder in reversed(way[: len(missing) + 1]):
@@ -114,7 +119,7 @@ class Folders:
 
     def call(
         self,
-        path: PurePosixPath | str,
+        path: Where,
         function: Callable[_P, _T],
         *args: _P.args,
         **kwargs: _P.kwargs,
@@ -141,7 +146,7 @@ class Folders:
         status = mapped(self.root, os.stat, self.root)
         return Owner(status.st_uid, status.st_gid)
 
-    def give(self, path: PurePosixPath, descriptor: int, *, made: bool = True) -> None:
+    def give(self, path: Where, descriptor: int, *, made: bool = True) -> None:
         """Give an open file or folder, ``made`` just now or not, to the root's owner.
 
         Raises StorageDenied where that needs rights that the process does not
@@ -151,13 +156,14 @@ class Folders:
             with self._tolerating(functools.partial(os.fstat, descriptor)):
                 self.call(path, os.fchown, descriptor, *self.owner)
 
-    def give_link(self, path: PurePosixPath, folder: int, *, made: bool = True) -> None:
+    def give_link(self, path: Where, folder: int, *, made: bool = True) -> None:
         """Give a symbolic link in an open folder to the root's owner, as give() does a file."""
         if self.owner and not (made and self._is_ours()):
+            _, name = split(path)
             # Never through the link.
-            look = functools.partial(os.stat, path.name, dir_fd=folder, follow_symlinks=False)
+            look = functools.partial(os.stat, name, dir_fd=folder, follow_symlinks=False)
             with self._tolerating(look):
-                self.call(path, change_owner_of_link, path.name, self.owner, folder)
+                self.call(path, change_owner_of_link, name, self.owner, folder)
 
     def is_foreign(self, uid: int) -> bool:
         """Return whether ``uid`` is another user than the root's owner."""
@@ -189,11 +195,11 @@ class Folders:
 
     # -- folders
 
-    def is_private(self, path: PurePosixPath) -> bool:
+    def is_private(self, path: Where) -> bool:
         """Return whether a path is in the state folder, which only the owner may enter."""
         return self._private is not None and self._private.is_private(path)
 
-    def folder_mode(self, path: PurePosixPath) -> int:
+    def folder_mode(self, path: Where) -> int:
         """Return the mode that a folder has at ``path``."""
         return PRIVATE_MODE if self.is_private(path) else FOLDER_MODE
 
@@ -205,18 +211,18 @@ class Folders:
         meanwhile of the folders themselves may go unnoticed, except that
         nothing is written to a folder that is removed.
         """
-        if self._held.folders is not None:
+        held = self._held
+        if held.is_holding:
             yield
             return
-        held = self._held.folders = {}
-        self._held.missing = ()
-        self._held.fresh = set()
-        self._held.devices = {}
+        held.is_holding = True
         try:
             yield
         finally:
-            self._held.folders = None
-            for descriptor in held.values():
+            held.is_holding = False
+            descriptors = held.folders.values()
+            held.forget()
+            for descriptor in descriptors:
                 os.close(descriptor)
 
     @contextlib.contextmanager
@@ -235,187 +241,147 @@ class Folders:
             held.locks -= 1
 
     def folder(
-        self, path: PurePosixPath, *, create: bool = False
+        self, path: Where, *, create: bool = False
     ) -> contextlib.AbstractContextManager[int]:
         """Open a folder for a block and yield its descriptor; ``create`` makes missing folders."""
-        return self._lent(path, str(path), create=create) or self._opened(path, create=create)
-
-    def folder_at(self, text: str) -> contextlib.AbstractContextManager[int]:
-        """Do what folder() does, for a path as a text: faster where the folder around it is held.
-
-        In a block of holding() alone.
-        """
-        held = self._held_at(text)
-        if held is None:
-            around, _, name = text.rpartition("/")
-            parent = self._held_at(around or ".")
-            if parent is None or text == ".":
-                return self.folder(PurePosixPath(text))
-            held = self.call(text, os.open, name, beneath.FOLDER, dir_fd=parent)
-            if not self._hold(text, held):
-                return _closing(held)
-        return contextlib.nullcontext(held)
+        text = str(path)
+        held = self._lent(text, create=create)
+        return self._opened(text, create=create) if held is None else contextlib.nullcontext(held)
 
     def folder_of(
-        self, path: PurePosixPath, *, create: bool = False
+        self, path: Where, *, create: bool = False
     ) -> contextlib.AbstractContextManager[int]:
         """Do what folder() does, for the folder that a path is in."""
-        lent = self._lent(path, folder_text(path), create=create)
-        return lent or self._opened(path.parent, create=create)
-
-    def _opened(
-        self, path: PurePosixPath, *, create: bool
-    ) -> contextlib.AbstractContextManager[int]:
-        if create:
-            descriptor = self._walk_creating(path)
-            self._held.fresh.add(str(path))
-        else:
-            descriptor = self._walk(path)
-        return self._held_or_closed(str(path), descriptor)
-
-    def _held_or_closed(self, text: str, descriptor: int) -> contextlib.AbstractContextManager[int]:
-        if self._hold(text, descriptor):
-            return contextlib.nullcontext(descriptor)
-        return _closing(descriptor)
-
-    def _lent(
-        self, path: PurePosixPath, text: str, *, create: bool
-    ) -> contextlib.AbstractContextManager[int] | None:
-        """Return a folder that is held; None for another one, or one to be made or settled."""
-        held, descriptor = self._held, self._held_at(text)
-        if descriptor is None:
-            return None
-        if create and text != "." and not (held.locks and text in held.fresh):
-            status = self.call(path, os.fstat, descriptor)
-            if not status.st_nlink or _identity(status) not in self._settled:
-                self._let_go(text)
-                return None
-            held.fresh.add(text)
-            held.devices[text] = status.st_dev
-        return contextlib.nullcontext(descriptor)
-
-    def _held_at(self, text: str) -> int | None:
-        """Return the descriptor of a folder that this thread holds; None for another one."""
-        return self._held.folders.get(text) if self._held.folders else None
-
-    def look_anew(self, folder: str) -> None:
-        """Have this thread look at a folder before it makes something in it."""
-        self._held.fresh.discard(folder)
-
-    def _hold(self, text: str, descriptor: int) -> bool:
-        held = self._held.folders
-        if held is None or len(held) >= _HELD_AT_MOST:
-            return False
-        held[text] = descriptor
-        return True
-
-    def _let_go(self, text: str) -> None:
-        """Do not hold a folder any more, since it is removed."""
-        if self._held.folders:
-            descriptor = self._held.folders.pop(text, None)
-            if descriptor is not None:
-                os.close(descriptor)
-
-    def _top(self) -> contextlib.AbstractContextManager[int]:
-        """Open the root for a block."""
-        if lent := self._lent(_TOP, ".", create=False):
-            return lent
-        # The root itself may be a link: that is the administrator's choice.
-        descriptor = self.call(_TOP, os.open, self._root_text, os.O_RDONLY | os.O_DIRECTORY)
-        return self._held_or_closed(".", descriptor)
-
-    def _walk(self, path: PurePosixPath) -> int:
-        held = self._held_at(folder_text(path))
-        if held is not None and path.name:
-            self._check_missing(path)
-            try:
-                return self._enter(held, path)
-            except NotFound:
-                self._note_missing(path)
-                raise
-        with self._top() as top:
-            if not path.parts:
-                return os.dup(top)
-            self._check_missing(path)
-            if beneath.is_available():
-                with contextlib.suppress(_TellsNotWhere):
-                    return self._jump(top, path)
-            return self._step(top, path)
-
-    def is_in_missing(self, path: PurePosixPath) -> bool:
-        """Return whether this thread has looked in vain for the folder that a path is in."""
-        return self._misses(folder_text(path))
-
-    def _misses(self, text: str) -> bool:
-        held = self._held
-        return bool(held.missing and held.folders and f"{text}/".startswith(held.missing))
-
-    def _check_missing(self, path: PurePosixPath) -> None:
-        """Raise NotFound for a folder that this thread has looked for in vain."""
-        if self._misses(str(path)):
-            where = functools.partial(self.root.joinpath, path)
-            raise NotFound(where, os.strerror(errno.ENOENT), errno.ENOENT)
-
-    def _jump(self, top: int, path: PurePosixPath) -> int:
-        """Enter a folder at once; raise _TellsNotWhere unless it is there or missing."""
-        try:
-            return self._at_once(top, path, beneath.open_folder_beneath, str(path))
-        except NotFound:
-            self._note_missing(path)
-            raise
-
-    def _note_missing(self, path: PurePosixPath) -> None:
-        held, text = self._held, str(path)
-        if held.folders and not self._misses(text):
-            held.missing += (f"{text}/",)
+        return self.folder(split(path)[0], create=create)
 
     def call_beside(
         self,
-        path: PurePosixPath,
+        path: Where,
         function: Callable[..., _T],
+        *args: Any,
+        create: bool = False,
         **options: Any,
     ) -> _T:
-        """Do what call() does, for a function of a name and the open folder ``dir_fd`` of it."""
-        folder, _, name = str(path).rpartition("/")
-        held = self._held_at(folder or ".")
-        if held is not None:
-            return self.call(path, function, name, dir_fd=held, **options)
-        with self.folder_of(path) as there:
-            return self.call(path, function, path.name or ".", dir_fd=there, **options)
+        """Do what call() does, for a function of a name and the open folder ``dir_fd`` of it.
 
-    def open_to_read(self, path: PurePosixPath) -> int:
+        ``create`` makes missing folders.
+        """
+        folder, name = split(path)
+        held = self._lent(folder, create=create)
+        if held is not None:
+            return self.call(path, function, name, *args, dir_fd=held, **options)
+        with self._opened(folder, create=create) as there:
+            return self.call(path, function, name, *args, dir_fd=there, **options)
+
+    def open_to_read(self, path: Where) -> int:
         """Open what is at ``path``, to read; raise StorageError.
 
         A folder that is not held is not entered for that, where the system can
         open a file at once.
         """
         text = str(path)
-        folder, _, name = text.rpartition("/")
-        held = self._held_at(folder or ".")
-        if held is not None:
-            return self.call(path, os.open, name, READ, dir_fd=held)
-        if beneath.is_available():
-            self._check_missing(path)
-            with contextlib.suppress(_TellsNotWhere), self._top() as top:
-                return self._at_once(top, path, beneath.open_file_beneath, text)
-        with self.folder_of(path) as there:
-            return self.call(path, os.open, name, READ, dir_fd=there)
+        if split(text)[0] not in self._held.folders and beneath.is_available():
+            self._check_missing(text)
+            with self.folder(_TOP) as top:
+                found = self._at_once(top, text, beneath.open_file_beneath)
+            if found is not None:
+                return found
+        return self.call_beside(text, os.open, READ)
 
-    def _at_once(
-        self, top: int, path: PurePosixPath, how: Callable[[int, str], int], text: str
-    ) -> int:
-        """Open a path at once; raise _TellsNotWhere unless it is there or missing."""
+    def _lent(self, text: str, *, create: bool) -> int | None:
+        """Return a folder that is held; None for another one, or one to be made or settled."""
+        held = self._held
+        descriptor = held.folders.get(text)
+        if descriptor is None or not create or text == _TOP or (held.locks and text in held.fresh):
+            return descriptor
+        status = self.call(text, os.fstat, descriptor)
+        if not status.st_nlink or _identity(status) not in self._settled:
+            self._let_go(text)
+            return None
+        held.fresh.add(text)
+        held.devices[text] = status.st_dev
+        return descriptor
+
+    def _opened(self, text: str, *, create: bool) -> contextlib.AbstractContextManager[int]:
+        """Open a folder that is not held for a block, and hold it if there is room."""
+        held = self._held
+        descriptor = self._walk_creating(text) if create else self._walk(text)
+        if not held.is_holding or len(held.folders) >= _HELD_AT_MOST:
+            return _closing(descriptor)
+        held.folders[text] = descriptor
+        if create:
+            held.fresh.add(text)
+        return contextlib.nullcontext(descriptor)
+
+    def look_anew(self, folder: str) -> None:
+        """Have this thread look at a folder before it makes something in it."""
+        self._held.fresh.discard(folder)
+
+    def _let_go(self, text: str) -> None:
+        """Do not hold a folder any more, since it is removed."""
+        descriptor = self._held.folders.pop(text, None)
+        if descriptor is not None:
+            os.close(descriptor)
+
+    def _walk(self, text: str) -> int:
+        """Enter a folder; raise NotFound where it is missing."""
+        if text == _TOP:
+            # The root itself may be a link: that is the administrator's choice.
+            return self.call(_TOP, os.open, self._root_text, os.O_RDONLY | os.O_DIRECTORY)
+        self._check_missing(text)
+        around = self._held.folders.get(split(text)[0])
+        if around is not None:
+            return self._look_for(text, self._enter, around)
+        top = self._held.folders.get(_TOP)
+        if top is not None:
+            return self._look_for(text, self._way_from, top)
+        with self.folder(_TOP) as top:
+            return self._look_for(text, self._way_from, top)
+
+    def _look_for(self, text: str, enter: Callable[[int, str], int], start: int) -> int:
+        """Enter a folder from an open one, and remember if it is missing."""
         try:
-            return self.call(path, how, top, text)
+            return enter(start, text)
+        except NotFound:
+            held = self._held
+            if held.is_holding:
+                held.missing += (f"{text}/",)
+            raise
+
+    def _way_from(self, top: int, text: str) -> int:
+        """Enter a folder, from the root: at once if possible, else step by step."""
+        found = None
+        if beneath.is_available():
+            found = self._at_once(top, text, beneath.open_folder_beneath)
+        return self._step(top, text) if found is None else found
+
+    def is_in_missing(self, path: Where) -> bool:
+        """Return whether this thread has looked in vain for the folder that a path is in."""
+        missing = self._held.missing
+        return bool(missing) and str(path).startswith(missing)
+
+    def _check_missing(self, text: str) -> None:
+        """Raise NotFound for a folder that this thread has looked for in vain."""
+        if self.is_in_missing(f"{text}/"):
+            where = functools.partial(self.root.joinpath, text)
+            raise NotFound(where, os.strerror(errno.ENOENT), errno.ENOENT)
+
+    def _at_once(self, top: int, text: str, how: Callable[[int, str], int]) -> int | None:
+        """Open a path at once; return None unless it is there or missing.
+
+        Then going step by step tells what is wrong, and where.
+        """
+        try:
+            return self.call(text, how, top, text)
         except NotFound:
             raise
-        except errors.StorageError as e:
-            raise _TellsNotWhere from e
+        except errors.StorageError:
+            return None
 
-    def _step(self, top: int, path: PurePosixPath) -> int:
+    def _step(self, top: int, text: str) -> int:
         """Enter a folder step by step; an error tells which part of the path is wrong."""
         here = os.dup(top)
-        for walked in _way(path):
+        for walked in itertools.accumulate(text.split("/"), "{}/{}".format):
             try:
                 child = self._enter(here, walked)
             finally:
@@ -423,54 +389,58 @@ class Folders:
             here = child
         return here
 
-    def _walk_creating(self, path: PurePosixPath) -> int:
+    def _walk_creating(self, text: str) -> int:
+        if text == _TOP:
+            return self._walk(text)
         with contextlib.suppress(NotFound):
-            descriptor = self._walk(path)
-            if not path.parts or self._is_settled(path, descriptor):
+            descriptor = self._walk(text)
+            if self._is_settled(text, descriptor):
                 return descriptor
             os.close(descriptor)
+        folder, _ = split(text)
         # A delete may remove an empty folder between our making it and entering it.
         for _ in range(_REMOVED_MEANWHILE_TRIES):
-            with contextlib.suppress(NotFound), self.folder(path.parent, create=True) as parent:
-                return self._enter_creating(parent, path)
+            with contextlib.suppress(NotFound), self.folder(folder, create=True) as parent:
+                return self._enter_creating(parent, text)
             # No lock keeps a delete from removing the folders above a repository.
-            self.look_anew(folder_text(path))
-        raise errors.StorageError(self.root / path, "keeps disappearing")
+            self.look_anew(folder)
+        raise errors.StorageError(self.root / text, "keeps disappearing")
 
-    def _is_settled(self, path: PurePosixPath, descriptor: int) -> bool:
+    def _is_settled(self, text: str, descriptor: int) -> bool:
         try:
-            return _identity(self.call(path, os.fstat, descriptor)) in self._settled
+            return _identity(self.call(text, os.fstat, descriptor)) in self._settled
         except BaseException:
             os.close(descriptor)
             raise
 
-    def _enter(self, parent: int, path: PurePosixPath) -> int:
-        return self.call(path, os.open, path.name, beneath.FOLDER, dir_fd=parent)
+    def _enter(self, parent: int, text: str) -> int:
+        return self.call(text, os.open, split(text)[1], beneath.FOLDER, dir_fd=parent)
 
-    def _entered(self, parent: int, path: PurePosixPath) -> int | None:
+    def _entered(self, parent: int, text: str) -> int | None:
         """Enter a folder of an open one; return None where it is missing."""
-        if self._misses(str(path)):
+        if self.is_in_missing(f"{text}/"):
             return None
         try:
-            return self._enter(parent, path)
+            return self._enter(parent, text)
         except NotFound:
             return None
 
-    def _enter_creating(self, parent: int, path: PurePosixPath) -> int:
-        child = self._entered(parent, path)
+    def _enter_creating(self, parent: int, text: str) -> int:
+        child = self._entered(parent, text)
         made = child is None
         if child is None:
-            self.call(path, make_folder, path.name, self.folder_mode(path), parent)
-            child = self._enter(parent, path)
-        self._held.missing = tuple(m for m in self._held.missing if m != f"{path}/")
+            self.call(text, make_folder, split(text)[1], self.folder_mode(text), parent)
+            child = self._enter(parent, text)
+        if self._held.missing:
+            self._held.missing = tuple(m for m in self._held.missing if m != f"{text}/")
         try:
-            self._settle(parent, child, path, made)
+            self._settle(parent, child, text, made)
         except BaseException:
             os.close(child)
             raise
         return child
 
-    def _settle(self, parent: int, child: int, path: PurePosixPath, made: bool) -> None:
+    def _settle(self, parent: int, child: int, path: str, made: bool) -> None:
         """Set a folder's mode and owner, and make its name durable, also if another made it."""
         mode = self.folder_mode(path)
         status = self.call(path, os.fstat, child)
@@ -483,7 +453,7 @@ class Folders:
             with contextlib.suppress(errors.StorageDenied):
                 self.give(path, child, made=False)
         if made or _identity(status) not in self._settled:
-            self.changed(folder_text(path), parent)
+            self.changed(split(path)[0], parent)
             self._settled.add(_identity(status))
 
     def changed(self, folder: str, descriptor: int) -> None:
@@ -492,11 +462,13 @@ class Folders:
 
     def device(self, folder: str, descriptor: int) -> int:
         """Return the device that an open folder is on."""
-        devices = self._held.devices if self._held.folders else {}
-        if folder not in devices:
-            status = self.call(folder, os.fstat, descriptor)
-            devices[folder] = status.st_dev
-        return devices[folder]
+        held = self._held
+        known = held.devices.get(folder)
+        if known is None:
+            known = self.call(folder, os.fstat, descriptor).st_dev
+            if held.is_holding:
+                held.devices[folder] = known
+        return known
 
 
 @contextlib.contextmanager
@@ -523,19 +495,13 @@ def mapped(
         raise _translate(path, e) from e
 
 
-@functools.lru_cache(maxsize=1024)
-def _way(path: PurePosixPath) -> tuple[PurePosixPath, ...]:
-    """Return the folders on the way to a path, and the path; cached, since every call needs it."""
-    return (*reversed(path.parents), path)[1:]
+def split(path: Where) -> tuple[str, str]:
+    """Return the path of the folder that a path is in, and the name there.
 
-
-def folder_text(path: PurePosixPath) -> str:
-    """Return the path of the folder that a path is in, as text.
-
-    This is asked for most of all, and to make a path of it takes longer than
-    the rest.
+    This is asked for most of all: as texts, since paths are slow to make.
     """
-    return str(path).rpartition("/")[0] or "."
+    folder, _, name = str(path).rpartition("/")
+    return folder or _TOP, name
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:

@@ -23,9 +23,9 @@ class Places(NamedTuple):
         """Return the folder of lock files."""
         return self.state / "locks"
 
-    def is_private(self, path: PurePosixPath) -> bool:
+    def is_private(self, path: PurePosixPath | str) -> bool:
         """Return whether a path is the state folder or is in it: only the owner may enter."""
-        return path.parts[:1] == self.state.parts
+        return f"{path}/".startswith(f"{self.state}/")
 
 
 def beside(path: PurePosixPath, name: str) -> PurePosixPath:

@@ -76,7 +76,7 @@ class Reader(Folders):
 
         In a block of holding() alone.
         """
-        text, top = str(path), self._held_at(".")
+        text, top = str(path), self._held.folders.get(".")
         if top is None or not beneath.is_available():
             return self.file(path)
         try:
@@ -250,7 +250,7 @@ class Reader(Folders):
 
     def _open(self, path: PurePosixPath, fits: Callable[[int], bool]) -> int:
         """Open a file to read; ``fits`` returns whether a mode is of the right kind."""
-        return self._opened_to_read(path, fits)[0] if path.name else self._walk(path)
+        return self._opened_to_read(path, fits)[0] if path.name else self._walk(str(path))
 
     def _opened_file(self, path: PurePosixPath) -> tuple[int, int]:
         """Open a file to read; return its descriptor and size."""

@@ -72,7 +72,7 @@ class Snapshot(DryRun):
     def _look_into(self, text: str) -> dict[str, str]:
         """Return the names in a folder; remember the status of each, as most are asked for."""
         try:
-            with self.folder_at(text) as folder:
+            with self.folder(text) as folder:
                 statuses = self.call(text, entries.statuses, folder)
                 start = "" if text == _TOP else f"{text}/"
                 ordered = sorted(statuses.items(), key=_name)

@@ -35,34 +35,36 @@ class Staging:
 
     def __init__(self, folders: Folders, places: Places) -> None:
         self._folders = folders
-        self._owner = 0
         self._top = places.staging
-        self._folder = self._top
         self._release: weakref.finalize[[Path, PurePosixPath, int, int], Staging] | None = None
         self._renew()
         fork.in_child(self, Staging._renew)
 
     def _renew(self) -> None:
         self._mutex = threading.Lock()
+        # A child of fork makes a folder of its own: the parent's goes with the parent.
+        self._folder: str | None = None
 
-    def new(self) -> PurePosixPath:
-        """Return a path that is not in use."""
+    def new(self) -> str:
+        """Return a path that is not in use, as text."""
+        return f"{self._folder or self._made()}/{unique()}"
+
+    def _made(self) -> str:
         with self._mutex:
-            # A child of fork makes a folder of its own: the parent's goes with the parent.
-            if self._owner != os.getpid():
-                self._folder, descriptor = self._make()
-                self._owner = os.getpid()
+            if self._folder is None:
+                folder, descriptor = self._make()
                 self._release = weakref.finalize(
-                    self, _release, self._folders.root, self._folder, descriptor, self._owner
+                    self, _release, self._folders.root, folder, descriptor, os.getpid()
                 )
-            return self._folder / unique()
+                self._folder = str(folder)
+            return self._folder
 
     def close(self) -> None:
         """Remove the folder; the next path is in a new one."""
         with self._mutex:
-            if self._owner == os.getpid() and self._release:
+            if self._folder and self._release:
                 self._release()
-            self._owner = 0
+            self._folder = None
 
     def _make(self) -> tuple[PurePosixPath, int]:
         while True:

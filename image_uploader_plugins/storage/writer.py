@@ -18,7 +18,7 @@ from image_uploader_plugins import errors
 from image_uploader_plugins.storage import mounts
 from image_uploader_plugins.storage.entries import File, Staged
 from image_uploader_plugins.storage.flushes import Flushes, Target, batches
-from image_uploader_plugins.storage.folders import FILE_MODE, NotFound, folder_text
+from image_uploader_plugins.storage.folders import FILE_MODE, NotFound, Where, split
 from image_uploader_plugins.storage.places import Places, beside
 from image_uploader_plugins.storage.reader import Reader
 from image_uploader_plugins.storage.staging import Staging, lock_of
@@ -74,11 +74,11 @@ class Writer(Reader):
     def _write(
         self,
         folder: int,
-        path: PurePosixPath,
+        path: Where,
         chunks: Iterable[bytes],
         modified_ns: int | None = None,
     ) -> Staged:
-        descriptor = self.call(path, os.open, path.name, CREATE, 0o600, dir_fd=folder)
+        descriptor = self.call(path, os.open, split(path)[1], CREATE, 0o600, dir_fd=folder)
         try:
             size = 0
             for chunk in chunks:
@@ -89,9 +89,9 @@ class Writer(Reader):
             self.complete(path, descriptor)
         finally:
             os.close(descriptor)
-        return Staged(path, size)
+        return Staged(PurePosixPath(path), size)
 
-    def complete(self, path: PurePosixPath, descriptor: int) -> None:
+    def complete(self, path: Where, descriptor: int) -> None:
         """Give a temporary file its owner and mode, and make it durable."""
         self._hand_over(path, descriptor)
         status = self.call(path, os.fstat, descriptor)
@@ -101,17 +101,17 @@ class Writer(Reader):
         else:
             self.call(path, os.fsync, descriptor)
 
-    def _hand_over(self, path: PurePosixPath, descriptor: int) -> None:
+    def _hand_over(self, path: Where, descriptor: int) -> None:
         self.give(path, descriptor)
         self.call(path, os.fchmod, descriptor, FILE_MODE)
 
-    def write_all(self, path: PurePosixPath, descriptor: int, chunk: bytes) -> None:
+    def write_all(self, path: Where, descriptor: int, chunk: bytes) -> None:
         """Write all of ``chunk`` to an open file."""
         rest = memoryview(chunk)
         while rest:
             rest = rest[self.call(path, os.write, descriptor, rest) :]
 
-    def publish(self, staged: PurePosixPath, path: PurePosixPath) -> None:
+    def publish(self, staged: Where, path: PurePosixPath) -> None:
         """Move a temporary file or link to ``path``, replacing any other; discard it on failure."""
         try:
             self._show(staged, path)
@@ -119,29 +119,20 @@ class Writer(Reader):
             self.discard(staged)
             raise
 
-    def _show(self, staged: PurePosixPath, path: PurePosixPath) -> None:
-        with (
-            self.folder_of(staged) as source,
-            self.folder_of(path, create=True) as target,
-        ):
-            self._move(staged, source, path, target)
-            self.changed(folder_text(path), target)
+    def _show(self, staged: Where, path: PurePosixPath) -> None:
+        folder, name = split(path)
+        with self.folder_of(staged) as source, self.folder(folder, create=True) as target:
+            try:
+                names = split(staged)[1], name
+                self.call(path, os.rename, *names, src_dir_fd=source, dst_dir_fd=target)
+            except errors.StorageError as e:
+                if e.errno != errno.EXDEV:
+                    raise
+                self._publish_across(PurePosixPath(staged), path, target)
+                self.discard(staged)
+            self.changed(folder, target)
 
-    def _move(self, staged: PurePosixPath, source: int, path: PurePosixPath, target: int) -> None:
-        try:
-            self._rename(staged, source, path, target)
-        except errors.StorageError as e:
-            if e.errno != errno.EXDEV:
-                raise
-            self._publish_across(staged, source, path, target)
-            self.discard(staged)
-
-    def _rename(self, staged: PurePosixPath, source: int, path: PurePosixPath, target: int) -> None:
-        self.call(path, os.rename, staged.name, path.name, src_dir_fd=source, dst_dir_fd=target)
-
-    def _publish_across(
-        self, staged: PurePosixPath, source: int, path: PurePosixPath, target: int
-    ) -> None:
+    def _publish_across(self, staged: PurePosixPath, path: PurePosixPath, target: int) -> None:
         """Publish on another file system than the state folder's."""
         near = beside(path, staged.name)
         try:
@@ -150,7 +141,7 @@ class Writer(Reader):
                 self._write(target, near, self.chunks(staged), file.modified_ns)
             else:
                 self._symlink(self.link_target(staged) or "", near, target)
-            self._rename(near, target, path, target)
+            self.call(path, os.rename, near.name, path.name, src_dir_fd=target, dst_dir_fd=target)
         finally:
             self._unlink(near, target)
 
@@ -179,7 +170,7 @@ class Writer(Reader):
                     self._show(next(rest), path)
 
     @contextlib.contextmanager
-    def staged_all(self, contents: Sequence[bytes | str]) -> Iterator[list[PurePosixPath]]:
+    def staged_all(self, contents: Sequence[bytes | str]) -> Iterator[list[str]]:
         """Stage files and symbolic links, flushed together; discard them if the block fails."""
         staged = [self._staging.new() for _ in contents]
         try:
@@ -191,9 +182,9 @@ class Writer(Reader):
                 self.discard(temporary)
             raise
 
-    def _stage_all(self, staged: list[PurePosixPath], contents: Sequence[bytes | str]) -> None:
+    def _stage_all(self, staged: list[str], contents: Sequence[bytes | str]) -> None:
         files = []
-        with self.folder(staged[0].parent, create=True) as folder:
+        with self.folder_of(staged[0], create=True) as folder:
             device = os.fstat(folder).st_dev
             for path, content in zip(staged, contents, strict=True):
                 if isinstance(content, str):
@@ -203,8 +194,8 @@ class Writer(Reader):
                     files.append(Target(path, device, is_folder=False))
         self._flushes.flush(files)
 
-    def _write_unflushed(self, path: PurePosixPath, folder: int, content: bytes) -> None:
-        descriptor = self.call(path, os.open, path.name, CREATE, 0o600, dir_fd=folder)
+    def _write_unflushed(self, path: str, folder: int, content: bytes) -> None:
+        descriptor = self.call(path, os.open, split(path)[1], CREATE, 0o600, dir_fd=folder)
         try:
             self.write_all(path, descriptor, content)
             self._hand_over(path, descriptor)
@@ -225,8 +216,8 @@ class Writer(Reader):
     def link(self, source: PurePosixPath, path: PurePosixPath) -> None:
         """Make ``path`` a hard link to ``source``; a copy where links are refused."""
         with self.folder_of(path, create=True) as target, self._unless_taken():
-            if self._link(source, self, path):
-                self.changed(folder_text(path), target)
+            if self._link(source, self, path, target):
+                self.changed(split(path)[0], target)
                 return
         staged = self.try_link(source, self) or self._link_beside(source, path)
         staged = staged or self._stage_copy(source)
@@ -239,7 +230,8 @@ class Writer(Reader):
     def _link_beside(self, source: PurePosixPath, path: PurePosixPath) -> PurePosixPath | None:
         """Make a temporary hard link beside ``path``, on another file system than the state's."""
         near = beside(path, unique())
-        return near if self._link(source, self, near) else None
+        with self.folder_of(near) as folder:
+            return near if self._link(source, self, near, folder) else None
 
     @contextlib.contextmanager
     def _unless_taken(self) -> Iterator[None]:
@@ -260,14 +252,16 @@ class Writer(Reader):
 
     def try_link(self, source: PurePosixPath, origin: Reader) -> PurePosixPath | None:
         """Make a temporary hard link here to a file of ``origin``; None if links are refused."""
-        staged = self._staging.new()
-        with self.folder_of(staged, create=True):
-            return staged if self._link(source, origin, staged) else None
+        staged = PurePosixPath(self._staging.new())
+        with self.folder_of(staged, create=True) as folder:
+            return staged if self._link(source, origin, staged, folder) else None
 
-    def _link(self, source: PurePosixPath, origin: Reader, path: PurePosixPath) -> bool:
+    def _link(
+        self, source: PurePosixPath, origin: Reader, path: PurePosixPath, target: int
+    ) -> bool:
         """Make a hard link to a file of ``origin``; return False where links are refused."""
         try:
-            with origin.folder_of(source) as folder, self.folder_of(path) as target:
+            with origin.folder_of(source) as folder:
                 origin.call(
                     source,
                     os.link,
@@ -300,7 +294,8 @@ class Writer(Reader):
             # If the process is killed just then, the rest is removed as a stale lock.
             probe = lock_of(self.places.staging / unique())
             try:
-                self._refusing[device] = not self._link(source.path, self, probe)
+                with self.folder_of(probe) as folder:
+                    self._refusing[device] = not self._link(source.path, self, probe, folder)
             except errors.StorageError:
                 return False  # a process that may not write cannot try
             self.discard(probe)
@@ -332,8 +327,8 @@ class Writer(Reader):
         self.publish(staged, path)
         return True
 
-    def _symlink(self, target: str, path: PurePosixPath, folder: int) -> None:
-        self.call(path, os.symlink, target, path.name, dir_fd=folder)
+    def _symlink(self, target: str, path: Where, folder: int) -> None:
+        self.call(path, os.symlink, target, split(path)[1], dir_fd=folder)
         self.give_link(path, folder)
 
     def mark(self, path: PurePosixPath, content: bytes) -> None:
@@ -349,20 +344,21 @@ class Writer(Reader):
                 contextlib.suppress(errors.StorageFull),
             ):
                 self.write_all(path, descriptor, content)
-            self.changed(folder_text(path), folder)
+            self.changed(split(path)[0], folder)
 
-    def touch(self, path: PurePosixPath) -> None:
+    def touch(self, path: Where) -> None:
         """Make an empty file; a power loss may undo it."""
         with self.folder_of(path, create=True) as folder, self._created(path, folder):
             pass
 
     @contextlib.contextmanager
-    def _created(self, path: PurePosixPath, folder: int) -> Iterator[int]:
+    def _created(self, path: Where, folder: int) -> Iterator[int]:
         """Make a file in an open folder, give it to the root's owner, and open it for a block."""
+        around, name = split(path)
         try:
-            descriptor = self.call(path, os.open, path.name, CREATE, 0o600, dir_fd=folder)
+            descriptor = self.call(path, os.open, name, CREATE, 0o600, dir_fd=folder)
         except NotFound:
-            self.look_anew(folder_text(path))
+            self.look_anew(around)
             raise
         try:
             self.give(path, descriptor)
@@ -399,14 +395,14 @@ class Writer(Reader):
         finally:
             self.discard(staged.path)
 
-    def discard(self, staged: PurePosixPath) -> None:
+    def discard(self, staged: Where) -> None:
         """Remove a temporary file where there is one; ignore errors."""
         with contextlib.suppress(errors.StorageError), self.folder_of(staged) as folder:
             self._unlink(staged, folder)
 
-    def _unlink(self, path: PurePosixPath, folder: int) -> bool:
+    def _unlink(self, path: Where, folder: int) -> bool:
         try:
-            self.call(path, os.unlink, path.name, dir_fd=folder)
+            self.call(path, os.unlink, split(path)[1], dir_fd=folder)
         except NotFound:
             return False
         return True
@@ -422,24 +418,27 @@ class Writer(Reader):
         return self._remove_file(path, lambda *_: None)
 
     def _remove_file(self, path: PurePosixPath, changed: Callable[[str, int], object]) -> bool:
+        around, _ = split(path)
         try:
-            with self.folder_of(path) as folder:
+            with self.folder(around) as folder:
                 removed = self._unlink(path, folder)
                 if removed:
-                    changed(folder_text(path), folder)
+                    changed(around, folder)
         except NotFound:
             return False
         return removed
 
     def remove_empty(self, path: PurePosixPath) -> bool:
         """Remove a folder unless something is in it; return whether it is gone."""
+        text = str(path)
+        around, name = split(text)
         try:
-            with self.folder_of(path) as folder:
-                self.call(path, os.rmdir, path.name, dir_fd=folder)
+            with self.folder(around) as folder:
+                self.call(text, os.rmdir, name, dir_fd=folder)
                 # The next entry of that name may be a link, and sync() need not flush it.
-                self._flushes.forget(str(path))
-                self._let_go(str(path))
-                self.changed(folder_text(path), folder)
+                self._flushes.forget(text)
+                self._let_go(text)
+                self.changed(around, folder)
         except NotFound:
             return True
         except errors.StorageError as e:
@@ -481,7 +480,7 @@ class Writer(Reader):
             os.close(descriptor)
 
     def changed(self, folder: str, descriptor: int) -> None:
-        self._flushes.note(folder, lambda: self.device(folder, descriptor))
+        self._flushes.note(folder, descriptor)
 
     def settle(self, folder: PurePosixPath) -> None:
         """Have sync() make the names in a folder durable, even if another process changed them.

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import time
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from image_uploader_plugins.storage import Storage
 from image_uploader_plugins.testing import images
 from tests.support import trees
 from tests.support.commands import Run
+from tests.support.faults import Primitive, hooked
 
 HERE = RepositoryName("ns/img")
 MEGABYTE = bytes(1024 * 1024)
@@ -193,14 +195,14 @@ def test_a_full_disk_keeps_nothing(
     assert kept(root) == set()
 
 
-def test_what_cannot_be_put_into_place_is_not_kept(
-    root: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_cannot_be_put_into_place_is_not_kept(root: Path) -> None:
+    def full(primitive: Primitive) -> Any:
+        if primitive.function is os.rename:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return primitive()
+
     content = Torn(b"a", 3)
     with LocalExportDriver(root) as driver:
-        with monkeypatch.context() as patch, pytest.raises(StorageFull):
-            patch.setattr(
-                Storage, "_rename", lambda *_: (_ for _ in ()).throw(StorageFull(root, "x"))
-            )
+        with hooked(full), pytest.raises(StorageFull):
             driver.upload_layer(HERE, content, expected=content.digest, size=len(content.content))
         assert kept(root) == set()
