@@ -8,6 +8,7 @@ import copy
 import importlib.metadata
 import logging
 import os
+from collections.abc import Sequence
 from typing import Any
 
 import autopage.argparse
@@ -54,6 +55,17 @@ class PrintableFormatter(logging.Formatter):
         return "\n".join(printable(line) for line in lines)
 
 
+class _Version(argparse.Action):
+    """Prints the version, which is looked up among all that is installed, for this alone."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **kwargs: Any) -> None:
+        super().__init__(option_strings, argparse.SUPPRESS, nargs=0, **kwargs)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        print(Main.NAME, importlib.metadata.version(DISTRIBUTION))
+        parser.exit()
+
+
 def _is_ours(record: logging.LogRecord) -> bool:
     """Tell whether a record is of this package, or a warning of any."""
     ours = record.name.partition(".")[0] in (Main.NAME, __name__.partition(".")[0])
@@ -73,7 +85,7 @@ class Main(app.App):
     def __init__(self) -> None:
         super().__init__(
             description=str(self.__doc__),
-            version=importlib.metadata.version(DISTRIBUTION),
+            version=None,
             command_manager=CommandList(COMMANDS),
             deferred_help=True,
         )
@@ -102,9 +114,11 @@ class Main(app.App):
         self, description: str | None, version: str | None, argparse_kwargs: object = None
     ) -> argparse.ArgumentParser:
         settings = {"prog": self.NAME, "epilog": _STATUSES, "allow_abbrev": False}
+        settings["conflict_handler"] = "resolve"  # cliff has an option --version, too
         parser: argparse.ArgumentParser = super().build_option_parser(
             description, version, settings
         )
+        parser.add_argument("--version", action=_Version, help="show the version and exit")
         parser.add_argument(
             "--config-file",
             action="append",

@@ -17,6 +17,7 @@ PACKAGE = "image_uploader_plugins"
 HEAVY = {
     "asyncio",
     "cheroot",
+    "difflib",
     "multiprocessing",
     "netaddr",
     "oslo_utils",
@@ -62,6 +63,8 @@ def test_help_needs_no_command(arguments: list[str]) -> None:
     found = imported(*arguments)
     assert not found & unwanted
     assert f"{PACKAGE}.cli.program" in found
+    # By it the version is read, for that option alone.
+    assert ("email.parser" in found) is ("--version" in arguments)
 
 
 @pytest.mark.parametrize(
