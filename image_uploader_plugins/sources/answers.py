@@ -19,6 +19,7 @@ from image_uploader_plugins.sources.session import Answer
 CHUNK = 256 * 1024
 """The most bytes of a body at once; what comes slowly is not waited for."""
 
+_GRANTED = frozenset({http.HTTPStatus.OK, http.HTTPStatus.PARTIAL_CONTENT})
 _REFUSAL_LIMIT = 64 * 1024  # bytes of a refusal that are read
 _PROSE_LIMIT = 4096  # bytes
 _TITLE = re.compile(r"<title>([^<]*)</title>", re.IGNORECASE)
@@ -59,7 +60,7 @@ def body(response: Answer, limit: int) -> bytes:
 
 def granted(response: Answer) -> Answer:
     """Return an answer that is what was asked for; raises RegistryError for a refusal."""
-    if response.status_code in (http.HTTPStatus.OK, http.HTTPStatus.PARTIAL_CONTENT):
+    if response.status_code in _GRANTED:
         return response
     with response:
         try:

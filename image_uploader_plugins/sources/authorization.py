@@ -19,7 +19,7 @@ from image_uploader_plugins.sources import answers, challenges, network_errors
 from image_uploader_plugins.sources.challenges import Challenge
 from image_uploader_plugins.sources.keychain import Login
 from image_uploader_plugins.sources.requester import parts_of
-from image_uploader_plugins.sources.session import Answer
+from image_uploader_plugins.sources.session import NOT_FOUND, Answer
 from image_uploader_plugins.sources.settings import Settings
 from image_uploader_plugins.sources.tokens import Grant, Tokens
 from image_uploader_plugins.text import shown
@@ -97,7 +97,7 @@ class Authorizer:
         for _ in range(_RENEWALS):
             response = follow(grant.authorization)
             # "Not found" is an answer to a client that is allowed to ask.
-            if response.ok or response.status_code == http.HTTPStatus.NOT_FOUND:
+            if response.ok or response.status_code == NOT_FOUND:
                 grant.has_served |= bool(grant.authorization)
                 return response
             unknown = response.status_code == http.HTTPStatus.UNAUTHORIZED and not fresh

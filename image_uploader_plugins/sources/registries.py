@@ -23,11 +23,12 @@ from image_uploader_plugins.sources.image_name import HUB, canonical
 from image_uploader_plugins.sources.keychain import Login
 from image_uploader_plugins.sources.pauses import Pauses
 from image_uploader_plugins.sources.requester import Requester
-from image_uploader_plugins.sources.session import Answer
+from image_uploader_plugins.sources.session import NOT_FOUND, Answer
 from image_uploader_plugins.sources.settings import Settings
 from image_uploader_plugins.sources.tokens import Tokens
 
 _HUB_HOST = "registry-1.docker.io"
+_TOO_MANY, _UNAVAILABLE = http.HTTPStatus.TOO_MANY_REQUESTS, http.HTTPStatus.SERVICE_UNAVAILABLE
 
 _TakeTurn = Callable[[], None]
 _Ask = Callable[[_TakeTurn], Answer]
@@ -118,14 +119,16 @@ class Registry:
         check: Check = lambda: None,
         *,
         away: bool = True,
+        missing: bool = False,
     ) -> Answer:
         """Return the answer to GET of ``path`` below a repository, its body unread.
 
-        Its status is 200 or 206.  Raises RegistryError for a refusal, and
-        unless ``away`` for a redirect to somebody else, RegistryUnreachable
-        where nobody answers, RateLimited, and what ``check`` raises.
+        Its status is 200 or 206, or with ``missing`` 404 where there is no
+        such thing.  Raises RegistryError for a refusal, and unless ``away`` for
+        a redirect to somebody else, RegistryUnreachable where nobody answers,
+        RateLimited, and what ``check`` raises.
         """
-        return self._asked("GET", repository, path, headers, check, away=away)
+        return self._asked("GET", repository, path, headers, check, away=away, missing=missing)
 
     def head(
         self,
@@ -139,7 +142,7 @@ class Registry:
         None where there is no such thing (404).  Raises as get() does; a
         refusal of HEAD has no code and no message.
         """
-        response = self._asked("HEAD", repository, path, headers, check)
+        response = self._asked("HEAD", repository, path, headers, check, missing=True)
         response.finish()
         return response.headers if response.ok else None
 
@@ -152,6 +155,7 @@ class Registry:
         check: Check,
         *,
         away: bool = True,
+        missing: bool = False,
     ) -> Answer:
         sent = dict(headers or {})
 
@@ -166,7 +170,7 @@ class Registry:
 
         def answer() -> Answer:
             response = self._known_to_answer(ask, check)
-            is_missing = method == "HEAD" and response.status_code == http.HTTPStatus.NOT_FOUND
+            is_missing = missing and response.status_code == NOT_FOUND
             return response if is_missing else answers.granted(response)
 
         return self._under_way(answer, check)
@@ -366,6 +370,4 @@ def _in_turn(ask: Callable[[], Answer]) -> _Ask:
 
 def _is_pause(response: Answer) -> bool:
     status = response.status_code
-    return status == http.HTTPStatus.TOO_MANY_REQUESTS or (
-        status == http.HTTPStatus.SERVICE_UNAVAILABLE and "Retry-After" in response.headers
-    )
+    return status == _TOO_MANY or (status == _UNAVAILABLE and "Retry-After" in response.headers)

@@ -22,10 +22,10 @@ from image_uploader_plugins.meter import Meter
 from image_uploader_plugins.reference import Tag
 from image_uploader_plugins.sources import answers, schema1
 from image_uploader_plugins.sources.registries import Registry
-from image_uploader_plugins.sources.session import Answer
+from image_uploader_plugins.sources.session import NOT_FOUND, Answer
 from image_uploader_plugins.sources.source import IsHeld, Source, without
 from image_uploader_plugins.sources.tries import ATTEMPTS, Tries
-from image_uploader_plugins.text import redacted
+from image_uploader_plugins.text import one_line, redacted
 
 LOG = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -223,11 +223,16 @@ class RegistrySource(Source):
     def _found(self, path: str, accept: str) -> Answer:
         """Return the answer to GET; raise ImageUnknown where there is no such thing."""
         try:
-            return self._get(path, {"Accept": accept})
+            found = self._get(path, {"Accept": accept}, missing=True)
         except errors.RegistryError as e:
             if e.login or not _is_unknown(e):
                 raise
             raise errors.ImageUnknown(f"not found: {e.url}", e.url) from e
+        if found.status_code == NOT_FOUND:
+            found.finish()
+            url = one_line(redacted(found.url))
+            raise errors.ImageUnknown(f"not found: {url}", url)
+        return found
 
     def blob(self, descriptor: Descriptor, start: int = 0) -> Iterator[bytes]:
         """Return the blob's bytes as the registry stores them, in chunks of at most 256 KiB.
@@ -405,8 +410,8 @@ class RegistrySource(Source):
         if self._abilities.referrers is None:
             self._abilities.referrers = False
 
-    def _get(self, path: str, headers: dict[str, str]) -> Answer:
-        return self._registry.get(self._name, path, headers, self._check)
+    def _get(self, path: str, headers: dict[str, str], *, missing: bool = False) -> Answer:
+        return self._registry.get(self._name, path, headers, self._check, missing=missing)
 
 
 def _goes_by(found: Manifest, types: Collection[str]) -> bool:
@@ -465,7 +470,7 @@ def _is_tag(name: str) -> bool:
 
 def _is_unknown(error: errors.RegistryError) -> bool:
     # Registries that hide what exists answer 403, and say so in the code.
-    return error.status == http.HTTPStatus.NOT_FOUND or error.code in _UNKNOWN_CODES
+    return error.status == NOT_FOUND or error.code in _UNKNOWN_CODES
 
 
 def _may_be_cut(response: Answer) -> bool:

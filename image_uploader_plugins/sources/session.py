@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import io
+import queue
 import re
 import socket
 import ssl
@@ -24,12 +25,16 @@ from image_uploader_plugins.pace import READ_TIMEOUT, Limits, Pace
 # NOTE: trust.py warns once of each host that is not verified; urllib3 would warn each time.
 urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
 
+NOT_FOUND = http.HTTPStatus.NOT_FOUND
+"""The status of what is not there."""
+
 CONNECT_TIMEOUT = 10.0
 """Seconds until a server takes a connection."""
 
 _CONNECTIONS = 64  # that wait for their next request: more than a run has threads
 _REST_LIMIT = 64 * 1024  # bytes that are read for a connection to go on
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_REFUSED = 400  # and all above
 _BUFFER = 16 * 1024  # bytes: the head of an answer and a small body
 _FAST = 8 * 1024  # bytes: where so many come at once, more are about to
 _GATHER = 0.25  # seconds for these
@@ -60,7 +65,7 @@ class Answer:
         self.sent = sent
         self.raw = raw
         self.status_code: int = raw.status
-        self.ok = raw.status < http.HTTPStatus.BAD_REQUEST
+        self.ok = raw.status < _REFUSED
         self.headers: Mapping[str, str] = raw.headers
         self._at_end: Callable[[], object] | None = None
 
@@ -80,13 +85,17 @@ class Answer:
 
     def finish(self) -> None:
         """Close it; where the rest of its body is short its connection goes on."""
+        if self.raw.length_remaining != 0:
+            self._read_on()
+        self.close()
+
+    def _read_on(self) -> None:
         left = _REST_LIMIT
         with contextlib.suppress(urllib3.exceptions.HTTPError, OSError, errors.SourceError):
             for chunk in self.chunks(left):
                 left -= len(chunk)
                 if left <= 0:
                     break
-        self.close()
 
     def excuse(self, seconds: float) -> None:
         """Note that for so many seconds nobody read: its server has longer for it."""
@@ -363,6 +372,34 @@ class _Response(http.client.HTTPResponse):
         return True
 
 
+class _Idle:
+    """The connections that wait for their next request, the last one first.
+
+    NOTE: urllib3's own queue takes a lock and wakes whoever waits, which nobody does.
+    """
+
+    def __init__(self, maxsize: int) -> None:
+        self._maxsize = maxsize
+        self._waiting: list[Any] = []
+
+    def qsize(self) -> int:
+        """Return how many wait."""
+        return len(self._waiting)
+
+    def put(self, connection: Any, block: bool = True) -> None:
+        """Take one more; raises queue.Full."""
+        if len(self._waiting) >= self._maxsize:
+            raise queue.Full
+        self._waiting.append(connection)
+
+    def get(self, block: bool = True, timeout: float | None = None) -> Any:
+        """Return one that does not wait any more; raises queue.Empty."""
+        try:
+            return self._waiting.pop()
+        except IndexError:
+            raise queue.Empty from None
+
+
 class _Paced(urllib3.connection.HTTPConnection):
     """A connection each of whose answers is held to ``limits``, headers and all.
 
@@ -473,6 +510,10 @@ def _pool_classes(limits: Limits, read_timeout: float) -> dict[str, Any]:
         ("https", urllib3.HTTPSConnectionPool, _Tls),
     )
     return {
-        scheme: type("Pool", (pool,), {"ConnectionCls": type("Connection", (connection,), about)})
+        scheme: type(
+            "Pool",
+            (pool,),
+            {"ConnectionCls": type("Connection", (connection,), about), "QueueCls": _Idle},
+        )
         for scheme, pool, connection in kinds
     }
