@@ -343,6 +343,25 @@ def test_what_a_refusal_means(
         assert f"{status} {code}: said \\x1b so: https://x/" in str(caught.value)
 
 
+def test_what_is_not_there_is_told_without_secrets(
+    registry: OddRegistry, address: str, open_source: Open
+) -> None:
+    """And connections go on, with the user in a URL or without."""
+
+    def hook(asked: Asked) -> Reply | None:
+        if "/manifests/" not in asked.path:
+            return Reply(404, (), b"no such thing")
+        return Reply(307, (("Location", f"http://me:{MARK}@{address}/\x1b?sig={MARK}"),))
+
+    registry.hook = hook
+    source = open_source(address, mirrors={address: f"http://{address}"})
+    for _ in range(2):
+        with pytest.raises(errors.ImageUnknown) as caught:
+            source.manifest(Tag("2"))
+        assert str(caught.value) == f"not found: http://{address}/\\x1b"
+    assert len(registry.connections) == 2
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("body", "message"),
