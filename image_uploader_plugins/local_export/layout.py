@@ -217,13 +217,14 @@ class _Below:
 
     def __get__(self, of: RepositoryLayout, owner: type[object]) -> PurePosixPath:
         # From now on the attribute of the object is found instead.
-        found = of.__dict__[self._name] = of.top / self._place
+        found = of.__dict__[self._name] = PurePosixPath(of.start + self._place)
         return found
 
 
 class RepositoryLayout:
     """The paths of one repository; raises InvalidReference for a name that cannot be stored."""
 
+    top = _Below("")
     # is_own_folder() knows these, too.
     blobs = _Below(BLOBS)
     manifests = _Below(MANIFESTS)
@@ -236,12 +237,14 @@ class RepositoryLayout:
 
     def __init__(self, name: RepositoryName) -> None:
         self.name = name
-        self.top = V2 / name.value
-        self.start = f"{self.top}/"
+        self.start = f"{V2}/{name.value}/"
         if name.value == API_ROOT.name:
             raise errors.InvalidReference(f"repository name {name.value!r} is a file of the tree")
-        # Each name needs a file name of its own: ``a/b`` and ``a_b`` must differ.
-        self.key = hashlib.sha256(name.value.encode()).hexdigest()
+
+    @functools.cached_property
+    def key(self) -> str:
+        """Return a file name of its own for each repository: ``a/b`` and ``a_b`` must differ."""
+        return hashlib.sha256(self.name.value.encode()).hexdigest()
 
     @functools.cached_property
     def leases(self) -> PurePosixPath:

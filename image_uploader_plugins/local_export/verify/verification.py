@@ -6,7 +6,6 @@ from __future__ import annotations
 import collections
 import contextlib
 import functools
-import itertools
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import TypeVar
@@ -94,8 +93,15 @@ class Verification:
         self._collector = Collector(self.tree, dry_run=True)
         whole = self.names is None
         names = twice(self.repositories)
-        self.contents.read(self._looked(functools.partial(self._files, names)))
         self._garbage, self._folders = [], {}
+        pooled = self._looked(self._pool_files) if whole else []
+        self._pooled = {digest: file.inode for digest, file in pooled}
+        self._held.clear()
+        if pooled:
+            # Blobs that the pool lacks are few, and read while repositories are looked at.
+            self.contents.read(pooled)
+        else:
+            self._read_held(names)
         found = set(self._findings(names, report))
         garbage = self._garbage + self._unlinked(whole=whole)
         found.update(self._failures)
@@ -161,13 +167,19 @@ class Verification:
             except (errors.InvalidReference, errors.StorageError):
                 continue
 
-    def _files(self, names: Iterable[RepositoryName]) -> Iterator[tuple[Digest, File]]:
+    def _pool_files(self) -> list[tuple[Digest, File]]:
         with self.tree.storage.holding():
-            held = list(self._repository_files(names))
-            pooled = list(self.tree.pool.files()) if self.names is None else []
+            return list(self.tree.pool.files())
+
+    def _read_held(self, names: Iterable[RepositoryName]) -> None:
+        """Hash the blobs of repositories, and count the names of each."""
+        held = self._looked(functools.partial(self._held_files, names))
         self._held = _names_of(held)
-        self._pooled = {digest: file.inode for digest, file in pooled}
-        return itertools.chain(held, pooled)
+        self.contents.read(held)
+
+    def _held_files(self, names: Iterable[RepositoryName]) -> list[tuple[Digest, File]]:
+        with self.tree.storage.holding():
+            return list(self._repository_files(names))
 
     def _repository_files(self, names: Iterable[RepositoryName]) -> Iterator[tuple[Digest, File]]:
         for name in names:
@@ -184,6 +196,8 @@ class Verification:
 
     def _shared(self, names: Sequence[RepositoryName], report: Report) -> Iterator[Finding]:
         """Yield findings of the parts that all repositories share."""
+        if not self._held:
+            self._read_held(names)
         yield from self._looked(self._served)
         if self.names is None:
             self._garbage += self._looked(self._collector.state)
@@ -228,7 +242,7 @@ class Verification:
         self, names: Sequence[RepositoryName]
     ) -> contextlib.AbstractContextManager[Looked]:
         look = self._sound_manifests
-        if self._processes > 1 and len(self._held) >= WORTH:
+        if self._processes > 1 and max(len(self._pooled), len(self._held)) >= WORTH:
             return processes.numbers(look, names, self._processes, self._meter.check)
         return contextlib.nullcontext((name, look(name)) for name in names)
 

@@ -523,6 +523,8 @@ def test_a_put_half_done_is_no_damage(filled: Path, monkeypatch: pytest.MonkeyPa
 
     def read_and_put(self: Contents, files: Iterable[tuple[Digest, File]]) -> None:
         read(self, files)
+        if halfway.is_set():
+            return  # what the pool lacks is read later
         monkeypatch.setattr(Tree, "list_in_catalog", stop)
         writer.start()
         assert halfway.wait(60)
