@@ -296,7 +296,7 @@ class RepositoryLayout:
         return self.referrers / subject.value
 
     def lease(self, digest: Digest, unique: str) -> PurePosixPath:
-        """Return the file of one lease on a blob, of which there may be several."""
+        """Return the file of one lease on a blob and maybe others; there may be several."""
         return self.leases / f"{digest}.{unique}"
 
     @property

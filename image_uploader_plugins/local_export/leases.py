@@ -4,9 +4,10 @@
 from __future__ import annotations
 
 import collections
+import contextlib
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from pathlib import PurePosixPath
 
 from image_uploader_plugins.digest import Digest
@@ -15,13 +16,28 @@ from image_uploader_plugins.local_export.layout import RepositoryLayout
 from image_uploader_plugins.storage import File, NotFound, Storage, fork, unique
 
 _REMOVED_MEANWHILE_TRIES = 100
+_YOUNG = 0.1  # of the time for which a lease counts
+
+
+class _Lease:
+    """A lease of this process on ``digests``; for each of ``spare`` one may still be taken."""
+
+    def __init__(
+        self, path: PurePosixPath, digests: Iterable[Digest], spare: Iterable[Digest]
+    ) -> None:
+        self.path = path
+        self.digests = frozenset(digests)
+        self.spare = {*spare}
+        self.taken = time.time()
 
 
 class Leases:
     """The leases of all uploads into a tree, and which of them belong to this process.
 
     Each lease is a file of its own, so dropping one never removes another
-    upload's protection of the same blob. A lease counts for ``timeout``
+    upload's protection of the same blob. Its name tells one blob, and its
+    content further ones of the same upload. Under the repository's lock it is
+    written, and read by whoever removes blobs. A lease counts for ``timeout``
     seconds, since a process that was killed drops none.
     """
 
@@ -33,23 +49,49 @@ class Leases:
 
     def _renew(self) -> None:
         # A child of fork begins with none: the leases belong to its parent's uploads.
-        self._ours: dict[tuple[PurePosixPath, Digest], list[PurePosixPath]] = (
-            collections.defaultdict(list)
-        )
+        self._ours: dict[PurePosixPath, list[_Lease]] = collections.defaultdict(list)
         self._lock = threading.Lock()
 
-    def take(self, repository: RepositoryLayout, digest: Digest) -> None:
-        """Take a lease on a blob of a repository, in the name of this process."""
-        path = repository.lease(digest, unique())
-        self._touch(path)
-        with self._lock:
-            self._ours[repository.leases, digest].append(path)
+    def take(
+        self,
+        repository: RepositoryLayout,
+        digests: Collection[Digest],
+        soon: Collection[Digest] = (),
+    ) -> None:
+        """Take a lease on blobs of a repository, in the name of this process.
 
-    def _touch(self, path: PurePosixPath) -> None:
+        The lease names those as well for which one is taken ``soon``, which
+        then needs no file of its own.
+        """
+        with self._lock:
+            ours = self._ours[repository.leases]
+            named = [digest for digest in digests if not self._use(ours, digest)]
+        if named:
+            spare = [digest for digest in soon if digest not in digests]
+            lease = self._make(repository, [*named, *spare], spare)
+            with self._lock:
+                self._ours[repository.leases].append(lease)
+
+    def _use(self, ours: Iterable[_Lease], digest: Digest) -> bool:
+        """Use up what a lease has spare, unless it would end soon; return whether that was so."""
+        for lease in ours:
+            if digest in lease.spare and time.time() - lease.taken < self._timeout * _YOUNG:
+                lease.spare.remove(digest)
+                return True
+        return False
+
+    def _make(
+        self, repository: RepositoryLayout, digests: list[Digest], spare: Iterable[Digest]
+    ) -> _Lease:
+        path = repository.lease(digests[0], unique())
+        self._touch(path, "".join(f"{digest}\n" for digest in digests[1:]).encode())
+        return _Lease(path, digests, spare)
+
+    def _touch(self, path: PurePosixPath, content: bytes) -> None:
         # Its folder may be removed, empty, between our entering it and making the file.
         for left in reversed(range(_REMOVED_MEANWHILE_TRIES)):
             try:
-                self._storage.touch(path)
+                self._storage.touch(path, content)
             except NotFound:
                 if not left:
                     raise
@@ -57,27 +99,39 @@ class Leases:
                 return
 
     def drop(self, repository: RepositoryLayout, digests: Iterable[Digest]) -> None:
-        """Drop one lease of this process for each of ``digests``, if there is one."""
-        for digest in digests:
-            with self._lock:
-                ours = self._ours.get((repository.leases, digest))
-                path = ours.pop() if ours else None
-            if path:
-                self._storage.drop(path)
+        """Drop leases of this process that name ``digests`` alone, none of these twice."""
+        wanted, dropped = {*digests}, []
+        with self._lock:
+            ours = self._ours.pop(repository.leases, [])
+            # That of an upload names more than those that are for a part of it.
+            for lease in sorted(ours, key=lambda lease: -len(lease.digests)):
+                if lease.digests <= wanted:
+                    wanted -= lease.digests
+                    dropped.append(lease)
+            if len(dropped) < len(ours):
+                self._ours[repository.leases] = [lease for lease in ours if lease not in dropped]
+        for lease in dropped:
+            self._storage.drop(lease.path)
 
     def drop_all(self) -> None:
         """Drop all leases of this process."""
         with self._lock:
-            paths = [path for ours in self._ours.values() for path in ours]
+            leases = [lease for ours in self._ours.values() for lease in ours]
             self._ours.clear()
-        for path in paths:
-            self._storage.drop(path)
+        for lease in leases:
+            self._storage.drop(lease.path)
 
     def live(self, repository: RepositoryLayout) -> frozenset[Digest]:
         """Return the blobs that uploads in flight hold."""
-        return frozenset(
-            _digest(lease) for lease in self.all(repository.leases) if not self._ran_out(lease)
-        )
+        leases = [lease for lease in self.all(repository.leases) if not self._ran_out(lease)]
+        return frozenset(digest for lease in leases for digest in self._digests(lease))
+
+    def _digests(self, lease: File) -> Iterator[Digest]:
+        yield Digest(_name(lease))
+        if lease.size:
+            with contextlib.suppress(NotFound):  # it is dropped just now
+                content = self._storage.read(lease.path).decode("ascii", "replace")
+                yield from filter(None, map(layout.folder_digest, content.split()))
 
     def expired(self, folder: PurePosixPath = layout.LEASES) -> list[File]:
         """Return the leases that ran out, of one repository or of the whole tree."""
@@ -104,7 +158,3 @@ class Leases:
 
 def _name(lease: File) -> str:
     return lease.name.rpartition(".")[0]
-
-
-def _digest(lease: File) -> Digest:
-    return Digest(_name(lease))

@@ -19,7 +19,7 @@ from image_uploader_plugins.driver import (
     Room,
     UploaderDriver,
 )
-from image_uploader_plugins.local_export import garbage, layout, options
+from image_uploader_plugins.local_export import garbage, graph, layout, options
 from image_uploader_plugins.local_export.pool import fits
 from image_uploader_plugins.local_export.reports.census import Counting
 from image_uploader_plugins.local_export.repository import Repository
@@ -137,7 +137,10 @@ class LocalExportDriver(UploaderDriver):
             self._tree.pool_lock(),
             self._tree.under_way.one(),
         ):
-            mounted = [d for d, size in wanted.items() if self._mount(repository, d, size)]
+            pooled = {d: file for d, size in wanted.items() if (file := self._pool.held(d, size))}
+            if pooled:
+                self._leases.take(repository.layout, pooled, soon=wanted)
+            mounted = [d for d in pooled if self._pool.link(d, repository, pooled=pooled[d])]
         self._storage.sync()
         return frozenset(mounted)
 
@@ -190,7 +193,9 @@ class LocalExportDriver(UploaderDriver):
             with self._tree.putting(target) as changes:
                 replaced = self._publish_config(repository, manifest.config, staged)
                 changes.put(manifest, digest, tag)
-            self._leases.drop(repository.layout, (blob.digest for blob in manifest.blobs()))
+            self._leases.drop(
+                repository.layout, (blob.digest for blob in graph.all_blobs(manifest))
+            )
         if manifest.config:
             self._tree.heal(manifest.config.digest, replaced)
         return Descriptor(media_type, digest, len(content))
@@ -286,13 +291,6 @@ class LocalExportDriver(UploaderDriver):
 
     # -- blobs
 
-    def _mount(self, repository: Repository, digest: Digest, size: int | None) -> bool:
-        pooled = self._pool.held(digest, size)
-        if not pooled:
-            return False
-        self._leases.take(repository.layout, digest)
-        return self._pool.link(digest, repository, pooled=pooled)
-
     def _has_come(self, target: RepositoryName, digest: Digest, size: int | None) -> bool:
         """Mount a blob that another upload has brought meanwhile; return whether there is one."""
         with self._at_work():
@@ -313,7 +311,7 @@ class LocalExportDriver(UploaderDriver):
             self._tree.pool_lock(),
             self._tree.under_way.one(),
         ):
-            self._leases.take(repository.layout, digest)
+            self._leases.take(repository.layout, [digest])
             replaced = self._publish(repository, digest, staged)
         self._storage.sync()
         self._tree.heal(digest, replaced)
@@ -351,7 +349,7 @@ class LocalExportDriver(UploaderDriver):
             return None
         with self._tree.pool_lock():
             # put_manifest() drops it, and it must not be the lease of another upload.
-            self._leases.take(repository.layout, config.digest)
+            self._leases.take(repository.layout, [config.digest])
             return self._publish(repository, config.digest, staged)
 
     def _check_blobs(self, repository: Repository, manifest: Manifest, config: bool) -> None:

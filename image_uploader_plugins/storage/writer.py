@@ -346,10 +346,17 @@ class Writer(Reader):
                 self.write_all(path, descriptor, content)
             self.changed(split(path)[0], folder)
 
-    def touch(self, path: Where) -> None:
-        """Make an empty file; a power loss may undo it."""
-        with self.folder_of(path, create=True) as folder, self._created(path, folder):
-            pass
+    def touch(self, path: Where, content: bytes = b"") -> None:
+        """Make a file in place; a power loss may undo it, or its ``content``."""
+        with (
+            self.folder_of(path, create=True) as folder,
+            self._created(path, folder) as descriptor,
+        ):
+            try:
+                self.write_all(path, descriptor, content)
+            except BaseException:
+                self.discard(path)
+                raise
 
     @contextlib.contextmanager
     def _created(self, path: Where, folder: int) -> Iterator[int]:

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
@@ -66,10 +67,13 @@ def selected(
 
 
 def _drop_leases(tree: Tree, holders: Mapping[Digest, RepositoryName]) -> None:
+    held = collections.defaultdict(list)
     for digest, holder in holders.items():
-        tree.leases.drop(tree.repository(holder).layout, [digest])
-    for holder in set(holders.values()) if tree.can_lease else ():
-        tree.storage.remove_empty(tree.repository(holder).layout.leases)
+        held[holder].append(digest)
+    for holder, digests in held.items() if tree.can_lease else ():
+        place = tree.repository(holder).layout
+        tree.leases.drop(place, digests)
+        tree.storage.remove_empty(place.leases)
 
 
 class _Selector:
@@ -99,12 +103,11 @@ class _Selector:
                 self._hold(repository, parsed)
 
     def _hold(self, repository: Repository, parsed: Manifest) -> None:
-        for blob in parsed.blobs():
-            if blob.digest not in self.selection.holders:
-                if self._tree.can_lease:
-                    self._tree.leases.take(repository.layout, blob.digest)
-                self.selection.holders[blob.digest] = repository.name
-                self.selection.blobs[blob.digest] = blob
+        blobs = {b.digest: b for b in parsed.blobs() if b.digest not in self.selection.holders}
+        if self._tree.can_lease:
+            self._tree.leases.take(repository.layout, blobs)
+        self.selection.holders |= dict.fromkeys(blobs, repository.name)
+        self.selection.blobs |= blobs
 
     def _chosen(self, repository: Repository) -> tuple[list[Tag], set[Digest]]:
         name, tags, pins = repository.name, sorted(repository.tags()), repository.pins()

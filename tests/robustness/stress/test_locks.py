@@ -554,11 +554,11 @@ def test_a_lease_whose_folder_goes_meanwhile(root: Path, monkeypatch: pytest.Mon
     touch = Storage.touch
     gone: list[PurePosixPath] = []
 
-    def touching(storage: Storage, path: PurePosixPath) -> None:
+    def touching(storage: Storage, path: PurePosixPath, content: bytes) -> None:
         if not gone:
             gone.append(path)
             raise NotFound(path, "gone")
-        touch(storage, path)
+        touch(storage, path, content)
 
     monkeypatch.setattr(Storage, "touch", touching)
     with LocalExportDriver(root) as driver:
