@@ -137,7 +137,8 @@ class LocalExportDriver(UploaderDriver):
             self._tree.pool_lock(),
             self._tree.under_way.one(),
         ):
-            pooled = {d: file for d, size in wanted.items() if (file := self._pool.held(d, size))}
+            found = {d: self._pool.held_to_link(d, size) for d, size in wanted.items()}
+            pooled = {digest: file for digest, file in found.items() if file}
             if pooled:
                 self._leases.take(repository.layout, pooled, soon=wanted)
             mounted = [d for d in pooled if self._pool.link(d, repository, pooled=pooled[d])]
