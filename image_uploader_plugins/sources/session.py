@@ -145,8 +145,8 @@ class Session:
         self._classes = _pool_classes(limits or Limits(), read_timeout)
         self._timeouts = {
             # NOTE: the operating system has the other one.
-            "http": urllib3.Timeout(connect=CONNECT_TIMEOUT, read=None),
-            "https": urllib3.Timeout(connect=CONNECT_TIMEOUT, read=read_timeout),
+            "http": _Timeout(connect=CONNECT_TIMEOUT, read=None),
+            "https": _Timeout(connect=CONNECT_TIMEOUT, read=read_timeout),
         }
         self._proxy = proxy
         self._lock = threading.Lock()
@@ -216,6 +216,16 @@ class Session:
         known = {"Proxy-Authorization": _basic(parts.auth)} if parts.auth else None
         at = parts._replace(auth=None).url
         return urllib3.ProxyManager(at, proxy_headers=known, **wanted)
+
+
+class _Timeout(urllib3.Timeout):
+    """The timeouts of all requests, which no request counts anything in: there is no total."""
+
+    def clone(self) -> Self:
+        return self
+
+    def start_connect(self) -> float:
+        return 0.0
 
 
 def _split(url: str) -> tuple[str, str, str]:
@@ -492,14 +502,9 @@ class _Plain(_Paced):
 class _Tls(_Paced, urllib3.connection.HTTPSConnection):
     """A connection by TLS, itself or to a proxy."""
 
-    def request(self, *args: Any, **kwargs: Any) -> None:
-        if self.sock:
-            self.sock.settimeout(self.timeout)
-        super().request(*args, **kwargs)
-
-    def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]
-        self.sock.settimeout(self.timeout)
-        return super().getresponse()
+    def connect(self) -> None:
+        super().connect()
+        self.sock.settimeout(self.read_timeout)
 
 
 def _pool_classes(limits: Limits, read_timeout: float) -> dict[str, Any]:

@@ -7,10 +7,12 @@ import http.client
 import io
 import itertools
 import socket
+import ssl
 import sys
 import threading
 import types
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,7 +25,7 @@ from image_uploader_plugins.sources.requester import Requester
 from image_uploader_plugins.sources.session import Session
 from image_uploader_plugins.sources.settings import Settings
 from image_uploader_plugins.testing import images
-from tests.support import odd_registry
+from tests.support import odd_registry, tls
 from tests.support.odd_registry import OddRegistry, Reply
 
 MANY = 256 * 1024
@@ -302,3 +304,45 @@ def test_a_redirect_leaves_the_connection_open() -> None:
         asking.close()
     assert len(registry.asked) == 4
     assert len(set(registry.connections)) == 1
+
+
+def test_an_answer_by_tls_that_does_not_come_ends_the_wait(tmp_path: Path) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    end = threading.Event()
+    # It comes before the time is over that connecting may take.
+    registry = OddRegistry(hook=lambda asked: Reply() if end.wait(5) else None)
+    with (
+        odd_registry.serving(registry, tls.make(tmp_path)) as address,
+        Session(context=context, read_timeout=0.01) as asking,
+    ):
+        with pytest.raises(urllib3.exceptions.ReadTimeoutError):
+            asking.send("GET", f"https://{address}/v2/", {})
+        end.set()
+
+
+@pytest.mark.parametrize("value", ["a\r\nB: b", "a\nB: b", "a\rb", "a\0", "\x1b", "\xe9", "\u2028"])
+def test_a_header_is_one_line_of_ascii(value: str) -> None:
+    """Else nothing is sent."""
+    registry = OddRegistry()
+    with odd_registry.serving(registry) as address, Session() as asking:
+        for headers in ({"A": value}, {value: "a"}):
+            with pytest.raises(ValueError, match=r"."):
+                asking.send("GET", f"http://{address}/v2/", headers)
+    assert not registry.connections
+
+
+@pytest.mark.parametrize(
+    ("url", "host"),
+    [
+        ("http://registry.test:80/v2/", "registry.test"),
+        ("http://registry.test:443/v2/", "registry.test:443"),
+        ("http://[::1]:5000/v2/", "[::1]:5000"),
+    ],
+)
+def test_a_host_has_the_port_that_is_not_the_usual_one(url: str, host: str) -> None:
+    registry = OddRegistry()
+    with odd_registry.serving(registry) as proxy, Session(proxy=lambda _: proxy) as asking:
+        asking.send("GET", url, {}).close()
+    (asked,) = registry.asked
+    assert asked.headers.get_all("Host") == [host]
