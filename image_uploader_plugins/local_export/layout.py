@@ -138,55 +138,47 @@ def check_tag(tag: Tag) -> None:
 
 
 class WindowsLayout:
-    """The paths of a list's windows; an item is a tag or, in the catalog, a repository's name.
+    """The paths of a list's windows, as texts: these are many, and paths are slow.
 
-    An item cannot contain the mark that follows it in a file name, so no path
-    can be taken for another.
+    An item is a tag or, in the catalog, a repository's name. It cannot contain
+    the mark that follows it in a file name, so no path can be taken for another.
     """
 
     def __init__(self, top: PurePosixPath) -> None:
         self.top = top
-        self.none = top / ".none"
-        self.few_folder = top / ".few"
-        self.rest = top / ".rest"
-        self._divisions: dict[str, PurePosixPath] = {}
+        self._start = f"{top}/"
+        self.none = f"{top}/.none"
+        self.few_folder = f"{top}/.few"
+        self.rest = f"{top}/.rest"
 
-    def few(self, n: int) -> PurePosixPath:
+    def few(self, n: int) -> str:
         """Return the link to the division for clients that ask for ``n`` items."""
-        return self.few_folder / str(n)
+        return f"{self.few_folder}/{n}"
 
-    def division(self, label: str) -> PurePosixPath:
+    def division(self, label: str) -> str:
         """Return the folder of a division."""
-        # Made once, since each of its windows needs it.
-        if label not in self._divisions:
-            self._divisions[label] = self.top / label
-        return self._divisions[label]
+        return self._start + label
 
-    def division_of(self, path: PurePosixPath) -> PurePosixPath | None:
+    def division_of(self, path: str) -> str | None:
         """Return the folder of the division that a path is in; None for others."""
-        label, _, rest = str(path).removeprefix(f"{self.top}/").partition("/")
-        return self.division(label) if rest else None
+        label, slash, _ = path.removeprefix(self._start).partition("/")
+        return self._start + label if slash else None
 
-    def finer(self, label: str) -> PurePosixPath:
+    def finer(self, label: str) -> str:
         """Return the link from a division to the next finer one."""
-        return self.division(label) / ".finer"
+        return f"{self._start}{label}/.finer"
 
-    def window(self, label: str, last: str) -> PurePosixPath:
+    def window(self, label: str, last: str) -> str:
         """Return the window that ends with item ``last``."""
-        return self.division(label) / window_name(last)
+        return f"{self._start}{label}/{_short(last)}{WINDOW_MARK}"
 
-    def after(self, label: str, item: str) -> PurePosixPath:
+    def after(self, label: str, item: str) -> str:
         """Return the link to the window after an item, or that window."""
-        return self.division(label) / (_short(item) + AFTER_MARK)
+        return f"{self._start}{label}/{_short(item)}{AFTER_MARK}"
 
-    def after_type_map(self, label: str, item: str) -> PurePosixPath:
+    def after_type_map(self, label: str, item: str) -> str:
         """Return the type map that leads to the window after an item."""
-        return self.division(label) / (_short(item) + AFTER_MARK + TYPE_MAP)
-
-
-def window_name(last: str) -> str:
-    """Return the name in its division of the window that ends with item ``last``."""
-    return _short(last) + WINDOW_MARK
+        return self.after(label, item) + TYPE_MAP
 
 
 def item_of(name: str) -> str:

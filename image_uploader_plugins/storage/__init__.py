@@ -18,7 +18,7 @@ here knows what the files are for.
 from image_uploader_plugins.storage import fork
 from image_uploader_plugins.storage.dry_run import Change, DryRun
 from image_uploader_plugins.storage.entries import File, Identity, Staged
-from image_uploader_plugins.storage.folders import NotFound, Owner, failed, mapped
+from image_uploader_plugins.storage.folders import NotFound, Owner, Where, failed, mapped
 from image_uploader_plugins.storage.growing import Growing, growing
 from image_uploader_plugins.storage.locks import Lock
 from image_uploader_plugins.storage.looking import Looking
@@ -49,6 +49,7 @@ __all__ = [
     "Staged",
     "Storage",
     "Watch",
+    "Where",
     "Writer",
     "failed",
     "fork",

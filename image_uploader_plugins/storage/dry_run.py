@@ -95,13 +95,13 @@ class DryRun(Storage):
         except NotFound:
             return True
 
-    def write(self, path: PurePosixPath, content: bytes) -> bool:
+    def write(self, path: Where, content: bytes) -> bool:
         return not self.holds(path, content) and self._note(path)
 
-    def symlink(self, path: PurePosixPath, target: str) -> bool:
+    def symlink(self, path: Where, target: str) -> bool:
         return self.link_target(path) != target and self._note(path)
 
-    def publish_all(self, wanted: Iterable[tuple[PurePosixPath, bytes | str | None]]) -> None:
+    def publish_all(self, wanted: Iterable[tuple[Where, bytes | str | None]]) -> None:
         for path, content in wanted:
             if content is None:
                 self.unlink(path)
@@ -119,13 +119,13 @@ class DryRun(Storage):
     def link(self, source: PurePosixPath, path: PurePosixPath) -> None:
         self._note(path)
 
-    def unlink(self, path: PurePosixPath) -> bool:
+    def unlink(self, path: Where) -> bool:
         found = self.status(path) is not None
         if found:
-            self.changes.add(Change(path, SURPLUS))
+            self.changes.add(Change(PurePosixPath(path), SURPLUS))
         return found
 
-    def drop(self, path: PurePosixPath) -> bool:
+    def drop(self, path: Where) -> bool:
         """Note nothing: what may be dropped does no harm."""
         return self.status(path) is not None
 
@@ -136,8 +136,8 @@ class DryRun(Storage):
     def sync(self) -> None:
         """Do nothing: there is nothing to make durable."""
 
-    def _note(self, path: PurePosixPath) -> bool:
-        self.changes.add(Change(path, DIFFERENT if self.status(path) else MISSING))
+    def _note(self, path: Where) -> bool:
+        self.changes.add(Change(PurePosixPath(path), DIFFERENT if self.status(path) else MISSING))
         return True
 
     def _walk_creating(self, text: str) -> NoReturn:

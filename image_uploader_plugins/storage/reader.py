@@ -26,7 +26,7 @@ from image_uploader_plugins.storage.entries import (
     statuses,
     statuses_of,
 )
-from image_uploader_plugins.storage.folders import Folders, NotFound
+from image_uploader_plugins.storage.folders import Folders, NotFound, Where
 
 _CHUNK = 1024 * 1024
 # A link, a socket, a file in a folder's place, no link in a link's place.
@@ -56,7 +56,7 @@ class Reader(Folders):
 
     # -- entries
 
-    def status(self, path: PurePosixPath) -> File | None:
+    def status(self, path: Where) -> File | None:
         """Return the entry at ``path``; None if there is none."""
         if self.is_in_missing(path):
             return None
@@ -66,7 +66,7 @@ class Reader(Folders):
             return None
         return entry(str(path), found)
 
-    def file(self, path: PurePosixPath) -> File | None:
+    def file(self, path: Where) -> File | None:
         """Return the regular file at ``path``; None if there is none."""
         found = self.status(path)
         return found if found and found.kind == "file" else None
@@ -156,7 +156,7 @@ class Reader(Folders):
             if found.kind == "folder" and enters(found):
                 pending.append(iter(self.entries(found.path)))
 
-    def link_target(self, path: PurePosixPath) -> str | None:
+    def link_target(self, path: Where) -> str | None:
         """Return the target of the symbolic link at ``path``; None if there is no link."""
         try:
             found: str = self.call_beside(path, os.readlink)
@@ -170,7 +170,7 @@ class Reader(Folders):
 
     # -- content
 
-    def read(self, path: PurePosixPath, limit: int = 64 * _CHUNK) -> bytes:
+    def read(self, path: Where, limit: int = 64 * _CHUNK) -> bytes:
         """Return a whole file; raise StorageError if it has more than ``limit`` bytes."""
         descriptor, size = self._opened_file(path)
         try:
@@ -205,7 +205,7 @@ class Reader(Folders):
             os.close(descriptor)
 
     def _chunks(
-        self, path: PurePosixPath, descriptor: int, limit: int | None, size: int
+        self, path: Where, descriptor: int, limit: int | None, size: int
     ) -> Iterator[bytes]:
         """Yield the rest of an open file of which ``size`` bytes were read."""
         while limit is None or size <= limit:
@@ -241,7 +241,7 @@ class Reader(Folders):
                     raise errors.StorageError(self.root / path / name, "is not what belongs there")
                 yield identity(status), content
 
-    def _check_end(self, path: PurePosixPath, descriptor: int, size: int) -> None:
+    def _check_end(self, path: Where, descriptor: int, size: int) -> None:
         """Raise StorageError for a file that ended before its size: a part of it was not read."""
         whole = os.fstat(descriptor).st_size
         if size < whole:
@@ -252,13 +252,13 @@ class Reader(Folders):
         """Open a file to read; ``fits`` returns whether a mode is of the right kind."""
         return self._opened_to_read(path, fits)[0] if path.name else self._walk(str(path))
 
-    def _opened_file(self, path: PurePosixPath) -> tuple[int, int]:
+    def _opened_file(self, path: Where) -> tuple[int, int]:
         """Open a file to read; return its descriptor and size."""
         descriptor, found = self._opened_to_read(path, stat.S_ISREG)
         return descriptor, found.st_size
 
     def _opened_to_read(
-        self, path: PurePosixPath, fits: Callable[[int], bool]
+        self, path: Where, fits: Callable[[int], bool]
     ) -> tuple[int, os.stat_result]:
         descriptor = self.open_to_read(path)
         found = os.fstat(descriptor)
@@ -267,7 +267,7 @@ class Reader(Folders):
         os.close(descriptor)
         raise errors.StorageError(self.root / path, "is not what belongs there")
 
-    def holds(self, path: PurePosixPath, content: bytes) -> bool:
+    def holds(self, path: Where, content: bytes) -> bool:
         """Return whether ``path`` is a file whose bytes are ``content``."""
         file = self.file(path)
         return bool(file and file.size == len(content) and self.read(path) == content)

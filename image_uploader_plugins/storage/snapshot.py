@@ -13,7 +13,7 @@ from image_uploader_plugins.storage import entries
 from image_uploader_plugins.storage.beneath import READ
 from image_uploader_plugins.storage.dry_run import DryRun
 from image_uploader_plugins.storage.entries import File, entry
-from image_uploader_plugins.storage.folders import NotFound
+from image_uploader_plugins.storage.folders import NotFound, Where
 from image_uploader_plugins.storage.places import Places
 
 _TOP = "."
@@ -146,7 +146,7 @@ class Snapshot(DryRun):
         with self.folder(path) as folder:
             return entry(str(path), self.call(path, os.fstat, folder))
 
-    def status(self, path: PurePosixPath) -> File | None:
+    def status(self, path: Where) -> File | None:
         text = str(path)
         if text == _TOP:
             return super().status(path)
@@ -168,7 +168,7 @@ class Snapshot(DryRun):
         found = {name: self.file(path / name) for name in names}
         return {name: file for name, file in found.items() if file}
 
-    def link_target(self, path: PurePosixPath) -> str | None:
+    def link_target(self, path: Where) -> str | None:
         text = str(path)
         if text not in self._targets:
             folder, _, name = text.rpartition("/")
@@ -176,7 +176,7 @@ class Snapshot(DryRun):
             self._targets[text] = super().link_target(path) if there else None
         return self._targets[text]
 
-    def read(self, path: PurePosixPath, limit: int = _LIMIT) -> bytes:
+    def read(self, path: Where, limit: int = _LIMIT) -> bytes:
         file = self.file(path)
         if file is None or file.size > limit:
             return super().read(path, limit)  # which tells what is wrong
@@ -184,10 +184,10 @@ class Snapshot(DryRun):
         self._contents[file.inode] = content
         return content
 
-    def holds(self, path: PurePosixPath, content: bytes) -> bool:
+    def holds(self, path: Where, content: bytes) -> bool:
         file = self.file(path)
         return bool(file and file.size == len(content) and self._content(path, file) == content)
 
-    def _content(self, path: PurePosixPath, file: File) -> bytes:
+    def _content(self, path: Where, file: File) -> bytes:
         known = self._contents.get(file.inode)
         return super().read(path) if known is None else known

@@ -10,13 +10,14 @@ from pathlib import PurePosixPath
 from typing import NamedTuple
 
 from image_uploader_plugins.storage.entries import File
+from image_uploader_plugins.storage.folders import Where
 from image_uploader_plugins.storage.writer import Writer
 
 
 class _Entry(NamedTuple):
     """A file (bytes) or a symbolic link (str, the target) that is staged for a path."""
 
-    path: PurePosixPath
+    path: Where
     content: bytes | str
 
 
@@ -51,7 +52,7 @@ class Transaction(Writer):
         """Make a file in place at once, before anything is published."""
         self._storage.mark(path, content)
 
-    def publish_all(self, wanted: Iterable[tuple[PurePosixPath, bytes | str | None]]) -> None:
+    def publish_all(self, wanted: Iterable[tuple[Where, bytes | str | None]]) -> None:
         for path, content in wanted:
             if content is None:
                 self._changes.append(functools.partial(self._storage.unlink, path))
@@ -64,13 +65,13 @@ class Transaction(Writer):
     def link(self, source: PurePosixPath, path: PurePosixPath) -> None:
         self._changes.append(lambda: self._storage.link(source, path))
 
-    def unlink(self, path: PurePosixPath) -> bool:
+    def unlink(self, path: Where) -> bool:
         found = self.status(path) is not None
         if found:
             self._changes.append(lambda: self._storage.unlink(path))
         return found
 
-    def drop(self, path: PurePosixPath) -> bool:
+    def drop(self, path: Where) -> bool:
         return self.unlink(path)
 
     def remove_empty(self, path: PurePosixPath) -> bool:

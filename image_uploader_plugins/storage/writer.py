@@ -111,7 +111,7 @@ class Writer(Reader):
         while rest:
             rest = rest[self.call(path, os.write, descriptor, rest) :]
 
-    def publish(self, staged: Where, path: PurePosixPath) -> None:
+    def publish(self, staged: Where, path: Where) -> None:
         """Move a temporary file or link to ``path``, replacing any other; discard it on failure."""
         try:
             self._show(staged, path)
@@ -119,7 +119,7 @@ class Writer(Reader):
             self.discard(staged)
             raise
 
-    def _show(self, staged: Where, path: PurePosixPath) -> None:
+    def _show(self, staged: Where, path: Where) -> None:
         folder, name = split(path)
         with self.folder_of(staged) as source, self.folder(folder, create=True) as target:
             try:
@@ -128,7 +128,7 @@ class Writer(Reader):
             except errors.StorageError as e:
                 if e.errno != errno.EXDEV:
                     raise
-                self._publish_across(PurePosixPath(staged), path, target)
+                self._publish_across(PurePosixPath(staged), PurePosixPath(path), target)
                 self.discard(staged)
             self.changed(folder, target)
 
@@ -145,7 +145,7 @@ class Writer(Reader):
         finally:
             self._unlink(near, target)
 
-    def publish_all(self, wanted: Iterable[tuple[PurePosixPath, bytes | str | None]]) -> None:
+    def publish_all(self, wanted: Iterable[tuple[Where, bytes | str | None]]) -> None:
         """Write files (bytes) and symbolic links (str, the target) without looking before.
 
         What is at a path with None is removed. All changes become visible in
@@ -159,7 +159,7 @@ class Writer(Reader):
                 for entry in batch:
                     self._publish_batch([entry])
 
-    def _publish_batch(self, batch: list[tuple[PurePosixPath, bytes | str | None]]) -> None:
+    def _publish_batch(self, batch: list[tuple[Where, bytes | str | None]]) -> None:
         contents = [content for _, content in batch if content is not None]
         with self.holding(), self.staged_all(contents) as staged:
             rest = iter(staged)
@@ -416,15 +416,15 @@ class Writer(Reader):
 
     # -- removing
 
-    def unlink(self, path: PurePosixPath) -> bool:
+    def unlink(self, path: Where) -> bool:
         """Remove a file or link; return False where there is none."""
         return self._remove_file(path, self.changed)
 
-    def drop(self, path: PurePosixPath) -> bool:
+    def drop(self, path: Where) -> bool:
         """Remove a file that does no harm if a power loss brings it back, as unlink() does."""
         return self._remove_file(path, lambda *_: None)
 
-    def _remove_file(self, path: PurePosixPath, changed: Callable[[str, int], object]) -> bool:
+    def _remove_file(self, path: Where, changed: Callable[[str, int], object]) -> bool:
         around, _ = split(path)
         try:
             with self.folder(around) as folder:

@@ -70,9 +70,9 @@ class Listing:
         start = len(self._layout.start)
         for path, content in self._files.entries(tags, gone):
             if isinstance(content, bytes) and content.startswith(self._head):
-                found[str(path)[start:]] = True, content.removeprefix(self._head)
+                found[path[start:]] = True, content.removeprefix(self._head)
             elif content is not None:
-                found[str(path)[start:]] = False, content
+                found[path[start:]] = False, content
         return found
 
     def change(

@@ -33,12 +33,12 @@ from image_uploader_plugins.local_export.views.windows import (
     DividedList,
     Division,
 )
-from image_uploader_plugins.storage import Writer
+from image_uploader_plugins.storage import Where, Writer
 
 _ONE = "1"
 
-Entry = tuple[PurePosixPath, bytes | str | None]
-"""A file with its bytes, a symbolic link with its target, or None for what is to be removed."""
+Entry = tuple[str, bytes | str | None]
+"""A path with the bytes of a file, the target of a symbolic link, or None: to be removed."""
 
 
 @dataclasses.dataclass
@@ -56,11 +56,11 @@ class _Changes:
     """
 
     entries: list[Entry] = dataclasses.field(default_factory=list)
-    surplus: list[PurePosixPath] = dataclasses.field(default_factory=list)
-    folders: list[PurePosixPath] = dataclasses.field(default_factory=list)
+    surplus: list[str] = dataclasses.field(default_factory=list)
+    folders: list[str] = dataclasses.field(default_factory=list)
     size: int = 0
 
-    def remove_later(self, paths: Iterable[PurePosixPath]) -> None:
+    def remove_later(self, paths: Iterable[str]) -> None:
         """Remove ``paths`` after all is written, before what was to be removed until now."""
         self.surplus[:0] = paths
 
@@ -106,7 +106,7 @@ class WindowFiles:
     ) -> None:
         self._storage = storage
         self._layout = WindowsLayout(top)
-        self._whole = whole
+        self._whole = str(whole)
         self._empty = empty
         self._key = storage.root / whole
 
@@ -201,7 +201,7 @@ class WindowFiles:
         return {*self._names(_ONE), *self._names(GONE)} - {START}
 
     def _names(self, label: str) -> Iterator[str]:
-        for name in self._below(self._layout.division(label)):
+        for name in self._below(self._layout.top / label):
             item = layout.item_of(name)
             if name.endswith(layout.AFTER_MARK) and (item == START or layout.is_item(item)):
                 yield item
@@ -308,16 +308,17 @@ class WindowFiles:
         self._remove_all(changes)
 
     def _remove_all(self, changes: _Changes) -> None:
-        for path in changes.surplus:
-            self._remove(path)
+        self._storage.publish_all((path, None) for path in changes.surplus)
         for folder in changes.folders:
-            self._storage.remove_tree(folder)
+            self._storage.remove_tree(PurePosixPath(folder))
         removed = [path for path, content in changes.entries if content is None]
+        removed += changes.surplus
         for path in removed:
             self._tidy(path)
-        for folder in {path.parent for path in (*changes.surplus, *removed)}:
-            if folder.parent == self._layout.top:
-                self._storage.remove_empty(folder)
+        # All other divisions have a window as long as they are there.
+        folders = {self._layout.few_folder, *map(self._layout.division, (_ONE, HEADS, GONE))}
+        for folder in sorted(folders.intersection(map(self._layout.division_of, removed))):
+            self._storage.remove_empty(PurePosixPath(folder))
 
     def _change(self, changes: _Changes, change: Change, label: str) -> None:
         """Add the changes of one division that was there before."""
@@ -360,7 +361,7 @@ class WindowFiles:
             changes.entries += self._link(label, item, last)
             if last in (END, NONE) and led.get(item, END) not in (END, NONE):
                 changes.entries.append((self._layout.after_type_map(label, item), None))
-        former: list[PurePosixPath] = []
+        former: list[str] = []
         for item in sorted(led.keys() - leading.keys()):
             former += self._link_paths(label, item, led[item])
         former += (self._layout.window(label, last) for last in sorted(rewriting.former))
@@ -377,14 +378,13 @@ class WindowFiles:
             changes.entries += ((path, None) for path in self._link_paths(label, item, led[item]))
             del led[item]
 
-    def _link_paths(self, label: str, item: str, last: str) -> Iterator[PurePosixPath]:
-        """Yield the link that leads to a window, and its type map, in the order of removal.
+    def _link_paths(self, label: str, item: str, last: str) -> list[str]:
+        """Return the link that leads to a window, and its type map, in the order of removal.
 
         Without the type map, Apache would not tell which item to continue after.
         """
-        yield self._layout.after(label, item)
-        if last not in (END, NONE):
-            yield self._layout.after_type_map(label, item)
+        link = self._layout.after(label, item)
+        return [link] if last in (END, NONE) else [link, link + layout.TYPE_MAP]
 
     def _change_heads(self, changes: _Changes, old: DividedList, new: DividedList) -> None:
         if old.items[: windows.FEW + 1] == new.items[: windows.FEW + 1]:
@@ -452,22 +452,21 @@ class WindowFiles:
             changes.folders.append(self._layout.division(TAILS))
 
     def _write_all(self, divided: DividedList) -> None:
-        # By their texts, as paths are slow keys; the last one counts.
-        entries = {str(entry[0]): entry for entry in self._all(divided)}
+        entries = dict(self._all(divided))  # of several for one path the last one counts
         if self._storage.status(self._layout.top):
             self._replace_all(entries)
         else:
             # Nothing is in the way but what may be in the place of the list itself.
             self._make_way(self._whole, "file")
-            self._storage.publish_all(entries.values())
+            self._storage.publish_all(entries.items())
 
-    def _replace_all(self, entries: Mapping[str, Entry]) -> None:
+    def _replace_all(self, entries: Mapping[str, bytes | str | None]) -> None:
         """Write what is not there yet, and remove everything else."""
         parents = set(map(PurePosixPath, {text.rpartition("/")[0] for text in entries}))
         folders = parents.union(*(folder.parents for folder in parents))
         for folder in sorted(filter(self._is_ours, folders)):
             self._make_way(folder, "folder")
-        wanted = [entry for entry in entries.values() if not self._holds(*entry)]
+        wanted = [entry for entry in entries.items() if not self._holds(*entry)]
         for path, content in wanted:
             self._make_way(path, "link" if isinstance(content, str) else "file")
         self._storage.publish_all(wanted)
@@ -476,11 +475,13 @@ class WindowFiles:
         if names:
             self._storage.sync()
         for name in names:
-            if PurePosixPath(name).parent.name == self._layout.few_folder.name:
+            path = start + name
+            if self._layout.division_of(path) == self._layout.few_folder:
                 # No client is led there, but in trees of earlier versions each number had one.
-                self._storage.drop(self._layout.top / name)
+                self._storage.drop(path)
             else:
-                self._remove(self._layout.top / name)
+                self._storage.unlink(path)
+                self._tidy(path)
         self._remove_empty(self._layout.top, parents)
 
     def _all(self, divided: DividedList) -> Iterator[Entry]:
@@ -527,19 +528,14 @@ class WindowFiles:
     def _few(self, n: int, label: str) -> Entry:
         return self._layout.few(n), f"../{label}"
 
-    def _link(self, label: str, item: str, last: str) -> Iterator[Entry]:
+    def _link(self, label: str, item: str, last: str) -> list[Entry]:
         link = self._layout.after(label, item)
-        way = self._way(label, last, link)
-        if last not in (END, NONE):
-            text = documents.window_type_map(link.name, way)
-            yield self._layout.after_type_map(label, item), text
-        yield link, way
-
-    def _way(self, label: str, last: str, link: PurePosixPath) -> str:
-        """Return where a link in a division leads that leads to a window."""
-        window = f"{self._layout.division(label)}/{layout.window_name(last)}"
-        target = str(self._layout.none) if last == NONE else window
-        return _relative(target, str(link).rpartition("/")[0])
+        folder, _, name = link.rpartition("/")
+        target = self._layout.none if last == NONE else self._layout.window(label, last)
+        way = _relative(target, folder)
+        if last in (END, NONE):
+            return [(link, way)]
+        return [(link + layout.TYPE_MAP, documents.window_type_map(name, way)), (link, way)]
 
     def _render(self, items: Sequence[str]) -> bytes:
         return documents.filled(self._empty, items)
@@ -553,7 +549,7 @@ class WindowFiles:
     def _is_ours(self, path: PurePosixPath) -> bool:
         return path.is_relative_to(self._layout.top)
 
-    def _make_way(self, path: PurePosixPath, wanted: str) -> None:
+    def _make_way(self, path: Where, wanted: str) -> None:
         """Remove a folder where a file or link belongs, and anything else where a folder belongs.
 
         A copy of a tree that was made with links followed has folders in the
@@ -563,21 +559,16 @@ class WindowFiles:
         if found and found.kind != wanted and "folder" in (found.kind, wanted):
             self._storage.remove(found)
 
-    def _holds(self, path: PurePosixPath, content: bytes | str | None) -> bool:
+    def _holds(self, path: str, content: bytes | str | None) -> bool:
         if isinstance(content, bytes):
             return self._storage.holds(path, content)
         return self._storage.link_target(path) == content
 
-    def _remove(self, path: PurePosixPath) -> None:
-        """Remove a file or link, and the folders of names that become empty."""
-        self._storage.unlink(path)
-        self._tidy(path)
-
-    def _tidy(self, path: PurePosixPath) -> None:
+    def _tidy(self, path: str) -> None:
         """Remove the folders of names that are empty without the file or link at ``path``."""
-        division = self._layout.division_of(path)
-        if division and path.parent != division:
-            self._storage.remove_upward(path.parent, division)
+        folder, division = path.rpartition("/")[0], self._layout.division_of(path)
+        if division and folder != division:
+            self._storage.remove_upward(PurePosixPath(folder), PurePosixPath(division))
 
     def _remove_empty(self, folder: PurePosixPath, kept: set[PurePosixPath]) -> None:
         for name, kind in self._storage.names(folder).items():

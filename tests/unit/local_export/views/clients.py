@@ -220,7 +220,7 @@ def _target(label: str, name: str, way: str) -> tuple[str, str]:
 
 @functools.lru_cache(maxsize=100_000)
 def _name(item: str) -> str:
-    return _split(WindowsLayout(TOP).after("1", item))[1].removesuffix("+")
+    return _split(PurePosixPath(WindowsLayout(TOP).after("1", item)))[1].removesuffix("+")
 
 
 @functools.lru_cache(maxsize=10_000)

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from image_uploader_plugins.local_export.layout import PLACES
 from image_uploader_plugins.local_export.views import documents
 from image_uploader_plugins.local_export.views.window_files import WindowFiles
-from image_uploader_plugins.storage import File, Storage
+from image_uploader_plugins.storage import File, Storage, Where
 
 TOP, WHOLE = PurePosixPath("v2/.pages"), PurePosixPath("v2/whole")
 State = dict[PurePosixPath, bytes | str]
@@ -36,12 +36,12 @@ class Memory(Storage):
         self.publish_all((state or {}).items())
         self.written.clear()
 
-    def publish_all(self, wanted: Iterable[tuple[PurePosixPath, bytes | str | None]]) -> None:
+    def publish_all(self, wanted: Iterable[tuple[Where, bytes | str | None]]) -> None:
         for path, content in wanted:
             if content is None:
                 self.unlink(path)
             else:
-                self._put(path, content)
+                self._put(PurePosixPath(path), content)
 
     def _put(self, path: PurePosixPath, content: bytes | str) -> None:
         self.state[path] = content
@@ -53,7 +53,8 @@ class Memory(Storage):
             kind = "folder"
         self.observe(path)
 
-    def status(self, path: PurePosixPath) -> File | None:
+    def status(self, path: Where) -> File | None:
+        path = PurePosixPath(path)
         content = self.state.get(path)
         if content is None:
             there = bool(self.folders.get(path))
@@ -62,11 +63,12 @@ class Memory(Storage):
         number = self.inodes[path]
         return File(str(path), kind, len(content), 1, (1, number), 0o644, number, number, 0)
 
-    def link_target(self, path: PurePosixPath) -> str | None:
-        content = self.state.get(path)
+    def link_target(self, path: Where) -> str | None:
+        content = self.state.get(PurePosixPath(path))
         return content if isinstance(content, str) else None
 
-    def read(self, path: PurePosixPath, limit: int = 0) -> bytes:
+    def read(self, path: Where, limit: int = 0) -> bytes:
+        path = PurePosixPath(path)
         self.reads.append(path)
         content = self.state[path]
         assert isinstance(content, bytes)
@@ -75,7 +77,8 @@ class Memory(Storage):
     def names(self, path: PurePosixPath) -> dict[str, str]:
         return dict(self.folders.get(path, {}))
 
-    def unlink(self, path: PurePosixPath, *, durable: bool = False) -> bool:
+    def unlink(self, path: Where, *, durable: bool = False) -> bool:
+        path = PurePosixPath(path)
         self.removed.append(path)
         removed = path
         found = self.state.pop(path, None) is not None

@@ -26,7 +26,7 @@ from image_uploader_plugins.local_export.views.kept_lists import KeptList, KeptL
 from image_uploader_plugins.local_export.views.tags_list import Listing
 from image_uploader_plugins.local_export.views.windows import DividedList
 from image_uploader_plugins.reference import RepositoryName
-from image_uploader_plugins.storage import File, Storage
+from image_uploader_plugins.storage import File, Storage, Where
 from tests.unit.local_export.views.memory import TOP, WHOLE, Memory, files
 
 
@@ -199,8 +199,8 @@ def test_a_change_knows_when_those_that_are_gone_were_removed() -> None:
     looked: list[PurePosixPath] = []
     status = storage.status
 
-    def counting(path: PurePosixPath) -> File | None:
-        looked.append(path)
+    def counting(path: Where) -> File | None:
+        looked.append(PurePosixPath(path))
         return status(path)
 
     storage.status = counting  # type: ignore[method-assign]
