@@ -144,10 +144,10 @@ class Flushes:
         return descriptor
 
 
-def batches(items: Iterable[_T]) -> Iterator[list[_T]]:
-    """Yield lists that are short enough to have a descriptor open for each item."""
+def batches(items: Iterable[_T], size: int = _AT_ONCE) -> Iterator[list[_T]]:
+    """Yield lists of up to ``size`` items: so few that a descriptor may be open for each."""
     rest = iter(items)
-    while batch := list(itertools.islice(rest, _AT_ONCE)):
+    while batch := list(itertools.islice(rest, size)):
         yield batch
 
 

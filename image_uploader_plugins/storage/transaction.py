@@ -97,11 +97,10 @@ class Transaction(Writer):
         """Publish all changes; all are durable after the next sync() of the storage."""
         changes, self._changes = self._changes, []
         contents = [change.content for change in changes if isinstance(change, _Entry)]
-        with self._storage.holding(), self._storage.staged_all(contents) as staged:
-            rest = iter(staged)
+        with self._storage.holding(), self._storage.staged_all(contents) as publish_next:
             for change in changes:
                 if isinstance(change, _Entry):
-                    self._storage.publish(next(rest), change.path)
+                    publish_next(change.path)
                 else:
                     change()
 

@@ -27,6 +27,8 @@ from image_uploader_plugins.storage.unique import unique
 CREATE = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 # Bytes of a file that is flushed by itself: others would wait long to be flushed with it.
 _LARGE = 4 * 1024 * 1024
+_PUBLISHED_AT_ONCE = 1024
+_NO_FOLDER = contextlib.nullcontext(-1)
 # NOTE: EPERM is the error of file systems without hard links and of fs.protected_hardlinks.
 _LINK_REFUSED = (errno.EXDEV, errno.EMLINK, errno.EPERM, errno.ENOTSUP, errno.ENOSYS)
 
@@ -114,14 +116,16 @@ class Writer(Reader):
     def publish(self, staged: Where, path: Where) -> None:
         """Move a temporary file or link to ``path``, replacing any other; discard it on failure."""
         try:
-            self._show(staged, path)
+            with self.folder_of(staged) as source:
+                self._show(staged, source, path)
         except BaseException:
             self.discard(staged)
             raise
 
-    def _show(self, staged: Where, path: Where) -> None:
+    def _show(self, staged: Where, source: int, path: Where) -> None:
+        """Move a temporary file or link, of the open folder ``source``, to ``path``."""
         folder, name = split(path)
-        with self.folder_of(staged) as source, self.folder(folder, create=True) as target:
+        with self.folder(folder, create=True) as target:
             try:
                 names = split(staged)[1], name
                 self.call(path, os.rename, *names, src_dir_fd=source, dst_dir_fd=target)
@@ -151,7 +155,7 @@ class Writer(Reader):
         What is at a path with None is removed. All changes become visible in
         this order, each whole. That is much faster than one by one.
         """
-        for batch in batches(wanted):
+        for batch in batches(wanted, _PUBLISHED_AT_ONCE):
             try:
                 self._publish_batch(batch)
             except errors.StorageFull:
@@ -161,37 +165,40 @@ class Writer(Reader):
 
     def _publish_batch(self, batch: list[tuple[Where, bytes | str | None]]) -> None:
         contents = [content for _, content in batch if content is not None]
-        with self.holding(), self.staged_all(contents) as staged:
-            rest = iter(staged)
+        with self.holding(), self.staged_all(contents) as publish_next:
             for path, content in batch:
                 if content is None:
                     self.unlink(path)
                 else:
-                    self._show(next(rest), path)
+                    publish_next(path)
 
     @contextlib.contextmanager
-    def staged_all(self, contents: Sequence[bytes | str]) -> Iterator[list[str]]:
-        """Stage files and symbolic links, flushed together; discard them if the block fails."""
+    def staged_all(self, contents: Sequence[bytes | str]) -> Iterator[Callable[[Where], None]]:
+        """Stage files and symbolic links, flushed together; discard them if the block fails.
+
+        Yields a function that publishes the next one of them at a path.
+        """
         staged = [self._staging.new() for _ in contents]
+        rest = iter(staged)
         try:
-            if staged:
-                self._stage_all(staged, contents)
-            yield staged
+            with self.folder_of(staged[0], create=True) if staged else _NO_FOLDER as source:
+                if staged:
+                    self._stage_all(staged, source, contents)
+                yield lambda path: self._show(next(rest), source, path)
         except BaseException:
             for temporary in staged:
                 self.discard(temporary)
             raise
 
-    def _stage_all(self, staged: list[str], contents: Sequence[bytes | str]) -> None:
+    def _stage_all(self, staged: list[str], folder: int, contents: Sequence[bytes | str]) -> None:
         files = []
-        with self.folder_of(staged[0], create=True) as folder:
-            device = os.fstat(folder).st_dev
-            for path, content in zip(staged, contents, strict=True):
-                if isinstance(content, str):
-                    self._symlink(content, path, folder)
-                else:
-                    self._write_unflushed(path, folder, content)
-                    files.append(Target(path, device, is_folder=False))
+        device = os.fstat(folder).st_dev
+        for path, content in zip(staged, contents, strict=True):
+            if isinstance(content, str):
+                self._symlink(content, path, folder)
+            else:
+                self._write_unflushed(path, folder, content)
+                files.append(Target(path, device, is_folder=False))
         self._flushes.flush(files)
 
     def _write_unflushed(self, path: str, folder: int, content: bytes) -> None:
@@ -222,7 +229,7 @@ class Writer(Reader):
         staged = self.try_link(source, self) or self._link_beside(source, path)
         staged = staged or self._stage_copy(source)
         try:
-            self._show(staged, path)
+            self.publish(staged, path)
         finally:
             # rename(2) does nothing where both names are of one file.
             self.discard(staged)

@@ -312,12 +312,12 @@ class WindowFiles:
         for folder in changes.folders:
             self._storage.remove_tree(PurePosixPath(folder))
         removed = [path for path, content in changes.entries if content is None]
-        removed += changes.surplus
-        for path in removed:
-            self._tidy(path)
+        folders = {path.rpartition("/")[0] for path in (*removed, *changes.surplus)}
+        for folder in sorted(folders):
+            self._tidy(folder)
         # All other divisions have a window as long as they are there.
-        folders = {self._layout.few_folder, *map(self._layout.division, (_ONE, HEADS, GONE))}
-        for folder in sorted(folders.intersection(map(self._layout.division_of, removed))):
+        divisions = {self._layout.few_folder, *map(self._layout.division, (_ONE, HEADS, GONE))}
+        for folder in sorted(folders & divisions):
             self._storage.remove_empty(PurePosixPath(folder))
 
     def _change(self, changes: _Changes, change: Change, label: str) -> None:
@@ -481,7 +481,7 @@ class WindowFiles:
                 self._storage.drop(path)
             else:
                 self._storage.unlink(path)
-                self._tidy(path)
+                self._tidy(path.rpartition("/")[0])
         self._remove_empty(self._layout.top, parents)
 
     def _all(self, divided: DividedList) -> Iterator[Entry]:
@@ -564,9 +564,9 @@ class WindowFiles:
             return self._storage.holds(path, content)
         return self._storage.link_target(path) == content
 
-    def _tidy(self, path: str) -> None:
-        """Remove the folders of names that are empty without the file or link at ``path``."""
-        folder, division = path.rpartition("/")[0], self._layout.division_of(path)
+    def _tidy(self, folder: str) -> None:
+        """Remove the folders of names that are empty, from ``folder`` up to their division."""
+        division = self._layout.division_of(f"{folder}/")
         if division and folder != division:
             self._storage.remove_upward(PurePosixPath(folder), PurePosixPath(division))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import os
 import string
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path, PurePath, PurePosixPath
 from typing import Any
 
@@ -22,6 +22,7 @@ from image_uploader_plugins.storage import DryRun, Storage
 from image_uploader_plugins.storage.folders import Folders
 from image_uploader_plugins.testing import images
 from tests.support import trees
+from tests.support.faults import Primitive, hooked
 from tests.unit.local_export.views import clients
 from tests.unit.local_export.views.memory import files
 
@@ -191,23 +192,17 @@ def test_the_latest_of_those_that_are_gone_are_remembered(tmp_path: Path) -> Non
 
 
 @pytest.fixture
-def writes(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+def writes() -> Iterator[list[PurePosixPath]]:
     """Every file or link that is published."""
-    seen: list[object] = []
-    publish, publish_all = Storage.publish, Storage.publish_all
+    seen: list[PurePosixPath] = []
 
-    def counting(self: Storage, staged: object, path: object) -> None:
-        seen.append(path)
-        publish(self, staged, path)  # type: ignore[arg-type]
+    def seeing(primitive: Primitive) -> object:
+        if primitive.function is os.rename:
+            seen.append(primitive.path)
+        return primitive()
 
-    def counting_all(self: Storage, wanted: Any) -> None:
-        entries = list(wanted)
-        seen.extend(path for path, _ in entries)
-        publish_all(self, entries)
-
-    monkeypatch.setattr(Storage, "publish", counting)
-    monkeypatch.setattr(Storage, "publish_all", counting_all)
-    return seen
+    with hooked(seeing):
+        yield seen
 
 
 def _put(driver: LocalExportDriver, *tags: str) -> None:
@@ -218,7 +213,7 @@ def _put(driver: LocalExportDriver, *tags: str) -> None:
 
 @pytest.mark.slow
 def test_a_new_tag_among_many_writes_little(
-    driver: LocalExportDriver, writes: list[object], root: Path
+    driver: LocalExportDriver, writes: list[PurePosixPath], root: Path
 ) -> None:
     few = [f"a{number:04}" for number in range(10)]
     many = [f"b{number:04}" for number in range(300)]
@@ -236,7 +231,9 @@ def test_a_new_tag_among_many_writes_little(
     assert not trees.problems(root)
 
 
-def test_moving_a_tag_writes_no_list(driver: LocalExportDriver, writes: list[object]) -> None:
+def test_moving_a_tag_writes_no_list(
+    driver: LocalExportDriver, writes: list[PurePosixPath]
+) -> None:
     _put(driver, "a", "b", "c")
     other = images.artifact("busy", "b", "application/vnd.example", b"other")
     writes.clear()
@@ -318,7 +315,7 @@ def test_what_a_crash_left_of_the_lists_is_mended(driver: LocalExportDriver, roo
 
 @pytest.mark.slow
 def test_an_image_costs_the_same_whatever_else_is_there(
-    driver: LocalExportDriver, writes: list[object]
+    driver: LocalExportDriver, writes: list[PurePosixPath]
 ) -> None:
     """But for the one list that names them all, written when a repository appears."""
     costs = []
