@@ -12,7 +12,6 @@ from stevedore import named
 from image_uploader_plugins import errors, option_values, pace
 from image_uploader_plugins.driver import UploaderDriver
 from image_uploader_plugins.pace import Limits
-from image_uploader_plugins.sources import pauses
 from image_uploader_plugins.text import did_you_mean
 
 if TYPE_CHECKING:
@@ -64,7 +63,7 @@ _OPTIONS = [
     ),
     cfg.IntOpt(
         "longest_pause",
-        default=int(pauses.TOTAL),
+        default=pace.LONGEST_PAUSE,
         min=0,
         help=(
             "The most seconds that one request waits, in total, for a registry that limits the "

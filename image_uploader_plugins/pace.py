@@ -18,6 +18,9 @@ DEADLINE = 6 * 60 * 60
 READ_TIMEOUT = 300.0
 """Seconds for the first byte of an answer: caches ask others first."""
 
+LONGEST_PAUSE = 15 * 60
+"""Seconds that one request may be asked to wait for, altogether."""
+
 SLOW_RATE = 16 * 1024
 """Bytes a second below which nobody waits any more for what another one fetches."""
 

@@ -6,10 +6,10 @@ from __future__ import annotations
 import abc
 import collections
 import contextlib
-import dataclasses
 import itertools
 import threading
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 from image_uploader_plugins import errors, image_config, manifest, media_types
 from image_uploader_plugins.archives.archive_files import Files
@@ -26,8 +26,7 @@ NAMES_LIMIT = 5_000
 KEPT_LIMIT = 64 * 1024**2  # bytes of manifests in memory
 
 
-@dataclasses.dataclass(frozen=True)
-class Entry:
+class Entry(NamedTuple):
     """An image that an archive lists, by the name that it gives it, if any.
 
     ``repository`` is that part of the name where the archive says so;

@@ -15,10 +15,9 @@ Changeset Format".
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Hashable, Iterator, Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from image_uploader_plugins import errors, image_config, media_types, strict_json
 from image_uploader_plugins.archives.archive import Archive, Entry
@@ -159,8 +158,7 @@ class DockerArchive(Archive):
         return self._compressed[identity]
 
 
-@dataclasses.dataclass(frozen=True)
-class _Config:
+class _Config(NamedTuple):
     """An image's config, and the digests of its layers when they are unpacked."""
 
     descriptor: Descriptor

@@ -9,8 +9,8 @@ names): a first segment with a dot or a port is a host, and so is
 
 from __future__ import annotations
 
-import dataclasses
 import re
+from typing import NamedTuple
 
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.reference import RepositoryName, Tag
@@ -26,8 +26,7 @@ _ID = re.compile(r"(?:sha256:)?[0-9a-f]{64}")
 _NONE = "<none>:<none>"  # what docker calls an image that has lost its tag
 
 
-@dataclasses.dataclass(frozen=True)
-class ImageName:
+class ImageName(NamedTuple):
     """A name without its host; any part of it may be missing."""
 
     repository: RepositoryName | None = None

@@ -4,12 +4,11 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import functools
 import json
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from image_uploader_plugins import errors, files
 from image_uploader_plugins.copying.job import Job, full_name
@@ -30,8 +29,7 @@ Choose = Callable[[Collection[str]], Collection[Tag]]
 _NAMINGS = (CopyOptions(), CopyOptions(full_names=True))
 
 
-@dataclasses.dataclass(frozen=True)
-class Kept:
+class Kept(NamedTuple):
     """Images that are to be kept.
 
     ``images`` has for each what it is called in the list, and all that it may

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import bisect
 import contextlib
-import dataclasses
 import functools
 import gzip
 import hashlib
@@ -19,7 +18,7 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterable
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, BinaryIO, Protocol
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, Protocol
 
 from image_uploader_plugins import errors, media_types
 from image_uploader_plugins.digest import Digest, VerifiedStream
@@ -359,8 +358,7 @@ def _layout(name: str) -> RepositoryLayout:
     return RepositoryLayout(RepositoryName(name))
 
 
-@dataclasses.dataclass(frozen=True)
-class _Items:
+class _Items(NamedTuple):
     """The items of a list in order, and ``whole``, the list as it is sent."""
 
     items: list[str]

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 import urllib.parse
+from typing import NamedTuple
 
 # Bytes of a request's first line (nginx's limit), and of all its lines.
 LINE = 8 * 1024
@@ -33,8 +33,7 @@ class Refused(Exception):
         self.reason = reason
 
 
-@dataclasses.dataclass(frozen=True)
-class Head:
+class Head(NamedTuple):
     """The part of a request before its body.
 
     ``path`` is decoded, one character a byte, as in WSGI; the names of

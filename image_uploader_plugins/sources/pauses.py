@@ -14,10 +14,8 @@ import time
 from collections.abc import Callable, Mapping
 
 from image_uploader_plugins import errors
+from image_uploader_plugins.pace import LONGEST_PAUSE
 from image_uploader_plugins.sources.registry_rules import RegistryRules
-
-TOTAL = 15 * 60
-"""Seconds that one request may be asked to wait for, altogether."""
 
 _FIRST, _LONGEST = 1.0, 60.0  # seconds, where a registry does not say
 _SLOWEST = 5.0  # seconds between two requests
@@ -65,7 +63,7 @@ class Pauses:
     def __init__(
         self,
         registry: str,
-        total: float = TOTAL,
+        total: float = LONGEST_PAUSE,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
         rules: RegistryRules | None = None,

@@ -11,10 +11,9 @@ import ssl
 from collections.abc import Mapping
 from pathlib import Path
 
-from image_uploader_plugins.pace import READ_TIMEOUT, Limits
+from image_uploader_plugins.pace import LONGEST_PAUSE, READ_TIMEOUT, Limits
 from image_uploader_plugins.sources.image_name import canonical
 from image_uploader_plugins.sources.keychain import Keychain, Login
-from image_uploader_plugins.sources.pauses import TOTAL
 from image_uploader_plugins.sources.registries_conf import RegistriesConf
 from image_uploader_plugins.sources.registry_rules import RegistryRules
 from image_uploader_plugins.sources.trust import CERTIFICATES, Trust
@@ -39,7 +38,7 @@ class Settings:
     rules: Mapping[str, RegistryRules] = dataclasses.field(default_factory=dict)
     registries_conf: RegistriesConf | None = None
     read_timeout: float = READ_TIMEOUT
-    longest_pause: float = TOTAL
+    longest_pause: float = LONGEST_PAUSE
 
     def rules_for(self, address: str) -> RegistryRules:
         """Return what the operator says of the registry at ``host[:port]``."""

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from fractions import Fraction
+from typing import NamedTuple
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
@@ -17,8 +17,7 @@ from image_uploader_plugins.sync.wanted import Entry
 Reference = Tag | Digest
 
 
-@dataclasses.dataclass(frozen=True)
-class Going:
+class Going(NamedTuple):
     """The ``tags`` of a repository that go, each with what it leads to, out of ``total``.
 
     ``attached`` are those of signatures and the like, which go once their

@@ -6,7 +6,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import warnings
-from typing import Any
+from typing import Any, NamedTuple
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.reference import RepositoryName
@@ -16,8 +16,7 @@ from image_uploader_plugins.sync.wanted import Entry, TagChoice
 from image_uploader_plugins.text import shown
 
 
-@dataclasses.dataclass(frozen=True)
-class ListedRules:
+class ListedRules(NamedTuple):
     """What a list says of a registry, at ``where``."""
 
     where: str

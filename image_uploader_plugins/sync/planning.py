@@ -182,7 +182,7 @@ def _pinned(image: WantedImage, source: Source, memory: Memory) -> WantedImage:
             raise errors.ContentMismatch(f"the tag leads to {actual}, and the list says {pin}")
     # By its tag another one could come a moment later.
     memory.know_as(tag, actual)
-    return dataclasses.replace(image, job=image.job._replace(reference=actual))
+    return image._replace(job=image.job._replace(reference=actual))
 
 
 def _state(before: Digest | None, *, is_changed: bool) -> State:

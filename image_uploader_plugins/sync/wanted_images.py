@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from image_uploader_plugins.copying.job import Job, full_name
 from image_uploader_plugins.copying.run_options import CopyOptions
@@ -24,8 +24,7 @@ ListTags = Callable[[], list[str]]
 _T = TypeVar("_T")
 
 
-@dataclasses.dataclass(frozen=True)
-class WantedImage:
+class WantedImage(NamedTuple):
     """An image that some entries want, those ``where``; its tag must lead to all ``pins``."""
 
     job: Job

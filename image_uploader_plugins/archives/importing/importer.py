@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import collections
-import dataclasses
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from image_uploader_plugins import errors, media_types, parallel
 from image_uploader_plugins.archives.archive import Archive, MissingBlobs
@@ -22,8 +22,7 @@ from image_uploader_plugins.runs.journal import Journal
 MANIFESTS_LIMIT = 100_000
 
 
-@dataclasses.dataclass(frozen=True)
-class Inspected:
+class Inspected(NamedTuple):
     """Images of an archive of which everything has been read and is intact.
 
     ``absent`` are blobs that only the target may have.

@@ -4,8 +4,8 @@
 from __future__ import annotations
 
 import collections
-import dataclasses
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.archives.archive import Archive, Entry
@@ -19,8 +19,7 @@ from image_uploader_plugins.text import shown
 _LISTED = 5  # of many, in a message
 
 
-@dataclasses.dataclass(frozen=True)
-class Job:
+class Job(NamedTuple):
     """An image, where it goes, and what it is to be called there, if anything."""
 
     descriptor: Descriptor
@@ -33,8 +32,7 @@ class Job:
         return f"{self.repository}@{self.descriptor.digest}"
 
 
-@dataclasses.dataclass(frozen=True)
-class Name:
+class Name(NamedTuple):
     """The name of ``--as``; without a tag each image keeps its own tag."""
 
     repository: RepositoryName

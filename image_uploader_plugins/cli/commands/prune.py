@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 from collections.abc import Collection, Sequence
 from fractions import Fraction
 from pathlib import Path
+from typing import NamedTuple
 
 from image_uploader_plugins import errors, loader
 from image_uploader_plugins.cli import arguments, keep_lists, progress, reporting
@@ -30,8 +30,7 @@ _REPOSITORIES = 15  # that are shown, those that free most
 _TAGS = 3  # of a repository that are shown
 
 
-@dataclasses.dataclass(frozen=True)
-class _Pruned:
+class _Pruned(NamedTuple):
     """What goes of a repository, or went."""
 
     name: RepositoryName

@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
+from typing import NamedTuple
 
 from image_uploader_plugins import parallel
 from image_uploader_plugins.digest import Digest
@@ -15,8 +15,7 @@ from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.reference import RepositoryName
 
 
-@dataclasses.dataclass(frozen=True, order=True)
-class Adoption:
+class Adoption(NamedTuple):
     """The result for one blob; ``bytes_freed`` of a copy that a link replaced.
 
     ``intact`` is False for a blob whose bytes do not hash to its name; it stays

@@ -4,10 +4,10 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import itertools
 from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
+from typing import NamedTuple
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
@@ -24,8 +24,7 @@ from image_uploader_plugins.reference import RepositoryName
 from image_uploader_plugins.storage import DryRun
 
 
-@dataclasses.dataclass(frozen=True, order=True)
-class Garbage:
+class Garbage(NamedTuple):
     """A path that is not needed, the reason, and the bytes that the disk gets back for it."""
 
     path: PurePosixPath

@@ -3,10 +3,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 import datetime
 import enum
 from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import NamedTuple
 
 from image_uploader_plugins import versions
 from image_uploader_plugins.digest import Digest
@@ -28,8 +28,7 @@ class NewestBy(enum.Enum):
     PUT = "put"
 
 
-@dataclasses.dataclass(frozen=True)
-class Stay:
+class Stay(NamedTuple):
     """The tags of a repository that stay.
 
     ``newest`` are those that stay since they are among the newest, the newest
@@ -41,8 +40,7 @@ class Stay:
     unordered: tuple[Tag, ...] = ()
 
 
-@dataclasses.dataclass(frozen=True)
-class Retention:
+class Retention(NamedTuple):
     """The rules of what stays: listed images, patterns, and the newest tags of each repository.
 
     ``choices`` choose from the tags that a repository has.
@@ -70,7 +68,7 @@ class Retention:
             needed = graph.closure(holdings.edges, (digests[tag] for tag in chosen))
             more = {tag for tag in digests if _subject(holdings, tag, digests[tag]) in needed}
             if more <= chosen:
-                return dataclasses.replace(found, tags=frozenset(chosen))
+                return found._replace(tags=frozenset(chosen))
             chosen |= more
 
     def _is_chosen(self, holdings: Holdings, tag: Tag, digest: Digest) -> bool:

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import dataclasses
 import functools
 from collections.abc import Collection, Iterator, Mapping
+from typing import NamedTuple
 
 from image_uploader_plugins import errors, strict_json
 from image_uploader_plugins.digest import Digest
@@ -27,8 +27,7 @@ DAMAGED = "damaged"
 _NOWHERE = "unknown/unknown"
 
 
-@dataclasses.dataclass(frozen=True)
-class Image:
+class Image(NamedTuple):
     """A tag, or a manifest without one; sizes in bytes, ``changed`` in seconds since the epoch.
 
     ``platforms`` are those that are here, ``elsewhere`` those that an index
@@ -135,8 +134,7 @@ class Holdings:
         if brief:
             return found
         freed = self._freed(self.lost([reference]), [reference])
-        return dataclasses.replace(
-            found,
+        return found._replace(
             platforms=self.platforms(digest),
             elsewhere=self.platforms_elsewhere(digest),
             own=sum(freed.values()),

@@ -3,10 +3,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Callable, Iterable
 from pathlib import Path, PurePosixPath
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from image_uploader_plugins import errors, parallel
 from image_uploader_plugins.digest import Digest
@@ -22,8 +21,7 @@ _T = TypeVar("_T")
 _SMALL = 64 * 1024  # bytes
 
 
-@dataclasses.dataclass(frozen=True)
-class Damage:
+class Damage(NamedTuple):
     """A file that was read whole and does not hash to its name."""
 
     actual: object
@@ -32,8 +30,7 @@ class Damage:
         return f"its content hashes to {self.actual}"
 
 
-@dataclasses.dataclass(frozen=True)
-class Unread:
+class Unread(NamedTuple):
     """A file that could not be read, twice: its content is not known."""
 
     reason: str
