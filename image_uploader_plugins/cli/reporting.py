@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Self
 
 from image_uploader_plugins import errors, files, loader
-from image_uploader_plugins.cli import formats, progress
+from image_uploader_plugins.cli import copy_progress, formats
 from image_uploader_plugins.cli.base import Command
 from image_uploader_plugins.cli.interruption import Interruption
 from image_uploader_plugins.driver import Census
@@ -149,7 +149,8 @@ class Reporting:
 
     def copying(self) -> contextlib.AbstractContextManager[object]:
         """Return a context for that part of the run that copies: its progress is shown."""
-        return progress.copying(self._command.app.stderr, self.journal, quiet=self._command.quiet)
+        command = self._command
+        return copy_progress.copying(command.app.stderr, self.journal, quiet=command.quiet)
 
     def _write(self, ending: Ending, why: str | None) -> None:
         run = self.journal.run(self._name, ending, why)

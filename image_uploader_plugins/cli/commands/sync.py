@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from image_uploader_plugins import errors, files, loader
-from image_uploader_plugins.cli import arguments, formats, progress, reporting
+from image_uploader_plugins.cli import arguments, copy_progress, formats, progress, reporting
 from image_uploader_plugins.cli.base import ROOT_VARIABLE, Command
 from image_uploader_plugins.cli.copy_options import add_options, copy_options
 from image_uploader_plugins.lists import share
@@ -116,7 +116,7 @@ class Sync(Command):
         shown = progress.on_terminal(self.app.stderr) and not self.quiet
         wanted, options = self._wanted(parsed_args), _options(parsed_args)
         with Synchronization.opened(wanted, self.conf, journal, options) as run:
-            with progress.copying(self.app.stderr, journal, quiet=not shown):
+            with copy_progress.copying(self.app.stderr, journal, quiet=not shown):
                 plan = run.plan()
             if parsed_args.plan:
                 self._tell(plan, parsed_args.format)

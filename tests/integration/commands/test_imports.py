@@ -39,6 +39,9 @@ HEAVY = {
 }
 # What every command that reads the configuration needs.
 CONFIGURED = {"oslo_config", "ssl", f"{PACKAGE}.local_export", f"{PACKAGE}.loader"}
+# What those need that copy, and not those that look at a tree.
+COPYING = {f"{PACKAGE}.{room}" for room in ("copying", "runs", "sources")}
+LOOKING = {"list", "show"}
 # Of these no command needs another one's.
 COMMANDS = {"cli.commands.verify", "cli.commands.serve", "cli.commands.upload", "archives"}
 
@@ -88,3 +91,5 @@ def test_a_command_imports_what_it_needs(root: Path, tmp_path: Path, arguments: 
     assert not found & HEAVY
     others = {f"{PACKAGE}.cli.commands.{name}" for name in ("delete", "demo", "prepare")}
     assert not found & others
+    if arguments[0] in LOOKING:
+        assert not found & COPYING

@@ -23,7 +23,8 @@ import pytest
 
 from image_uploader_plugins import errors, loader, tripleo
 from image_uploader_plugins.cli import progress
-from image_uploader_plugins.cli.progress import Copying, Display, Rate
+from image_uploader_plugins.cli.copy_progress import Copying
+from image_uploader_plugins.cli.progress import Display, Rate
 from image_uploader_plugins.copying import transfers
 from image_uploader_plugins.local_export import options
 from image_uploader_plugins.local_export.tree import Tree
