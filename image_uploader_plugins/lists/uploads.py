@@ -96,7 +96,8 @@ class _Run:
                     raise errors.ConfigurationError(
                         f"unknown uploader {entry.uploader!r} (known: {', '.join(known)})"
                     )
-                options = dataclasses.replace(self._options, **entry.wishes)
+                wishes, options = entry.wishes, self._options
+                options = dataclasses.replace(options, **wishes) if wishes else options
                 job = Job.of(entry, full_names=options.full_names)
             except errors.UploaderError as e:
                 self._failures.of_image(record, entry.image_name, e)

@@ -13,7 +13,7 @@ import logging
 import os
 import socket
 import ssl
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 
 import certifi
@@ -63,11 +63,13 @@ class Trust:
         Networks are for addresses: what a name leads to is not the operator's word.
         """
         registry = registry.lower()
-        names = self._named | self._registries_conf.insecure
-        if registry in names or any(_is_below(registry, name) for name in names):
-            return True
         found = address(registry)
-        return found is not None and any(found in network for network in self._networks)
+        # The files last: what reads them takes long to load.
+        return (
+            _is_among(registry, self._named)
+            or (found is not None and any(found in network for network in self._networks))
+            or _is_among(registry, self._registries_conf.insecure)
+        )
 
     def may_be_plain(self, registry: str) -> bool:
         """Return whether a registry may be asked by http, if it does not speak TLS."""
@@ -131,8 +133,10 @@ def _network(name: str) -> _Network:
         ) from None
 
 
-def _is_below(registry: str, pattern: str) -> bool:
-    return pattern.startswith("*.") and registry.endswith(pattern[1:])
+def _is_among(registry: str, names: Collection[str]) -> bool:
+    return registry in names or any(
+        name.startswith("*.") and registry.endswith(name[1:]) for name in names
+    )
 
 
 def _host(registry: str) -> str:

@@ -127,6 +127,18 @@ def test_what_names_nobody(tmp_path: Path, conf: str, caplog: pytest.LogCaptureF
     assert is_told is (conf in ("not toml", entry(location="a/ns")))
 
 
+def test_the_files_are_not_read_for_what_the_operator_names(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    conf = files(tmp_path, conf="not toml")
+    found = Trust(["a", "192.0.2.0/24"], certificates=(), registries_conf=conf, environment={})
+    assert found.is_insecure("a")
+    assert found.is_insecure("192.0.2.1:5000")
+    assert not caplog.text
+    assert not found.is_insecure("b")
+    assert "is passed over" in caplog.text
+
+
 def test_what_a_later_file_says_counts(tmp_path: Path) -> None:
     on, off = entry(location="a"), entry(insecure=False, location="a")
     for number, (contents, expected) in enumerate(
