@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import io
 import itertools
@@ -304,6 +305,29 @@ def test_a_redirect_leaves_the_connection_open() -> None:
         asking.close()
     assert len(registry.asked) == 4
     assert len(set(registry.connections)) == 1
+
+
+def test_a_connection_that_its_server_will_close_is_left() -> None:
+    """Before it does so: what is asked for then may be lost."""
+    answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listening,
+        Session(read_timeout=10) as asking,
+        contextlib.ExitStack() as left_open,
+    ):
+
+        def serve() -> None:
+            for _ in range(2):
+                connection = left_open.enter_context(listening.accept()[0])
+                connection.recv(65536)
+                connection.sendall(answer)
+
+        serving = threading.Thread(target=serve, daemon=True)
+        serving.start()
+        for _ in range(2):
+            with asking.send("GET", "http://{}:{}/".format(*listening.getsockname()), {}) as given:
+                assert answers.whole(given, 1000) == b"{}"
+        serving.join(10)
 
 
 def test_an_answer_by_tls_that_does_not_come_ends_the_wait(tmp_path: Path) -> None:
