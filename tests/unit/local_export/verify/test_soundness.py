@@ -285,11 +285,19 @@ def test_several_processes_find_the_same(
     for number in (1, 4):
         (root / f"v2/ns/image-{number}/tags/list").unlink()
     monkeypatch.setattr(verification, "WORTH", 1)
-    meter = Meter()
-    report = Verification(Tree(root, look=True), None, meter, count).report()
+    inspected: list[str] = []
+
+    class Counted(Inspection):
+        def __init__(self, tree: Tree, name: RepositoryName, *rest: Any) -> None:
+            inspected.append(name.value)
+            super().__init__(tree, name, *rest)
+
+    monkeypatch.setattr(verification, "Inspection", Counted)
+    report = Verification(Tree(root, look=True), processes=count).report()
     lists = [f"v2/ns/image-{number}/tags/list" for number in (1, 4)]
     assert [str(f.path) for f in report.findings] == lists
     assert (report.repositories, report.manifests, report.blobs) == (5, 5, 10)
+    assert inspected == ["ns/image-1", "ns/image-4"]
 
 
 @contextlib.contextmanager
