@@ -21,7 +21,7 @@ from image_uploader_plugins.local_export.repository import Repository
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.meter import Meter
 from image_uploader_plugins.reference import RepositoryName
-from image_uploader_plugins.storage import DryRun
+from image_uploader_plugins.storage import DryRun, File
 
 
 class Garbage(NamedTuple):
@@ -133,16 +133,20 @@ class Collector:
         for _, file in plan.blobs:
             yield Garbage(file.path, "no manifest needs it", counts.remove(file))
 
-    def pooled(self, *, whole: bool) -> Iterator[Garbage]:
+    def pooled(
+        self, *, whole: bool, files: Iterable[tuple[Digest, File]] | None = None
+    ) -> Iterator[Garbage]:
         """Collect the pool folder by folder, so that nobody waits long for its lock.
 
         Not the ``whole`` pool, but only what the repositories had that were
-        gone through.
+        gone through. ``files`` are those of the pool, where the caller has
+        looked before.
         """
         foreseen = self._foreseen.copy() if self._foreseen else None
         links = foreseen or LinkCounts()
         with self._storage.holding():
-            alone = [(d, file) for d, file in self._pool.files() if links.is_last(file)]
+            pooled = self._pool.files() if files is None else files
+            alone = [(d, file) for d, file in pooled if links.is_last(file)]
         # Most files have links, and then no repository need be looked at.
         held = self._held() if alone else ()
         wanted = (f for d, f in alone if d not in held and (whole or d in self._swept))

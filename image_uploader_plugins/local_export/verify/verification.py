@@ -81,6 +81,8 @@ class Verification:
         # The names of each file, and the files in the pool, when the verification began.
         self._held: collections.Counter[_Inode] = collections.Counter()
         self._pooled: dict[Digest, _Inode] = {}
+        # Those in the pool, as they were looked at beside repositories.
+        self._pool_files: Sequence[tuple[Digest, File]] | None = None
         self._folders: dict[PurePosixPath, Sequence[Finding]] = {}
         # For one repository after the other, since to make one takes long.
         self._quick = Snapshot(tree.storage.root, layout.PLACES)
@@ -94,8 +96,9 @@ class Verification:
         whole = self.names is None
         names = twice(self.repositories)
         self._garbage, self._folders = [], {}
-        pooled = self._looked(self._pool_files) if whole else []
+        pooled = self._looked(self._list_pool) if whole else []
         self._pooled = {digest: file.inode for digest, file in pooled}
+        self._pool_files = None
         self._held.clear()
         if pooled:
             # Blobs that the pool lacks are few, and read while repositories are looked at.
@@ -117,7 +120,7 @@ class Verification:
     def _unlinked(self, *, whole: bool) -> list[Garbage]:
         """Return the garbage in the pool, without what others are just about to delete."""
         look = functools.partial(self._collector.pooled, whole=whole)
-        found = self._looked(look)
+        found = self._looked(functools.partial(look, files=self._pool_files))
         if not found:
             return []
         for name in {*self.tree.repositories(), *self._marked()}:
@@ -167,7 +170,7 @@ class Verification:
             except (errors.InvalidReference, errors.StorageError):
                 continue
 
-    def _pool_files(self) -> list[tuple[Digest, File]]:
+    def _list_pool(self) -> list[tuple[Digest, File]]:
         with self.tree.storage.holding():
             return list(self.tree.pool.files())
 
@@ -203,7 +206,7 @@ class Verification:
             self._garbage += self._looked(self._collector.state)
             yield from self._looked(functools.partial(self._catalog, names))
             state = self._looked(self._all_state)
-            pooled = list(self.tree.pool.among(state))
+            pooled = self._pool_files = list(self.tree.pool.among(state))
             yield from self._looked(functools.partial(self._pool, report, pooled))
             yield from self._looked(functools.partial(self._state, state))
 

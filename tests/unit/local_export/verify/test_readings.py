@@ -24,8 +24,8 @@ def verify(root: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "limits"),
     [
-        ("ns/one", {"opens": 11, "listings": 4, "stats": 19, "reads": 8}),
-        ("ns/image{}", {"opens": 28, "listings": 15, "stats": 37, "reads": 10}),
+        ("ns/one", {"opens": 10, "listings": 3, "stats": 18, "reads": 8}),
+        ("ns/image{}", {"opens": 27, "listings": 14, "stats": 36, "reads": 10}),
     ],
 )
 def test_an_image_costs_few_calls(root: Path, name: str, limits: dict[str, float]) -> None:
