@@ -455,6 +455,9 @@ class _Paced(urllib3.connection.HTTPConnection):
             raise
         if found.will_close:
             self.close()
+        if found.length == 0:
+            # Nobody else may have the connection before its file is closed.
+            found.close()
         return urllib3.HTTPResponse(
             found,
             found.fields,

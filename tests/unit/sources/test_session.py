@@ -307,6 +307,31 @@ def test_a_redirect_leaves_the_connection_open() -> None:
     assert len(set(registry.connections)) == 1
 
 
+@pytest.mark.parametrize(("method", "body"), [("HEAD", b"{}"), ("GET", b"{}"), ("GET", b"")])
+def test_a_connection_is_free_when_its_answer_is_closed(
+    monkeypatch: pytest.MonkeyPatch, method: str, body: bytes
+) -> None:
+    """And not before: the next request would have it at once, and files of a socket are counted."""
+    steps: list[str] = []
+    closed, freed = session._Reader.close, session._Idle.put
+
+    def close(self: session._Reader) -> None:
+        steps.append("closed")
+        closed(self)
+
+    def put(self: session._Idle, connection: Any, block: bool = True) -> None:
+        steps.extend(["free"] if connection else [])
+        freed(self, connection, block)
+
+    monkeypatch.setattr(session._Reader, "close", close)
+    monkeypatch.setattr(session._Idle, "put", put)
+    registry = OddRegistry(hook=lambda asked: Reply(200, (), body))
+    with odd_registry.serving(registry) as address, Session() as asking:
+        asking.send(method, f"http://{address}/v2/", {}).finish()
+    assert steps[:2] == ["closed", "free"]
+    assert steps.count("free") == 1
+
+
 def test_a_connection_that_its_server_will_close_is_left() -> None:
     """Before it does so: what is asked for then may be lost."""
     answer = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\n{}"
