@@ -110,13 +110,13 @@ class DryRun(Storage):
             else:
                 self.write(path, content)
 
-    def mark(self, path: PurePosixPath, content: bytes) -> None:
+    def mark(self, path: Where, content: bytes) -> None:
         """Do nothing: a mark is only needed where something changes."""
 
     def afterwards(self, action: Callable[[], object]) -> None:
         """Do nothing: nothing is ever published."""
 
-    def link(self, source: PurePosixPath, path: PurePosixPath) -> None:
+    def link(self, source: Where, path: Where) -> None:
         self._note(path)
 
     def unlink(self, path: Where) -> bool:
@@ -129,7 +129,7 @@ class DryRun(Storage):
         """Note nothing: what may be dropped does no harm."""
         return self.status(path) is not None
 
-    def remove_empty(self, path: PurePosixPath) -> bool:
+    def remove_empty(self, path: Where) -> bool:
         # The removal of its files is noted, and that of the empty folder is not worth a note.
         return self.is_empty(path)
 

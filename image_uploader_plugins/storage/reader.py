@@ -71,7 +71,7 @@ class Reader(Folders):
         found = self.status(path)
         return found if found and found.kind == "file" else None
 
-    def lone_file(self, path: PurePosixPath) -> File | None:
+    def lone_file(self, path: Where) -> File | None:
         """Do what file() does, but do not enter the folder: faster where no more of it is needed.
 
         In a block of holding() alone.
@@ -87,17 +87,21 @@ class Reader(Folders):
             return self.file(path)  # which tells what is wrong, and where
         return found if found.kind == "file" else None
 
-    def files(self, path: PurePosixPath, names: Iterable[str]) -> dict[str, File]:
+    def files(self, path: Where, names: Iterable[str]) -> dict[str, File]:
         """Return those of the names in a folder that are regular files."""
         try:
             with self.folder(path) as folder:
                 found = self.call(path, statuses_of, folder, names)
         except NotFound:
             return {}
-        entries = {name: entry(f"{path}/{name}", status) for name, status in found.items()}
-        return {name: file for name, file in entries.items() if file.kind == "file"}
+        start = f"{path}/"
+        return {
+            name: entry(start + name, status)
+            for name, status in found.items()
+            if stat.S_ISREG(status.st_mode)
+        }
 
-    def names(self, path: PurePosixPath) -> dict[str, str]:
+    def names(self, path: Where) -> dict[str, str]:
         """Return the names in a folder, each with "file", "folder", "link" or "other".
 
         Empty where there is no folder. Entries of the file system itself are
@@ -109,7 +113,7 @@ class Reader(Folders):
         except NotFound:
             return {}
 
-    def is_empty(self, path: PurePosixPath) -> bool:
+    def is_empty(self, path: Where) -> bool:
         """Return whether names() is empty, without reading all names of a large folder."""
         try:
             with self.folder(path) as folder:
@@ -183,7 +187,7 @@ class Reader(Folders):
             raise errors.StorageError(self.root / path, f"has more than {limit} bytes")
         return content
 
-    def head(self, path: PurePosixPath, count: int) -> bytes:
+    def head(self, path: Where, count: int) -> bytes:
         """Return the first ``count`` bytes of a file, or all if it has fewer."""
         descriptor = self._open(path, stat.S_ISREG)
         try:
@@ -191,7 +195,7 @@ class Reader(Folders):
         finally:
             os.close(descriptor)
 
-    def chunks(self, path: PurePosixPath, limit: int | None = None) -> Iterator[bytes]:
+    def chunks(self, path: Where, limit: int | None = None) -> Iterator[bytes]:
         """Yield a file piece by piece; end soon after ``limit`` bytes, if there is a limit."""
         descriptor, whole = self._opened_file(path)
         try:
@@ -216,13 +220,13 @@ class Reader(Folders):
             size += len(chunk)
             yield chunk
 
-    def identities(self, path: PurePosixPath, names: Iterable[str]) -> list[Identity]:
+    def identities(self, path: Where, names: Iterable[str]) -> list[Identity]:
         """Return what tells many files in a folder from all others, in the order of their names."""
         with self.folder(path) as folder:
             return self.call(path, identities, folder, names)
 
     def contents(
-        self, path: PurePosixPath, names: Iterable[str], limit: int
+        self, path: Where, names: Iterable[str], limit: int
     ) -> Iterator[tuple[Identity, bytes]]:
         """Yield identity and content of many small files in a folder, in the order of their names.
 
@@ -248,9 +252,10 @@ class Reader(Folders):
             reason = f"ended after {size} of {whole} bytes"
             raise errors.StorageError(self.root / path, reason, errno.EIO)
 
-    def _open(self, path: PurePosixPath, fits: Callable[[int], bool]) -> int:
+    def _open(self, path: Where, fits: Callable[[int], bool]) -> int:
         """Open a file to read; ``fits`` returns whether a mode is of the right kind."""
-        return self._opened_to_read(path, fits)[0] if path.name else self._walk(str(path))
+        text = str(path)
+        return self._walk(text) if text == "." else self._opened_to_read(path, fits)[0]
 
     def _opened_file(self, path: Where) -> tuple[int, int]:
         """Open a file to read; return its descriptor and size."""
@@ -274,16 +279,16 @@ class Reader(Folders):
 
     # -- for servers: an entry of another kind is NotFound
 
-    def open(self, path: PurePosixPath) -> BinaryIO:
+    def open(self, path: Where) -> BinaryIO:
         """Open a file to read; raises NotFound, StorageDenied or another StorageError."""
-        with _of_its_kind(), self.folder_of(path) as folder:
-            descriptor = self.call(path, os.open, path.name, READ, dir_fd=folder)
+        with _of_its_kind():
+            descriptor = self.call_beside(path, os.open, READ)
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             os.close(descriptor)
             raise NotFound(self.root / path, "not a file")
         return os.fdopen(descriptor, "rb", buffering=0)
 
-    def is_folder(self, path: PurePosixPath) -> bool:
+    def is_folder(self, path: Where) -> bool:
         """Return whether there is a folder, which a link to one is not; raise StorageError."""
         try:
             with _of_its_kind(), self.folder(path):
@@ -291,10 +296,10 @@ class Reader(Folders):
         except NotFound:
             return False
 
-    def readlink(self, path: PurePosixPath) -> PurePosixPath:
+    def readlink(self, path: Where) -> PurePosixPath:
         """Return the target of a symbolic link; raise the errors of open()."""
-        with _of_its_kind(), self.folder_of(path) as folder:
-            return PurePosixPath(self.call(path, os.readlink, path.name, dir_fd=folder))
+        with _of_its_kind():
+            return PurePosixPath(self.call_beside(path, os.readlink))
 
 
 @contextlib.contextmanager

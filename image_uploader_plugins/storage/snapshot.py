@@ -54,7 +54,7 @@ class Snapshot(DryRun):
         # What could not be read early, so that it is read by the name that is asked for.
         self._failed: set[tuple[int, int]] = set()
 
-    def names(self, path: PurePosixPath) -> dict[str, str]:
+    def names(self, path: Where) -> dict[str, str]:
         return self._names_in(str(path))
 
     def _names_in(self, folder: str) -> dict[str, str]:
@@ -161,11 +161,11 @@ class Snapshot(DryRun):
             known[name] = found
         return known[name]
 
-    def lone_file(self, path: PurePosixPath) -> File | None:
+    def lone_file(self, path: Where) -> File | None:
         return self.file(path)
 
-    def files(self, path: PurePosixPath, names: Iterable[str]) -> dict[str, File]:
-        found = {name: self.file(path / name) for name in names}
+    def files(self, path: Where, names: Iterable[str]) -> dict[str, File]:
+        found = {name: self.file(f"{path}/{name}") for name in names}
         return {name: file for name, file in found.items() if file}
 
     def link_target(self, path: Where) -> str | None:

@@ -36,19 +36,19 @@ class Transaction(Writer):
         self._storage = storage
         self._changes: list[_Entry | Callable[[], object]] = []
 
-    def write(self, path: PurePosixPath, content: bytes) -> bool:
+    def write(self, path: Where, content: bytes) -> bool:
         if self.holds(path, content):
             return False
         self._changes.append(_Entry(path, content))
         return True
 
-    def symlink(self, path: PurePosixPath, target: str) -> bool:
+    def symlink(self, path: Where, target: str) -> bool:
         if self.link_target(path) == target:
             return False
         self._changes.append(_Entry(path, target))
         return True
 
-    def mark(self, path: PurePosixPath, content: bytes) -> None:
+    def mark(self, path: Where, content: bytes) -> None:
         """Make a file in place at once, before anything is published."""
         self._storage.mark(path, content)
 
@@ -62,7 +62,7 @@ class Transaction(Writer):
     def afterwards(self, action: Callable[[], object]) -> None:
         self._changes.append(action)
 
-    def link(self, source: PurePosixPath, path: PurePosixPath) -> None:
+    def link(self, source: Where, path: Where) -> None:
         self._changes.append(lambda: self._storage.link(source, path))
 
     def unlink(self, path: Where) -> bool:
@@ -74,7 +74,7 @@ class Transaction(Writer):
     def drop(self, path: Where) -> bool:
         return self.unlink(path)
 
-    def remove_empty(self, path: PurePosixPath) -> bool:
+    def remove_empty(self, path: Where) -> bool:
         """Remove a folder with the other changes, if it is empty then; it is not gone before."""
         self._changes.append(lambda: self._storage.remove_empty(path))
         return False

@@ -213,14 +213,14 @@ class Writer(Reader):
         """Call ``action`` once all that was asked for so far is published: here, at once."""
         action()
 
-    def write(self, path: PurePosixPath, content: bytes) -> bool:
+    def write(self, path: Where, content: bytes) -> bool:
         """Make ``path`` hold ``content``; return False where it does already."""
         if self.holds(path, content):
             return False
         self.publish(self.stage([content]).path, path)
         return True
 
-    def link(self, source: PurePosixPath, path: PurePosixPath) -> None:
+    def link(self, source: Where, path: Where) -> None:
         """Make ``path`` a hard link to ``source``; a copy where links are refused."""
         with self.folder_of(path, create=True) as target, self._unless_taken():
             if self._link(source, self, path, target):
@@ -234,9 +234,9 @@ class Writer(Reader):
             # rename(2) does nothing where both names are of one file.
             self.discard(staged)
 
-    def _link_beside(self, source: PurePosixPath, path: PurePosixPath) -> PurePosixPath | None:
+    def _link_beside(self, source: Where, path: Where) -> PurePosixPath | None:
         """Make a temporary hard link beside ``path``, on another file system than the state's."""
-        near = beside(path, unique())
+        near = beside(PurePosixPath(path), unique())
         with self.folder_of(near) as folder:
             return near if self._link(source, self, near, folder) else None
 
@@ -253,27 +253,26 @@ class Writer(Reader):
         """Make a temporary hard link to ``source``; a copy where links are refused."""
         return self.try_link(source, self) or self._stage_copy(source)
 
-    def _stage_copy(self, source: PurePosixPath) -> PurePosixPath:
+    def _stage_copy(self, source: Where) -> PurePosixPath:
         file = self.file(source)
         return self.stage(self.chunks(source), file.modified_ns if file else None).path
 
-    def try_link(self, source: PurePosixPath, origin: Reader) -> PurePosixPath | None:
+    def try_link(self, source: Where, origin: Reader) -> PurePosixPath | None:
         """Make a temporary hard link here to a file of ``origin``; None if links are refused."""
         staged = PurePosixPath(self._staging.new())
         with self.folder_of(staged, create=True) as folder:
             return staged if self._link(source, origin, staged, folder) else None
 
-    def _link(
-        self, source: PurePosixPath, origin: Reader, path: PurePosixPath, target: int
-    ) -> bool:
+    def _link(self, source: Where, origin: Reader, path: Where, target: int) -> bool:
         """Make a hard link to a file of ``origin``; return False where links are refused."""
         try:
-            with origin.folder_of(source) as folder:
+            around, name = split(source)
+            with origin.folder(around) as folder:
                 origin.call(
                     source,
                     os.link,
-                    source.name,
-                    path.name,
+                    name,
+                    split(path)[1],
                     src_dir_fd=folder,
                     dst_dir_fd=target,
                     follow_symlinks=False,
@@ -312,7 +311,7 @@ class Writer(Reader):
         """Return whether ``target`` has size and time of ``source``, as a copy made here has."""
         return (source.size, source.modified_ns) == (target.size, target.modified_ns)
 
-    def date(self, path: PurePosixPath, modified_ns: int) -> None:
+    def date(self, path: Where, modified_ns: int) -> None:
         """Set the time at which a file was written, in nanoseconds since the epoch."""
         descriptor = self._open(path, stat.S_ISREG)
         try:
@@ -320,7 +319,7 @@ class Writer(Reader):
         finally:
             os.close(descriptor)
 
-    def symlink(self, path: PurePosixPath, target: str) -> bool:
+    def symlink(self, path: Where, target: str) -> bool:
         """Make ``path`` a symbolic link to ``target``; return False where it is one already."""
         if self.link_target(path) == target:
             return False
@@ -338,7 +337,7 @@ class Writer(Reader):
         self.call(path, os.symlink, target, split(path)[1], dir_fd=folder)
         self.give_link(path, folder)
 
-    def mark(self, path: PurePosixPath, content: bytes) -> None:
+    def mark(self, path: Where, content: bytes) -> None:
         """Make a file in place, unless it is there, whose name is durable after the next flush.
 
         It stays empty where the disk has no room for ``content``, and may be
@@ -380,7 +379,7 @@ class Writer(Reader):
         finally:
             os.close(descriptor)
 
-    def set_access(self, path: PurePosixPath) -> None:
+    def set_access(self, path: Where) -> None:
         """Set the owner and mode that the entry at ``path`` must have."""
         file = self.status(path)
         if file and file.kind == "link":
@@ -389,7 +388,7 @@ class Writer(Reader):
         elif file:
             self._set_access(path, folder=file.kind == "folder")
 
-    def _set_access(self, path: PurePosixPath, *, folder: bool) -> None:
+    def _set_access(self, path: Where, *, folder: bool) -> None:
         descriptor = self._open(path, stat.S_ISDIR if folder else stat.S_ISREG)
         try:
             if self.is_foreign(os.fstat(descriptor).st_uid):
@@ -442,7 +441,7 @@ class Writer(Reader):
             return False
         return removed
 
-    def remove_empty(self, path: PurePosixPath) -> bool:
+    def remove_empty(self, path: Where) -> bool:
         """Remove a folder unless something is in it; return whether it is gone."""
         text = str(path)
         around, name = split(text)
@@ -485,7 +484,7 @@ class Writer(Reader):
 
     # -- durability
 
-    def sync_file(self, path: PurePosixPath) -> None:
+    def sync_file(self, path: Where) -> None:
         """Make the content of a file durable, even if another process wrote it."""
         descriptor = self._open(path, stat.S_ISREG)
         try:

@@ -74,8 +74,8 @@ class Memory(Storage):
         assert isinstance(content, bytes)
         return content
 
-    def names(self, path: PurePosixPath) -> dict[str, str]:
-        return dict(self.folders.get(path, {}))
+    def names(self, path: Where) -> dict[str, str]:
+        return dict(self.folders.get(PurePosixPath(path), {}))
 
     def unlink(self, path: Where, *, durable: bool = False) -> bool:
         path = PurePosixPath(path)
@@ -89,8 +89,8 @@ class Memory(Storage):
         self.observe(removed)
         return True
 
-    def remove_empty(self, path: PurePosixPath) -> bool:
-        return path not in self.folders
+    def remove_empty(self, path: Where) -> bool:
+        return PurePosixPath(path) not in self.folders
 
 
 def files(storage: Storage) -> WindowFiles:
