@@ -214,7 +214,11 @@ class _Below:
 
 
 class RepositoryLayout:
-    """The paths of one repository; raises InvalidReference for a name that cannot be stored."""
+    """The paths of one repository; raises InvalidReference for a name that cannot be stored.
+
+    Those of files and links are texts: most of them are used once, and a path
+    takes longer to make than to use.
+    """
 
     top = _Below("")
     # is_own_folder() knows these, too.
@@ -248,40 +252,43 @@ class RepositoryLayout:
         """Return the repository's own folders; all else below ``top`` is other repositories."""
         return (self.blobs, self.manifests, self.tags, self.tag_links, self.default_links)
 
-    def blob_names(self, digest: Digest) -> tuple[PurePosixPath, PurePosixPath]:
+    def blob_names(self, digest: Digest) -> tuple[str, str]:
         """Return both paths that a blob may have, that of a gzipped one first."""
         return self.blob(digest, gzip=True), self.blob(digest, gzip=False)
 
-    def blob(self, digest: Digest, *, gzip: bool) -> PurePosixPath:
+    def blob(self, digest: Digest, *, gzip: bool) -> str:
         """Return the path of a blob."""
-        return _path(f"{self.start}{BLOBS}/{blob_name(digest, gzip=gzip)}")
+        return f"{self.start}{BLOBS}/{blob_name(digest, gzip=gzip)}"
 
     def manifest(self, digest: Digest) -> PurePosixPath:
         """Return the folder of a manifest."""
         return self.manifests / manifest_folder(digest)
 
-    def manifest_content(self, digest: Digest) -> PurePosixPath:
+    def manifest_content(self, digest: Digest) -> str:
         """Return the file with a manifest's bytes."""
-        return self.manifests / f"{manifest_folder(digest)}/{CONTENT}"
+        return self._in_manifest(digest, CONTENT)
 
-    def manifest_headers(self, digest: Digest) -> PurePosixPath:
+    def manifest_headers(self, digest: Digest) -> str:
         """Return the file with the headers of a manifest, for Apache."""
-        return self.manifest(digest) / HEADERS
+        return self._in_manifest(digest, HEADERS)
 
-    def typed_manifest(self, digest: Digest, media_type: str) -> PurePosixPath:
+    def typed_manifest(self, digest: Digest, media_type: str) -> str:
         """Return the name of a manifest's bytes that tells nginx their type."""
-        return self.manifest(digest) / TYPE_FILES[media_type]
+        return self._in_manifest(digest, TYPE_FILES[media_type])
 
-    def tag_link(self, tag: Tag) -> PurePosixPath:
+    def _in_manifest(self, digest: Digest, name: str) -> str:
+        return f"{self.start}{MANIFESTS}/{manifest_folder(digest)}/{name}"
+
+    def tag_link(self, tag: Tag) -> str:
         """Return the link from a tag to its manifest."""
-        return self.tag_links / tag.value
+        return f"{self.start}{TAG_LINKS}/{tag.value}"
 
-    def default_link(self, tag: Tag) -> PurePosixPath:
+    def default_link(self, tag: Tag) -> str:
         """Return the link from a tag of a list to the manifest for clients that know no lists.
 
         Any other tag has none.
         """
-        return self.default_links / tag.value
+        return f"{self.start}{DEFAULT_LINKS}/{tag.value}"
 
     def referrers_of(self, subject: Digest) -> PurePosixPath:
         """Return the folder with the lists of the referrers of a manifest."""
@@ -292,34 +299,34 @@ class RepositoryLayout:
         return self.leases / f"{digest}.{unique}"
 
     @property
-    def unfinished(self) -> PurePosixPath:
+    def unfinished(self) -> str:
         """Return the mark of an operation on the repository that has begun."""
-        return UNFINISHED / self.key
+        return f"{UNFINISHED}/{self.key}"
 
     @property
     def needs(self) -> PurePosixPath:
         """Return the file that remembers what the manifests need."""
         return NEEDS / self.key
 
-    def left_out(self, digest: Digest) -> PurePosixPath:
+    def left_out(self, digest: Digest) -> str:
         """Return the file that lists the children of an index that were left out on purpose."""
-        return self.manifest(digest) / LEFT_OUT
+        return self._in_manifest(digest, LEFT_OUT)
 
-    def type_map(self, tag: Tag) -> PurePosixPath:
+    def type_map(self, tag: Tag) -> str:
         """Return the type map of a tag."""
-        return self.manifests / (tag.value + TYPE_MAP)
+        return f"{self.start}{MANIFESTS}/{tag.value}{TYPE_MAP}"
 
-    def legacy_tag(self, tag: Tag) -> PurePosixPath:
+    def legacy_tag(self, tag: Tag) -> str:
         """Return the symbolic link that older versions of tripleo-common write for a tag."""
-        return self.manifests / tag.value
+        return f"{self.start}{MANIFESTS}/{tag.value}"
 
-    def pin(self, digest: Digest) -> PurePosixPath:
+    def pin(self, digest: Digest) -> str:
         """Return the file that keeps a manifest without a tag."""
-        return self.manifests / (PIN + digest.value + TYPE_MAP)
+        return f"{self.start}{MANIFESTS}/{PIN}{digest.value}{TYPE_MAP}"
 
-    def digest_type_map(self, digest: Digest) -> PurePosixPath:
+    def digest_type_map(self, digest: Digest) -> str:
         """Return the type map of a digest."""
-        return self.manifests / (digest.value + TYPE_MAP)
+        return f"{self.start}{MANIFESTS}/{digest.value}{TYPE_MAP}"
 
 
 @functools.lru_cache(maxsize=256)
@@ -408,9 +415,9 @@ def manifest_folder(digest: Digest) -> str:
     return digest.value if digest.algorithm == "sha256" else "." + digest.value
 
 
-def copied_content(folder: PurePosixPath) -> PurePosixPath:
+def copied_content(folder: str) -> str:
     """Return a manifest's bytes in a tag's folder, as a copy has it that followed links."""
-    return folder / CONTENT
+    return f"{folder}/{CONTENT}"
 
 
 def digest_text(name: str) -> str:
@@ -443,17 +450,10 @@ def blob_text(name: str) -> str:
     return name.removesuffix(GZIP)
 
 
-@functools.lru_cache(maxsize=4096)
-def _path(text: str) -> PurePosixPath:
-    """Return a path; those that were used last are kept, as to make one takes longer."""
-    return PurePosixPath(text)
-
-
-@functools.lru_cache(maxsize=1024)
-def pool_blob(digest: Digest) -> PurePosixPath:
-    """Return the path of a blob in the pool, kept for those that were used last."""
-    encoded = digest.encoded
-    return POOL / f"{digest.algorithm}/{encoded[:2]}/{encoded}"
+def pool_blob(digest: Digest) -> str:
+    """Return the path of a blob in the pool."""
+    algorithm, _, encoded = digest.value.partition(":")
+    return f"{POOL}/{algorithm}/{encoded[:2]}/{encoded}"
 
 
 def pool_digest(path: PurePosixPath | str) -> Digest | None:

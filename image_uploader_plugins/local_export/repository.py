@@ -19,7 +19,7 @@ from image_uploader_plugins.local_export.views.referrers import Referrers
 from image_uploader_plugins.local_export.views.tags_list import Listing
 from image_uploader_plugins.manifest import Manifest
 from image_uploader_plugins.reference import RepositoryName, Tag, is_tag
-from image_uploader_plugins.storage import File, Identity, Storage, Watch, Writer, failed
+from image_uploader_plugins.storage import File, Identity, Storage, Watch, Where, Writer, failed
 
 LOG = logging.getLogger(__name__)
 
@@ -241,7 +241,7 @@ class Repository:
         replaced = self._storage.write(content, parsed.content)
         if replaced or not self._storage.holds(named, parsed.content):
             self._storage.link(content, named)
-        surplus = set(layout.TYPE_FILES.values()) - {named.name}
+        surplus = set(layout.TYPE_FILES.values()) - {layout.TYPE_FILES[parsed.media_type]}
         for other in sorted(surplus.intersection(self._storage.names(folder))):
             self._storage.unlink(folder / other)
         if digest.algorithm != "sha256":
@@ -522,13 +522,14 @@ class Repository:
         """Remove the pin of a manifest."""
         self._storage.unlink(self.layout.pin(digest))
 
-    def _clear(self, path: PurePosixPath) -> None:
+    def _clear(self, path: Where) -> None:
         """Remove a link or file, or the folder that a copy made with links followed has there.
 
         A folder stays where the tree never has anything.
         """
         found = self._storage.status(path)
-        if found and (found.kind != "folder" or layout.kind_of(path.relative_to(self.layout.top))):
+        place = str(path).removeprefix(self.layout.start)
+        if found and (found.kind != "folder" or layout.kind_of(place)):
             self._storage.remove(found)
 
     # -- entries of the wrong kind
@@ -574,7 +575,7 @@ class Repository:
     def _is_taken(self, tag: Tag) -> bool:
         places = (self.layout.type_map(tag), self.layout.legacy_tag(tag))
         found = next(filter(None, map(self._storage.status, places)), None)
-        return bool(found and found.kind != ("file" if found.path == places[0] else "link"))
+        return bool(found and found.kind != ("file" if found.place == places[0] else "link"))
 
     def _leads_to(self, tag: Tag) -> Digest | None:
         """Return the manifest that a misplaced tag was for, from its link or a manifest's copy."""

@@ -30,7 +30,7 @@ from image_uploader_plugins.serving import cross_origin, namespaces, negotiation
 from image_uploader_plugins.serving.content_cache import ContentCache
 from image_uploader_plugins.serving.messages import Request, Response
 from image_uploader_plugins.sources import image_name
-from image_uploader_plugins.storage import NotFound, Reader
+from image_uploader_plugins.storage import NotFound, Reader, Where
 from image_uploader_plugins.text import shown
 
 if TYPE_CHECKING:
@@ -242,7 +242,7 @@ class TreeServer:
             return self._led(default)
         return found
 
-    def _led(self, link: PurePosixPath) -> Digest:
+    def _led(self, link: str) -> Digest:
         """Return the manifest that a link leads to; raise NotFound where there is no link."""
         return Digest(self._files.readlink(link).name.removeprefix("."))
 
@@ -300,14 +300,14 @@ class TreeServer:
             answer.headers["OCI-Filters-Applied"] = "artifactType"
         return answer
 
-    def _read(self, path: PurePosixPath) -> bytes:
+    def _read(self, path: Where) -> bytes:
         with self._files.open(path) as file:
             return file.read()
 
     def _file(
         self,
         request: Request,
-        path: PurePosixPath,
+        path: Where,
         media_type: str,
         digest: Digest | None = None,
         *,
@@ -325,7 +325,7 @@ class TreeServer:
                 stack.pop_all()
         return answer
 
-    def _verified(self, path: PurePosixPath, stored: _Stored, digest: Digest) -> _Content:
+    def _verified(self, path: Where, stored: _Stored, digest: Digest) -> _Content:
         """Return content that hashes to its digest; raise StorageError for any other.
 
         A small manifest is read and hashed again only when its file is another

@@ -7,7 +7,6 @@ import collections
 import contextlib
 import functools
 from collections.abc import Iterator, Mapping
-from pathlib import PurePosixPath
 
 from image_uploader_plugins import errors, manifest
 from image_uploader_plugins.digest import Digest
@@ -41,7 +40,7 @@ class Copies:
                     found[digest].append(repository.layout)
         return found
 
-    def _read(self, path: PurePosixPath, digest: Digest) -> Manifest | None:
+    def _read(self, path: str, digest: Digest) -> Manifest | None:
         with contextlib.suppress(
             errors.StorageError, errors.DigestMismatch, errors.ManifestInvalid
         ):
@@ -51,7 +50,7 @@ class Copies:
         return None
 
 
-def _names(place: RepositoryLayout, digest: Digest) -> Iterator[PurePosixPath]:
+def _names(place: RepositoryLayout, digest: Digest) -> Iterator[str]:
     yield place.manifest_content(digest)
     for media_type in layout.TYPE_FILES:
         yield place.typed_manifest(digest, media_type)

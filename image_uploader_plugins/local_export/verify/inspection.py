@@ -103,7 +103,7 @@ class Inspection:
         """Yield remarks that are not problems."""
         readable = self.inventory.readable
         for digest, text in elsewhere.notes(self._repository, self.inventory, readable):
-            path = self._layout.manifest_content(digest)
+            path = PurePosixPath(self._layout.manifest_content(digest))
             yield Note(path, text, self.inventory.named(digest))
 
     def _looked(self, section: Section) -> list[Finding]:
@@ -146,7 +146,7 @@ class Inspection:
 
     def _unreadable(self) -> Iterator[Finding]:
         for digest, error in self.inventory.broken.items():
-            path = self._layout.manifest_content(digest)
+            path = PurePosixPath(self._layout.manifest_content(digest))
             problem, kind = self._problem(error, path), Kind.CONTENT
             remedy = Remedy.REPAIR if self._copies.find(digest) else Remedy.FETCH
             if isinstance(error, NotFound):
@@ -182,7 +182,7 @@ class Inspection:
     def _needed(self, digest: Digest, size: int | None) -> Iterator[Finding]:
         file = self._repository.blob(digest)
         if not file:
-            path = self._layout.blob(digest, gzip=False)
+            path = PurePosixPath(self._layout.blob(digest, gzip=False))
             remedy, users = self._remedy(digest), self._users(digest)
             yield Finding(path, "is missing", Kind.MISSING, remedy, users)
         elif size not in (None, file.size) and not self._contents.problem(digest, file):
@@ -199,10 +199,12 @@ class Inspection:
             remedy = Remedy.REPAIR if found else Remedy.FETCH
             if len(absent) > 1:
                 problem = f"lists {len(absent)} manifests that are missing: {min(absent)}, ..."
-                path, names = self._layout.manifest_content(index), self.inventory.named(index)
+                path = PurePosixPath(self._layout.manifest_content(index))
+                names = self.inventory.named(index)
                 yield Finding(path, problem, Kind.MISSING, remedy, names)
             for digest in absent - told if len(absent) == 1 else ():
-                path, names = self._layout.manifest_content(digest), self.inventory.named(digest)
+                path = PurePosixPath(self._layout.manifest_content(digest))
+                names = self.inventory.named(digest)
                 problem = "is missing, and an index lists it"
                 yield Finding(path, problem, Kind.MISSING, remedy, names)
             told |= absent
@@ -219,7 +221,8 @@ class Inspection:
         for tag, error in self.inventory.lost_tags.items():
             yield self._lost_tag(tag, error)
         for tag, digests in self.inventory.tags.items():
-            path, image = self._layout.type_map(tag), (f"{self._repository.name}:{tag}",)
+            path = PurePosixPath(self._layout.type_map(tag))
+            image = (f"{self._repository.name}:{tag}",)
             for digest in sorted(set(digests) - self.inventory.present):
                 problem = f"leads to {digest}, which is missing"
                 yield Finding(path, problem, Kind.MISSING, Remedy.FETCH, image)
@@ -227,11 +230,12 @@ class Inspection:
         for digest in sorted(pins - self.inventory.present):
             problem = f"names {digest}, which is missing"
             names = self.inventory.named(digest)
-            path = self._layout.pin(digest)
+            path = PurePosixPath(self._layout.pin(digest))
             yield Finding(path, problem, Kind.MISSING, Remedy.FETCH, names)
 
     def _lost_tag(self, tag: Tag, error: errors.UploaderError) -> Finding:
-        path, image = self._layout.type_map(tag), (f"{self._repository.name}:{tag}",)
+        path = PurePosixPath(self._layout.type_map(tag))
+        image = (f"{self._repository.name}:{tag}",)
         if isinstance(error, errors.StorageError) and failed(error):
             self.is_unread = True
             return Finding(path, str(Unread(error.reason)), Kind.UNREAD, Remedy.LOOK, image)
