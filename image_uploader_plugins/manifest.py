@@ -161,14 +161,16 @@ class Descriptor:
         """Return the descriptor in these fields; raise ManifestInvalid or InvalidReference."""
         if not isinstance(fields, dict):
             raise errors.ManifestInvalid("a descriptor must be an object")
-        strict_json.check_names(fields, _NAMES)
+        is_plain = fields.keys() == _PLAIN
+        if not is_plain:
+            strict_json.check_names(fields, _NAMES)
         size = fields.get("size")
         plain = (
             fields.get("mediaType", ""),
             Digest(fields.get("digest", "")),
             -1 if size is None else size,
         )
-        if fields.keys() == _PLAIN:
+        if is_plain:
             return cls(*plain)
         described = cls(
             *plain,
@@ -289,10 +291,10 @@ class Manifest:
 
     def blobs(self) -> Iterator[Descriptor]:
         """Yield the blobs that the repository must hold: config and layers, each digest once."""
-        seen = set()
+        seen = set()  # of texts, whose hashes are much faster
         for descriptor in (self.config, *self.layers):
-            if descriptor and not descriptor.urls and descriptor.digest not in seen:
-                seen.add(descriptor.digest)
+            if descriptor and not descriptor.urls and descriptor.digest.value not in seen:
+                seen.add(descriptor.digest.value)
                 yield descriptor
 
     def default(
@@ -464,11 +466,11 @@ def _check_data(fields: Fields, described: Descriptor) -> None:
 
 def _check_agreement(what: str, claims: Iterable[tuple[Digest, object]]) -> None:
     """Raise ManifestInvalid where a digest is listed several times with different claims."""
-    known: dict[Digest, object] = {}
+    known: dict[str, object] = {}
     for digest, claim in claims:
-        if known.setdefault(digest, claim) != claim:
+        if known.setdefault(digest.value, claim) != claim:
             raise errors.ManifestInvalid(
-                f"{digest} is listed with two {what}s: {known[digest]} and {claim}"
+                f"{digest} is listed with two {what}s: {known[digest.value]} and {claim}"
             )
 
 

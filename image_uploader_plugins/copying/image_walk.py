@@ -79,9 +79,9 @@ def walk(
     Raises ManifestInvalid for an index that is nested too deeply or has too
     many of them, and for an image with too many blobs, all in all.
     """
-    blobs: set[Digest] = set()
+    blobs: set[str] = set()
     for part, name in _walk(source, manifest, digest, 0, {digest}):
-        blobs.update(blob.digest for blob in part.blobs())
+        blobs.update(blob.digest.value for blob in part.blobs())
         if len(blobs) > _BLOBS_LIMIT:
             raise errors.ManifestInvalid(f"an image with more than {_BLOBS_LIMIT} blobs: {digest}")
         yield part, name

@@ -257,8 +257,8 @@ class RepositoryLayout:
         return self.blob(digest, gzip=True), self.blob(digest, gzip=False)
 
     def blob(self, digest: Digest, *, gzip: bool) -> str:
-        """Return the path of a blob."""
-        return f"{self.start}{BLOBS}/{blob_name(digest, gzip=gzip)}"
+        """Return the path of a blob, whose name tells Apache whether it is gzipped."""
+        return f"{self.start}{BLOBS}/{digest.value}{GZIP if gzip else ''}"
 
     def manifest(self, digest: Digest) -> PurePosixPath:
         """Return the folder of a manifest."""
@@ -433,11 +433,6 @@ def link_target(digest: Digest) -> str:
 def folder_digest(name: str) -> Digest | None:
     """Return the digest a folder in ``manifests/`` is for; None for anything else."""
     return _digest_or_none(name.removeprefix("."))
-
-
-def blob_name(digest: Digest, *, gzip: bool) -> str:
-    """Return the name of a blob in ``blobs/``, which tells Apache whether it is gzipped."""
-    return digest.value + GZIP if gzip else digest.value
 
 
 def blob_digest(name: str) -> Digest | None:

@@ -245,8 +245,8 @@ class LocalExportDriver(UploaderDriver):
     def present(self, target: RepositoryName, layers: Iterable[Descriptor]) -> frozenset[Digest]:
         repository, wanted = self._tree.repository(target), list(layers)
         with self._at_work():
-            found = repository.blobs_among([layer.digest for layer in wanted])
-        return frozenset(x.digest for x in wanted if fits(found.get(x.digest), x.size))
+            found = repository.blobs_among([layer.digest.value for layer in wanted])
+        return frozenset(x.digest for x in wanted if fits(found.get(x.digest.value), x.size))
 
     def held_manifest(
         self, target: RepositoryName, digest: Digest, *, tag: Tag | None = None
@@ -356,11 +356,11 @@ class LocalExportDriver(UploaderDriver):
     def _check_blobs(self, repository: Repository, manifest: Manifest, config: bool) -> None:
         missing = []
         sizes: dict[object, tuple[int, int | None]] = {}
-        files = repository.blobs_among([blob.digest for blob in manifest.blobs()])
+        files = repository.blobs_among([blob.digest.value for blob in manifest.blobs()])
         for blob in manifest.blobs():
             if config and manifest.config and blob.digest == manifest.config.digest:
                 continue
-            file = files.get(blob.digest)
+            file = files.get(blob.digest.value)
             if not fits(file, blob.size):
                 missing.append(blob.digest)
                 sizes |= {blob.digest: (file.size, blob.size)} if file else {}
@@ -371,10 +371,10 @@ class LocalExportDriver(UploaderDriver):
         """Return whether the blobs of a manifest are the pool's, and no change is unfinished."""
         if self._storage.file(repository.layout.unfinished):
             return False
-        sizes = {blob.digest: blob.size for blob in manifest.blobs()}
-        files = repository.blobs_among(sizes)
-        return files.keys() == sizes.keys() and all(
-            self._pool.shares(digest, file, sizes[digest]) for digest, file in files.items()
+        blobs = list(manifest.blobs())
+        files = repository.blobs_among([blob.digest.value for blob in blobs])
+        return len(files) == len(blobs) and all(
+            self._pool.shares(blob.digest, files[blob.digest.value], blob.size) for blob in blobs
         )
 
     def _is_named(

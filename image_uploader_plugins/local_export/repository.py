@@ -64,14 +64,15 @@ class Repository:
         found = map(self._storage.file, self.layout.blob_names(digest))
         return next(filter(None, found), None)
 
-    def blobs_among(self, digests: Collection[Digest]) -> dict[Digest, File]:
-        """Return blob() of those of the digests for which there is one, looked at together."""
-        found: dict[Digest, File] = {}
-        for gzip in (True, False):
-            names = {layout.blob_name(d, gzip=gzip): d for d in digests if d not in found}
-            files = self._storage.files(self.layout.blobs, names) if names else {}
-            found |= {names[name]: file for name, file in files.items()}
-        return found
+    def blobs_among(self, digests: Collection[str]) -> dict[str, File]:
+        """Return blob() of those of the digests for which there is one, looked at together.
+
+        Here, digests are texts.
+        """
+        zipped = self._storage.files(self.layout.blobs, [d + layout.GZIP for d in digests])
+        found = {layout.blob_text(name): file for name, file in zipped.items()}
+        rest = [digest for digest in digests if digest not in found]
+        return found | self._storage.files(self.layout.blobs, rest) if rest else found
 
     def blobs(self) -> Iterator[tuple[Digest, PurePosixPath]]:
         """Yield the digest and the path of each blob."""

@@ -74,7 +74,7 @@ class BlobRecord:
     def of(cls, blob: Descriptor, kind: Kind, outcome: Outcome, why: str | None = None) -> Self:
         """Return the record of what became of a blob."""
         # Many images share layers, and nearly all their media types.
-        digest, media_type = sys.intern(str(blob.digest)), sys.intern(blob.media_type)
+        digest, media_type = sys.intern(blob.digest.value), sys.intern(blob.media_type)
         return cls(digest, kind, media_type, blob.size, outcome, reason(why))
 
 
