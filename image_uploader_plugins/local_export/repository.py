@@ -131,7 +131,7 @@ class Repository:
 
     def has_manifest(self, digest: Digest) -> bool:
         """Return whether the content of a manifest is here."""
-        return self._storage.file(self.layout.manifest_content(digest)) is not None
+        return self._storage.lone_file(self.layout.manifest_content(digest)) is not None
 
     def remember_manifests(self) -> None:
         """Read each manifest once from now on, for callers that change none."""
@@ -215,12 +215,12 @@ class Repository:
 
     def remember_in_line(self) -> None:
         """Remember that the links and lists of all tags are as they should be."""
-        key = self._storage.root / self.layout.manifests
+        key = f"{self._storage.root}/{self.layout.manifests}"
         TIDIED.remember(key, self._folders_of_tags())
 
     def _is_in_line(self) -> bool:
         """Return whether this process has just brought the links and lists in line."""
-        key = self._storage.root / self.layout.manifests
+        key = f"{self._storage.root}/{self.layout.manifests}"
         return TIDIED.is_unchanged(key, self._folders_of_tags)
 
     def _folders_of_tags(self) -> list[File | None]:

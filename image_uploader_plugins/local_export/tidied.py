@@ -6,7 +6,6 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
-from pathlib import PurePath
 
 from image_uploader_plugins.storage import File, fork
 
@@ -39,9 +38,9 @@ class Tidied:
 
     def _renew(self) -> None:
         self._mutex = threading.Lock()
-        self._known: dict[PurePath, tuple[list[_Identity], float]] = {}
+        self._known: dict[str, tuple[list[_Identity], float]] = {}
 
-    def remember(self, path: PurePath, folders: list[File | None]) -> None:
+    def remember(self, path: str, folders: list[File | None]) -> None:
         """Remember the folders of a repository as they are now."""
         with self._mutex:
             self._known.pop(path, None)
@@ -49,7 +48,7 @@ class Tidied:
             if len(self._known) > _LIMIT:
                 del self._known[next(iter(self._known))]
 
-    def is_unchanged(self, path: PurePath, look: Callable[[], list[File | None]]) -> bool:
+    def is_unchanged(self, path: str, look: Callable[[], list[File | None]]) -> bool:
         """Return whether ``look`` returns the folders as they were remembered a moment ago."""
         with self._mutex:
             found = self._known.get(path)

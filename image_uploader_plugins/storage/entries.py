@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import operator
 import os
 import stat
@@ -103,8 +102,10 @@ def statuses_of(folder: int, names: Iterable[str]) -> dict[str, os.stat_result]:
     """Return those of the names that are in an open folder, each with the result of lstat(2)."""
     found = {}
     for name in names:
-        with contextlib.suppress(FileNotFoundError):
+        try:
             found[name] = os.stat(name, dir_fd=folder, follow_symlinks=False)
+        except FileNotFoundError:
+            continue
     return found
 
 
