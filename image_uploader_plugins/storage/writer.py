@@ -153,7 +153,8 @@ class Writer(Reader):
         """Write files (bytes) and symbolic links (str, the target) without looking before.
 
         What is at a path with None is removed. All changes become visible in
-        this order, each whole. That is much faster than one by one.
+        this order, each whole, once all names are durable that were changed
+        before. That is much faster than one by one.
         """
         for batch in batches(wanted, _PUBLISHED_AT_ONCE):
             try:
@@ -165,6 +166,8 @@ class Writer(Reader):
 
     def _publish_batch(self, batch: list[tuple[Where, bytes | str | None]]) -> None:
         contents = [content for _, content in batch if content is not None]
+        if not contents:
+            self.sync()  # otherwise the flush of what is staged does that
         with self.holding(), self.staged_all(contents) as publish_next:
             for path, content in batch:
                 if content is None:

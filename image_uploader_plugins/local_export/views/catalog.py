@@ -89,8 +89,8 @@ class Catalog:
     def _marked(self) -> Iterator[None]:
         """Mark the catalog as being written; if that fails or is killed, the mark stays."""
         mark = layout.UNFINISHED_CATALOG
+        # It is durable before anything changes: publish_all() sees to that.
         self._storage.mark(mark, b"")
-        self._storage.sync()
         yield
         self._storage.sync()
         self._storage.drop(mark)

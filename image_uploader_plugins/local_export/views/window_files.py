@@ -300,6 +300,7 @@ class WindowFiles:
             self._storage.publish_all(changes.entries)
         except errors.StorageFull:
             # A full disk must not prevent a delete: removed files make room for changed ones.
+            self._storage.sync()
             self._remove_all(changes)
             self._storage.publish_all(changes.entries)
         if removed and changes.surplus:
@@ -557,6 +558,7 @@ class WindowFiles:
         """
         found = self._storage.status(path)
         if found and found.kind != wanted and "folder" in (found.kind, wanted):
+            self._storage.sync()
             self._storage.remove(found)
 
     def _holds(self, path: str, content: bytes | str | None) -> bool:

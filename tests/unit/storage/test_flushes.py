@@ -143,3 +143,23 @@ def test_who_comes_during_a_flush_of_its_own_names_waits_for_its_end(storage: St
         for thread in (first, second):
             thread.join(LIMIT)
             assert not thread.is_alive()
+
+
+@pytest.mark.parametrize("content", [b"new", "target", None])
+def test_what_was_marked_is_durable_before_anything_is_published(
+    storage: Storage, content: bytes | str | None
+) -> None:
+    """Also where nothing is staged, since files are removed."""
+    made: list[str] = []
+
+    def note(primitive: Primitive) -> Any:
+        if primitive.function in FLUSHES:
+            made.append("flush")
+        elif primitive.function in (os.rename, os.unlink):
+            made.append(primitive.path.name)
+        return primitive()
+
+    storage.mark(PurePosixPath("marks") / "mark", b"")
+    with hooked(note):
+        storage.publish_all([(PurePosixPath("a") / "first", content)])
+    assert made == ["flush", made[-1]]

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
 import os
 import random
@@ -27,6 +28,7 @@ from image_uploader_plugins.local_export.views.tags_list import Listing
 from image_uploader_plugins.local_export.views.windows import DividedList
 from image_uploader_plugins.reference import RepositoryName
 from image_uploader_plugins.storage import File, Storage, Where
+from tests.support.faults import SYNCS, Primitive, hooked
 from tests.unit.local_export.views.memory import TOP, WHOLE, Memory, files
 
 
@@ -319,6 +321,38 @@ def test_what_differs_between_two_files_is_known(other: dict[str, Any]) -> None:
     file = File(str(WHOLE), "file", 3, 1, (1, 2), 0o644, 4, 5, 0)
     assert kept_lists.identity(file) == kept_lists.identity(file._replace(links=2))
     assert kept_lists.identity(file) != kept_lists.identity(file._replace(**other))
+
+
+@pytest.mark.parametrize("case", ["as usual", "a full disk", "a folder in the way"])
+def test_the_catalog_is_marked_durably_before_it_changes(storage: Storage, case: str) -> None:
+    """A power loss may undo any change, but then the next process finds the mark."""
+    catalog = Catalog(storage)
+    for text in "ab":
+        (storage.root / layout.V2 / text / "manifests/x").mkdir(parents=True)
+        catalog.change([RepositoryName(text)])
+    if case == "a folder in the way":
+        link = storage.root / layout.CATALOG_WINDOWS / "1/a+"
+        link.unlink()
+        (link / "sub").mkdir(parents=True)
+    is_full = case == "a full disk"
+    made: list[str] = []
+
+    def note(primitive: Primitive) -> Any:
+        place = str(primitive.path)
+        if primitive.function in SYNCS:
+            made.append("flush")
+        elif primitive.function in (os.rename, os.unlink, os.rmdir) and place.startswith("v2/"):
+            made.append("change")
+        elif primitive.function in (os.write, os.symlink) and is_full and "change" not in made:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return primitive()
+
+    with hooked(note):
+        if case == "a folder in the way":
+            catalog.rebuild()
+        else:
+            catalog.change(removed=[RepositoryName("b")])
+    assert made[:2] == ["flush", "change"]
 
 
 def test_a_change_that_failed_leaves_no_list(
