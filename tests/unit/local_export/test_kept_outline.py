@@ -29,7 +29,7 @@ from image_uploader_plugins.storage import Watch, entries
 from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.images import Image
 from tests.support import faults, trees
-from tests.support.faults import Primitive, hooked
+from tests.support.faults import PLAIN, Dying, Killed, Primitive, hooked
 
 NAME = RepositoryName("ns/many")
 HERE = layout.repository(NAME)
@@ -285,6 +285,39 @@ def test_a_delete_that_fails_keeps_nothing(driver: LocalExportDriver, root: Path
     assert not is_kept(root)
     driver.delete_all(NAME, [Tag("t002")])
     assert trees.held(root, HERE) == expected(*range(3, 14))
+
+
+def test_a_delete_that_is_killed_is_ended_by_the_next_one(
+    driver: LocalExportDriver, root: Path
+) -> None:
+    """Its outline is kept where nothing is gone or all that it told to remove."""
+    before, after = expected(*range(2, 14)), expected(*range(3, 14))
+    steps = effects(lambda: delete(driver, 2))
+    # Content is removed by the last of them.
+    for n in (1, 9, steps // 2, *range(steps - 12, steps - 1, 2)):
+        fill(driver, 2, 3)
+        delete(driver, 2)
+        fill(driver, 2, 3)
+        assert is_kept(root)
+        with hooked(Dying(n, PLAIN)), pytest.raises(Killed):
+            delete(driver, 2)
+        assert not is_kept(root) or trees.held(root, HERE) in (before, after)
+        driver.delete_all(NAME, [Tag("t002")])
+        assert trees.held(root, HERE) == after
+        assert not trees.problems(root)
+
+
+def effects(act: Callable[[], object]) -> int:
+    count = 0
+
+    def counting(primitive: Primitive) -> Any:
+        nonlocal count
+        count += primitive.effect
+        return primitive()
+
+    with hooked(counting):
+        act()
+    return count
 
 
 def test_a_child_of_fork_leaves_its_parent_what_it_is_told(
