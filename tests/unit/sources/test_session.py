@@ -209,6 +209,7 @@ STATUSES = (
 )
 LINES = (
     (),
+    (b"Link: <a>",),
     (b"Content-Length: 2",),
     (b"content-length:   2", b"Link: <a>", b"Link:<b>"),
     (b"Content-Length: 2", b"Content-Length: 2"),
