@@ -7,6 +7,7 @@ import contextlib
 import http.client
 import io
 import itertools
+import queue
 import socket
 import ssl
 import sys
@@ -112,6 +113,8 @@ def test_a_small_answer_takes_one_step(monkeypatch: pytest.MonkeyPatch) -> None:
     real = session._PlainReader._received
 
     def counted(self: session._PlainReader, view: memoryview) -> int:
+        # Else Python would poll before each step, and connecting's time be that of reading.
+        assert self._socket.gettimeout() is None
         steps.append(real(self, view))
         return steps[-1]
 
@@ -331,6 +334,17 @@ def test_a_connection_is_free_when_its_answer_is_closed(
         asking.send(method, f"http://{address}/v2/", {}).finish()
     assert steps[:2] == ["closed", "free"]
     assert steps.count("free") == 1
+
+
+def test_idle_connections_are_as_many_as_are_wanted() -> None:
+    idle = session._Idle(2)
+    idle.put("a")
+    idle.put("b")
+    with pytest.raises(queue.Full):
+        idle.put("c")
+    assert (idle.qsize(), idle.get(), idle.get()) == (2, "b", "a")
+    with pytest.raises(queue.Empty):
+        idle.get()
 
 
 def test_a_connection_that_its_server_will_close_is_left() -> None:
