@@ -132,11 +132,9 @@ class Pool:
         return pool is None or self._storage.can_link(present, pool)
 
     def shares(self, digest: Digest, present: File, size: int | None = None) -> bool:
-        """Return whether a repository's file is_linked(), and both are of this size."""
+        """Return whether a repository's file is_linked() to content that holds() is about."""
         pooled = self.held(digest, size)
-        return pooled is not None and (
-            fits(present, size) and self.is_linked(digest, present, pooled=pooled)
-        )
+        return pooled is not None and self.is_linked(digest, present, pooled=pooled)
 
     def is_linked(self, digest: Digest, present: File, *, pooled: File | None = None) -> bool:
         """Return whether a repository's file is the pool's or, if links are refused, its copy.
