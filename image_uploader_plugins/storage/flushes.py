@@ -14,13 +14,13 @@ import itertools
 import os
 import re
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import NamedTuple, TypeVar
 
 from image_uploader_plugins.storage import fork
 from image_uploader_plugins.storage.beneath import READ
-from image_uploader_plugins.storage.folders import Folders, NotFound, sync_all
+from image_uploader_plugins.storage.folders import TOP, Folders, NotFound, sync_all
 from image_uploader_plugins.storage.rounds import Rounds
 
 _T = TypeVar("_T")
@@ -49,13 +49,18 @@ class Flushes:
 
     def __init__(self, folders: Folders) -> None:
         self._folders = folders
-        self._pending: dict[str, int] = {}  # the device of each folder
+        # The device of each folder.
+        self._pending: dict[str, int] = {}
+        self._flushing: dict[str, int] = {}
         self._rounds = Rounds(self._carry_out)
         self._renew()
         fork.in_child(self, Flushes._renew)
 
     def _renew(self) -> None:
         self._mutex = threading.Lock()
+        # A child of fork does not learn how the flush of its parent ended.
+        self._pending |= self._flushing
+        self._flushing = {}
 
     def note(self, folder: str, descriptor: int) -> None:
         """Remember an open folder whose names must become durable with the next flush."""
@@ -78,40 +83,47 @@ class Flushes:
         """
         wanted = [*files]
         with self._mutex:
-            is_needed = bool(wanted or self._pending)
-        # What another thread has taken from here is durable when its flush has ended.
-        if is_needed or not self._rounds.is_idle:
+            # What another thread is flushing is durable when its flush has ended.
+            is_needed = bool(wanted or self._pending or self._flushing)
+        if is_needed:
             with self._folders.alone.waiting():
                 self._rounds.join(wanted)
 
     def _carry_out(self, files: Sequence[Target]) -> None:
         with self._mutex:
-            names = dict(self._pending)
-            self._pending.clear()
-        folders = (Target(folder, device, is_folder=True) for folder, device in names.items())
+            names = self._flushing = self._pending
+            self._pending = {}
         try:
-            self._flush([*dict.fromkeys(files), *folders])
+            if len(files) + len(names) > FEW and reports_errors():
+                self._flush_file_systems(files, names)
+            else:
+                self._flush_each(_targets(files, names))
         except BaseException:
             with self._mutex:
                 self._pending = names | self._pending
             raise
+        finally:
+            self._flushing = {}
 
-    def _flush(self, targets: Sequence[Target]) -> None:
-        if len(targets) > FEW and reports_errors():
-            self._flush_file_systems(targets)
-        else:
-            self._flush_each(targets)
+    def _flush_file_systems(self, files: Sequence[Target], names: Mapping[str, int]) -> None:
+        devices = {*names.values(), *(file.device for file in files)}
+        with self._folders.folder(TOP) as top:
+            here = self._folders.device(TOP, top)
+            if here in devices:  # as it is unless the state or a folder is a mount
+                self._folders.call(TOP, sync_file_system, top)
+        for device in devices - {here}:
+            self._flush_one_of(t for t in _targets(files, names) if t.device == device)
 
-    def _flush_file_systems(self, targets: Sequence[Target]) -> None:
-        for _, group in itertools.groupby(sorted(targets, key=_device), _device):
-            for target in group:
-                try:
-                    with self._near(target) as there:
-                        self._folders.call(target.path, sync_file_system, there)
-                    break
-                except NotFound:
-                    if not target.is_folder:
-                        raise
+    def _flush_one_of(self, targets: Iterable[Target]) -> None:
+        """Flush the file system that all of the targets are on."""
+        for target in targets:
+            try:
+                with self._near(target) as there:
+                    self._folders.call(target.path, sync_file_system, there)
+                return
+            except NotFound:
+                if not target.is_folder:
+                    raise
 
     def _near(self, target: Target) -> contextlib.AbstractContextManager[int]:
         """Open, for a block, something on the device of a target."""
@@ -151,8 +163,9 @@ def batches(items: Iterable[_T], size: int = _AT_ONCE) -> Iterator[list[_T]]:
         yield batch
 
 
-def _device(target: Target) -> int:
-    return target.device
+def _targets(files: Iterable[Target], names: Mapping[str, int]) -> list[Target]:
+    folders = (Target(folder, device, is_folder=True) for folder, device in names.items())
+    return [*dict.fromkeys(files), *folders]
 
 
 @functools.cache

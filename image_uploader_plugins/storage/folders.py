@@ -41,7 +41,8 @@ _FLUSHING_AT_ONCE = 4
 # A put in a repository of many tags holds 38, of a few tags 25, that of a blob fewer. Sixteen
 # images and eight blobs stay below the usual limit of 1024.
 _HELD_AT_MOST = 40
-_TOP = "."
+TOP = "."
+"""The path of the root."""
 
 Where = PurePosixPath | str
 """A path relative to the root; texts are faster, and are as str() makes them of paths."""
@@ -110,7 +111,7 @@ class Folders:
     def make_root(self) -> None:
         """Make the root and its parents where they are missing; existing ones keep their mode."""
         way = [self.root, *self.root.parents]
-        missing = self.call(_TOP, missing_of, way)
+        missing = self.call(TOP, missing_of, way)
         # Files are as durable as the folders above them. The process that made the
         # last existing one may have been killed before it was durable.
         for folder in reversed(way[: len(missing) + 1]):
@@ -284,7 +285,7 @@ class Folders:
         text = str(path)
         if split(text)[0] not in self._held.folders and beneath.is_available():
             self._check_missing(text)
-            with self.folder(_TOP) as top:
+            with self.folder(TOP) as top:
                 found = self._at_once(top, text, beneath.open_file_beneath)
             if found is not None:
                 return found
@@ -294,7 +295,7 @@ class Folders:
         """Return a folder that is held; None for another one, or one to be made or settled."""
         held = self._held
         descriptor = held.folders.get(text)
-        if descriptor is None or not create or text == _TOP or (held.locks and text in held.fresh):
+        if descriptor is None or not create or text == TOP or (held.locks and text in held.fresh):
             return descriptor
         status = self.call(text, os.fstat, descriptor)
         if not status.st_nlink or _identity(status) not in self._settled:
@@ -327,17 +328,17 @@ class Folders:
 
     def _walk(self, text: str) -> int:
         """Enter a folder; raise NotFound where it is missing."""
-        if text == _TOP:
+        if text == TOP:
             # The root itself may be a link: that is the administrator's choice.
-            return self.call(_TOP, os.open, self._root_text, os.O_RDONLY | os.O_DIRECTORY)
+            return self.call(TOP, os.open, self._root_text, os.O_RDONLY | os.O_DIRECTORY)
         self._check_missing(text)
         around = self._held.folders.get(split(text)[0])
         if around is not None:
             return self._look_for(text, self._enter, around)
-        top = self._held.folders.get(_TOP)
+        top = self._held.folders.get(TOP)
         if top is not None:
             return self._look_for(text, self._way_from, top)
-        with self.folder(_TOP) as top:
+        with self.folder(TOP) as top:
             return self._look_for(text, self._way_from, top)
 
     def _look_for(self, text: str, enter: Callable[[int, str], int], start: int) -> int:
@@ -392,7 +393,7 @@ class Folders:
         return here
 
     def _walk_creating(self, text: str) -> int:
-        if text == _TOP:
+        if text == TOP:
             return self._walk(text)
         with contextlib.suppress(NotFound):
             descriptor = self._walk(text)
@@ -503,7 +504,7 @@ def split(path: Where) -> tuple[str, str]:
     This is asked for most of all: as texts, since paths are slow to make.
     """
     folder, _, name = str(path).rpartition("/")
-    return folder or _TOP, name
+    return folder or TOP, name
 
 
 def _identity(status: os.stat_result) -> tuple[int, int]:

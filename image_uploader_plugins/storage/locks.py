@@ -359,6 +359,8 @@ def _taken_here(path: Path, descriptor: int, *, waiting: bool) -> bool:
 
 
 def _give_back(descriptor: int) -> None:
+    if not _here:  # as it is for nearly all file systems
+        return
     with _changed:
         for path in [path for path, held in _here.items() if held == descriptor]:
             del _here[path]

@@ -104,6 +104,39 @@ def test_what_could_not_be_flushed_is_flushed_by_the_next_call(
     assert len(recorder.made) == 1
 
 
+@pytest.mark.skipif(not flushes.reports_errors(), reason="the kernel is older than Linux 5.8")
+@pytest.mark.parametrize(
+    ("devices", "flushed"),
+    [
+        ({"a": 1, "b": 1, "c": 1}, [{"root"}]),
+        ({"a": 1, "b": 2, "c": 2}, [{"b", "c"}, {"root"}]),
+        ({"a": 2, "b": 2, "c": 3}, [{"a", "b"}, {"c"}]),
+    ],
+)
+def test_every_file_system_is_flushed_once(
+    storage: Storage,
+    devices: dict[str, int],
+    flushed: list[set[str]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The root is on device 1, and each other one is reached by a folder that is on it."""
+    staged = {name: storage.stage([b"y"]).path for name in devices}
+    monkeypatch.setattr(Storage, "device", lambda _, folder, __: devices.get(folder, 1))
+    for name, path in staged.items():
+        storage.publish(path, PurePosixPath(name) / "second")
+    reached: list[str] = []
+
+    def noting(primitive: Primitive) -> Any:
+        if primitive.function is flushes.sync_file_system:
+            reached.append(Path(f"/proc/self/fd/{primitive.args[0]}").readlink().name)
+        return primitive()
+
+    with hooked(noting):
+        storage.sync()
+    assert len(reached) == len(flushed)
+    assert all(name in names for name, names in zip(sorted(reached), flushed, strict=True))
+
+
 def test_a_folder_that_is_gone_needs_no_flush(storage: Storage) -> None:
     for name in "abcd":
         storage.write(PurePosixPath(name) / "second", b"y")

@@ -103,16 +103,6 @@ def test_an_interrupted_thread_interrupts_no_other(work: Work) -> None:
     assert sorted(type(e).__name__ for e in members.errors) == ["KeyboardInterrupt", "RuntimeError"]
 
 
-def test_it_is_idle_only_when_nobody_works_or_waits(work: Work) -> None:
-    rounds = Rounds(work)
-    assert rounds.is_idle
-    members = gathered(rounds, work, "a")
-    assert not rounds.is_idle
-    work.go_on.set()
-    members.end()
-    assert rounds.is_idle
-
-
 def test_a_child_of_fork_does_not_wait_for_its_parents_round(work: Work) -> None:
     rounds = Rounds(work)
     members = gathered(rounds, work, "a")
@@ -156,6 +146,5 @@ def test_a_round_that_was_interrupted_before_its_call_is_over() -> None:
     rounds: Rounds[str] = Rounds(calls.append, gather)
     with pytest.raises(KeyboardInterrupt):
         rounds.join(["first"])
-    assert rounds.is_idle
     rounds.join(["second"])
     assert calls == [["second"]]
