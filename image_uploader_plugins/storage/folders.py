@@ -66,7 +66,7 @@ class Owner(NamedTuple):
 
 
 class _Held(threading.local):
-    """The folders that a thread holds open, by path; none unless it ``is_holding``.
+    """A block in which a thread holds folders open, by path; ``depth`` such blocks are nested.
 
     ``missing`` are folders that it has looked for in vain, each with a slash at
     its end, ``devices`` the devices that folders are on. ``locks`` is the
@@ -75,12 +75,22 @@ class _Held(threading.local):
     """
 
     def __init__(self) -> None:
+        self.depth = 0
         self.locks = 0
-        self.is_holding = False
-        self.forget()
+        self._forget()
 
-    def forget(self) -> None:
-        """Forget all that was seen of folders."""
+    def __enter__(self) -> None:
+        self.depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        self.depth -= 1
+        if not self.depth:
+            descriptors = self.folders.values()
+            self._forget()
+            for descriptor in descriptors:
+                os.close(descriptor)
+
+    def _forget(self) -> None:
         self.folders: dict[str, int] = {}
         self.missing: tuple[str, ...] = ()
         self.devices: dict[str, int] = {}
@@ -106,7 +116,7 @@ class Folders:
         self._settled: set[tuple[int, int]] = set()
         self._held = _Held()
         self.alone = Alone()
-        self._root_text = str(root)
+        self.root_text = str(root)
 
     def make_root(self) -> None:
         """Make the root and its parents where they are missing; existing ones keep their mode."""
@@ -206,42 +216,27 @@ class Folders:
         """Return the mode that a folder has at ``path``."""
         return PRIVATE_MODE if self.is_private(path) else FOLDER_MODE
 
-    @contextlib.contextmanager
-    def holding(self) -> Iterator[None]:
+    def holding(self) -> contextlib.AbstractContextManager[None]:
         """Hold the folders open that this thread enters in a block: each is entered once.
 
         For a short operation. What another process makes, removes or moves
         meanwhile of the folders themselves may go unnoticed, except that
         nothing is written to a folder that is removed.
         """
-        held = self._held
-        if held.is_holding:
-            yield
-            return
-        held.is_holding = True
-        try:
-            yield
-        finally:
-            held.is_holding = False
-            descriptors = held.folders.values()
-            held.forget()
-            for descriptor in descriptors:
-                os.close(descriptor)
+        return self._held
 
-    @contextlib.contextmanager
-    def locked(self) -> Iterator[None]:
-        """Trust, in a block, that nobody removes folders: this thread has just taken a lock.
+    def lock_taken(self) -> None:
+        """Trust, until lock_released(), that nobody removes folders: this thread has a lock now.
 
         A folder that is held is then looked at once, and not before each file
         that is made in it.
         """
-        held = self._held
-        held.fresh.clear()
-        held.locks += 1
-        try:
-            yield
-        finally:
-            held.locks -= 1
+        self._held.fresh.clear()
+        self._held.locks += 1
+
+    def lock_released(self) -> None:
+        """End what lock_taken() began."""
+        self._held.locks -= 1
 
     def folder(
         self, path: Where, *, create: bool = False
@@ -309,7 +304,7 @@ class Folders:
         """Open a folder that is not held for a block, and hold it if there is room."""
         held = self._held
         descriptor = self._walk_creating(text) if create else self._walk(text)
-        if not held.is_holding or len(held.folders) >= _HELD_AT_MOST:
+        if not held.depth or len(held.folders) >= _HELD_AT_MOST:
             return _closing(descriptor)
         held.folders[text] = descriptor
         if create:
@@ -330,7 +325,7 @@ class Folders:
         """Enter a folder; raise NotFound where it is missing."""
         if text == TOP:
             # The root itself may be a link: that is the administrator's choice.
-            return self.call(TOP, os.open, self._root_text, os.O_RDONLY | os.O_DIRECTORY)
+            return self.call(TOP, os.open, self.root_text, os.O_RDONLY | os.O_DIRECTORY)
         self._check_missing(text)
         around = self._held.folders.get(split(text)[0])
         if around is not None:
@@ -347,7 +342,7 @@ class Folders:
             return enter(start, text)
         except NotFound:
             held = self._held
-            if held.is_holding:
+            if held.depth:
                 held.missing += (f"{text}/",)
             raise
 
@@ -469,7 +464,7 @@ class Folders:
         known = held.devices.get(folder)
         if known is None:
             known = self.call(folder, os.fstat, descriptor).st_dev
-            if held.is_holding:
+            if held.depth:
                 held.devices[folder] = known
         return known
 

@@ -11,14 +11,17 @@ import os
 import stat
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
+from typing import Generic, TypeVar, cast
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.storage import fork
 from image_uploader_plugins.storage.beneath import READ
-from image_uploader_plugins.storage.folders import NO_LOCKS, Folders, NotFound, mapped
+from image_uploader_plugins.storage.folders import NO_LOCKS, Folders, NotFound, mapped, split
 from image_uploader_plugins.storage.places import Places
 from image_uploader_plugins.storage.unique import unique
+
+_Found = TypeVar("_Found", bound="Lock | None")
 
 # NOTE: O_NONBLOCK, since opening a FIFO would wait for somebody at its other end.
 _OPEN = os.O_RDWR | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -84,7 +87,7 @@ class Locks:
 
     def __init__(self, folders: Folders, places: Places) -> None:
         self._folders = folders
-        self._top = places.locks
+        self._top = str(places.locks)
         self._open: set[int] = set()
         self._held: dict[str, Lock] = {}
         self._kept: _Kept | None = None
@@ -103,12 +106,9 @@ class Locks:
         """Close the folder of the files; the next lock opens it again."""
         self._kept = None
 
-    @contextlib.contextmanager
-    def lock(self, name: str) -> Iterator[Lock]:
+    def lock(self, name: str) -> contextlib.AbstractContextManager[Lock]:
         """Hold ``name`` for a block; wait for it without a limit."""
-        with self._taken(name, wait) as lock:
-            if lock:  # always true after waiting
-                yield lock
+        return _Taking[Lock](self, name, wait)
 
     def try_lock(
         self, name: str, *, transient: bool = False
@@ -117,7 +117,7 @@ class Locks:
 
         The file of a ``transient`` lock is removed when it is released.
         """
-        return self._taken(name, take, transient=transient)
+        return _Taking[Lock | None](self, name, take, transient=transient)
 
     @contextlib.contextmanager
     def shared(self, name: str, *, waiting: bool = True) -> Iterator[Lock | None]:
@@ -134,7 +134,7 @@ class Locks:
             if descriptor is not None and descriptor >= 0:
                 self._close(descriptor)
 
-    def _shared(self, path: PurePosixPath, how: Callable[[int], bool]) -> int | None:
+    def _shared(self, path: str, how: Callable[[int], bool]) -> int | None:
         """Return a descriptor of the locked file; -1 for none, None for one of another process."""
         while True:
             try:
@@ -152,16 +152,14 @@ class Locks:
             if not locked:
                 return None
 
-    def _open_to_read(self, path: PurePosixPath, folder: int) -> int:
+    def _open_to_read(self, path: str, folder: int) -> int:
         with _opening:
             where = functools.partial(self._folders.root.joinpath, path)
-            descriptor = mapped(where, os.open, path.name, READ, dir_fd=folder)
+            descriptor = mapped(where, os.open, split(path)[1], READ, dir_fd=folder)
             self._open.add(descriptor)
         return descriptor
 
-    def _is_shared(
-        self, path: PurePosixPath, how: Callable[[int], bool], descriptor: int
-    ) -> bool | None:
+    def _is_shared(self, path: str, how: Callable[[int], bool], descriptor: int) -> bool | None:
         """Return whether a file was locked; None where the file system has no locks."""
         try:
             return mapped(functools.partial(self._folders.root.joinpath, path), how, descriptor)
@@ -183,7 +181,7 @@ class Locks:
         path = self._path(name)
         try:
             with self._folders.folder_of(path) as folder:
-                return os.stat(path.name, dir_fd=folder, follow_symlinks=False).st_size * _UNIT
+                return os.stat(split(path)[1], dir_fd=folder, follow_symlinks=False).st_size * _UNIT
         except (OSError, errors.StorageError):
             return 0  # it has just been released
 
@@ -208,15 +206,15 @@ class Locks:
 
     def remove_unused(self, kept: Iterable[str]) -> None:
         """Remove the files of locks that nobody holds, except the names in ``kept``."""
-        spared = {self._path(name).name for name in kept}
+        spared = {split(self._path(name))[1] for name in kept}
         folder = self._folder()
         with mapped(self._folders.root / self._top, os.scandir, folder.descriptor) as entries:
             names = {entry.name for entry in entries}
         for name in sorted(names - spared):
             with contextlib.suppress(errors.StorageError):
-                self._remove_unused(self._top / name, folder.descriptor)
+                self._remove_unused(f"{self._top}/{name}", folder.descriptor)
 
-    def _remove_unused(self, path: PurePosixPath, folder: int) -> None:
+    def _remove_unused(self, path: str, folder: int) -> None:
         descriptor = self._open_file(path, folder)
         try:
             self._remove_unheld(path, folder, descriptor)
@@ -231,24 +229,21 @@ class Locks:
                 kept = self._kept = _Kept(os.dup(folder))
         return kept
 
-    @contextlib.contextmanager
-    def _taken(
-        self, name: str, how: Callable[[int], bool], *, transient: bool = False
-    ) -> Iterator[Lock | None]:
+    def taken(self, name: str, how: Callable[[int], bool], *, transient: bool) -> Lock | None:
+        """Take a lock; return None where another holder has it, unless ``how`` waits for that."""
         descriptor = self._lock_file(self._path(name), how, is_new=transient)
         if descriptor is None:
-            yield None
-            return
+            return None
         lock = self._held[name] = Lock(descriptor, transient=transient)
-        try:
-            with self._folders.locked():
-                yield lock
-        finally:
-            # In a child of fork it is the parent's.
-            if self._held.get(name) is lock:
-                self._release(name, lock)
+        self._folders.lock_taken()
+        return lock
 
-    def _release(self, name: str, lock: Lock) -> None:
+    def release(self, name: str, lock: Lock) -> None:
+        """Release a lock that taken() returned."""
+        self._folders.lock_released()
+        # In a child of fork it is the parent's.
+        if self._held.get(name) is not lock:
+            return
         del self._held[name]
         try:
             if lock.transient:
@@ -257,9 +252,7 @@ class Locks:
         finally:
             self._close(lock.descriptor)
 
-    def _lock_file(
-        self, path: PurePosixPath, how: Callable[[int], bool], *, is_new: bool
-    ) -> int | None:
+    def _lock_file(self, path: str, how: Callable[[int], bool], *, is_new: bool) -> int | None:
         """Return a descriptor of the locked file; None where another process has the lock."""
         while True:
             folder = self._folder()
@@ -277,22 +270,24 @@ class Locks:
                 return None
             self._kept = None  # its path may be that of another folder by now
 
-    def _is_current(self, path: PurePosixPath, descriptor: int) -> bool:
+    def _is_current(self, path: str, descriptor: int) -> bool:
         """Return whether an open lock file is still the one that others find by its whole path."""
         where = functools.partial(self._folders.root.joinpath, path)
         try:
             # To make a path takes longer than to look there, and each lock needs that.
-            found = mapped(where, os.stat, f"{self._folders.root}/{path}", follow_symlinks=False)
+            found = mapped(
+                where, os.stat, f"{self._folders.root_text}/{path}", follow_symlinks=False
+            )
         except NotFound:
             return False
         return os.path.samestat(os.fstat(descriptor), found)
 
-    def _remove_unheld(self, path: PurePosixPath, folder: int, descriptor: int) -> None:
+    def _remove_unheld(self, path: str, folder: int, descriptor: int) -> None:
         # By now the name may be that of another file, which somebody holds.
         if take(descriptor) and self._is_current(path, descriptor):
             remove_file(path, folder)
 
-    def _try(self, path: PurePosixPath, how: Callable[[int], bool], descriptor: int) -> bool:
+    def _try(self, path: str, how: Callable[[int], bool], descriptor: int) -> bool:
         try:
             if how is not wait:
                 return self._folders.call(path, how, descriptor)
@@ -303,14 +298,14 @@ class Locks:
         with self._folders.alone.waiting():
             return _taken_here(self._folders.root / path, descriptor, waiting=how is wait)
 
-    def _wait(self, path: PurePosixPath, descriptor: int) -> bool:
+    def _wait(self, path: str, descriptor: int) -> bool:
         with self._folders.alone.waiting():
             return self._folders.call(path, wait, descriptor)
 
-    def _open_file(self, path: PurePosixPath, folder: int, *, is_new: bool = False) -> int:
+    def _open_file(self, path: str, folder: int, *, is_new: bool = False) -> int:
         with _opening:
             where = functools.partial(self._folders.root.joinpath, path)
-            descriptor, made = mapped(where, _open_or_make, path.name, folder, is_new=is_new)
+            descriptor, made = mapped(where, _open_or_make, split(path)[1], folder, is_new=is_new)
             self._open.add(descriptor)
         try:
             if made:
@@ -335,14 +330,35 @@ class Locks:
         self._open.discard(descriptor)
         os.close(descriptor)
 
-    def _path(self, name: str) -> PurePosixPath:
+    def _path(self, name: str) -> str:
         return _file(self._top, name)
 
 
+class _Taking(Generic[_Found]):
+    """A block with a lock, or with what there is instead of one."""
+
+    def __init__(
+        self, locks: Locks, name: str, how: Callable[[int], bool], *, transient: bool = False
+    ) -> None:
+        self._locks = locks
+        self._name = name
+        self._how = how
+        self._transient = transient
+        self._lock: Lock | None = None
+
+    def __enter__(self) -> _Found:
+        self._lock = self._locks.taken(self._name, self._how, transient=self._transient)
+        return cast(_Found, self._lock)
+
+    def __exit__(self, *_: object) -> None:
+        if self._lock:
+            self._locks.release(self._name, self._lock)
+
+
 @functools.lru_cache(maxsize=1024)
-def _file(folder: PurePosixPath, name: str) -> PurePosixPath:
+def _file(folder: str, name: str) -> str:
     # Any name makes a file name: "a/b" and "a_b" must not meet.
-    return folder / hashlib.sha256(name.encode()).hexdigest()
+    return f"{folder}/{hashlib.sha256(name.encode()).hexdigest()}"
 
 
 # Held by threads of this process where the file system has no locks, by path.
@@ -378,11 +394,11 @@ def _open_or_make(name: str, folder: int, *, is_new: bool) -> tuple[int, bool]:
         is_new = False
 
 
-def remove_file(path: PurePosixPath, folder: int) -> None:
+def remove_file(path: str, folder: int) -> None:
     """Remove a lock file from an open folder; ignore errors."""
     # A file that cannot be removed does no harm.
     with contextlib.suppress(OSError):
-        os.unlink(path.name, dir_fd=folder)
+        os.unlink(split(path)[1], dir_fd=folder)
 
 
 def take(descriptor: int) -> bool:

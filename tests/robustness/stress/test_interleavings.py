@@ -8,7 +8,6 @@ on; everything else happens while it stands.
 from __future__ import annotations
 
 import collections
-import contextlib
 import dataclasses
 import faulthandler
 import fcntl
@@ -60,28 +59,28 @@ class Interleaving:
         self._at = self._calls = 0
         self._reached, self._go_on = threading.Event(), threading.Event()
         self._holders: dict[str, list[threading.Thread]] = collections.defaultdict(list)
-        call, taken = Folders.call, Locks._taken
+        call, taken, release = Folders.call, Locks.taken, Locks.release
 
         def stopping(tree: Folders, path: Any, function: Any, *args: Any, **kwargs: Any) -> Any:
             if function in calls and threading.current_thread() is self._thread:
                 self._count()
             return call(tree, path, function, *args, **kwargs)
 
-        @contextlib.contextmanager
-        def taking(locks: Locks, name: str, how: Any, **kwargs: Any) -> Iterator[Lock | None]:
+        def taking(locks: Locks, name: str, how: Any, **kwargs: Any) -> Lock | None:
             if self._thread in self._holders[name]:
                 self._go_on.set()
-            with taken(locks, name, how, **kwargs) as lock:
-                if lock:
-                    self._holders[name].append(threading.current_thread())
-                try:
-                    yield lock
-                finally:
-                    if lock:
-                        self._holders[name].remove(threading.current_thread())
+            lock = taken(locks, name, how, **kwargs)
+            if lock:
+                self._holders[name].append(threading.current_thread())
+            return lock
+
+        def releasing(locks: Locks, name: str, lock: Lock) -> None:
+            self._holders[name].remove(threading.current_thread())
+            release(locks, name, lock)
 
         monkeypatch.setattr(Folders, "call", stopping)
-        monkeypatch.setattr(Locks, "_taken", taking)
+        monkeypatch.setattr(Locks, "taken", taking)
+        monkeypatch.setattr(Locks, "release", releasing)
 
     def _count(self) -> None:
         self._calls += 1

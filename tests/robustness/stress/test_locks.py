@@ -164,9 +164,7 @@ def test_the_first_two_to_lock_a_tree_meet(
     make = locks.Locks._open_file
     both, go_on = threading.Barrier(2), threading.Event()
 
-    def make_beside_another(
-        held: locks.Locks, path: PurePosixPath, folder: int, *, is_new: bool
-    ) -> int:
+    def make_beside_another(held: locks.Locks, path: str, folder: int, *, is_new: bool) -> int:
         both.wait(LIMIT)
         return make(held, path, folder, is_new=is_new)
 
