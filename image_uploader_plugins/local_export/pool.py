@@ -112,7 +112,7 @@ class Pool:
             self._storage.settle(present.path.parent)
         else:
             gzip = self._is_gzipped(digest, pooled)
-            repository.link_blob(digest, pooled.path, gzip=gzip, replaces=present is not None)
+            repository.link_blob(digest, pooled, gzip=gzip, replaces=present is not None)
         return True
 
     def _is_gzipped(self, digest: Digest, pooled: File) -> bool:

@@ -110,15 +110,13 @@ class Repository:
         """Yield the files of a blob, of which there may be one under each of its names."""
         yield from filter(None, map(self._storage.file, self.layout.blob_names(digest)))
 
-    def link_blob(
-        self, digest: Digest, source: PurePosixPath, *, gzip: bool, replaces: bool
-    ) -> None:
+    def link_blob(self, digest: Digest, source: File, *, gzip: bool, replaces: bool) -> None:
         """Publish the file ``source`` as a blob, whose name tells whether it is gzipped.
 
         It may be there already, under either name, only where it ``replaces``
         another file.
         """
-        self._storage.link(source, self.layout.blob(digest, gzip=gzip))
+        self._storage.link(source.place, self.layout.blob(digest, gzip=gzip))
         if replaces:
             self._storage.unlink(self.layout.blob(digest, gzip=not gzip))
 
