@@ -91,6 +91,7 @@ MANIFESTS = "manifests"
 TAG_LINKS = ".tags"
 DEFAULT_LINKS = ".defaults"
 WINDOWS = ".pages"
+FEW = ".few"
 REFERRERS = ".referrers"
 
 CONTENT = "index.json"
@@ -148,7 +149,7 @@ class WindowsLayout:
         self.top = top
         self._start = f"{top}/"
         self.none = f"{top}/.none"
-        self.few_folder = f"{top}/.few"
+        self.few_folder = f"{top}/{FEW}"
         self.rest = f"{top}/.rest"
 
     def few(self, n: int) -> str:

@@ -316,10 +316,6 @@ class WindowFiles:
         folders = {path.rpartition("/")[0] for path in (*removed, *changes.surplus)}
         for folder in sorted(folders):
             self._tidy(folder)
-        # All other divisions have a window as long as they are there.
-        divisions = {self._layout.few_folder, *map(self._layout.division, (_ONE, HEADS, GONE))}
-        for folder in sorted(folders & divisions):
-            self._storage.remove_empty(PurePosixPath(folder))
 
     def _change(self, changes: _Changes, change: Change, label: str) -> None:
         """Add the changes of one division that was there before."""
@@ -444,13 +440,12 @@ class WindowFiles:
         """Have divisions removed that are no more, and windows of all after removed items."""
         for label, division in old.divisions.items():
             if label not in new.divisions:
-                led, former = {**division.lasts}, [*division.afters]
-                self._rewrite(changes, _Rewriting(label, led, {}, {}, (), former))
-                changes.folders.append(self._layout.division(label))
+                led, lasts = {**division.lasts}, [*division.afters]
+                self._rewrite(changes, _Rewriting(label, led, {}, {}, (), lasts))
         tails = sorted(set(old.tails()).difference(new.tails()))
         changes.remove_later(self._layout.after(TAILS, item) for item in tails)
-        if old.tails() and not new.tails():
-            changes.folders.append(self._layout.division(TAILS))
+        former = sorted(_folders(old) - _folders(new))
+        changes.folders += map(self._layout.division, former)
 
     def _write_all(self, divided: DividedList) -> None:
         entries = dict(self._all(divided))  # of several for one path the last one counts
@@ -593,6 +588,15 @@ def _change_ways(changes: _Changes, old: Iterable[Entry], new: Iterable[Entry]) 
     before, now = dict(old), dict(new)
     changes.entries += (way for way in now.items() if before.get(way[0]) != way[1])
     changes.remove_later(sorted(before.keys() - now.keys()))
+
+
+def _folders(divided: DividedList) -> set[str]:
+    """Return the names of the folders that a list has."""
+    if not divided.items:
+        return set()
+    kinds = {TAILS: divided.tails(), GONE: divided.gone, HEADS: divided.items[1:2]}
+    found = {label for label, items in kinds.items() if items}
+    return found | divided.divisions.keys() | ({layout.FEW} if HEADS in found else set())
 
 
 def _ladder(divided: DividedList) -> list[str]:
