@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import atexit
 import gc
 import importlib
 import io
@@ -13,8 +12,6 @@ import sys
 import types
 from collections.abc import Sequence
 from typing import Any
-
-from image_uploader_plugins.cli.interruption import leave
 
 _INTERRUPTED = 128 + signal.SIGINT
 _NO_READER = 128 + signal.SIGPIPE
@@ -34,15 +31,7 @@ class _Placeholder(types.ModuleType):
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command line; return its exit status, as ``--help`` explains them.
-
-    Without ``argv`` it is that of this process, which ends with that status.
-    """
-    status = 1
-    if argv is None:
-        # Registered first, so it is called last. Nothing is left to be done then, but the
-        # interpreter would free its objects one by one.
-        atexit.register(lambda: leave(status))
+    """Run a command line; return its exit status, as ``--help`` explains them."""
     # NOTE: autopage, by which cliff writes help, takes less where nobody has named a pager.
     os.environ.setdefault("PAGER", "cat")
     # NOTE: by default Python looks for garbage after 700 new objects, which takes a tenth of the
@@ -59,9 +48,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         status = _INTERRUPTED
     finally:
-        if argv is not None:  # a process that ends looks for none
-            gc.set_threshold(*usual)
-    status = _flush() or status  # for what is called at the end, too
+        gc.set_threshold(*usual)
+    status = _flush() or status
+    if argv is None:
+        # Or Python would look for garbage among all objects when the process ends with them.
+        gc.freeze()
     return status
 
 

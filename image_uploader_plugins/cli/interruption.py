@@ -11,7 +11,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from types import FrameType
-from typing import NoReturn
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 # NOTE: timeout(1) sends its signal to the command and then to its process
@@ -66,13 +65,8 @@ def end(status: int) -> int:
     server that never answers.
     """
     if threading.active_count() > 1:
-        leave(status)
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(status)
     return status
-
-
-def leave(status: int) -> NoReturn:
-    """End the process at once, with no more than what is written written out."""
-    for stream in filter(None, (sys.stdout, sys.stderr)):
-        with contextlib.suppress(OSError, ValueError):
-            stream.flush()
-    os._exit(status)

@@ -3,7 +3,6 @@
 import gc
 import importlib
 import logging
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -56,34 +55,6 @@ def test_what_is_not_installed_fails_where_it_is_used(monkeypatch: pytest.Monkey
     module = importlib.import_module("no_such_module_anywhere")
     with pytest.raises(ModuleNotFoundError):
         module.anything  # noqa: B018
-
-
-@pytest.mark.parametrize(("run", "status"), [("0", 0), ("2", 2), ("1 / 0", 1)])
-def test_a_process_ends_with_its_status_when_all_is_done(run: str, status: int) -> None:
-    """What is to be done at its end is done, and what is written is written out."""
-    script = f"""if True:
-        import atexit, sys
-        from image_uploader_plugins.cli import app
-        def run(argv):
-            atexit.register(sys.stdout.write, "done")
-            sys.stderr.write("half a line")
-            return {run}
-        app._run = run
-        atexit.register(print, "taken apart")
-        sys.argv[1:] = ["list"]
-        sys.exit(app.main())
-    """
-    done = subprocess.run(
-        [sys.executable, "-c", script],
-        env={**os.environ, "PYTHONUNBUFFERED": ""},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    assert done.returncode == status
-    assert done.stdout == "done"
-    assert done.stderr.startswith("half a line")
 
 
 def test_requests_are_recorded_for_those_who_read_of_them(
