@@ -83,8 +83,9 @@ class Leases:
     def _make(
         self, repository: RepositoryLayout, digests: list[Digest], spare: Iterable[Digest]
     ) -> _Lease:
-        path = repository.lease(digests[0], unique())
-        self._touch(path, "".join(f"{digest}\n" for digest in digests[1:]).encode())
+        named, *others = digests
+        path = repository.lease(named, unique())
+        self._touch(path, "".join(f"{digest}\n" for digest in others).encode())
         return _Lease(path, digests, spare)
 
     def _touch(self, path: PurePosixPath, content: bytes) -> None:
