@@ -3,11 +3,11 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 
-from image_uploader_plugins.storage import File, fork
+from image_uploader_plugins.local_export.last_used import LastUsed
+from image_uploader_plugins.storage import File
 
 _Identity = tuple[tuple[int, int], int, int]
 
@@ -26,35 +26,28 @@ def clock() -> float:
     return time.monotonic()
 
 
-class Tidied:
-    """Folders as this process left them, by path; a child of fork begins with none.
+class Tidied(LastUsed[tuple[list[_Identity], float]]):
+    """The folders of repositories as this process left them, by path, and when that was.
 
     A name that comes or goes changes the times of its folder.
     """
 
-    def __init__(self) -> None:
-        self._renew()
-        fork.in_child(self, Tidied._renew)
-
-    def _renew(self) -> None:
-        self._mutex = threading.Lock()
-        self._known: dict[str, tuple[list[_Identity], float]] = {}
-
     def remember(self, path: str, folders: list[File | None]) -> None:
         """Remember the folders of a repository as they are now."""
-        with self._mutex:
-            self._known.pop(path, None)
-            self._known[path] = (_identities(folders), clock())
-            if len(self._known) > _LIMIT:
-                del self._known[next(iter(self._known))]
+        self.put(path, (_identities(folders), clock()))
 
     def is_unchanged(self, path: str, look: Callable[[], list[File | None]]) -> bool:
         """Return whether ``look`` returns the folders as they were remembered a moment ago."""
-        with self._mutex:
-            found = self._known.get(path)
+        found = self.get(path)
         if found is None or clock() - found[1] > TRUSTED_FOR:
             return False
         return _identities(look()) == found[0]
+
+    def _size(self, kept: tuple[list[_Identity], float]) -> int:
+        return 1
+
+    def _is_too_much(self, count: int, total: int) -> bool:
+        return count > _LIMIT
 
 
 def _identities(folders: list[File | None]) -> list[_Identity]:
