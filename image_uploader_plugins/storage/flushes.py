@@ -157,7 +157,7 @@ class Flushes:
 
 
 def batches(items: Iterable[_T], size: int = _AT_ONCE) -> Iterator[list[_T]]:
-    """Yield lists of up to ``size`` items: so few that a descriptor may be open for each."""
+    """Yield lists of up to ``size`` items, usually so few that each may have a descriptor open."""
     rest = iter(items)
     while batch := list(itertools.islice(rest, size)):
         yield batch

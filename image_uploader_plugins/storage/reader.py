@@ -26,7 +26,7 @@ from image_uploader_plugins.storage.entries import (
     statuses,
     statuses_of,
 )
-from image_uploader_plugins.storage.folders import Folders, NotFound, Where
+from image_uploader_plugins.storage.folders import TOP, Folders, NotFound, Where
 
 _CHUNK = 1024 * 1024
 # A link, a socket, a file in a folder's place, no link in a link's place.
@@ -76,7 +76,7 @@ class Reader(Folders):
 
         In a block of holding() alone.
         """
-        text, top = str(path), self._held.folders.get(".")
+        text, top = str(path), self._held.folders.get(TOP)
         if top is None or not beneath.is_available():
             return self.file(path)
         try:
@@ -255,7 +255,7 @@ class Reader(Folders):
     def _open(self, path: Where, fits: Callable[[int], bool]) -> int:
         """Open a file to read; ``fits`` returns whether a mode is of the right kind."""
         text = str(path)
-        return self._walk(text) if text == "." else self._opened_to_read(path, fits)[0]
+        return self._walk(text) if text == TOP else self._opened_to_read(path, fits)[0]
 
     def _opened_file(self, path: Where) -> tuple[int, int]:
         """Open a file to read; return its descriptor and size."""

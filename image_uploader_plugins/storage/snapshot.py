@@ -13,10 +13,9 @@ from image_uploader_plugins.storage import entries
 from image_uploader_plugins.storage.beneath import READ
 from image_uploader_plugins.storage.dry_run import DryRun
 from image_uploader_plugins.storage.entries import File, entry
-from image_uploader_plugins.storage.folders import NotFound, Where
+from image_uploader_plugins.storage.folders import TOP, NotFound, Where, split
 from image_uploader_plugins.storage.places import Places
 
-_TOP = "."
 _LIMIT = 64 * 1024 * 1024
 _SMALL = 16 * 1024  # bytes
 _ROOM = 16 * 1024 * 1024  # bytes of small files that are read before they are asked for
@@ -65,16 +64,16 @@ class Snapshot(DryRun):
 
     def _is_absent(self, folder: str) -> bool:
         """Return whether the folder around it was looked into and has nothing of that name."""
-        parent, _, name = folder.rpartition("/")
-        names = self._names.get(parent or _TOP)
-        return names is not None and name not in names and folder != _TOP
+        parent, name = split(folder)
+        names = self._names.get(parent)
+        return names is not None and name not in names and folder != TOP
 
     def _look_into(self, text: str) -> dict[str, str]:
         """Return the names in a folder; remember the status of each, as most are asked for."""
         try:
             with self.folder(text) as folder:
                 statuses = self.call(text, entries.statuses, folder)
-                start = "" if text == _TOP else f"{text}/"
+                start = "" if text == TOP else f"{text}/"
                 ordered = sorted(statuses.items(), key=_name)
                 found = {name: entry(start + name, status) for name, status in ordered if status}
                 self._entries[text] = found
@@ -148,12 +147,12 @@ class Snapshot(DryRun):
 
     def status(self, path: Where) -> File | None:
         text = str(path)
-        if text == _TOP:
+        if text == TOP:
             return super().status(path)
-        folder, _, name = text.rpartition("/")
-        if name not in self._names_in(folder or _TOP):
+        folder, name = split(text)
+        if name not in self._names_in(folder):
             return None
-        known = self._entries[folder or _TOP]
+        known = self._entries[folder]
         if name not in known:
             found = super().status(path)
             if found is None:
@@ -171,8 +170,8 @@ class Snapshot(DryRun):
     def link_target(self, path: Where) -> str | None:
         text = str(path)
         if text not in self._targets:
-            folder, _, name = text.rpartition("/")
-            there = self._names_in(folder or _TOP).get(name) == "link"
+            folder, name = split(text)
+            there = self._names_in(folder).get(name) == "link"
             self._targets[text] = super().link_target(path) if there else None
         return self._targets[text]
 
