@@ -48,12 +48,13 @@ def page(title: str = "") -> bytes:
 
     Without a title the page shows its own host.
     """
-    if not title.strip():
+    title = title.strip()
+    if not title:
         return PAGE
     # With all names of letters in HTML: it takes long to load.
     import html  # noqa: PLC0415
 
-    text = html.escape(title.strip()).encode("ascii", "xmlcharrefreplace")
+    text = html.escape(title).encode("ascii", "xmlcharrefreplace")
     return PAGE.replace(_PAGE_TITLE, b"<title>" + text + b"</title>")
 
 
