@@ -42,7 +42,7 @@ _Name = TypeVar("_Name", bound=Hashable)
 
 
 class Needs(NamedTuple):
-    """What a manifest needs and keeps, all of it digests as texts.
+    """The needs of a manifest and what it keeps, all of it digests as texts.
 
     ``blobs`` are its config and layers, ``manifests`` those that it lists (None
     for a manifest that is no index), ``subject`` is the manifest that it refers

@@ -51,7 +51,7 @@ def clock() -> int:
 
 @dataclasses.dataclass
 class Known:
-    """What is known: the needs of manifests, by digests as texts, and where tags lead.
+    """The needs of manifests, by digests as texts, and where tags lead.
 
     ``file`` is the file that has all of it; None where it has to be written anew.
     """

@@ -33,7 +33,7 @@ class ConfMirror(NamedTuple):
 
 
 class ConfRegistry(NamedTuple):
-    """What ``file`` says of the images whose names begin with ``prefix``.
+    """The words of ``file`` about the images whose names begin with ``prefix``.
 
     A prefix is a registry with maybe a path, or ``*.`` and a domain for the
     registries below it.  ``location`` takes its place, unless it is "".

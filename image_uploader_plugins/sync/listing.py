@@ -17,7 +17,7 @@ from image_uploader_plugins.text import shown
 
 
 class ListedRules(NamedTuple):
-    """What a list says of a registry, at ``where``."""
+    """The rules that a list has for a registry, at ``where``."""
 
     where: str
     rules: RegistryRules

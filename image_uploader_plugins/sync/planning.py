@@ -22,7 +22,7 @@ from image_uploader_plugins.sync.wanted_images import WantedImage
 
 
 class State(enum.StrEnum):
-    """What a run would do with an image."""
+    """The things that a run may do with an image."""
 
     NEW = "new"
     CHANGED = "changed"

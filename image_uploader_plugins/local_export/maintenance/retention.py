@@ -21,7 +21,7 @@ _CREATED = "org.opencontainers.image.created"
 
 
 class NewestBy(enum.Enum):
-    """What makes one tag newer than another."""
+    """The ways in which one tag is newer than another."""
 
     VERSION = "version"
     CREATED = "created"
