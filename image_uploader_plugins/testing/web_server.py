@@ -52,6 +52,8 @@ class Server(ThreadingHTTPServer):
     """
 
     daemon_threads = False  # those are not waited for
+    # Of five alone the rest would be turned away, and try again after a second, then two more.
+    request_queue_size = 128
 
     def __init__(self, *arguments: Any) -> None:
         self._connections: set[socket.socket] = set()
