@@ -14,7 +14,7 @@ from pathlib import Path
 
 from benchmarks.results import Case, Entry, Figures
 
-ENOUGH = 60.0
+ENOUGH = 40.0
 """Seconds after which a contender does not run again in a case."""
 
 _LAUNCHER = Path(__file__).with_name("launcher.py")
