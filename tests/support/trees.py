@@ -12,6 +12,7 @@ from pathlib import Path
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import UploaderDriver
 from image_uploader_plugins.local_export.layout import RepositoryLayout
+from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.local_export.tree import Tree
 from image_uploader_plugins.local_export.verify import Report, Verification, repair
 from image_uploader_plugins.local_export.views import documents
@@ -37,6 +38,12 @@ def put(driver: UploaderDriver, image: Image, tag: str | None = None) -> Digest:
             part.repository, part.manifest.content, part.manifest.media_type, tag=name
         )
     return image.digest
+
+
+def put_in(root: Path, image: Image, tag: str | None = None) -> Digest:
+    """put() by a driver that has ended: else what it has left goes whenever it is collected."""
+    with LocalExportDriver(root) as driver:
+        return put(driver, image, tag)
 
 
 def copy(source: Path, target: Path) -> None:

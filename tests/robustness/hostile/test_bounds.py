@@ -55,7 +55,6 @@ from image_uploader_plugins import errors, manifest, media_types, strict_json, t
 from image_uploader_plugins.cli.program import PrintableFormatter
 from image_uploader_plugins.copying.copier import Copier
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.pace import LONGEST_PAUSE
 from image_uploader_plugins.reference import RepositoryName, Tag
 from image_uploader_plugins.sources import registry_source
@@ -433,7 +432,7 @@ def test_what_a_killed_process_leaves_beside_has_no_url(kind: web.Kind) -> None:
     name = "." + "0123456789abcdef" * 2
     with web.open_folder() as folder:
         root = folder / "image-serve"
-        trees.put(LocalExportDriver(root), IMAGE)
+        trees.put_in(root, IMAGE)
         top = root / "v2/ns/img"
         for place in (top / "blobs", top / "manifests", top / "tags", top / ".tags", root / "v2"):
             (place / name).write_text("half")

@@ -190,7 +190,7 @@ def test_a_read_only_file_system(tmp_path: Path) -> None:
             lambda: driver.upload_layer(NAME, [b"new"], expected=Digest.of(b"new")),
             lambda: trees.put(driver, one("two", "2.0")),
             lambda: driver.delete(ImageRef(NAME, Tag("1.0"))),
-            lambda: trees.put(LocalExportDriver(root), one("two", "2.0")),
+            lambda: trees.put_in(root, one("two", "2.0")),
         ):
             with pytest.raises(errors.StorageDenied, match=f"{root}.*[Rr]ead-only"):
                 attempt()
@@ -222,7 +222,7 @@ def test_another_user_may_not_write(closed: str) -> None:
     nobody = pwd.getpwnam("nobody")
     with web.open_folder() as folder:
         root = folder / "image-serve"
-        trees.put(LocalExportDriver(root), one())
+        trees.put_in(root, one())
         before = trees.served(root)
         for path in [root, *root.rglob("*")]:
             if closed and not path.is_relative_to(root / closed):
@@ -234,7 +234,7 @@ def test_another_user_may_not_write(closed: str) -> None:
         names = {path for path in trees.served(root) if "/blobs/" not in path}
         assert names == {path for path in before if "/blobs/" not in path}
         assert staged(root) == []
-        trees.put(LocalExportDriver(root), one("two", "2.0"))
+        trees.put_in(root, one("two", "2.0"))
         assert trees.problems(root) == []
 
 
@@ -555,7 +555,7 @@ def test_the_staging_folder_is_exchanged_for_a_link(root: Path, tmp_path: Path) 
     with pytest.raises(errors.StorageError, match="symbolic link"):
         driver.upload_layer(NAME, [b"second"])
     assert list(outside.iterdir()) == []
-    trees.put(LocalExportDriver(root), one())
+    trees.put_in(root, one())
 
 
 def test_a_lease_that_is_a_link_or_a_folder(

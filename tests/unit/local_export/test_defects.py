@@ -88,7 +88,7 @@ def test_defect_04_a_symlink_in_the_tree(root: Path, tmp_path: Path, place: str)
         link.rename(tmp_path / "moved")
     link.symlink_to(outside)
     with pytest.raises(errors.StorageError, match="symbolic link"):
-        trees.put(LocalExportDriver(root), one())
+        trees.put_in(root, one())
     assert list(outside.iterdir()) == []
 
 
@@ -284,7 +284,7 @@ def test_defect_14_content_is_durable_before_it_is_visible(
     monkeypatch.setattr(os, "fsync", watched_fsync)
     monkeypatch.setattr(os, "rename", watched_rename)
     monkeypatch.setattr(flushes, "sync_file_system", watched_sync_file_system)
-    trees.put(LocalExportDriver(root), one())
+    trees.put_in(root, one())
     assert renamed
     assert set(renamed) <= synced
 

@@ -32,7 +32,7 @@ def symlinked(root: Path) -> images.Image:
 
 
 def test_a_legacy_tag_is_migrated_on_the_first_write(root: Path, symlinked: images.Image) -> None:
-    trees.put(LocalExportDriver(root), one())
+    trees.put_in(root, one())
     assert trees.tags(root, "ns/img") == ["1.0", "old"]
     assert not (root / "v2/ns/img/manifests/old").is_symlink()
     text = (root / "v2/ns/img/manifests/old.type-map").read_text()
@@ -44,7 +44,7 @@ def test_a_legacy_tag_is_migrated_on_the_first_write(root: Path, symlinked: imag
 
 
 def test_a_legacy_tag_can_be_put_again(root: Path, symlinked: images.Image) -> None:
-    trees.put(LocalExportDriver(root), one("new", "old"))
+    trees.put_in(root, one("new", "old"))
     assert trees.tags(root, "ns/img") == ["old"]
     assert trees.problems(root) == []
 
@@ -89,7 +89,7 @@ def test_a_list_of_todays_host_gets_its_order(root: Path) -> None:
 
 def test_a_damaged_legacy_tag_stops_nobody(root: Path, symlinked: images.Image) -> None:
     (root / "v2/ns/img/manifests" / str(symlinked.digest) / "index.json").write_text("{")
-    trees.put(LocalExportDriver(root), one())
+    trees.put_in(root, one())
     assert trees.tags(root, "ns/img") == ["1.0", "old"]
     assert (root / "v2/ns/img/manifests/old").is_symlink()
 

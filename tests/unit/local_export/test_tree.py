@@ -53,11 +53,17 @@ def test_a_manifest_has_its_headers_beside_it(driver: LocalExportDriver, root: P
     assert (folder / "manifest.docker-v2").samefile(folder / "index.json")
 
 
-def test_gzip_decides_on_the_name_of_a_blob(driver: LocalExportDriver, root: Path) -> None:
+@pytest.mark.parametrize("size", [1, 2, 1000])
+@pytest.mark.parametrize("is_known", [False, True])
+def test_gzip_decides_on_the_name_of_a_blob(
+    driver: LocalExportDriver, root: Path, size: int, is_known: bool
+) -> None:
+    """However its bytes come; some begin as gzip does, and go on in another way."""
     packed = images.layer({"file": b"x"})
-    plain = images.layer({"file": b"x"}, plain=True)
+    plain = images.Blob(b"\x1f\x8a no gzip", media_types.OCI_LAYER)
     for blob in (packed, plain):
-        driver.upload_layer(NAME, [blob.content])
+        chunks = [blob.content[at : at + size] for at in range(0, len(blob.content), size)]
+        driver.upload_layer(NAME, chunks, expected=blob.digest if is_known else None)
     names = {path.name for path in (root / "v2/ns/img/blobs").iterdir()}
     assert names == {f"{packed.digest}.gz", str(plain.digest)}
 
@@ -183,7 +189,7 @@ def test_lists_are_rewritten_only_when_they_change(driver: LocalExportDriver, ro
 def test_modes_do_not_depend_on_the_umask(root: Path) -> None:
     before = os.umask(0o077)
     try:
-        trees.put(LocalExportDriver(root), images.corpus()[-1])
+        trees.put_in(root, images.corpus()[-1])
     finally:
         os.umask(before)
     for path in [root, root / "v2", *(root / "v2").rglob("*")]:
@@ -369,7 +375,7 @@ def test_what_a_crash_left_undone_is_done_by_the_next_operation(
         with pytest.raises(KeyboardInterrupt):
             trees.put(driver, one("new"))
     assert (root / "v2/ns/img/.tags/1.0").readlink().name == str(one("old").digest)
-    trees.put(LocalExportDriver(root), one("other", "other"))
+    trees.put_in(root, one("other", "other"))
     assert (root / "v2/ns/img/.tags/1.0").readlink().name == str(one("new").digest)
     assert trees.problems(root) == []
 
