@@ -297,7 +297,7 @@ class Folders:
             self._let_go(text)
             return None
         held.fresh.add(text)
-        held.devices[text] = status.st_dev
+        self._note_device(text, status)
         return descriptor
 
     def _opened(self, text: str, *, create: bool) -> contextlib.AbstractContextManager[int]:
@@ -406,10 +406,12 @@ class Folders:
 
     def _is_settled(self, text: str, descriptor: int) -> bool:
         try:
-            return _identity(self.call(text, os.fstat, descriptor)) in self._settled
+            status = self.call(text, os.fstat, descriptor)
         except BaseException:
             os.close(descriptor)
             raise
+        self._note_device(text, status)
+        return _identity(status) in self._settled
 
     def _enter(self, parent: int, text: str) -> int:
         return self.call(text, os.open, split(text)[1], beneath.FOLDER, dir_fd=parent)
@@ -442,6 +444,7 @@ class Folders:
         """Set a folder's mode and owner, and make its name durable, also if another made it."""
         mode = self.folder_mode(path)
         status = self.call(path, os.fstat, child)
+        self._note_device(path, status)
         if status.st_mode & mode != mode:
             self.call(path, os.fchmod, child, mode)
         if made:
@@ -460,13 +463,16 @@ class Folders:
 
     def device(self, folder: str, descriptor: int) -> int:
         """Return the device that an open folder is on."""
-        held = self._held
-        known = held.devices.get(folder)
+        known = self._held.devices.get(folder)
         if known is None:
-            known = self.call(folder, os.fstat, descriptor).st_dev
-            if held.depth:
-                held.devices[folder] = known
+            status = self.call(folder, os.fstat, descriptor)
+            self._note_device(folder, status)
+            known = status.st_dev
         return known
+
+    def _note_device(self, folder: str, status: os.stat_result) -> None:
+        if self._held.depth:
+            self._held.devices[folder] = status.st_dev
 
 
 @contextlib.contextmanager

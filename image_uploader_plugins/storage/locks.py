@@ -141,7 +141,7 @@ class Locks:
                 with self._folders.folder_of(path) as folder:
                     descriptor = self._open_to_read(path, folder)
                     locked = self._is_shared(path, how, descriptor)
-                    current = locked and self._is_current(path, descriptor)
+                    current = locked and self._is_current(path, os.fstat(descriptor))
             except (errors.StorageDenied, NotFound):
                 return _NOT_HELD
             if current:
@@ -248,18 +248,25 @@ class Locks:
         try:
             if lock.transient:
                 with contextlib.suppress(errors.StorageError):
-                    remove_file(self._path(name), self._folder().descriptor)
+                    remove_file(self._path(name), (self._kept or self._folder()).descriptor)
         finally:
             self._close(lock.descriptor)
 
     def _lock_file(self, path: str, how: Callable[[int], bool], *, is_new: bool) -> int | None:
         """Return a descriptor of the locked file; None where another process has the lock."""
         while True:
-            folder = self._folder()
-            descriptor = self._open_file(path, folder.descriptor, is_new=is_new)
+            folder = self._kept or self._folder()
             try:
+                descriptor = self._open_file(path, folder.descriptor, is_new=is_new)
+            except NotFound:
+                # Nothing can be made in a folder that is removed.
+                if self._folder() is folder:
+                    raise
+                continue
+            try:
+                status = self._status(path, descriptor)
                 locked = self._try(path, how, descriptor)
-                current = locked and self._is_current(path, descriptor)
+                current = locked and self._is_current(path, status)
             except BaseException:
                 self._close(descriptor)
                 raise
@@ -270,7 +277,14 @@ class Locks:
                 return None
             self._kept = None  # its path may be that of another folder by now
 
-    def _is_current(self, path: str, descriptor: int) -> bool:
+    def _status(self, path: str, descriptor: int) -> os.stat_result:
+        """Return the status of an open lock file; raise StorageError for what is no file."""
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise errors.StorageError(self._folders.root / path, "is no file")
+        return status
+
+    def _is_current(self, path: str, status: os.stat_result) -> bool:
         """Return whether an open lock file is still the one that others find by its whole path."""
         where = functools.partial(self._folders.root.joinpath, path)
         try:
@@ -280,11 +294,12 @@ class Locks:
             )
         except NotFound:
             return False
-        return os.path.samestat(os.fstat(descriptor), found)
+        return os.path.samestat(status, found)
 
     def _remove_unheld(self, path: str, folder: int, descriptor: int) -> None:
+        status = self._status(path, descriptor)
         # By now the name may be that of another file, which somebody holds.
-        if take(descriptor) and self._is_current(path, descriptor):
+        if take(descriptor) and self._is_current(path, status):
             remove_file(path, folder)
 
     def _try(self, path: str, how: Callable[[int], bool], descriptor: int) -> bool:
@@ -310,12 +325,9 @@ class Locks:
         try:
             if made:
                 self._folders.give(path, descriptor)
-            elif not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise errors.StorageError(self._folders.root / path, "is no file")
         except BaseException:
             try:
-                if made:
-                    self._remove_unheld(path, folder, descriptor)
+                self._remove_unheld(path, folder, descriptor)
             finally:
                 self._close(descriptor)
             raise
