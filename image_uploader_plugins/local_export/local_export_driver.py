@@ -108,6 +108,7 @@ class LocalExportDriver(UploaderDriver):
             for digest in wanted:
                 self._pool.check(digest, repository)
         with self._at_work():
+            there = repository.blobs_among([digest.value for digest in wanted])
             mounted = self._mount_all(repository, wanted)
             strange = [
                 (digest, origin)
@@ -116,7 +117,7 @@ class LocalExportDriver(UploaderDriver):
                 for origin in map(
                     self._tree.repository, sorted({target, sources.get(digest, target)})
                 )
-                if origin.blob(digest)
+                if (digest.value in there if origin.name == target else origin.blob(digest))
             ]
         adopted = {
             digest: wanted[digest]
@@ -141,7 +142,12 @@ class LocalExportDriver(UploaderDriver):
             pooled = {digest: file for digest, file in found.items() if file}
             if pooled:
                 self._leases.take(repository.layout, pooled, soon=wanted)
-            mounted = [d for d in pooled if self._pool.link(d, repository, pooled=pooled[d])]
+            there = repository.blobs_among([digest.value for digest in pooled])
+            mounted = [
+                digest
+                for digest, file in pooled.items()
+                if self._pool.link(digest, repository, looked=(file, there.get(digest.value)))
+            ]
         self._storage.sync()
         return frozenset(mounted)
 

@@ -93,19 +93,27 @@ class Pool:
         Staged content has been verified, so held content of another size is
         damaged.
         """
+        if len(staged.head) >= len(_GZIP):
+            self._note_gzipped(digest, staged.head)
         before = self._file_to_link(digest)
         if self._may_be(before, staged.size):
             return None
         self._storage.publish(staged.path, layout.pool_blob(digest))
         return before
 
-    def link(self, digest: Digest, repository: Repository, *, pooled: File | None = None) -> bool:
+    def link(
+        self,
+        digest: Digest,
+        repository: Repository,
+        looked: tuple[File | None, File | None] | None = None,
+    ) -> bool:
         """Make the repository's blob the pool's file; return False where the pool lacks it.
 
-        ``pooled`` is that file, where the caller has just looked. Where links are
-        refused, the blob becomes a copy unless it is one already.
+        Where the caller has just ``looked``, these are the pool's file and the
+        repository's. Where links are refused, the blob becomes a copy unless it
+        is one already.
         """
-        pooled, present = pooled or self._file_to_link(digest), repository.blob(digest)
+        pooled, present = looked or (self._file_to_link(digest), repository.blob(digest))
         if not pooled or self._is_damaged(pooled):
             return False
         if present and self._is_same(digest, pooled, present):
@@ -117,12 +125,16 @@ class Pool:
 
     def _is_gzipped(self, digest: Digest, pooled: File) -> bool:
         known = self._gzipped.get(digest)
-        if known is None:
-            if len(self._gzipped) >= _REMEMBERED:
-                self._gzipped.clear()
-            known = self._storage.head(pooled.path, len(_GZIP)) == _GZIP
-            self._gzipped[digest] = known
-        return known
+        if known is not None:
+            return known
+        return self._note_gzipped(digest, self._storage.head(pooled.path, len(_GZIP)))
+
+    def _note_gzipped(self, digest: Digest, head: bytes) -> bool:
+        """Remember, and return, whether content that begins so is gzipped."""
+        if len(self._gzipped) >= _REMEMBERED:
+            self._gzipped.clear()
+        found = self._gzipped[digest] = head.startswith(_GZIP)
+        return found
 
     def could_link(self, present: File) -> bool:
         """Return whether a repository's file could be the pool's as well, not just a copy."""

@@ -51,11 +51,20 @@ class File(NamedTuple):
         return self.modified_ns / 1e9
 
 
+HEAD = 16
+"""The bytes of staged content that are remembered."""
+
+
 class Staged(NamedTuple):
-    """A complete and durable temporary file that is not published yet; ``size`` in bytes."""
+    """A complete and durable temporary file that is not published yet; ``size`` in bytes.
+
+    ``head`` are the first bytes that came together, at most HEAD of them; empty
+    where they are not known.
+    """
 
     path: PurePosixPath
     size: int
+    head: bytes = b""
 
 
 def entry(place: str, found: os.stat_result) -> File:

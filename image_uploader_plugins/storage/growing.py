@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import PurePosixPath
 
 from image_uploader_plugins import errors
-from image_uploader_plugins.storage.entries import Staged
+from image_uploader_plugins.storage.entries import HEAD, Staged
 from image_uploader_plugins.storage.storage import Storage
 from image_uploader_plugins.storage.writer import CREATE
 
@@ -30,6 +30,7 @@ class Growing:
         self._path = path
         self._descriptor = descriptor
         self._size = begun
+        self._head = b""
         self.begun = begun
 
     def chunks(self) -> Iterator[bytes]:
@@ -46,6 +47,8 @@ class Growing:
     def write(self, chunk: bytes) -> None:
         """Append bytes."""
         self._storage.write_all(self._path, self._descriptor, chunk)
+        if not self._size:
+            self._head = chunk[:HEAD]
         self._size += len(chunk)
 
     def finish(self) -> Staged:
@@ -53,7 +56,7 @@ class Growing:
         self._storage.complete(self._path, self._descriptor)
         if os.fstat(self._descriptor).st_size != self._size:
             raise errors.StorageError(self._storage.root / self._path, "is written to by others")
-        return Staged(self._path, self._size)
+        return Staged(self._path, self._size, self._head)
 
 
 @contextlib.contextmanager

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.storage import mounts
-from image_uploader_plugins.storage.entries import File, Staged
+from image_uploader_plugins.storage.entries import HEAD, File, Staged
 from image_uploader_plugins.storage.flushes import Flushes, Target, batches
 from image_uploader_plugins.storage.folders import FILE_MODE, NotFound, Where, split
 from image_uploader_plugins.storage.places import Places, beside
@@ -54,6 +54,8 @@ class Writer(Reader):
         self.places = places
         self._staging: Staging = beside._staging if beside else Staging(self, places)
         self._flushes: Flushes = beside._flushes if beside else Flushes(self)
+        # Temporary files that are to go when a block ends, by path.
+        self._to_discard: set[str] = beside._to_discard if beside else set()
         self._refusing: dict[int, bool] = {}
         if beside:
             self._held = beside._held
@@ -82,16 +84,17 @@ class Writer(Reader):
     ) -> Staged:
         descriptor = self.call(path, os.open, split(path)[1], CREATE, 0o600, dir_fd=folder)
         try:
-            size = 0
+            size, head = 0, b""
             for chunk in chunks:
                 self.write_all(path, descriptor, chunk)
                 size += len(chunk)
+                head = head or chunk[:HEAD]
             if modified_ns is not None:
                 self.call(path, os.utime, descriptor, ns=(modified_ns, modified_ns))
             self.complete(path, descriptor)
         finally:
             os.close(descriptor)
-        return Staged(PurePosixPath(path), size)
+        return Staged(PurePosixPath(path), size, head)
 
     def complete(self, path: Where, descriptor: int) -> None:
         """Give a temporary file its owner and mode, and make it durable."""
@@ -121,6 +124,7 @@ class Writer(Reader):
         except BaseException:
             self.discard(staged)
             raise
+        self._to_discard.discard(str(staged))
 
     def _show(self, staged: Where, source: int, path: Where) -> None:
         """Move a temporary file or link, of the open folder ``source``, to ``path``."""
@@ -405,11 +409,15 @@ class Writer(Reader):
 
     @contextlib.contextmanager
     def discarding(self, staged: Staged) -> Iterator[None]:
-        """Remove a temporary file when the block ends, published or not."""
+        """Remove a temporary file when the block ends, unless it was published."""
+        path = str(staged.path)
+        self._to_discard.add(path)
         try:
             yield
         finally:
-            self.discard(staged.path)
+            if path in self._to_discard:
+                self._to_discard.remove(path)
+                self.discard(path)
 
     def discard(self, staged: Where) -> None:
         """Remove a temporary file where there is one; ignore errors."""
