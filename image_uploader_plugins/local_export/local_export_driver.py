@@ -167,7 +167,7 @@ class LocalExportDriver(UploaderDriver):
                 staged = self._storage.stage(stream)
             return self._show(target, staged, stream.digest, media_type)
         # A second upload of the same content waits here, and then finds it.
-        with self._tree.fetch_lock(expected) as fetch:
+        with self._tree.fetch_lock(expected, size) as fetch:
             if self._has_come(target, expected, size):
                 return self._describe(target, expected, media_type)
             with self._tree.under_way.one():

@@ -11,7 +11,7 @@ from typing import Any, Self
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.digest import Digest
-from image_uploader_plugins.local_export import fetches, layout, needs, options
+from image_uploader_plugins.local_export import fetches, layout, needs, options, partials
 from image_uploader_plugins.local_export.fetches import Fetch
 from image_uploader_plugins.local_export.leases import Leases
 from image_uploader_plugins.local_export.partials import Partials
@@ -224,8 +224,16 @@ class Tree:
 
     # -- locks
 
-    def fetch_lock(self, digest: Digest) -> contextlib.AbstractContextManager[Fetch]:
-        """Return the lock for a fetch; a second fetch may begin beside one that is stuck."""
+    def fetch_lock(
+        self, digest: Digest, size: int | None = None
+    ) -> contextlib.AbstractContextManager[Fetch]:
+        """Return the lock for a fetch; a second fetch may begin beside one that is stuck.
+
+        Of content that is known to be small nobody waits for the fetch of
+        another: to fetch it again is as fast.
+        """
+        if size is not None and size < partials.SMALLEST:
+            return contextlib.nullcontext(Fetch(Lock()))
         return fetches.turn(self.storage, digest)
 
     def repository_lock(self, name: RepositoryName) -> contextlib.AbstractContextManager[Lock]:

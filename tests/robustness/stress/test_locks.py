@@ -16,13 +16,14 @@ import shutil
 import signal
 import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, NoReturn
 
 import pytest
 
 from image_uploader_plugins import errors
+from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import fetches
 from image_uploader_plugins.local_export.layout import PLACES, RepositoryLayout
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
@@ -344,6 +345,44 @@ def test_eight_at_once_fetch_a_blob_once(root: Path, link: Path, events: Events)
     assert {path.parent.parent.name for path in blobs} >= {"0", "1", "2", "3"}
     assert {path.stat().st_ino for path in blobs} == {blobs[0].stat().st_ino}
     assert blobs[0].read_bytes() == LAYER.content
+
+
+@pytest.mark.parametrize(
+    ("size", "told", "waits"),
+    [
+        (1024 * 1024 - 1, True, False),
+        (1024 * 1024, True, True),
+        (1, False, True),
+    ],
+)
+def test_only_large_content_waits_for_the_fetch_of_another(
+    root: Path, link: Path, events: Events, size: int, told: bool, waits: bool
+) -> None:
+    """What comes second is as good, and nothing of it stays beside the first."""
+    content = b"x" * size
+    digest = Digest.of(content)
+
+    with LocalExportDriver(root) as driver, LocalExportDriver(link) as other:
+
+        def upload(chosen: LocalExportDriver, name: str, chunks: Iterable[bytes]) -> None:
+            chosen.upload_layer(
+                RepositoryName(name), chunks, expected=digest, size=size if told else None
+            )
+            events.put(name)
+
+        def first() -> Iterator[bytes]:
+            yield content[:1]
+            threads.append(start(functools.partial(upload, other, "ns/second", [content])))
+            assert events.get(timeout=LIMIT) == ("waits" if waits else "ns/second")
+            yield content[1:]
+
+        threads: list[threading.Thread] = []
+        upload(driver, "ns/first", first())
+        threads[0].join(LIMIT)
+    blobs = [root / f"v2/ns/{name}/blobs/{digest}" for name in ("first", "second")]
+    assert [blob.stat().st_nlink for blob in blobs] == [3, 3]  # with the pool's
+    assert [blob.read_bytes() for blob in blobs] == [content] * 2
+    assert not list((root / ".local-export/staging").iterdir())
 
 
 @pytest.mark.slow
