@@ -166,7 +166,7 @@ class LocalExportDriver(UploaderDriver):
             with self._tree.under_way.one():
                 staged = self._storage.stage(stream)
             return self._show(target, staged, stream.digest, media_type)
-        # A second upload of the same content waits here, and then finds it.
+        # A second upload of the same large content waits here, and then finds it.
         with self._tree.fetch_lock(expected, size) as fetch:
             if self._has_come(target, expected, size):
                 return self._describe(target, expected, media_type)

@@ -248,7 +248,9 @@ class Locks:
         try:
             if lock.transient:
                 with contextlib.suppress(errors.StorageError):
-                    remove_file(self._path(name), (self._kept or self._folder()).descriptor)
+                    # Open as long as this has it, whoever gives it up meanwhile.
+                    folder = self._kept or self._folder()
+                    remove_file(self._path(name), folder.descriptor)
         finally:
             self._close(lock.descriptor)
 
