@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import os
 import select
@@ -166,8 +167,10 @@ def test_nothing_of_a_helper_is_left_running(
 ) -> None:
     script = f"sleep 99 & echo $! > {tmp_path}/pid; mv {tmp_path}/pid {tmp_path}/started; wait"
     helper(tmp_path, "bad", script, monkeypatch)
-    # Its time is over when it has begun.
-    clock = types.SimpleNamespace(monotonic=lambda: 1000 * (tmp_path / "started").exists())
+    # Its time is over when it has begun, which may be before its end is computed.
+    later = (1000 * (tmp_path / "started").exists() for _ in itertools.count())
+    moments = itertools.chain([0], later)
+    clock = types.SimpleNamespace(monotonic=lambda: next(moments))
     monkeypatch.setattr(credential_helpers, "time", clock)
     with pytest.raises(errors.ConfigurationError, match="no answer in 60 seconds"):
         login(auths(tmp_path, {"credsStore": "bad"}), "quay.io")
