@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import time
@@ -69,6 +70,34 @@ def collect(root: Path, *, dry_run: bool = False, **options: Any) -> list[Garbag
     found = list(Collector(tree, dry_run=dry_run).collect())
     tree.close()
     return [garbage for garbage in found if garbage.path.is_relative_to(layout.PARTIAL)]
+
+
+class Divided(Torn):
+    """Comes a megabyte at a time."""
+
+    def start_at(self, offset: int) -> Iterator[bytes]:
+        for piece in super().start_at(offset):
+            for at in range(0, len(piece), len(MEGABYTE)):
+                yield piece[at : at + len(MEGABYTE)]
+
+
+@pytest.mark.parametrize("breaks_off", [False, True])
+@pytest.mark.parametrize("is_gzipped", [False, True])
+def test_the_first_bytes_of_all_decide_on_the_name(
+    root: Path, is_gzipped: bool, breaks_off: bool
+) -> None:
+    """And not those of the last piece, or of what comes when it goes on."""
+    magic = b"\x1f\x8b"
+    content = magic + 2 * MEGABYTE if is_gzipped else 2 * MEGABYTE + magic
+    with LocalExportDriver(root) as driver:
+        for count in (2, None) if breaks_off else (None,):
+            divided = Divided(b"", 0, count)
+            divided.content, divided.digest = content, Digest.of(content)
+            with pytest.raises(ConnectionError) if count else contextlib.nullcontext():
+                driver.upload_layer(HERE, divided, expected=divided.digest, size=len(content))
+    (blob,) = (root / "v2/ns/img/blobs").iterdir()
+    assert blob.name == f"{Digest.of(content)}{'.gz' if is_gzipped else ''}"
+    assert blob.read_bytes() == content
 
 
 def test_it_is_private(root: Path) -> None:
