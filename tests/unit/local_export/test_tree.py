@@ -58,9 +58,9 @@ def test_a_manifest_has_its_headers_beside_it(driver: LocalExportDriver, root: P
 def test_gzip_decides_on_the_name_of_a_blob(
     driver: LocalExportDriver, root: Path, size: int, is_known: bool
 ) -> None:
-    """However its bytes come; some begin as gzip does, and go on in another way."""
+    """However its bytes come; one begins nearly as gzip does, and ends as that begins."""
     packed = images.layer({"file": b"x"})
-    plain = images.Blob(b"\x1f\x8a no gzip", media_types.OCI_LAYER)
+    plain = images.Blob(b"\x1f\x8a no gzip\x1f\x8b", media_types.OCI_LAYER)
     for blob in (packed, plain):
         chunks = [blob.content[at : at + size] for at in range(0, len(blob.content), size)]
         driver.upload_layer(NAME, chunks, expected=blob.digest if is_known else None)
