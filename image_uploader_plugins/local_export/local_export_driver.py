@@ -108,8 +108,7 @@ class LocalExportDriver(UploaderDriver):
             for digest in wanted:
                 self._pool.check(digest, repository)
         with self._at_work():
-            there = repository.blobs_among([digest.value for digest in wanted])
-            mounted = self._mount_all(repository, wanted)
+            mounted, there = self._mount_all(repository, wanted)
             strange = [
                 (digest, origin)
                 for digest in wanted
@@ -125,13 +124,17 @@ class LocalExportDriver(UploaderDriver):
             if self._tree.adopt(digest, origin, wanted[digest])
         }
         if adopted:
-            mounted |= self._mount_all(repository, adopted)
+            mounted |= self._mount_all(repository, adopted)[0]
         return mounted
 
     def _mount_all(
         self, repository: Repository, wanted: Mapping[Digest, int | None]
-    ) -> frozenset[Digest]:
-        """Mount those of the blobs, each with its size if that is known, that the pool has."""
+    ) -> tuple[frozenset[Digest], dict[str, File]]:
+        """Mount those of the blobs, each with its size if that is known, that the pool has.
+
+        Returns these, and what the repository had of all before, by digests as
+        texts.
+        """
         with (
             self._at_work(),
             self._tree.repository_lock(repository.name),
@@ -142,14 +145,14 @@ class LocalExportDriver(UploaderDriver):
             pooled = {digest: file for digest, file in found.items() if file}
             if pooled:
                 self._leases.take(repository.layout, pooled, soon=wanted)
-            there = repository.blobs_among([digest.value for digest in pooled])
+            there = repository.blobs_among([digest.value for digest in wanted])
             mounted = [
                 digest
                 for digest, file in pooled.items()
                 if self._pool.link(digest, repository, looked=(file, there.get(digest.value)))
             ]
         self._storage.sync()
-        return frozenset(mounted)
+        return frozenset(mounted), there
 
     def upload_layer(
         self,
