@@ -12,9 +12,9 @@ import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path, PurePosixPath
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
-from image_uploader_plugins import errors
+from image_uploader_plugins import errors, strict_json
 from image_uploader_plugins.text import did_you_mean, shown
 
 if TYPE_CHECKING:
@@ -313,10 +313,25 @@ def _loaded(content: str) -> Any:
     # NOTE: PyYAML has it where it was built with libyaml; it is eight times as fast.
     fast: type[yaml.SafeLoader] = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
+        _check_levels(content, fast)
         return yaml.load(content, fast)  # noqa: S506 - both are safe
     except Exception:
         # What is wrong is told in the words and places of one of the two.
+        _check_levels(content, yaml.SafeLoader)
         return yaml.safe_load(content)
+
+
+def _check_levels(content: str, loader: type[yaml.SafeLoader]) -> None:
+    """Raise YAMLError for values in so many levels that yaml.load() might not come back."""
+    import yaml  # noqa: PLC0415
+
+    level = 0
+    for event in yaml.parse(content, loader):
+        level += isinstance(event, yaml.CollectionStartEvent)
+        level -= isinstance(event, yaml.CollectionEndEvent)
+        if level > strict_json.LEVELS_LIMIT:
+            problem = f"values are nested more than {strict_json.LEVELS_LIMIT} deep"
+            raise yaml.MarkedYAMLError(problem=problem, problem_mark=cast(Any, event.start_mark))
 
 
 def yaml_problem(error: yaml.YAMLError) -> str:

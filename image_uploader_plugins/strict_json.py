@@ -8,6 +8,7 @@ clients. A document that can be read in two ways is refused.
 
 from __future__ import annotations
 
+import codecs
 import collections
 import functools
 import json
@@ -27,8 +28,21 @@ VALUES_LIMIT = 250_000
 bytes in memory.
 """
 
+LEVELS_LIMIT = 200
+"""Lists and objects that may be inside each other.
+
+The decoder's own limit is the interpreter's: where it is reached, whatever else
+runs just then fails too, such as the end of an object that nobody holds.
+"""
+
 # NOTE: also one without an end, or each of its quotes would be tried as the first of a string.
-_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
+_TEXT = rb'"(?:[^"\\]++|\\.)*+"?'
+_STRING = re.compile(_TEXT, re.DOTALL)
+_STRING_OR_BRACKET = re.compile(_TEXT + rb"|[\[\]{}]", re.DOTALL)
+
+
+class _TooDeep(ValueError):
+    pass
 
 
 def load(content: bytes, what: str = "manifest") -> Fields:
@@ -47,13 +61,20 @@ def load_any(content: bytes, what: str = "manifest") -> Any:
     if _count(content) > VALUES_LIMIT and _has_too_many_values(content):
         raise errors.ManifestInvalid(f"{what} has more than {VALUES_LIMIT} values")
     try:
+        _check_levels(content)
         return _DECODER.decode(content.decode("utf-8"))
-    except RecursionError as e:
-        raise errors.ManifestInvalid(f"{what} is nested too deeply") from e
     except errors.ManifestInvalid:
         raise
+    except _TooDeep as e:
+        raise errors.ManifestInvalid(f"{what} {e}") from None
     except ValueError as e:
         raise errors.ManifestInvalid(f"{what} is not JSON: {e}") from e
+
+
+def load_leniently(content: bytes) -> Any:
+    """Read JSON of any kind as json.loads() does; raises ValueError, also for too many levels."""
+    _check_levels(content)
+    return json.loads(content.removeprefix(codecs.BOM_UTF8).decode("utf-8"))
 
 
 def check_names(fields: Fields, known: frozenset[str]) -> None:
@@ -87,7 +108,21 @@ def _has_too_many_values(content: bytes) -> bool:
 
 def _count(content: bytes) -> int:
     """Return the values of a document, or more where its strings look like some."""
-    return sum(map(content.count, (b",", b"[", b"{")))
+    return content.count(b",") + _brackets(content)
+
+
+def _brackets(content: bytes) -> int:
+    return content.count(b"[") + content.count(b"{")
+
+
+def _check_levels(content: bytes) -> None:
+    if _brackets(content) <= LEVELS_LIMIT:
+        return  # as in most documents
+    level = 0
+    for found in _STRING_OR_BRACKET.finditer(content):
+        level += _STEPS.get(content[found.start()], 0)
+        if level > LEVELS_LIMIT:
+            raise _TooDeep(f"is nested too deeply, in more than {LEVELS_LIMIT} levels")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -104,3 +139,4 @@ def _refuse_constant(text: str) -> NoReturn:
 
 # What json.loads() would make anew for each document.
 _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_refuse_constant)
+_STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}

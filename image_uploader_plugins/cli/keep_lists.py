@@ -5,12 +5,11 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from image_uploader_plugins import errors, files
+from image_uploader_plugins import errors, files, strict_json
 from image_uploader_plugins.copying.job import Job, full_name
 from image_uploader_plugins.copying.run_options import CopyOptions
 from image_uploader_plugins.digest import Digest
@@ -103,8 +102,8 @@ def _report(content: str) -> list[Any] | None:
     if not content.lstrip().startswith("{"):
         return None
     try:
-        found = json.loads(content)
-    except (ValueError, RecursionError):
+        found = strict_json.load_leniently(content.encode())
+    except ValueError:
         return None
     is_report = isinstance(found, dict) and "schema_version" in found
     images = found.get("images") if is_report else None

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import base64
 import http
-import json
 import re
 import urllib.parse
 from collections.abc import Iterable, Iterator
@@ -13,7 +12,7 @@ from typing import Any
 
 import urllib3
 
-from image_uploader_plugins import errors
+from image_uploader_plugins import errors, strict_json
 from image_uploader_plugins.sources.session import Answer
 
 CHUNK = 256 * 1024
@@ -84,8 +83,8 @@ def _secrets(response: Answer) -> Iterator[str]:
 def fields(body: bytes) -> dict[str, Any]:
     """Return an answer's object; an empty one for anything else."""
     try:
-        found = json.loads(body)
-    except (ValueError, RecursionError):
+        found = strict_json.load_leniently(body)
+    except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
 

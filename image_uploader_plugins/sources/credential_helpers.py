@@ -7,7 +7,6 @@ Source: docker-credential-helpers, "Development".
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import select
 import shutil
@@ -15,7 +14,7 @@ import signal
 import subprocess
 import time
 
-from image_uploader_plugins import errors
+from image_uploader_plugins import errors, strict_json
 
 ANSWER_TIMEOUT = 60.0  # seconds
 _ANSWER_LIMIT = 1024 * 1024  # bytes
@@ -71,9 +70,9 @@ def _ask(name: str, registry: str) -> tuple[str, str] | None:
 
 def _login(name: str, registry: str, answer: bytes) -> tuple[str, str] | None:
     try:
-        fields = json.loads(answer)
+        fields = strict_json.load_leniently(answer)
         user, secret = fields["Username"], fields["Secret"]
-    except (ValueError, KeyError, TypeError, RecursionError):
+    except (ValueError, KeyError, TypeError):
         user = secret = None
     if not isinstance(user, str) or not isinstance(secret, str):
         raise errors.ConfigurationError(

@@ -10,14 +10,13 @@ from __future__ import annotations
 import base64
 import binascii
 import dataclasses
-import json
 import logging
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from image_uploader_plugins import errors
+from image_uploader_plugins import errors, strict_json
 from image_uploader_plugins.sources.credential_helpers import Helpers
 from image_uploader_plugins.sources.image_name import HUB, canonical
 
@@ -149,8 +148,8 @@ def _load(path: Path, *, explicit: bool) -> dict[str, Any] | None:
     except OSError as e:
         raise errors.ConfigurationError(f"cannot read {path}: {e.strerror}") from None
     try:
-        found = json.loads(content)
-    except (ValueError, RecursionError):
+        found = strict_json.load_leniently(content)
+    except ValueError:
         raise errors.ConfigurationError(f"{path} is not JSON") from None
     if not isinstance(found, dict):
         raise errors.ConfigurationError(f"{path} is not an object in JSON")

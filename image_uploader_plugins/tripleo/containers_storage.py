@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from image_uploader_plugins import errors, media_types
+from image_uploader_plugins import errors, image_config, media_types
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.driver import UploaderDriver
 from image_uploader_plugins.manifest import Descriptor, write_image
@@ -79,13 +79,14 @@ class LocalStorage:
         entries = self._layers()
         layers: list[Descriptor] = []
         blobs: list[BlobRecord] = []
-        for diff_id in json.loads(config)["rootfs"]["diff_ids"]:
-            if diff_id not in entries:
+        for diff_id in image_config.diff_ids(config) or ():
+            entry = entries.get(diff_id.value)
+            if entry is None:
                 raise errors.ImageUnknown(
                     f"layer {diff_id} of {name} is not in local storage", name
                 )
-            held = self._held(entries[diff_id], driver, target, family)
-            layer = held or self._write(entries[diff_id], driver, target, family)
+            held = self._held(entry, driver, target, family)
+            layer = held or self._write(entry, driver, target, family)
             layers.append(layer)
             outcome = Outcome.MOUNTED if held else Outcome.WRITTEN
             blobs.append(BlobRecord.of(layer, Kind.LAYER, outcome))

@@ -72,6 +72,9 @@ def test_what_is_right_is_read_by_libyaml(tmp_path: Path, monkeypatch: pytest.Mo
         ("{a: b: c}", ", line 1, column 6: expected ',' or '}', but got ':'"),
         ("\ta: b", ", line 1, column 1: found character '\\t' that cannot start any token"),
         ("- a\n---\n- b", ", line 2, column 1: but found another document"),
+        ("[" * 201 + "]" * 201, ", line 1, column 201: values are nested more than 200 deep"),
+        ("- " * 10_000, ", line 1, column 401: values are nested more than 200 deep"),
+        ("[" * 10_000, ", line 1, column 201: values are nested more than 200 deep"),
     ],
 )
 def test_what_is_wrong_is_told_in_words_of_pyyaml(tmp_path: Path, text: str, told: str) -> None:

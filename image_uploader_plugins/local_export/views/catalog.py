@@ -47,7 +47,7 @@ class Catalog:
         try:
             text = self._read()
             names = documents.parse_catalog(text)
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError):
             return None
         return names if text == documents.catalog(names) else None
 
@@ -105,7 +105,7 @@ class Catalog:
         """Return the names in the catalog; those of the repositories on disk if it is none."""
         try:
             return set(filter(_is_name, documents.parse_catalog(self._read())))
-        except (ValueError, KeyError, TypeError, RecursionError):
+        except (ValueError, KeyError, TypeError):
             return self._on_disk()
 
     def _on_disk(self) -> set[str]:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from typing import Any, NamedTuple
 
-from image_uploader_plugins import errors, media_types
+from image_uploader_plugins import errors, media_types, strict_json
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.manifest import index_fields
@@ -166,7 +166,7 @@ def index(manifests: Iterable[Mapping[str, Any]]) -> bytes:
 
 def parse_catalog(text: bytes) -> set[str]:
     """Return the names in a catalog; raise ValueError, KeyError or TypeError if it is none."""
-    names = json.loads(text)["repositories"]
+    names = strict_json.load_leniently(text)["repositories"]
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ValueError("a catalog must be a list of names")
     return set(names)
@@ -174,7 +174,7 @@ def parse_catalog(text: bytes) -> set[str]:
 
 def parse_tags_list(name: RepositoryName, text: bytes) -> set[str]:
     """Return the tags in a list of ``name``; raise ValueError, KeyError or TypeError for others."""
-    fields = json.loads(text)
+    fields = strict_json.load_leniently(text)
     tags = fields["tags"]
     if fields["name"] != name.value or not isinstance(tags, list):
         raise ValueError(f"no list of {name}")

@@ -11,13 +11,12 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import json
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import PurePosixPath
 from typing import Any
 
-from image_uploader_plugins import errors, manifest
+from image_uploader_plugins import errors, manifest, strict_json
 from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export import layout
 from image_uploader_plugins.local_export.layout import RepositoryLayout
@@ -107,9 +106,11 @@ class Referrers:
         if not self._storage.file(path):
             return {}
         try:
-            entries: list[_Entry] = json.loads(self._storage.read(path))["manifests"]
+            entries: list[_Entry] = strict_json.load_leniently(self._storage.read(path))[
+                "manifests"
+            ]
             return {Digest(e["digest"]).value: e for e in entries if _checked(e)}
-        except (KeyError, TypeError, RecursionError) as e:
+        except (KeyError, TypeError) as e:
             raise ValueError(f"no list of referrers: {path}") from e
 
     def _whole(self, described: _Entry) -> _Entry:

@@ -5,7 +5,7 @@
 quantity                       bound                                           what comes then
 =============================  ==============================================  =====================
 bytes of a manifest            4 MiB, or what its index says                   ManifestInvalid
-nesting of a manifest's JSON   the interpreter's recursion limit               ManifestInvalid
+nesting of a manifest's JSON   200 levels                                      ManifestInvalid
 values of a manifest           250,000                                         ManifestInvalid
 numbers in a manifest          4300 digits; a size 2^63-1                      ManifestInvalid
 descriptors of a manifest      what 4 MiB hold (about 50,000)
@@ -469,6 +469,30 @@ def test_what_looks_like_values_in_a_string_is_none() -> None:
     """Whole documents stand in annotations."""
     text = json.dumps({"text": '[{,\\"' * 500_000})
     assert len(strict_json.load(text.encode())["text"]) == 2_500_000
+
+
+LEVELS = strict_json.LEVELS_LIMIT
+
+
+@pytest.mark.parametrize("load", [strict_json.load_any, strict_json.load_leniently])
+@pytest.mark.parametrize(
+    ("opening", "closing"), [("[", "]"), ('{"a":', "}"), ('["]}",', "]"), (r'["\"]",', "]")]
+)
+def test_levels_are_counted_before_they_are_read(
+    load: Callable[[bytes], Any], opening: str, closing: str
+) -> None:
+    """At the interpreter's limit, whatever is collected just then would fail too."""
+
+    def levels(count: int) -> bytes:
+        return (opening * count + "0" + closing * count).encode()
+
+    assert load(levels(LEVELS)) == json.loads(levels(LEVELS))
+    assert load(b'["' + b"[{" * LEVELS + b'"]') == ["[{" * LEVELS]
+    for content in (levels(LEVELS + 1), opening.encode() * 100_000):
+        with pytest.raises((errors.ManifestInvalid, ValueError), match="nested too deeply"):
+            load(content)
+    many = b"[" + b",".join([b"[[]]"] * LEVELS) + b"]"
+    assert len(load(many)) == LEVELS
 
 
 @pytest.mark.parametrize(
