@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import itertools
 import os
 import posixpath
+import select
 import stat
 import tarfile
-from collections.abc import Hashable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, Self, cast
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.archives.archive_files import CHUNK, Files, clean
@@ -29,17 +31,17 @@ from image_uploader_plugins.text import shown
 
 STANDARD_INPUT = Path("-")
 
+_LOOK = 0.5  # seconds until a signal is seen at the latest
 _MEMBERS_LIMIT = 200_000
 _NAMES_LIMIT = 32 * 1024**2  # characters of all names together
 _HEADER_LIMIT = 1024 * 1024  # bytes of one member's header with its extensions
+_HEADERS_LIMIT = 16  # headers of one member: a name, a target and attributes have one each
 _EXTENSIONS_LIMIT = 64 * 1024**2  # bytes of all members' extensions together
 _LINKS_LIMIT = 8
 # The fields allowed in a header for all members: none may rename or resize them.
 _HARMLESS = frozenset({"comment", "atime", "ctime", "mtime", "uid", "gid", "uname", "gname"})
 # The exceptions of tarfile for invalid headers.
-_HEADER_ERRORS = (
-    *(tarfile.TarError, ArithmeticError, LookupError, OSError, RecursionError, ValueError),
-)
+_HEADER_ERRORS = (tarfile.TarError, ArithmeticError, LookupError, OSError, ValueError)
 
 
 class _Refused(Exception):
@@ -252,11 +254,11 @@ class Tar(Files):
         source = self._file
         status = os.fstat(source.fileno())
         lies = stat.S_ISREG(status.st_mode)
-        chunks = self._chunks_of(source)
         if lies:
             self._size = status.st_size
+            chunks = self._chunks_of(source.read)
         else:
-            chunks = map(self._count, chunks)
+            chunks = map(self._count, self._chunks_of(functools.partial(_received, source)))
         head = next(chunks, b"")
         compression = Compression.of(head)
         if lies and not compression and source.tell() == len(head):
@@ -270,10 +272,10 @@ class Tar(Files):
                 f"is {again.name} inside of {compression.name}: unpack it first"
             )
 
-    def _chunks_of(self, file: IO[bytes]) -> Iterator[bytes]:
+    def _chunks_of(self, read: Callable[[int], bytes]) -> Iterator[bytes]:
         """Yield a file in chunks; the first is as long as Compression.of() needs."""
         length = HEAD
-        while chunk := mapped(self.path, file.read, length):
+        while chunk := mapped(self.path, read, length):
             length = CHUNK
             yield chunk
 
@@ -293,6 +295,25 @@ def _open(path: Path) -> IO[bytes]:
     return file
 
 
+def _received(pipe: IO[bytes], length: int) -> bytes:
+    """Read so many bytes from a pipe, or fewer at its end.
+
+    NOTE: a signal that comes just before a read begins does not end it. Who
+    writes may wait for ever, so each read begins when there is something.
+    """
+    ready = select.poll()
+    ready.register(pipe, select.POLLIN)
+    content = bytearray()
+    while len(content) < length:
+        while not ready.poll(_LOOK * 1000):
+            pass
+        piece = os.read(pipe.fileno(), length - len(content))
+        if not piece:
+            break
+        content += piece
+    return bytes(content)
+
+
 def _hash(chunks: Iterator[bytes]) -> Digest:
     stream = VerifiedStream(chunks)
     for _ in stream:
@@ -303,15 +324,20 @@ def _hash(chunks: Iterator[bytes]) -> Digest:
 class _Headers:
     """A file for tarfile, which limits the size of headers.
 
-    NOTE: tarfile reads an extension of any size into memory, and continues to
-    read at the end of the file.
+    NOTE: tarfile reads an extension of any size into memory, calls itself for
+    the header after it, and continues to read at the end of the file.
     """
 
     def __init__(self, file: IO[bytes]) -> None:
         self.seek = file.seek
         self.tell = file.tell
         self._read = file.read
-        self._member = self._extensions = 0
+        self._member = self._headers = self._extensions = 0
+
+    def next_header(self) -> None:
+        self._headers += 1
+        if self._headers > _HEADERS_LIMIT:
+            raise _Refused(f"has a member with more than {_HEADERS_LIMIT} headers")
 
     def read(self, size: int = -1) -> bytes:
         self._member += size
@@ -321,16 +347,25 @@ class _Headers:
 
     def next_member(self) -> None:
         self._extensions += max(0, self._member - tarfile.BLOCKSIZE)
-        self._member = 0
+        self._member = self._headers = 0
         if self._extensions > _EXTENSIONS_LIMIT:
             raise _Refused(f"has extended headers of more than {_EXTENSIONS_LIMIT} bytes")
+
+
+class _Info(tarfile.TarInfo):
+    """What tarfile reads of a member, each of its headers with a call of fromtarfile()."""
+
+    @classmethod
+    def fromtarfile(cls, tar: tarfile.TarFile) -> Self:
+        cast(_Headers, tar.fileobj).next_header()
+        return super().fromtarfile(tar)
 
 
 def _headers(file: IO[bytes]) -> Iterator[tuple[tarfile.TarInfo, int]]:
     """Yield each member, and the offset of the first byte after it."""
     headers, offset = _Headers(file), -1
     file.seek(0)
-    with contextlib.closing(tarfile.open(fileobj=headers, mode="r:")) as tar:  # type: ignore[call-overload]
+    with contextlib.closing(tarfile.open(fileobj=headers, mode="r:", tarinfo=_Info)) as tar:  # type: ignore[call-overload]
         while (info := tar.next()) is not None:
             if tar.offset <= offset:
                 raise tarfile.ReadError("a member of negative size")

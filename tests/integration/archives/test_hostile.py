@@ -103,11 +103,13 @@ def saved(**fields: Any) -> Files:
     return {**SAVED, "manifest.json": json.dumps([{**listed[0], **fields}]).encode()}
 
 
-def extended(kind: bytes, size: int, content: bytes = b"") -> Callable[[Path], object]:
-    """Return a header that announces an extended header of ``size`` bytes."""
+def extended(
+    kind: bytes, size: int, content: bytes = b"", times: int = 1
+) -> Callable[[Path], object]:
+    """Return a header that announces an extended header of ``size`` bytes, several times."""
     header = tarfile.TarInfo("extension")
     header.type, header.size = kind, size
-    return written(header.tobuf(tarfile.USTAR_FORMAT) + content)
+    return written((header.tobuf(tarfile.USTAR_FORMAT) + content) * times)
 
 
 def everywhere(path: Path) -> None:
@@ -273,6 +275,7 @@ TARS = [
     Case(
         "a header of two mebibytes", "header takes more than", extended(b"x", 2**21, bytes(2**21))
     ),
+    Case("a hundred names", "with more than 16 headers", extended(b"L", 1, bytes(512), times=100)),
     Case(
         "a header for all members", "has a header that says 'path' of all its members", everywhere
     ),

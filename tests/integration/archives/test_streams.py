@@ -7,17 +7,21 @@ import contextlib
 import gzip
 import os
 import re
+import select
 import shlex
 import signal
 import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.archives import spool
+from image_uploader_plugins.archives import tar as reading
 from image_uploader_plugins.testing import images
 from image_uploader_plugins.testing.memory import MemoryDriver
 from tests.support import archives, commands, mounts, programs, trees
@@ -148,13 +152,54 @@ def test_a_signal_leaves_nothing(
 ) -> None:
     with waiting(config, packed) as process:
         assert not list(temporary.iterdir())  # what it has open has no name
-        # One that comes just before a read begins does not end it.
-        while process.poll() is None:
-            process.send_signal(number)
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(5)
-        assert process.returncode != 0
+        process.send_signal(number)
+        assert process.wait() != 0
     assert not list(temporary.iterdir())
+
+
+class Poll:
+    """A poll that finds nothing at first."""
+
+    def __init__(self) -> None:
+        self._real, self._nothing_yet = select.poll(), True
+        self.limits: list[float | None] = []
+
+    def register(self, *what: Any) -> None:
+        self._real.register(*what)
+
+    def poll(self, limit: float | None = None) -> list[tuple[int, int]]:
+        self.limits.append(limit)
+        nothing, self._nothing_yet = self._nothing_yet, False
+        return [] if nothing else self._real.poll(limit)
+
+
+def test_no_read_waits_for_who_writes(
+    memory: MemoryDriver, tmp_path: Path, packed: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A signal that comes just before a read begins would be seen only after it."""
+    polls: list[Poll] = []
+    read = os.read
+
+    def made() -> Poll:
+        polls.append(Poll())
+        return polls[-1]
+
+    def checked(descriptor: int, length: int) -> bytes:
+        ready, _, _ = select.select([descriptor], [], [], 0)
+        assert ready
+        return read(descriptor, length)
+
+    monkeypatch.setattr(reading, "select", SimpleNamespace(poll=made, POLLIN=select.POLLIN))
+    os.mkfifo(tmp_path / "fifo")
+    writer = threading.Thread(target=lambda: (tmp_path / "fifo").write_bytes(packed.read_bytes()))
+    writer.start()
+    monkeypatch.setattr(os, "read", checked)
+    assert bring(tmp_path / "fifo", memory) == ["ns/img:1.0"]
+    writer.join()
+    assert len(polls) > 1
+    for poll in polls:
+        assert len(poll.limits) > 1
+        assert all(limit and limit <= 1000 for limit in poll.limits)
 
 
 # -- room
