@@ -15,6 +15,7 @@ import socket
 import ssl
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import certifi
 
@@ -31,6 +32,14 @@ CERTIFICATES = (Path("/etc/containers/certs.d"), Path("/etc/docker/certs.d"))
 
 # Variables by which users of requests and curl name their own CAs.
 _BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
+
+
+class _Bundle(NamedTuple):
+    """A file or folder of CAs; ``what`` the operator named it, empty for the machine's own."""
+
+    path: Path
+    what: str
+    identity: tuple[int, ...]
 
 
 class Trust:
@@ -84,21 +93,16 @@ class Trust:
 
         ``folder`` has its certificates where they are not in certs.d.
         """
-        context = ssl.create_default_context()
-        # A CA between root and server may be all that is trusted, as for podman and docker.
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-        # NOTE: from Python 3.13 on the default refuses CAs without a key usage, which are
-        # what "openssl req -x509" makes; podman and docker take them.
-        context.verify_flags &= ~ssl.VERIFY_X509_STRICT
-        context.load_verify_locations(certifi.where())
-        for name in _BUNDLES:
-            if bundle := self._environment.get(name):
-                _load(context, Path(bundle), f"{name}={bundle}")
         if folder:
-            _load_folder(context, folder, must_exist=True)
-            return context
-        for certificates in self._folders:
-            _load_folder(context, certificates / address)
+            own = _files_in(folder, must_exist=True)
+        else:
+            own = [path for place in self._folders for path in _files_in(place / address)]
+        bundles = _bundles(self._environment)
+        if not own:
+            return _shared(bundles)
+        context = _believing(bundles)
+        for path in own:
+            _load_own(context, path)
         return context
 
 
@@ -155,6 +159,57 @@ def _unverified(address: str) -> ssl.SSLContext:
     return context
 
 
+def _bundles(environment: Mapping[str, str]) -> tuple[_Bundle, ...]:
+    """Return where the CAs are that hold for all servers, each place once.
+
+    What the operator named comes first, since only its errors are told. All
+    variables may name one file.  Source: OpenSSL,
+    SSL_CTX_set_default_verify_paths(3).
+    """
+    usual = ssl.get_default_verify_paths()
+    places = {name: environment.get(name, "") for name in _BUNDLES}
+    if usual.openssl_cafile_env not in environment:
+        places[""] = usual.openssl_cafile
+    found: dict[Path, str] = {}
+    for name, place in places.items():
+        if place:
+            found.setdefault(Path(place).resolve(), name and f"{name}={place}")
+    folders = environment.get(usual.openssl_capath_env, usual.openssl_capath)
+    for place in filter(None, folders.split(os.pathsep)):
+        found.setdefault(Path(place).resolve(), "")
+    return tuple(_Bundle(path, what, _identity(path)) for path, what in found.items())
+
+
+def _identity(path: Path) -> tuple[int, ...]:
+    try:
+        status = path.stat()
+    except OSError:
+        return ()
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _believing(bundles: Iterable[_Bundle]) -> ssl.SSLContext:
+    first = Path(certifi.where()).resolve()
+    context = ssl.create_default_context(cafile=str(first))
+    # A CA between root and server may be all that is trusted, as for podman and docker.
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    # NOTE: from Python 3.13 on the default refuses CAs without a key usage, which are
+    # what "openssl req -x509" makes; podman and docker take them.
+    context.verify_flags &= ~ssl.VERIFY_X509_STRICT
+    for bundle in bundles:
+        try:
+            if bundle.path != first:
+                _load(context, bundle.path, bundle.what)
+        except errors.ConfigurationError:
+            if bundle.what:
+                raise
+    return context
+
+
+# To read the CAs of a machine takes a twentieth of a second, which each server would cost again.
+_shared = functools.lru_cache(maxsize=8)(_believing)
+
+
 def _load(context: ssl.SSLContext, path: Path, what: str) -> None:
     try:
         if path.is_dir():
@@ -166,20 +221,21 @@ def _load(context: ssl.SSLContext, path: Path, what: str) -> None:
         raise errors.ConfigurationError(f"{what}: {reason}") from None
 
 
-def _load_folder(context: ssl.SSLContext, folder: Path, *, must_exist: bool = False) -> None:
-    """Load CAs (``*.crt``) and clients' certificates (``NAME.cert`` with ``NAME.key``)."""
+def _files_in(folder: Path, *, must_exist: bool = False) -> list[Path]:
+    """Return CAs (``*.crt``) and clients' certificates (``NAME.cert`` with ``NAME.key``)."""
     try:
-        names = sorted(path.name for path in folder.iterdir())
+        return sorted(path for path in folder.iterdir() if path.suffix in (".crt", ".cert"))
     except OSError as e:
         if isinstance(e, FileNotFoundError | NotADirectoryError) and not must_exist:
-            return
+            return []
         raise errors.ConfigurationError(f"cannot read {folder}: {e.strerror}") from None
-    for name in names:
-        path = folder / name
-        if path.suffix == ".crt":
-            _load(context, path, str(path))
-        elif path.suffix == ".cert":
-            _load_pair(context, path)
+
+
+def _load_own(context: ssl.SSLContext, path: Path) -> None:
+    if path.suffix == ".crt":
+        _load(context, path, str(path))
+    else:
+        _load_pair(context, path)
 
 
 def _load_pair(context: ssl.SSLContext, certificate: Path) -> None:

@@ -3,13 +3,17 @@
 
 from __future__ import annotations
 
+import shutil
 import ssl
 from pathlib import Path
+from typing import Any
 
+import certifi
 import pytest
 
 from image_uploader_plugins import errors
 from image_uploader_plugins.sources import network_errors
+from image_uploader_plugins.sources import trust as trusting
 from image_uploader_plugins.sources.trust import Trust, is_loopback
 
 
@@ -186,3 +190,91 @@ def test_what_is_said_of_a_handshake_that_fails() -> None:
     assert "insecure_registries" not in alert[0]
     ended = told("[SSL: UNEXPECTED_EOF_WHILE_READING] EOF", ssl.SSLEOFError)
     assert [may_pass for _, may_pass in (untrusted, plain, alert, ended)] == [False] * 3 + [True]
+
+
+# -- CAs
+
+CERTIFI = str(Path(certifi.where()).resolve())
+
+
+@pytest.fixture
+def loaded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files and folders of CAs that are read."""
+    found: list[str] = []
+    trusting._shared.cache_clear()
+    load = ssl.SSLContext.load_verify_locations
+
+    def noted(context: ssl.SSLContext, *places: Any, **named: Any) -> None:
+        found.extend(str(place) for place in (*places, *named.values()) if place)
+        load(context, *places, **named)
+
+    monkeypatch.setattr(ssl.SSLContext, "load_verify_locations", noted)
+    return found
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Path:
+    return Path(shutil.copy(certifi.where(), tmp_path / "bundle.crt"))
+
+
+def test_a_place_of_cas_is_read_once(loaded: list[str], bundle: Path) -> None:
+    """Each takes a twentieth of a second."""
+    link = bundle.with_name("link")
+    link.symlink_to(bundle)
+    variables = {"REQUESTS_CA_BUNDLE": str(bundle), "CURL_CA_BUNDLE": str(bundle)}
+    verified = trust(**variables, SSL_CERT_FILE=str(link)).verified("quay.io")
+    assert loaded.count(str(bundle)) == 1
+    assert loaded.count(CERTIFI) == 1
+    assert len(loaded) == len({Path(place).resolve() for place in loaded})
+    loaded.clear()
+    assert trust(**variables, SSL_CERT_FILE=str(link)).verified("docker.io") is verified
+    assert loaded == []
+
+
+def test_certifi_itself_may_be_named(loaded: list[str]) -> None:
+    trust(SSL_CERT_FILE=certifi.where()).verified("quay.io")
+    assert loaded.count(CERTIFI) == 1
+
+
+def test_a_server_with_files_of_its_own_shares_nothing(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "own.example").mkdir()
+    shutil.copy(bundle, tmp_path / "own.example/ca.crt")
+    found = Trust(certificates=[tmp_path], environment={})
+    common = found.verified("other.example")
+    assert found.verified("own.example") is not common
+    assert found.verified("other.example", tmp_path / "own.example") is not common
+    assert found.verified("another.example") is common
+
+
+def test_cas_that_are_replaced_count_from_then_on(bundle: Path, loaded: list[str]) -> None:
+    found = trust(SSL_CERT_FILE=str(bundle))
+    before = found.verified("quay.io")
+    bundle.with_name("new").write_bytes(bundle.read_bytes())
+    bundle.with_name("new").replace(bundle)
+    assert found.verified("quay.io") is not before
+    assert loaded.count(str(bundle)) == 2
+
+
+def test_the_variables_of_openssl(loaded: list[str], bundle: Path, tmp_path: Path) -> None:
+    usual = ssl.get_default_verify_paths()
+    trust().verified("quay.io")
+    assert str(Path(usual.openssl_capath).resolve()) in loaded
+    (tmp_path / "one").mkdir()
+    (tmp_path / "two").mkdir()
+    loaded.clear()
+    folders = f"{tmp_path}/one::{tmp_path}/two:{tmp_path}/absent"
+    trust(SSL_CERT_DIR=folders, SSL_CERT_FILE=str(bundle)).verified("quay.io")
+    places = [str(bundle), str(tmp_path / "one"), str(tmp_path / "two"), str(tmp_path / "absent")]
+    assert loaded == [CERTIFI, *places]
+
+
+@pytest.mark.parametrize("name", ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE"])
+def test_cas_that_cannot_be_read(name: str, tmp_path: Path) -> None:
+    (tmp_path / "no.crt").write_text("no certificate\n")
+    for path, reason in (
+        (tmp_path / "absent", "No such file or directory"),
+        (tmp_path / "no.crt", "holds no certificate in PEM"),
+    ):
+        with pytest.raises(errors.ConfigurationError) as caught:
+            trust(**{name: str(path)}).verified("quay.io")
+        assert str(caught.value) == f"{name}={path}: {reason}"
