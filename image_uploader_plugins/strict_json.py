@@ -11,6 +11,7 @@ from __future__ import annotations
 import codecs
 import collections
 import functools
+import itertools
 import json
 import re
 from collections.abc import Mapping
@@ -36,9 +37,7 @@ runs just then fails too, such as the end of an object that nobody holds.
 """
 
 # NOTE: also one without an end, or each of its quotes would be tried as the first of a string.
-_TEXT = rb'"(?:[^"\\]++|\\.)*+"?'
-_STRING = re.compile(_TEXT, re.DOTALL)
-_STRING_OR_BRACKET = re.compile(_TEXT + rb"|[\[\]{}]", re.DOTALL)
+_STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 
 
 class _TooDeep(ValueError):
@@ -118,11 +117,9 @@ def _brackets(content: bytes) -> int:
 def _check_levels(content: bytes) -> None:
     if _brackets(content) <= LEVELS_LIMIT:
         return  # as in most documents
-    level = 0
-    for found in _STRING_OR_BRACKET.finditer(content):
-        level += _STEPS.get(content[found.start()], 0)
-        if level > LEVELS_LIMIT:
-            raise _TooDeep(f"is nested too deeply, in more than {LEVELS_LIMIT} levels")
+    brackets = _STRING.sub(b"", content).translate(None, _OTHERS)
+    if max(itertools.accumulate(map(_STEPS.__getitem__, brackets)), default=0) > LEVELS_LIMIT:
+        raise _TooDeep(f"is nested too deeply, in more than {LEVELS_LIMIT} levels")
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -140,3 +137,4 @@ def _refuse_constant(text: str) -> NoReturn:
 # What json.loads() would make anew for each document.
 _DECODER = json.JSONDecoder(object_pairs_hook=_object, parse_constant=_refuse_constant)
 _STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1}
+_OTHERS = bytes(set(range(256)) - _STEPS.keys())
