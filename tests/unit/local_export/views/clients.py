@@ -33,6 +33,9 @@ _FINER = 16
 
 _TYPE_MAP = "+.type-map"
 
+_Place = tuple[str, str]
+_WHOLE: _Place = ("", "")
+
 
 class Answer(NamedTuple):
     """The items that a client gets, and the one to continue after, if a Link tells one."""
@@ -50,7 +53,11 @@ class Tree:
 
     def __init__(self, state: State) -> None:
         self._folders: dict[str, dict[str, bytes | str]] = collections.defaultdict(dict)
-        self.whole: bytes | None = None
+        self._whole: bytes | None = None
+        # The places that were looked at, and those that are others now, each a folder and a
+        # name; without a name it is whether there is anything in the folder.
+        self.looked: set[_Place] = set()
+        self.changed: set[_Place] = set()
         for path, content in state.items():
             self.put(path, content)
 
@@ -58,13 +65,27 @@ class Tree:
         """Have a file (bytes) or link (str) at ``path``; None: nothing."""
         if path == WHOLE:
             assert isinstance(content, bytes)
-            self.whole = content
+            self._whole = content
+            self.changed.add(_WHOLE)
             return
         folder, name = _split(path)
+        held = self._folders[folder]
+        was_empty = not held
         if content is None:
-            self._folders[folder].pop(name, None)
+            held.pop(name, None)
         else:
-            self._folders[folder][name] = content
+            held[name] = content
+        self.changed.add((folder, name))
+        if was_empty != (not held):
+            self.changed.add((folder, ""))
+
+    def _get(self, folder: str, name: str) -> bytes | str | None:
+        self.looked.add((folder, name))
+        return self._folders[folder].get(name)
+
+    def _is_empty(self, folder: str) -> bool:
+        self.looked.add((folder, ""))
+        return not self._folders[folder]
 
     def numbers(self) -> list[int]:
         """Return, of the numbers that clients ask for, the least that leads to each division."""
@@ -92,8 +113,9 @@ class Tree:
         """
         place = self._place(n, after)
         if place == ("", ""):
-            assert self.whole is not None
-            yield Answer(_items(self.whole), None)
+            assert self._whole is not None
+            self.looked.add(_WHOLE)
+            yield Answer(_items(self._whole), None)
         elif place:
             yield self._by_link(*place)
             yield self._by_type_map(*place)
@@ -118,32 +140,32 @@ class Tree:
 
     def _led(self, folder: str, name: str) -> str:
         """Return the folder that a link leads to; empty where there is none."""
-        target = self._folders[folder].get(name) if folder or name == ".rest" else None
+        target = self._get(folder, name) if folder or name == ".rest" else None
         label = target.rpartition("/")[2] if isinstance(target, str) else ""
-        return label if self._folders[label] else ""
+        return "" if self._is_empty(label) else label
 
     def _is_file(self, label: str, name: str) -> bool:
-        content = self._folders[label].get(name + "+") if label else None
+        content = self._get(label, name + "+") if label else None
         if not isinstance(content, str):
             return content is not None
-        folder, file = _target(label, name, content)
-        return file in self._folders[folder]
+        return self._get(*_target(label, name, content)) is not None
 
     def _by_link(self, label: str, name: str) -> Answer:
-        content = self._folders[label][name + "+"]
+        content = self._get(label, name + "+")
+        assert content is not None
         if isinstance(content, bytes):
             return Answer(_items(content), None)
         return self._window(*_target(label, name, content))
 
     def _by_type_map(self, label: str, name: str) -> Answer:
-        text = self._folders[label].get(name + _TYPE_MAP)
+        text = self._get(label, name + _TYPE_MAP)
         if not isinstance(text, bytes):
             # Apache does not learn the window's name, and tells of no following one.
             return Answer(self._by_link(label, name).items, None)
         return self._window(*_target(label, name, text.decode().split("URI: ")[-1].strip()))
 
     def _window(self, folder: str, file: str) -> Answer:
-        content = self._folders[folder].get(file)
+        content = self._get(folder, file)
         if not isinstance(content, bytes):
             raise Dangling(f"{folder}/{file}")
         last = layout.item_of(file) if file.endswith("=") else END
@@ -162,18 +184,32 @@ class Change:
         return sorted(set(self.old).intersection(self.new))
 
 
-def problems(
-    tree: Tree, change: Change, items: Iterable[str], known: Collection[str]
-) -> Iterator[str]:
-    """Yield what is wrong with the answers from the start and after each of ``items``.
+class Asking:
+    """Clients that ask from the start and after each of ``items``, again and again.
 
     The items that are ``known`` were in the list, or remembered, all the time.
     """
-    for n in tree.numbers():
-        for after in (START, *items):
-            yield from _wrong(tree, change, n, after, known)
-    for n in tree.heads():
-        yield from _wrong(tree, change, n, START, known)
+
+    def __init__(
+        self, tree: Tree, change: Change, items: Iterable[str], known: Collection[str]
+    ) -> None:
+        self._tree = tree
+        self._change = change
+        self._starts = (START, *items)
+        self._known = known
+        # The places that each answer depends on.
+        self._looked: dict[tuple[int, str], set[_Place]] = {}
+
+    def problems(self) -> Iterator[str]:
+        """Yield what is wrong with the answers, as far as they may be others than before."""
+        tree, changed = self._tree, self._tree.changed
+        tree.changed = set()
+        questions = [(n, after) for n in tree.numbers() for after in self._starts]
+        for n, after in (*questions, *((n, START) for n in tree.heads())):
+            looked = self._looked.get((n, after))
+            if looked is None or not looked.isdisjoint(changed):
+                tree.looked = self._looked[n, after] = set()
+                yield from _wrong(tree, self._change, n, after, self._known)
 
 
 def _wrong(tree: Tree, change: Change, n: int, after: str, known: Collection[str]) -> Iterator[str]:

@@ -66,11 +66,12 @@ def watch(lists: list[set[str]]) -> None:
         if new and len(old | tree.gone()) <= windows.REMEMBERED:
             known = {*old, *tree.gone()}
         asked = sorted(_asked(storage, change, tree.gone()))
+        asking = clients.Asking(tree, change, asked, known)
 
         def look(path: PurePosixPath) -> None:
             tree.put(path, storage.state.get(path))  # noqa: B023 - called in this turn
-            found = clients.problems(tree, change, asked, known)  # noqa: B023
-            assert not list(itertools.islice(found, 3)), (path, len(old), len(new))  # noqa: B023
+            found = list(asking.problems())  # noqa: B023
+            assert not found[:3], (path, len(old), len(new))  # noqa: B023
 
         storage.observe = look
         files(storage).change(new - old, old - new, new.copy)

@@ -266,6 +266,8 @@ def test_no_window_is_ever_longer_than_asked_for(
     tree = clients.Tree({})
     for path in (tmp_path / "v2").rglob("*"):
         _see(tree, tmp_path, path.relative_to(tmp_path))
+    change = clients.Change(staying, staying)
+    asking = clients.Asking(tree, change, sorted(staying | {new}), known=staying)
     steps = 0
 
     def looking(folders: Folders, path: Any, function: Any, *args: Any, **kwargs: Any) -> Any:
@@ -274,9 +276,7 @@ def test_no_window_is_ever_longer_than_asked_for(
         if function in (os.rename, os.unlink):
             steps += 1
             _see(tree, tmp_path, path)
-            change = clients.Change(staying, staying)
-            found = clients.problems(tree, change, sorted(staying | {new}), known=staying)
-            assert not list(found), path
+            assert not list(asking.problems()), path
         return result
 
     monkeypatch.setattr(Folders, "call", looking)
