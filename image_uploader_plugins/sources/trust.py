@@ -35,7 +35,7 @@ _BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 
 
 class _Bundle(NamedTuple):
-    """A file or folder of CAs; ``what`` the operator named it, empty for the machine's own."""
+    """A file or folder of CAs, in errors called ``what``; empty for the machine's own."""
 
     path: Path
     what: str

@@ -106,9 +106,8 @@ class Referrers:
         if not self._storage.file(path):
             return {}
         try:
-            entries: list[_Entry] = strict_json.load_leniently(self._storage.read(path))[
-                "manifests"
-            ]
+            fields = strict_json.load_leniently(self._storage.read(path))
+            entries: list[_Entry] = fields["manifests"]
             return {Digest(e["digest"]).value: e for e in entries if _checked(e)}
         except (KeyError, TypeError) as e:
             raise ValueError(f"no list of referrers: {path}") from e
