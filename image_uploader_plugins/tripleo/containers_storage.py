@@ -79,7 +79,10 @@ class LocalStorage:
         entries = self._layers()
         layers: list[Descriptor] = []
         blobs: list[BlobRecord] = []
-        for diff_id in image_config.diff_ids(config) or ():
+        diff_ids = image_config.diff_ids(config)
+        if diff_ids is None:
+            raise errors.ManifestInvalid(f"the config of {name} names no layers")
+        for diff_id in diff_ids:
             entry = entries.get(diff_id.value)
             if entry is None:
                 raise errors.ImageUnknown(

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import subprocess
 from collections.abc import Iterator
@@ -12,11 +13,14 @@ from typing import Any
 import pytest
 from tripleo_common.image import exception, image_uploader
 
-from image_uploader_plugins import manifest, media_types, tripleo
+from image_uploader_plugins import errors, manifest, media_types, tripleo
 from image_uploader_plugins.copying.run_options import CopyOptions
+from image_uploader_plugins.digest import Digest
 from image_uploader_plugins.local_export.local_export_driver import LocalExportDriver
 from image_uploader_plugins.manifest import Platform
+from image_uploader_plugins.reference import RepositoryName, Tag
 from image_uploader_plugins.testing import images
+from image_uploader_plugins.tripleo.containers_storage import LocalStorage
 from tests.support import programs, trees
 from tests.support.registry import TamperedRegistry
 
@@ -203,6 +207,27 @@ def test_what_cannot_be_modified(
     )
     with pytest.raises(exception.ImageUploaderException, match=kind):
         uploader.add_upload_task(wrong)
+
+
+@pytest.mark.parametrize("config", [b"{}", b'{"rootfs": []}'])
+def test_an_image_whose_config_names_no_layers(
+    tmp_path: Path, driver: LocalExportDriver, config: bytes
+) -> None:
+    """It is not taken for one without layers."""
+    digest = str(Digest.of(config))
+    key = "=" + base64.b64encode(digest.encode()).decode()
+    manifest = {"config": {"mediaType": media_types.OCI_CONFIG, "digest": digest}}
+    for path, content in {
+        "overlay-images/images.json": json.dumps([{"id": "x", "names": ["a:1"]}]).encode(),
+        "overlay-images/x/manifest": json.dumps(manifest).encode(),
+        f"overlay-images/x/{key}": config,
+        "overlay-layers/layers.json": b"[]",
+    }.items():
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes(content)
+    local = LocalStorage(lambda *path: str(tmp_path.joinpath(*path)), lambda *_: iter(()))
+    with pytest.raises(errors.ManifestInvalid, match="the config of a:1 names no layers"):
+        local.upload("a:1", driver, RepositoryName("a"), Tag("1"))
 
 
 def test_what_is_modified_is_of_one_platform(
