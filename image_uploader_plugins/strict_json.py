@@ -40,10 +40,6 @@ runs just then fails too, such as the end of an object that nobody holds.
 _STRING = re.compile(rb'"(?:[^"\\]++|\\.)*+"?', re.DOTALL)
 
 
-class _TooDeep(ValueError):
-    pass
-
-
 def load(content: bytes, what: str = "manifest") -> Fields:
     """Read a JSON object, called ``what`` in errors; raises ManifestInvalid.
 
@@ -59,20 +55,18 @@ def load_any(content: bytes, what: str = "manifest") -> Any:
     """Read JSON of any kind, as strictly; ``what`` it is called in a ManifestInvalid."""
     if _count(content) > VALUES_LIMIT and _has_too_many_values(content):
         raise errors.ManifestInvalid(f"{what} has more than {VALUES_LIMIT} values")
+    _check_levels(content, what)
     try:
-        _check_levels(content)
         return _DECODER.decode(content.decode("utf-8"))
     except errors.ManifestInvalid:
         raise
-    except _TooDeep as e:
-        raise errors.ManifestInvalid(f"{what} {e}") from None
     except ValueError as e:
         raise errors.ManifestInvalid(f"{what} is not JSON: {e}") from e
 
 
 def load_leniently(content: bytes) -> Any:
     """Read JSON of any kind as json.loads() does; raises ValueError, also for too many levels."""
-    _check_levels(content)
+    _check_levels(content, "a document")
     return json.loads(content.removeprefix(codecs.BOM_UTF8).decode("utf-8"))
 
 
@@ -114,12 +108,14 @@ def _brackets(content: bytes) -> int:
     return content.count(b"[") + content.count(b"{")
 
 
-def _check_levels(content: bytes) -> None:
+def _check_levels(content: bytes, what: str) -> None:
     if _brackets(content) <= LEVELS_LIMIT:
         return  # as in most documents
     brackets = _STRING.sub(b"", content).translate(None, _OTHERS)
     if max(itertools.accumulate(map(_STEPS.__getitem__, brackets)), default=0) > LEVELS_LIMIT:
-        raise _TooDeep(f"is nested too deeply, in more than {LEVELS_LIMIT} levels")
+        raise errors.ManifestInvalid(
+            f"{what} is nested too deeply, in more than {LEVELS_LIMIT} levels"
+        )
 
 
 def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
