@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Limits for slow servers: when an answer is given up, and when others do not wait for it."""
+"""Limits for what is slow: when it is given up, who waits for it, and for how long at once."""
 
 from __future__ import annotations
 
@@ -26,6 +26,13 @@ SLOW_RATE = 16 * 1024
 
 PATIENCE = 5.0
 """Seconds over which SLOW_RATE is measured."""
+
+LONGEST_WAIT = 0.5
+"""Seconds for which the main thread waits at once.
+
+A signal that comes just before a wait or a read begins does not end it, and
+Python runs its handler when it is over.
+"""
 
 _WINDOW = 30.0  # seconds of waiting for a server that are looked at together
 

@@ -26,16 +26,16 @@ from image_uploader_plugins.archives.budget import Exceeded
 from image_uploader_plugins.archives.compression import HEAD, Compression, InvalidCompression
 from image_uploader_plugins.archives.spool import spooled
 from image_uploader_plugins.digest import Digest, VerifiedStream
+from image_uploader_plugins.pace import LONGEST_WAIT
 from image_uploader_plugins.storage import mapped
 from image_uploader_plugins.text import shown
 
 STANDARD_INPUT = Path("-")
 
-_LOOK = 0.5  # seconds until a signal is seen at the latest
 _MEMBERS_LIMIT = 200_000
 _NAMES_LIMIT = 32 * 1024**2  # characters of all names together
 _HEADER_LIMIT = 1024 * 1024  # bytes of one member's header with its extensions
-_HEADERS_LIMIT = 16  # headers of one member: a name, a target and attributes have one each
+_NESTED_LIMIT = 16  # headers of one member: a name, a target and attributes have one each
 _EXTENSIONS_LIMIT = 64 * 1024**2  # bytes of all members' extensions together
 _LINKS_LIMIT = 8
 # The fields allowed in a header for all members: none may rename or resize them.
@@ -298,14 +298,13 @@ def _open(path: Path) -> IO[bytes]:
 def _received(pipe: IO[bytes], length: int) -> bytes:
     """Read so many bytes from a pipe, or fewer at its end.
 
-    NOTE: a signal that comes just before a read begins does not end it. Who
-    writes may wait for ever, so each read begins when there is something.
+    Who writes may wait for ever, so each read begins when there is something.
     """
     ready = select.poll()
     ready.register(pipe, select.POLLIN)
     content = bytearray()
     while len(content) < length:
-        while not ready.poll(_LOOK * 1000):
+        while not ready.poll(LONGEST_WAIT * 1000):
             pass
         piece = os.read(pipe.fileno(), length - len(content))
         if not piece:
@@ -336,8 +335,8 @@ class _Headers:
 
     def next_header(self) -> None:
         self._headers += 1
-        if self._headers > _HEADERS_LIMIT:
-            raise _Refused(f"has a member with more than {_HEADERS_LIMIT} headers")
+        if self._headers > _NESTED_LIMIT:
+            raise _Refused(f"has a member with more than {_NESTED_LIMIT} headers")
 
     def read(self, size: int = -1) -> bytes:
         self._member += size

@@ -19,6 +19,7 @@ from image_uploader_plugins.copying.transfers import WORKERS, Transfers
 from image_uploader_plugins.driver import UploaderDriver
 from image_uploader_plugins.manifest import Manifest
 from image_uploader_plugins.meter import Meter
+from image_uploader_plugins.pace import LONGEST_WAIT
 from image_uploader_plugins.runs.records import ImageRecord
 from image_uploader_plugins.sources.mirrored_source import MirroredSource
 from image_uploader_plugins.sources.registries import Registries
@@ -27,7 +28,6 @@ from image_uploader_plugins.sources.source import Source
 IMAGES = 16
 """Images that are copied at once; while some wait for the disk, others go on."""
 
-_LOOK = 0.5  # seconds until a signal is seen at the latest
 _GRACE = 3  # seconds for transfers in flight to end when the run is told to
 
 _T = TypeVar("_T")
@@ -76,10 +76,8 @@ class Engine:
                     job.add_done_callback(ended.put)
                 if not begun:
                     break
-                # NOTE: a signal that comes just before a wait begins does not end it: Python
-                # runs its handler when the wait is over.
                 with contextlib.suppress(queue.Empty):
-                    job = ended.get(timeout=_LOOK)
+                    job = ended.get(timeout=LONGEST_WAIT)
                     begun.remove(job)
                     yield job.result()
         except BaseException:
