@@ -35,7 +35,10 @@ _BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE")
 
 
 class _Bundle(NamedTuple):
-    """A file or folder of CAs, in errors called ``what``; empty for the machine's own."""
+    """A file or folder of CAs, in errors called ``what``; empty for the machine's own.
+
+    The ``identity`` tells one that was replaced from the one before.
+    """
 
     path: Path
     what: str

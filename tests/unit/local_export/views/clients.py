@@ -34,7 +34,7 @@ _FINER = 16
 _TYPE_MAP = "+.type-map"
 
 _Place = tuple[str, str]
-_WHOLE: _Place = ("", "")
+_WHOLE: _Place = ("", "")  # stands for the whole list
 
 
 class Answer(NamedTuple):
@@ -112,7 +112,7 @@ class Tree:
         Raises Dangling.
         """
         place = self._place(n, after)
-        if place == ("", ""):
+        if place == _WHOLE:
             assert self._whole is not None
             self.looked.add(_WHOLE)
             yield Answer(_items(self._whole), None)
@@ -126,7 +126,7 @@ class Tree:
         """Return the folder, and the name without its mark, of the link to follow."""
         way = self._led(".few", re.sub(r"(?<=^..)\d*", lambda rest: "0" * len(rest[0]), str(n)))
         if not way and after == START:
-            return "", ""
+            return _WHOLE
         if after == START and self._is_file(HEADS, f"{n}{START}"):
             return HEADS, f"{n}{START}"
         name = _name(after)
@@ -142,7 +142,7 @@ class Tree:
         """Return the folder that a link leads to; empty where there is none."""
         target = self._get(folder, name) if folder or name == ".rest" else None
         label = target.rpartition("/")[2] if isinstance(target, str) else ""
-        return "" if self._is_empty(label) else label
+        return label if label and not self._is_empty(label) else ""
 
     def _is_file(self, label: str, name: str) -> bool:
         content = self._get(label, name + "+") if label else None
